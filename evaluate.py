@@ -1,0 +1,17 @@
+"""Evaluate a finished run: python evaluate.py run=outputs/... [split=validation] [data.path=new.csv]."""
+
+from omegaconf import DictConfig
+
+from thaw.cli import command
+
+
+@command("evaluate")
+def main(config: DictConfig) -> None:
+    """Score the run again from its folder alone, or on new data with the same labels."""
+    from thaw.evaluation import evaluate
+
+    evaluate(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""Predict with a finished run: python predict.py run=outputs/... text="I love this"."""
+
+from omegaconf import DictConfig
+
+from thaw.cli import command
+
+
+@command("predict")
+def main(config: DictConfig) -> None:
+    """Label one text, or every text of a file or of standard input."""
+    from thaw.inference.labelling import label
+
+    label(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""thaw: fine-tune encoders, and choose what stays frozen."""

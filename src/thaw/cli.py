@@ -1,0 +1,177 @@
+"""From the command line to one function call: Hydra around it, one line and exit code 2 for what users can mend.
+
+Nothing heavy is imported here, so that ``--help``, ``--cfg job`` and a mistyped override answer at once.
+"""
+
+import difflib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from thaw.errors import Interrupted, UserError
+
+FREE_TEXT = ("text", "run", "resume", "input", "output", "data.path", "model.name")
+
+
+def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Make a function of a config the main function of a root script.
+
+    Args:
+        name: of the config in ``conf/``.
+    """
+
+    def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        conf = Path(function.__code__.co_filename).resolve().parent / "conf"
+
+        def task(config: DictConfig) -> Any:
+            try:
+                return function(config)
+            except (UserError, OmegaConfBaseException, Interrupted, BrokenPipeError, KeyboardInterrupt) as error:
+                fail(error, conf, name)
+
+        def main() -> None:
+            # Hydra prints its own errors over several lines, unless it is told to raise them.
+            os.environ["HYDRA_FULL_ERROR"] = "1"
+            sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
+            OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+            OmegaConf.register_new_resolver("stem", stem, replace=True)
+            OmegaConf.register_new_resolver("sample", lambda data: str(conf.parent / "samples" / data), replace=True)
+            try:
+                hydra.main(version_base="1.3", config_path=str(conf), config_name=name)(task)()
+            except (HydraException, OmegaConfBaseException, UserError, OSError, ValueError) as error:
+                fail(error, conf, name)
+
+        return main
+
+    return decorate
+
+
+def fail(error: BaseException, conf: Path, name: str) -> NoReturn:
+    """Say what is wrong and end: exit code 2 for what the user can mend, 128 + n after signal n."""
+    if isinstance(error, BrokenPipeError):  # the reader of our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    if isinstance(error, KeyboardInterrupt):
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(130)
+    if isinstance(error, Interrupted):
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        error = readable(error, conf, name)
+    if not isinstance(error, UserError):
+        raise error
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+def readable(error: Exception, conf: Path, name: str) -> UserError:
+    """One line for what Hydra and OmegaConf say over several."""
+    said = str(error)
+    if match := re.search(r"Missing mandatory value: (\S+)", said):
+        return UserError(f"{match[1]} is missing", f"Give it: {match[1]}=...")
+    if match := re.search(r"Could not find '([^']+)/([^'/]+)'", said):
+        group, choice = match.groups()
+        options = sorted(file.stem for file in (conf / group).glob("*.yaml"))
+        if options:
+            return UserError(
+                f"{group}={choice}: no such choice{near(choice, options)}", f"There are: {', '.join(options)}."
+            )
+    if match := re.search(r"Could not (?:override|delete) '(?:[^']*@)?([^'@]+)'|append to config '([^']+)'", said):
+        key = match[1] or match[2]
+        hint = f"All settings: python {name}.py --cfg job."
+        return UserError(f"{key}: no such setting{near(key, list(known_keys(conf, name)))}", hint)
+    lines = [line.strip() for line in said.splitlines() if line.strip() and "full_key" not in line]
+    return UserError(" ".join(line for line in lines if not line.startswith(("object_type", "reference_type"))))
+
+
+def near(word: str, known: Sequence[str]) -> str:
+    """``; did you mean x?``, or nothing."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def known_keys(conf: Path, name: str) -> Iterator[str]:
+    """Every setting of the default config, dotted, and the names of the groups."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        config = compose(name)
+
+    def walk(node: Any, prefix: str) -> Iterator[str]:
+        for key in map(str, node) if isinstance(node, DictConfig) else ():
+            path = f"{prefix}{key}"
+            yield path
+            if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
+                yield from walk(node[key], f"{path}.")
+
+    yield from walk(config, "")
+
+
+def quoted(argument: str) -> str:
+    """Quote the value of a setting that holds free text, which Hydra's grammar would otherwise take apart."""
+    key, equals, value = argument.partition("=")
+    if not equals or key not in FREE_TEXT or (len(value) > 1 and value[0] == value[-1] and value[0] in "'\""):
+        return argument
+    if value in ("", "null") or (key != "text" and not re.search(r"[=()\[\]{}'\"$:\s]", value)):
+        return argument if value else f"{key}=''"
+    if "\n" in value or "\r" in value:
+        value = " ".join(value.split())
+    escaped = value.replace("${", "\\${").replace("'", "\\'")
+    if escaped.endswith("\\"):
+        escaped += "\\"
+    return f"{key}='{escaped}'"
+
+
+def stem(path: str | None) -> str:
+    """A short name for data given by its path: the file or folder name without its endings."""
+    if not path:
+        raise UserError("data.path is missing", "Give it: data.path=...")
+    return Path(path).expanduser().name.split(".")[0] or "data"
+
+
+def run_folder(resume: str | None, data: str, model: str, overrides: Sequence[str], time: str) -> str:
+    """Where a run is kept: ``outputs/<data>/<model>/<time>``, or the folder of the run to go on with.
+
+    Processes but the first of a distributed run get a folder of their own, to be thrown away.
+    """
+    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))):
+        return tempfile.mkdtemp(prefix="thaw-rank-")
+    if resume and not (Path(resume).expanduser() / "config.yaml").is_file():
+        return tempfile.mkdtemp(prefix="thaw-")  # an error is to follow, and must not create the folder it complains of
+    if resume:
+        return str(Path(resume).expanduser())
+    named = [override.split("=", 1)[1] for override in overrides if override.startswith("model.name=")]
+    model = Path(named[-1].strip("'\"")).name if named else model
+    return f"outputs/{data}/{model}/{time}"
+
+
+def job() -> dict[str, Any]:
+    """What Hydra knows of this run and the config does not.
+
+    Returns:
+        ``folder`` of the run; ``multirun``: whether it is one of several in this process.
+
+    Raises:
+        UserError: when settings are changed together with ``resume``.
+    """
+    state = HydraConfig.get()
+    others = [item for item in state.overrides.task if not item.startswith("resume=")]
+    if len(others) < len(state.overrides.task) and others:
+        raise UserError(
+            f"{others[0]} beside resume: a resumed run keeps its own settings", "Leave it out, or start a new run."
+        )
+    return {"folder": Path(state.runtime.output_dir), "multirun": state.mode == RunMode.MULTIRUN}

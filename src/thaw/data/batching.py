@@ -1,0 +1,184 @@
+"""Which rows form a batch, and how they become tensors.
+
+The order of the batches is a pure function of the seed and the epoch, so that a run can go on in the middle of an
+epoch: nothing but the number of batches done needs to be remembered.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from thaw.data.encoding import Encoded
+from thaw.labels import IGNORED
+
+POOL = 50  # batches' worth of shuffled rows that are sorted by length together
+
+
+def shuffled_batches(
+    lengths: np.ndarray,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    weights: np.ndarray | None = None,
+    by_length: bool = True,
+) -> list[np.ndarray]:
+    """Row numbers of each training batch of one epoch.
+
+    Rows are shuffled, sorted by length within pools of `POOL` batches, cut into batches, and the batches are shuffled
+    again: little padding, while which rows meet still changes with every epoch (the scheme of the Hugging Face
+    ``LengthGroupedSampler``, with the batches shuffled too).
+
+    Args:
+        lengths: tokens of each row.
+        batch_size: rows in a batch; the last one may be smaller.
+        weights: draw rows with these probabilities, with replacement, instead of each once.
+        by_length: False for plain shuffling.
+    """
+    generator = np.random.default_rng((seed, epoch))
+    rows = len(lengths)
+    order = generator.permutation(rows) if weights is None else generator.choice(rows, size=rows, p=weights)
+    if not by_length:
+        return [order[start : start + batch_size] for start in range(0, rows, batch_size)]
+    batches: list[np.ndarray] = []
+    for start in range(0, rows, POOL * batch_size):
+        pool = order[start : start + POOL * batch_size]
+        pool = pool[np.argsort(-lengths[pool], kind="stable")]
+        batches += [pool[first : first + batch_size] for first in range(0, len(pool), batch_size)]
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def sorted_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Every row once, longest first, so that batches hold little padding and memory peaks at once."""
+    order = np.argsort(-lengths, kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def balanced_weights(label_ids: np.ndarray) -> np.ndarray:
+    """Probability of drawing each row such that every class is drawn equally often."""
+    counts = np.bincount(label_ids)
+    weights = 1.0 / counts[label_ids]
+    return weights / weights.sum()
+
+
+class Batches:
+    """A sampler of whole batches: shuffled in training, sorted in evaluation, split among processes.
+
+    Given to ``DataLoader(sampler=..., batch_size=None)``; Lightning calls `set_epoch` before each epoch.
+
+    Args:
+        encoded: the split.
+        batch_size: rows in a batch of one process.
+        seed: of the order.
+        train: shuffled, and with the same number of batches in every process; else every row exactly once.
+        balanced: draw classes equally often (single-label tasks).
+        by_length: group rows of like length.
+        rank: number of this process.
+        world_size: number of processes.
+        start: (epoch, batches to skip in it), when a run goes on.
+    """
+
+    def __init__(
+        self,
+        encoded: Encoded,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        train: bool = False,
+        balanced: bool = False,
+        by_length: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+        start: tuple[int, int] = (0, 0),
+    ) -> None:
+        self.lengths = np.asarray(encoded.kept)
+        self.weights = balanced_weights(np.asarray(encoded.labels)) if balanced else None
+        self.batch_size, self.seed, self.train, self.by_length = batch_size, seed, train, by_length
+        self.rank, self.world_size, self.start = rank, world_size, start
+        self.epoch = start[0]
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        if self.train:
+            return -(-len(self.lengths) // (self.batch_size * self.world_size))
+        return len(self._evaluation())
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = self._training() if self.train else self._evaluation()
+        skip = self.start[1] if self.train and self.epoch == self.start[0] else 0
+        for batch in batches[skip:]:
+            yield batch.tolist()
+
+    def _training(self) -> list[np.ndarray]:
+        joint = shuffled_batches(
+            self.lengths,
+            self.batch_size * self.world_size,
+            seed=self.seed,
+            epoch=self.epoch,
+            weights=self.weights,
+            by_length=self.by_length,
+        )
+        # Every process must step equally often: the last, smaller batch is filled up by repeating its rows.
+        return [
+            np.resize(batch, max(len(batch), self.world_size))[self.rank :: self.world_size]
+            if self.world_size > 1
+            else batch
+            for batch in joint
+        ]
+
+    def _evaluation(self) -> list[np.ndarray]:
+        return sorted_batches(self.lengths, self.batch_size)[self.rank :: self.world_size]
+
+
+class EncodedDataset(torch.utils.data.Dataset):
+    """Turns row numbers into one batch of padded tensors.
+
+    Args:
+        encoded: the split.
+        pad_id: id of the padding token.
+        pad_to: pad every batch to this length; None pads to the longest row of the batch.
+    """
+
+    def __init__(self, encoded: Encoded, pad_id: int, pad_to: int | None = None) -> None:
+        self.encoded, self.pad_id, self.pad_to = encoded, pad_id, pad_to
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def __getitem__(self, rows: list[int]) -> dict[str, torch.Tensor]:
+        """A batch.
+
+        Returns:
+            ``input_ids`` and ``attention_mask`` (rows, tokens), ``labels`` as in `Encoded`, ``rows`` (their numbers),
+            and for token tasks ``words`` (rows, tokens) and ``tags`` (rows, words), padded with -1 and `IGNORED`.
+        """
+        data, index = self.encoded, np.asarray(rows)
+        ids, mask = gather(data.ids, data.offsets, index, self.pad_id, self.pad_to)
+        batch = {"input_ids": ids, "attention_mask": mask, "rows": index}
+        if len(data.tag_offsets):
+            batch["labels"], _ = gather(data.labels, data.offsets, index, IGNORED, self.pad_to)
+            batch["words"], _ = gather(data.words, data.offsets, index, -1, self.pad_to)
+            batch["tags"], _ = gather(data.tags, data.tag_offsets, index, IGNORED)
+        else:
+            batch["labels"] = np.asarray(data.labels[index], dtype=np.int64)
+        return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+
+def gather(
+    flat: np.ndarray, offsets: np.ndarray, rows: np.ndarray, padding: int, width: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut rows out of a flat array.
+
+    Returns:
+        (values, mask): both (rows, longest row or ``width``), int64; the mask is 1 where a value stands.
+    """
+    starts = offsets[rows]
+    lengths = offsets[rows + 1] - starts
+    columns = np.arange(int(width or lengths.max()))
+    mask = columns[None, :] < lengths[:, None]
+    where = np.where(mask, starts[:, None] + columns[None, :], 0)
+    values = np.where(mask, flat[where], padding).astype(np.int64) if len(flat) else np.full(mask.shape, padding)
+    return values, mask.astype(np.int64)

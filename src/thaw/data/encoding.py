@@ -1,0 +1,270 @@
+"""Text to token ids, words to sub-tokens with aligned labels, kept in flat arrays and cached on disk.
+
+A split is a handful of flat arrays with offsets, not a list of lists: a batch is cut out of them by arithmetic, they
+are memory-mapped from the cache, and worker processes share them.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw.errors import UserError
+from thaw.labels import IGNORED, LabelSet
+
+CHUNK = 2_000  # texts handed to the tokenizer at once
+VERSION = 1  # of the arrays' layout; part of the cache key
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One split, ready for batching. Row ``i`` owns ``ids[offsets[i]:offsets[i + 1]]``.
+
+    Args:
+        ids: token ids of all rows, special tokens included, int32.
+        offsets: where each row starts, int64, one more than rows.
+        lengths: tokens of each row before truncation, int32.
+        labels: sequence: an id for each row. Multi-label: 0 or 1 for each row and label. Token: an id for each
+            token, `IGNORED` where nothing is to be learnt.
+        words: token tasks: the number of the word at its first sub-token, -1 at all other tokens; else empty.
+        tags: token tasks: the label of every word, also of those that truncation cut off; else empty.
+        tag_offsets: token tasks: where each row's tags start; else empty.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    lengths: np.ndarray
+    labels: np.ndarray
+    words: np.ndarray
+    tags: np.ndarray
+    tag_offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Tokens of each row after truncation."""
+        return np.diff(self.offsets)
+
+    @property
+    def truncated(self) -> int:
+        """Rows that lost tokens."""
+        return int((self.lengths > self.kept).sum())
+
+
+def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The ids that a tokenizer sets before and after a single text."""
+    bare = _ids(tokenizer, ["a"], add_special_tokens=False)[0]
+    full = _ids(tokenizer, ["a"], add_special_tokens=True)[0]
+    for start in range(len(full) - len(bare) + 1):
+        if full[start : start + len(bare)] == bare:
+            return full[:start], full[start + len(bare) :]
+    raise UserError("the tokenizer changes a text when it adds special tokens", "thaw does not support this tokenizer.")
+
+
+def _ids(tokenizer: Any, texts: list[str], **options: Any) -> list[list[int]]:
+    # verbose=False: the warning about long texts would be wrong, since truncation is done here.
+    encoded = tokenizer(texts, return_attention_mask=False, verbose=False, **options)
+    return [encoding.ids for encoding in encoded.encodings]
+
+
+def encode_texts(texts: Iterable[str], tokenizer: Any, max_length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Token ids of whole texts.
+
+    Args:
+        texts: any number of them; they are read in chunks.
+        tokenizer: a fast tokenizer of transformers.
+        max_length: tokens kept at most, special tokens included.
+
+    Returns:
+        (ids, offsets, lengths) as in `Encoded`. Truncation happens here, so that full lengths are known.
+    """
+    before, after = special_tokens(tokenizer)
+    room = max_length - len(before) - len(after)
+    ids: list[np.ndarray] = []
+    kept, lengths = [], []
+    for chunk in _chunks(texts):
+        for row in _ids(tokenizer, chunk, add_special_tokens=False):
+            lengths.append(len(row) + len(before) + len(after))
+            ids.append(np.array(before + row[:room] + after, dtype=np.int32))
+            kept.append(len(ids[-1]))
+    return np.concatenate(ids), _offsets(kept), np.array(lengths, dtype=np.int32)
+
+
+def encode_words(
+    sentences: Iterable[Sequence[str]], tokenizer: Any, max_length: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Token ids of sentences given as words.
+
+    Returns:
+        (ids, offsets, lengths, words): as `encode_texts`, and the number of the word that each token belongs to, -1
+        for special tokens.
+
+    Raises:
+        UserError: when the tokenizer fuses words, as byte-level tokenizers do without ``add_prefix_space``.
+    """
+    before, after = special_tokens(tokenizer)
+    room = max_length - len(before) - len(after)
+    ids: list[np.ndarray] = []
+    words: list[np.ndarray] = []
+    kept, lengths = [], []
+    for chunk in _chunks(sentences):
+        encoded = tokenizer(
+            [list(sentence) for sentence in chunk],
+            is_split_into_words=True,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            verbose=False,
+        )
+        for encoding in encoded.encodings:
+            row, own = encoding.ids, encoding.word_ids
+            lengths.append(len(row) + len(before) + len(after))
+            ids.append(np.array(before + row[:room] + after, dtype=np.int32))
+            words.append(np.array([-1] * len(before) + own[:room] + [-1] * len(after), dtype=np.int32))
+            kept.append(len(ids[-1]))
+    return np.concatenate(ids), _offsets(kept), np.array(lengths, dtype=np.int32), np.concatenate(words)
+
+
+def align(
+    tags: Sequence[int], words: np.ndarray, labels: LabelSet, subword_labels: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels for the sub-tokens of one sentence.
+
+    Args:
+        tags: label id of each word.
+        words: word number of each token, -1 for special tokens.
+        labels: gives I- for the sub-tokens that continue a word tagged B-.
+        subword_labels: ``first`` labels the first sub-token of each word only, ``all`` every one.
+
+    Returns:
+        (labels, starts): a label id for each token, and whether the token is the first of its word.
+    """
+    starts = (words >= 0) & (words != np.concatenate(([-1], words[:-1])))
+    own = np.asarray(tags, dtype=np.int64)[np.maximum(words, 0)]
+    if subword_labels == "all":
+        inside = np.array([labels.ids.get("I-" + name[2:], i) if name.startswith("B-") else i
+                           for i, name in enumerate(labels.names)])  # fmt: skip
+        aligned = np.where(starts, own, inside[own])
+        return np.where(words >= 0, aligned, IGNORED), starts
+    if subword_labels != "first":
+        raise UserError(f"data.subword_labels={subword_labels} is not known", "Choose first or all.")
+    return np.where(starts, own, IGNORED), starts
+
+
+def encode_split(
+    texts: Sequence[Any], label_ids: Sequence[Any], labels: LabelSet, tokenizer: Any, max_length: int, subwords: str
+) -> Encoded:
+    """Encode one split of any task.
+
+    Args:
+        texts: strings, or lists of words for token tasks.
+        label_ids: an id, a list of ids (multi-label), or an id for each word.
+    """
+    empty = np.empty(0, dtype=np.int64)
+    if labels.task != "token":
+        ids, offsets, lengths = encode_texts(texts, tokenizer, max_length)
+        if labels.task == "sequence":
+            targets = np.asarray(label_ids, dtype=np.int64)
+        else:
+            targets = np.zeros((len(offsets) - 1, len(labels)), dtype=np.int8)
+            for row, own in enumerate(label_ids):
+                targets[row, own] = 1
+        return Encoded(ids, offsets, lengths, targets, empty, empty, empty)
+    ids, offsets, lengths, words = encode_words(texts, tokenizer, max_length)
+    aligned = [
+        align(tags, words[offsets[row] : offsets[row + 1]], labels, subwords) for row, tags in enumerate(label_ids)
+    ]
+    tags = np.concatenate([np.asarray(row, dtype=np.int64) for row in label_ids])
+    return Encoded(
+        ids,
+        offsets,
+        lengths,
+        np.concatenate([row for row, _ in aligned]),
+        np.where(np.concatenate([starts for _, starts in aligned]), words, -1),
+        tags,
+        _offsets([len(row) for row in label_ids]),
+    )
+
+
+def fingerprint(texts: Iterable[Any], label_ids: Iterable[Any], tokenizer: Any, options: dict[str, Any]) -> str:
+    """A key that changes with any text, label, tokenizer setting, option or library version."""
+    import tokenizers
+    import transformers
+
+    digest = hashlib.sha256()
+    header = [VERSION, tokenizers.__version__, transformers.__version__, options]
+    digest.update(json.dumps(header, sort_keys=True).encode())
+    digest.update(tokenizer.backend_tokenizer.to_str().encode())
+    for text, label in zip(texts, label_ids, strict=True):
+        digest.update(json.dumps([text, label]).encode())
+    return digest.hexdigest()[:32]
+
+
+def cache_folder() -> Path:
+    """Where encoded data is kept: ``THAW_CACHE``, else ``thaw`` in the user's cache folder. Safe to delete."""
+    if "THAW_CACHE" in os.environ:
+        return Path(os.environ["THAW_CACHE"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "thaw"
+
+
+def cached(key: str, make: Callable[[], Encoded]) -> Encoded:
+    """The arrays under a key: from the cache, or made, stored and then read back memory-mapped.
+
+    Of several processes that want the same key at once, one computes and the others wait. A folder appears under its
+    final name only once it is complete.
+    """
+    from filelock import FileLock
+
+    folder = cache_folder() / "encoded" / key
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not folder.is_dir():
+                _store(make(), folder)
+    except OSError as error:
+        raise UserError(
+            f"{folder.parent}: the cache cannot be written: {error.strerror or error}",
+            "Set THAW_CACHE to a folder with room.",
+        ) from None
+    return Encoded(**{field.name: _load(folder / f"{field.name}.npy") for field in fields(Encoded)})
+
+
+def _store(encoded: Encoded, folder: Path) -> None:
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        for field in fields(Encoded):
+            np.save(temporary / f"{field.name}.npy", getattr(encoded, field.name))
+        os.replace(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _load(path: Path) -> np.ndarray:
+    # An empty file cannot be mapped.
+    array = np.load(path, mmap_mode="r" if path.stat().st_size > 256 else None)
+    assert isinstance(array, np.ndarray)
+    return array
+
+
+def _chunks(items: Iterable[Any]) -> Iterable[list[Any]]:
+    chunk: list[Any] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _offsets(lengths: Sequence[int]) -> np.ndarray:
+    return np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))

@@ -1,0 +1,310 @@
+"""TextDataModule: from the ``data`` group of the config to labels, encoded splits and batches."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from thaw.data import sources, splits
+from thaw.data.batching import Batches, EncodedDataset
+from thaw.data.encoding import Encoded, cached, encode_split, fingerprint
+from thaw.data.sources import Source
+from thaw.errors import UserError
+from thaw.labels import TASKS, LabelSet, Task, count_labels, order_names, order_tags, require_classes
+
+SHOWN = 20  # skipped rows listed in the summary; all are counted
+
+
+class TextDataModule(pl.LightningDataModule):
+    """The data of a run.
+
+    Args:
+        data: the ``data`` group of the config, as a plain dict.
+        tokenizer: of the encoder; called with the task, since token tasks want word boundaries kept.
+        max_length: tokens kept of each text at most.
+        seed: of the order of the training batches; splits and subsets have fixed seeds of their own.
+
+    Attributes (after `prepare`):
+        labels: the `LabelSet`, the only thing that the model learns from the data.
+        rows: split -> ``datasets.Dataset`` with ``text`` and ``label``.
+        encoded: split -> `Encoded`.
+        summary: what the user is shown at the start of a run, and ``data.json``.
+    """
+
+    def __init__(self, data: dict[str, Any], tokenizer: Callable[[Task], Any], max_length: int, seed: int) -> None:
+        super().__init__()
+        self.data, self.max_length, self.seed = data, max_length, seed
+        self.tokenizer_for = tokenizer
+        self.start = (0, 0)
+
+    def prepare(self) -> None:
+        """Read, check, split and encode everything; every complaint about the data is raised here."""
+        source = sources.load(self.data)
+        task = detect_task(source, self.data)
+        first = "all" if "all" in source.splits else "train"
+        self.labels = derive_labels(source.splits[first], task, self.data.get("label_names") or source.names)
+        for name in source.splits:
+            source.splits[name] = _with_ids(source, name, self.labels, self.data)
+        self.rows = divide(source.splits, self.labels, self.data)
+        train = self.rows["train"]
+        self.labels = replace(self.labels, counts=_counts(train, self.labels), rows=len(train))
+        require_classes(self.labels, ", ".join(source.files[first]))
+        self.tokenizer = self.tokenizer_for(task)
+        self.encoded = {name: self._encode(rows) for name, rows in self.rows.items()}
+        self.summary = summarise(self.rows, self.encoded, self.labels, source)
+
+    def _encode(self, rows: Any) -> Encoded:
+        options = {
+            "task": self.labels.task,
+            "names": self.labels.names,
+            "max_length": self.max_length,
+            "subword_labels": self.data["subword_labels"],
+        }
+        texts, ids = rows["text"], rows["label"]
+        key = fingerprint(texts, ids, self.tokenizer, options)
+        make = partial(
+            encode_split, texts, ids, self.labels, self.tokenizer, self.max_length, self.data["subword_labels"]
+        )
+        return cached(key, make)
+
+    def train_dataloader(self) -> DataLoader:
+        sampler = self.data["sampler"]
+        if sampler not in ("shuffle", "balanced"):
+            raise UserError(f"data.sampler={sampler} is not known", "Choose shuffle or balanced.")
+        if sampler == "balanced" and self.labels.task != "sequence":
+            raise UserError(
+                f"data.sampler=balanced needs one label per text, and this is a {self.labels.task} task",
+                "Use data.sampler=shuffle, with loss=balanced for class weights.",
+            )
+        return self._loader("train", self.data["batch_size"], train=True, balanced=sampler == "balanced")
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader("validation", self.data["eval_batch_size"], train=False, balanced=False)
+
+    def _loader(self, split: str, batch_size: int, *, train: bool, balanced: bool) -> DataLoader:
+        distributed = self.trainer is not None and self.trainer.world_size > 1
+        batches = Batches(
+            self.encoded[split],
+            batch_size,
+            seed=self.seed,
+            train=train,
+            balanced=balanced,
+            by_length=self.data["group_by_length"],
+            rank=self.trainer.global_rank if distributed and self.trainer else 0,
+            world_size=self.trainer.world_size if distributed and self.trainer else 1,
+            start=self.start if train else (0, 0),
+        )
+        pad_to = self.max_length if padding_is_fixed(self.data) else None
+        return make_loader(self.encoded[split], batches, self.tokenizer.pad_token_id, pad_to, self.data["num_workers"])
+
+
+def padding_is_fixed(data: dict[str, Any]) -> bool:
+    """Whether every batch is padded to ``data.max_length``."""
+    if data["padding"] not in ("longest", "max_length"):
+        raise UserError(f"data.padding={data['padding']} is not known", "Choose longest or max_length.")
+    return bool(data["padding"] == "max_length")
+
+
+def make_loader(
+    encoded: Encoded, batches: Iterable[list[int]], pad_id: int, pad_to: int | None = None, workers: int = 0
+) -> DataLoader:
+    """A DataLoader over whole batches, which draws no random number of its own from torch's state."""
+    import torch
+
+    return DataLoader(
+        EncodedDataset(encoded, pad_id, pad_to),
+        sampler=batches,
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),
+    )
+
+
+def detect_task(source: Source, data: dict[str, Any]) -> Task:
+    """Single-label, multi-label or token task, by the form of the rows, or as ``data.task`` forces it."""
+    rows = next(iter(source.splits.values()))
+    words, several = isinstance(rows[0]["text"], list), isinstance(rows[0]["label"], list)
+    found: Task = "token" if words else "multi_label" if several else "sequence"
+    wanted = data.get("task")
+    if wanted is None or wanted == found:
+        return found
+    if wanted not in TASKS:
+        raise UserError(f"data.task={wanted} is not known", f"Choose one of: {', '.join(TASKS)}.")
+    if wanted == "multi_label" and found == "sequence":
+        for name, split in source.splits.items():
+            source.splits[name] = split.map(lambda row: {"label": [row["label"]]}, load_from_cache_file=False)
+        return "multi_label"
+    form = {"token": "a list of words with a tag each", "multi_label": "a list of labels", "sequence": "one label"}
+    raise UserError(
+        f"data.task={wanted}, but each row has {form[found]}", f"Leave data.task out, or set data.task={found}."
+    )
+
+
+def derive_labels(rows: Any, task: Task, given: Sequence[str] | None) -> LabelSet:
+    """The label set of the training split; counts follow once the splits are made."""
+    column = rows.data.column("label").combine_chunks()
+    values = (column.flatten() if task != "sequence" else column).unique().to_pylist()
+    names, order = (order_tags if task == "token" else order_names)(values, given)
+    return LabelSet(task, names, (0,) * len(names), order)
+
+
+def _with_ids(source: Source, split: str, labels: LabelSet, data: dict[str, Any]) -> Any:
+    """Replace label names by ids; what the training split does not know is an error, or a skipped row."""
+    rows = source.splits[split]
+    keep: list[int] = []
+    ids: list[Any] = []
+    for position, label in enumerate(rows["label"]):
+        try:
+            ids.append([_id(one, labels) for one in label] if isinstance(label, list) else _id(label, labels))
+            keep.append(position)
+        except KeyError as unknown:
+            place = source.place(split, rows[position])
+            problem = f"the label {unknown.args[0]!r} is unknown; known: {', '.join(labels.names)}"
+            if data.get("on_bad_row") != "skip":
+                raise UserError(
+                    f"{place}: {problem}", "Correct it, or leave such rows out: data.on_bad_row=skip."
+                ) from None
+            source.skipped.append((split, place, problem))
+    if not keep:
+        raise UserError(f"{split}: no row has a known label", f"Known: {', '.join(labels.names)}.")
+    chosen = rows.select(keep) if len(keep) < len(rows) else rows
+    return chosen.remove_columns("label").add_column("label", ids)
+
+
+def _id(label: str, labels: LabelSet) -> int:
+    if label in labels.ids:
+        return labels.ids[label]
+    # Data that states numbers where the config states names: the number is the position of the name.
+    if label.isdecimal() and int(label) < len(labels):
+        return int(label)
+    raise KeyError(label)
+
+
+def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any]) -> dict[str, Any]:
+    """Train, validation and test from the splits that were found.
+
+    A single split is divided 70/15/15. A missing validation is held out of train: of the rows that ``train_size``
+    leaves over where there are enough, so that a tutorial's training subset stays exactly the same rows.
+    """
+    seed, train_size, eval_size = data["split_seed"], data.get("train_size"), data.get("eval_size")
+    if "all" in found:
+        rows = found["all"]
+        rest, test = splits.hold_out(_strata(rows, labels), 0.15, seed)
+        others = rows.select(rest)
+        train, validation = splits.hold_out(_strata(others, labels), 0.15 / 0.85, seed)
+        parts = {"train": others.select(train), "validation": others.select(validation), "test": rows.select(test)}
+        for name, part in parts.items():
+            if not len(part):
+                raise UserError(f"{len(rows)} rows are too few to divide: {name} is empty", "Give more rows.")
+        parts["train"] = splits.subset(parts["train"], train_size, "data.train_size")
+    else:
+        parts = {name: found[name] for name in sources.SPLITS if name in found}
+        if "validation" in parts:
+            parts["train"] = splits.subset(parts["train"], train_size, "data.train_size")
+        else:
+            parts["train"], parts["validation"] = _validation_from_train(parts["train"], labels, data)
+    for name in ("validation", "test"):
+        if name in parts and eval_size is not None:
+            size = min(eval_size, len(parts[name])) if isinstance(eval_size, int) else eval_size
+            parts[name] = splits.subset(parts[name], size, "data.eval_size")
+    return {name: parts[name] for name in sources.SPLITS if name in parts}
+
+
+def _validation_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) -> tuple[Any, Any]:
+    total, seed = len(rows), data["split_seed"]
+    train_size = data.get("train_size")
+    shuffled = splits.subset(rows, total, "data.train_size") if train_size is not None else rows
+    chosen = splits.check_size(train_size, total, "data.train_size") if train_size is not None else total
+    wanted = data.get("eval_size") or data["validation_size"]
+    size = round(chosen * wanted) if isinstance(wanted, float) else wanted
+    train, rest = shuffled.select(range(chosen)), shuffled.select(range(chosen, total))
+    if len(rest) > size:
+        _, held = splits.hold_out(_strata(rest, labels), size, seed)
+        return train, rest.select(held)
+    if not 0 < size < chosen:
+        raise UserError(
+            f"{total} rows of train are too few to hold out {size} for validation",
+            "Give a validation file, or a smaller data.eval_size or data.validation_size.",
+        )
+    kept, held = splits.hold_out(_strata(train, labels), size, seed)
+    return train.select(kept), train.select(held)
+
+
+def _strata(rows: Any, labels: LabelSet) -> list[Any]:
+    return list(rows["label"]) if labels.task == "sequence" else [0] * len(rows)
+
+
+def _counts(rows: Any, labels: LabelSet) -> tuple[int, ...]:
+    column = rows["label"]
+    ids = column if labels.task == "sequence" else (one for row in column for one in row)
+    return count_labels(labels.names, ids)
+
+
+def summarise(rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSet, source: Source) -> dict[str, Any]:
+    """The figures that a user checks before trusting a run, as plain containers."""
+    texts = {
+        name: [text if isinstance(text, str) else "\x00".join(text) for text in split["text"]]
+        for name, split in rows.items()
+    }
+    names = list(rows)
+    skipped = Counter(split for split, _, _ in source.skipped)
+    return {
+        "files": source.files,
+        "task": labels.task,
+        "labels": list(labels.names),
+        "label_order": labels.order,
+        "splits": {
+            name: {
+                "rows": len(rows[name]),
+                "labels": dict(zip(labels.names, _counts(rows[name], labels), strict=True)),
+                "tokens": _lengths(encoded[name].lengths),
+                "truncated": encoded[name].truncated / len(encoded[name]),
+                "repeated": splits.repeated(texts[name]),
+            }
+            for name in names
+        },
+        "shared": [
+            {"in": later, "also_in": earlier, "rows": splits.shared(texts[later], texts[earlier])}
+            for i, earlier in enumerate(names)
+            for later in names[i + 1 :]
+        ],
+        "skipped": dict(skipped),
+        "skipped_rows": [f"{place}: {problem}" for _, place, problem in source.skipped[:SHOWN]],
+    }
+
+
+def _lengths(lengths: np.ndarray) -> dict[str, float]:
+    return {
+        "mean": round(float(lengths.mean()), 1),
+        "median": float(np.median(lengths)),
+        "p95": float(np.percentile(lengths, 95)),
+        "max": int(lengths.max()),
+    }
+
+
+def load_labelled(data: dict[str, Any], labels: LabelSet, split: str) -> tuple[list[Any], list[Any], list[str]]:
+    """Rows of a new file with the labels of a finished run.
+
+    Args:
+        data: the ``data`` group, with ``path``.
+        labels: of the run.
+        split: which split, where the path is a folder of several.
+
+    Returns:
+        (texts, label ids, skipped rows).
+    """
+    source = sources.load(data)
+    name = "all" if "all" in source.splits else split
+    if name not in source.splits:
+        raise UserError(f"split={split}: {data['path']} has no such split", f"It has: {', '.join(source.splits)}.")
+    task = detect_task(source, data)
+    assert task == labels.task
+    rows = _with_ids(source, name, labels, data)
+    return list(rows["text"]), list(rows["label"]), [f"{place}: {problem}" for _, place, problem in source.skipped]

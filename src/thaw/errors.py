@@ -1,0 +1,22 @@
+"""The one exception that users are meant to read."""
+
+
+class UserError(Exception):
+    """Something the user can mend; shown as one line, without a traceback, with exit code 2.
+
+    Args:
+        problem: what is wrong, and where (file and line, or config key).
+        remedy: the next step to take.
+    """
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        problem = " ".join(problem.split()).rstrip(".")
+        super().__init__(f"{problem}. {remedy}".strip() if remedy else f"{problem}.")
+
+
+class Interrupted(Exception):
+    """A signal ended the run after its state was saved; the message says how to go on."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

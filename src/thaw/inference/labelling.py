@@ -1,0 +1,191 @@
+"""What ``predict.py`` does: one text, a file or a stream in; labels out, in order and in constant memory."""
+
+import csv
+import gzip
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from omegaconf import DictConfig
+
+from thaw.data.formats import TEXT_COLUMNS, Options, delimited_records, find_column, format_of, open_lines
+from thaw.errors import UserError
+from thaw.inference.predictor import Predictor
+from thaw.reporting.progress import counting
+from thaw.reporting.summary import number, show
+
+Record = dict[str, Any]
+FORMATS = ("jsonl", "csv", "tsv")
+
+
+def label(config: DictConfig) -> None:
+    """Label what the config of ``predict.py`` names.
+
+    Raises:
+        UserError: when there is nothing to label, or a file cannot be read or written.
+    """
+    if (config.text is None) == (config.input is None):
+        raise UserError("predict.py needs either text= or input=", 'Give text="I love this", or input=tickets.csv.')
+    suffix = output_format(config.output)
+    if config.text is not None:
+        predictor = Predictor.from_run(config.run, config.batch_size)
+        results = iter(predictor([str(config.text)], config.probabilities))
+        if config.output is None and sys.stdout.isatty():
+            show_result(next(results))
+            return
+        with writer(config.output, suffix) as write:
+            write(next(results))
+        return
+    records, text_of = read_records(str(config.input), config.text_column)
+    predictor = Predictor.from_run(config.run, config.batch_size)
+    waiting: list[Record] = []
+
+    def texts() -> Iterator[str]:
+        for record in records:
+            waiting.append(record)
+            yield text_of(record)
+
+    with writer(config.output, suffix) as write, counting(None, "labelling") as progress:
+        for result in predictor.stream(texts(), config.probabilities):
+            text = result.pop("text")
+            record = waiting.pop(0)
+            # A column of the input keeps its value; ours takes another name beside it.
+            write({**(record or {"text": text}), **{free_name(key, record): value for key, value in result.items()}})
+            progress(1)
+
+
+def free_name(key: str, record: Record) -> str:
+    return f"predicted_{key}" if key in record else key
+
+
+def show_result(result: Record) -> None:
+    """One result as a person reads it."""
+    if "entities" in result:
+        rows = [[one["text"], one["type"], number(one["score"])] for one in result["entities"]]
+        show(f"{len(rows)} entities", ["text", "type", "score"], rows)
+        return
+    chosen = result["probabilities"] if "probabilities" in result else result.get("scores")
+    scores = chosen if chosen is not None else {result["label"]: result["score"]}
+    ranked = sorted(scores.items(), key=lambda pair: -pair[1])
+    show("", ["label", "score"], [[name, number(score)] for name, score in ranked])
+
+
+def read_records(source: str, column: str | None) -> tuple[Iterator[Record], Callable[[Record], str]]:
+    """Records of the input with all their fields, and which field is the text.
+
+    Lines of txt files and of standard input become records without fields of their own.
+    """
+    if source == "-":
+        lines = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
+        return _plain(lines)
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise UserError(f"input={source}: no such file", "Give a file, or - for standard input.")
+    kind = format_of(path)
+    if kind == "txt":
+        return _plain(line for _, line in open_lines(path))
+    if kind in ("csv", "tsv"):
+        rows = delimited_records(path, Options(needs_label=False), "," if kind == "csv" else "\t")
+        try:
+            _, header = next(rows)
+        except StopIteration:
+            raise UserError(f"{path}: the file is empty", "Give a file with a header line.") from None
+        name = find_column(header, column, TEXT_COLUMNS, "text", path)
+        return _fields(path, header, rows, name), lambda record: str(record[name])
+    if kind == "jsonl":
+        return _objects(path, column), lambda record: str(record.get("\x00", ""))
+    raise UserError(
+        f"input={source}: not a format that can be read", "Give .txt, .csv, .tsv or .jsonl, or .gz of these."
+    )
+
+
+def _plain(lines: Iterator[bytes]) -> tuple[Iterator[Record], Callable[[Record], str]]:
+    return ({"text": line.decode("utf-8", "replace")} for line in lines), lambda record: str(record["text"])
+
+
+def _fields(path: Path, header: list[str], rows: Iterator[tuple[int, list[str]]], name: str) -> Iterator[Record]:
+    for line, row in rows:
+        if not row:
+            continue
+        if len(row) != len(header):
+            raise UserError(f"{path}:{line}: {len(row)} fields where the header has {len(header)}", "Mend the row.")
+        decoded = [field.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for field in row]
+        yield dict(zip(header, decoded, strict=True))
+
+
+def _objects(path: Path, column: str | None) -> Iterator[Record]:
+    for line, raw in open_lines(path):
+        if not raw.strip():
+            continue
+        try:
+            record = json.loads(raw.decode("utf-8", "replace"))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}:{line}: not valid JSON: {error.msg}", "Mend the line.") from None
+        if not isinstance(record, dict):
+            raise UserError(f"{path}:{line}: not a JSON object", "Mend the line.")
+        yield record | {"\x00": record[find_column(list(record), column, TEXT_COLUMNS, "text", f"{path}:{line}")]}
+
+
+def output_format(output: str | None) -> str:
+    """The format that the name of the output states; JSON lines for standard output."""
+    if output is None:
+        return "jsonl"
+    path = Path(output)
+    kind = format_of(path)
+    if kind not in FORMATS:
+        raise UserError(f"output={output}: not a format that can be written", "Give .jsonl, .csv or .tsv, or .gz.")
+    return kind
+
+
+@contextmanager
+def writer(output: str | None, kind: str) -> Iterator[Callable[[Record], None]]:
+    """A function that writes one record; a file appears under its name only once it is complete."""
+    if output is None:
+        yield _to_json(sys.stdout)
+        sys.stdout.flush()
+        return
+    path = Path(output).expanduser()
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _open(partial, path.suffix == ".gz") as file:
+            yield _to_json(file) if kind == "jsonl" else _to_table(file, "," if kind == "csv" else "\t")
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"output={output}: cannot be written: {error.strerror}", "Choose another place.") from None
+
+
+def _open(path: Path, zipped: bool) -> IO[str]:
+    if zipped:
+        return gzip.open(path, "wt", encoding="utf-8", newline="")
+    return path.open("w", encoding="utf-8", newline="")
+
+
+def _to_json(file: IO[str]) -> Callable[[Record], None]:
+    def write(record: Record) -> None:
+        file.write(
+            json.dumps({key: value for key, value in record.items() if key != "\x00"}, ensure_ascii=False) + "\n"
+        )
+
+    return write
+
+
+def _to_table(file: IO[str], delimiter: str) -> Callable[[Record], None]:
+    rows = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    columns: list[str] = []
+
+    def cell(value: Any) -> Any:
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+
+    def write(record: Record) -> None:
+        record = {key: value for key, value in record.items() if key != "\x00"}
+        if not columns:
+            columns.extend(record)
+            rows.writerow(columns)
+        rows.writerow([cell(record.get(name)) for name in columns])
+
+    return write

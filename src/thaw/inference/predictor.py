@@ -1,0 +1,207 @@
+"""Predict with a finished run, from Python or from the command line."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from thaw.data.batching import gather, sorted_batches
+from thaw.data.encoding import Encoded, encode_texts, special_tokens
+from thaw.data.module import make_loader
+from thaw.labels import LabelSet
+from thaw.metrics.classification import sigmoid, softmax
+from thaw.metrics.entities import spans
+from thaw.metrics.outputs import Outputs
+from thaw.runs import load_config, open_run, read_json
+
+CHUNK_BATCHES = 32  # batches' worth of texts that are sorted by length together
+
+
+class Predictor:
+    """Labels texts with a fine-tuned network.
+
+    ``Predictor.from_run("outputs/...")(["I love this"])`` gives a dict for each text.
+
+    Args:
+        network: an encoder with a head, as transformers gives it.
+        tokenizer: its fast tokenizer.
+        labels: task and names.
+        max_length: tokens that the network is given at most; longer texts are cut, or for token tasks read in
+            overlapping windows, so that no word goes without a prediction.
+        batch_size: texts in a batch.
+        thresholds: multi-label tasks: probability from which each label is given.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        tokenizer: Any,
+        labels: LabelSet,
+        *,
+        max_length: int,
+        batch_size: int = 64,
+        thresholds: list[float] | None = None,
+    ) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.network = network.to(self.device).eval()
+        self.tokenizer, self.labels = tokenizer, labels
+        self.max_length, self.batch_size = max_length, batch_size
+        self.thresholds = thresholds or [0.5] * len(labels)
+
+    @classmethod
+    def from_run(cls, folder: str | Path, batch_size: int | None = None) -> "Predictor":
+        """The predictor of a finished run; needs nothing but its folder.
+
+        Raises:
+            UserError: when the folder is no run, or the run is not finished.
+        """
+        import transformers
+        from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        run = open_run(folder, needs="model")
+        config, saved = load_config(run), read_json(run / "labels.json")
+        labels = LabelSet.from_dict(saved)
+        auto = AutoModelForTokenClassification if labels.task == "token" else AutoModelForSequenceClassification
+        return cls(
+            auto.from_pretrained(str(run / "model"), dtype=torch.float32),
+            AutoTokenizer.from_pretrained(str(run / "model")),
+            labels,
+            max_length=saved["max_length"],
+            batch_size=batch_size or config.data.eval_batch_size,
+            thresholds=saved.get("thresholds"),
+        )
+
+    def __call__(self, texts: list[str], probabilities: bool = False) -> list[dict[str, Any]]:
+        """Predict a list of texts.
+
+        Args:
+            texts: any strings, empty ones too.
+            probabilities: give those of every label as well (sequence and multi-label tasks).
+
+        Returns:
+            Sequence: ``text``, ``label``, ``score``. Multi-label: ``text``, ``labels``, ``scores``. Token: ``text``
+            and ``entities`` with ``type``, ``text``, ``start``, ``end`` (characters) and ``score``.
+        """
+        return list(self.stream(texts, probabilities))
+
+    def stream(self, texts: Iterable[str], probabilities: bool = False) -> Iterator[dict[str, Any]]:
+        """As a call, but lazily and in constant memory; results come in the order of the texts."""
+        predict = self._entities if self.labels.task == "token" else self._classes
+        chunk: list[str] = []
+        for text in texts:
+            # A lone surrogate is no character; tokenizers and files refuse it.
+            chunk.append(text.encode("utf-8", "replace").decode("utf-8"))
+            if len(chunk) == CHUNK_BATCHES * self.batch_size:
+                yield from predict(chunk, probabilities)
+                chunk = []
+        if chunk:
+            yield from predict(chunk, probabilities)
+
+    def outputs(self, encoded: Encoded, progress: Callable[[int], None] | None = None) -> Outputs:
+        """Logits and truth of an encoded split, in the order of its rows.
+
+        Args:
+            progress: called with the number of rows after each batch.
+        """
+        parts = []
+        batches = [batch.tolist() for batch in sorted_batches(encoded.kept, self.batch_size)]
+        for batch in make_loader(encoded, batches, self.tokenizer.pad_token_id):
+            parts.append(Outputs.of_batch(batch, self._logits(batch["input_ids"], batch["attention_mask"])))
+            if progress:
+                progress(len(batch["rows"]))
+        return Outputs.join(parts)
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        return sigmoid(logits) if self.labels.task == "multi_label" else softmax(logits)
+
+    def chosen(self, probabilities: np.ndarray) -> Any:
+        """The label name of one text, or the list of them."""
+        if self.labels.task == "multi_label":
+            return [
+                name
+                for name, score, threshold in zip(self.labels.names, probabilities, self.thresholds, strict=True)
+                if score >= threshold
+            ]
+        return self.labels.names[int(probabilities.argmax())]
+
+    @torch.inference_mode()
+    def _logits(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).logits
+        return logits
+
+    def _run(self, ids: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
+        """Logits of each row of a flat array, in order; for token tasks without those of the padding."""
+        results: list[np.ndarray] = [np.empty(0)] * (len(offsets) - 1)
+        lengths = np.diff(offsets)
+        for batch in sorted_batches(lengths, self.batch_size):
+            values, mask = gather(ids, offsets, batch, self.tokenizer.pad_token_id)
+            logits = self._logits(torch.from_numpy(values), torch.from_numpy(mask)).float().cpu().numpy()
+            for row, own in zip(batch, logits, strict=True):
+                results[row] = own[: lengths[row]] if self.labels.task == "token" else own
+        return results
+
+    def _classes(self, texts: list[str], probabilities: bool) -> Iterator[dict[str, Any]]:
+        ids, offsets, _ = encode_texts(texts, self.tokenizer, self.max_length)
+        scores = self.probabilities(np.stack(self._run(ids, offsets)))
+        for text, own in zip(texts, scores, strict=True):
+            by_name = dict(zip(self.labels.names, own.tolist(), strict=True))
+            chosen = self.chosen(own)
+            result: dict[str, Any] = {"text": text}
+            if isinstance(chosen, list):
+                result |= {"labels": chosen, "scores": {name: by_name[name] for name in chosen}}
+            else:
+                result |= {"label": chosen, "score": by_name[chosen]}
+            yield result | ({"probabilities": by_name} if probabilities else {})
+
+    def _entities(self, texts: list[str], probabilities: bool) -> Iterator[dict[str, Any]]:
+        encodings = self.tokenizer(
+            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
+        ).encodings
+        before, after = special_tokens(self.tokenizer)
+        room = self.max_length - len(before) - len(after)
+        windows = [window for encoding in encodings for window in split_windows(len(encoding.ids), room)]
+        owner = [i for i, encoding in enumerate(encodings) for _ in split_windows(len(encoding.ids), room)]
+        rows = [
+            np.array(before + encodings[i].ids[start:end] + after, dtype=np.int32)
+            for i, (start, end) in zip(owner, windows, strict=True)
+        ]
+        logits = self._run(np.concatenate(rows), np.concatenate(([0], np.cumsum([len(row) for row in rows]))))
+        merged = [np.zeros((len(encoding.ids), len(self.labels)), dtype=np.float32) for encoding in encodings]
+        reach = [np.full(len(encoding.ids), -1) for encoding in encodings]
+        for i, (start, end), own in zip(owner, windows, logits, strict=True):
+            # Where windows overlap, a token takes its logits from the window that shows more context around it.
+            edges = np.minimum(np.arange(end - start), np.arange(end - start)[::-1])
+            better = edges > reach[i][start:end]
+            merged[i][start:end][better] = own[len(before) : len(before) + end - start][better]
+            reach[i][start:end][better] = edges[better]
+        for text, encoding, own in zip(texts, encodings, merged, strict=True):
+            yield {"text": text, "entities": self._spans(text, encoding, softmax(own) if len(own) else own)}
+
+    def _spans(self, text: str, encoding: Any, scores: np.ndarray) -> list[dict[str, Any]]:
+        """Entities of one text: the first sub-token speaks for its word, the mean of the words for the entity."""
+        numbers = encoding.word_ids
+        firsts = [i for i, word in enumerate(numbers) if i == 0 or word != numbers[i - 1]]
+        lasts = [first - 1 for first in firsts[1:]] + [len(numbers) - 1]
+        tags = [self.labels.names[int(scores[i].argmax())] for i in firsts]
+        # Tags that mark no spans, such as parts of speech, stand for a word each.
+        found = spans(tags) if self.labels.entities else [(tag, i, i + 1) for i, tag in enumerate(tags)]
+        result = []
+        for kind, first, end in found:
+            start, stop = encoding.offsets[firsts[first]][0], encoding.offsets[lasts[end - 1]][1]
+            start += len(text[start:stop]) - len(text[start:stop].lstrip())
+            score = float(np.mean([scores[firsts[i]].max() for i in range(first, end)]))
+            result.append({"type": kind, "text": text[start:stop], "start": start, "end": stop, "score": score})
+        return result
+
+
+def split_windows(length: int, room: int) -> list[tuple[int, int]]:
+    """Overlapping windows of at most ``room`` tokens that cover a text; a quarter of each is shared."""
+    if length <= room:
+        return [(0, length)]
+    step = max(room - room // 4, 1)
+    starts = list(range(0, length - room, step))
+    return [(start, start + room) for start in starts] + [(length - room, length)]

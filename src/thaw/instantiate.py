@@ -1,0 +1,41 @@
+"""The only call of hydra.utils.instantiate, behind an allow-list: a config file names what to build, not any code."""
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from thaw.errors import UserError
+
+ALLOWED = ("torch.optim.", "pytorch_lightning.callbacks.", "pytorch_lightning.loggers.", "thaw.")
+
+
+def build(config: DictConfig | dict[str, Any], **arguments: Any) -> Any:
+    """Build the object whose ``_target_`` the config names.
+
+    Args:
+        config: holds ``_target_`` and the keyword arguments.
+        arguments: further keyword arguments that no config file can hold, such as parameters.
+
+    Raises:
+        UserError: when the target, or one nested in it, is not on the allow-list, or refuses its arguments.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    plain: Any = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
+    for target in _targets(plain):
+        if not target.startswith(ALLOWED):
+            raise UserError(f"_target_: {target} may not be built from a config", f"Allowed: {', '.join(ALLOWED)}.")
+    try:
+        return instantiate(plain, **arguments, _convert_="all")
+    except InstantiationException as error:
+        raise UserError(f"{plain['_target_']} could not be built: {str(error).splitlines()[0]}") from error
+
+
+def _targets(plain: Any) -> list[str]:
+    if isinstance(plain, dict):
+        own = [str(plain["_target_"])] if "_target_" in plain else []
+        return own + [target for value in plain.values() for target in _targets(value)]
+    if isinstance(plain, list):
+        return [target for value in plain for target in _targets(value)]
+    return []

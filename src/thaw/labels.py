@@ -1,0 +1,121 @@
+"""Task and LabelSet: what the model has to tell apart. Knows nothing of data files or models."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from thaw.errors import UserError
+
+Task = Literal["sequence", "multi_label", "token"]
+TASKS: tuple[Task, ...] = get_args(Task)
+IGNORED = -100  # the label id that torch's losses pass over: special tokens, sub-tokens that continue a word
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The bridge from data to model: names in a stable order, the task, and how often each label occurs in training.
+
+    Args:
+        task: ``sequence`` (one label per text), ``multi_label`` (any number per text) or ``token`` (one per word).
+        names: label names; a label's id is its position.
+        counts: rows (words, for token tasks) of the training split with each label.
+        order: how the order of the names came about, in words.
+        rows: rows of the training split.
+    """
+
+    task: Task
+    names: tuple[str, ...]
+    counts: tuple[int, ...]
+    order: str = ""
+    rows: int = 0
+    ids: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", {name: i for i, name in enumerate(self.names)})
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def entities(self) -> bool:
+        """Whether the tags mark spans (B-, I-) rather than one class for each word, as parts of speech do."""
+        return self.task == "token" and any(name.startswith("B-") for name in self.names)
+
+    @property
+    def outside(self) -> int:
+        """Id of the tag for a word that belongs to no entity; 0 where the tags mark no spans."""
+        return self.ids.get("O", 0)
+
+    def balanced_weights(self) -> list[float]:
+        """Weight of each class, inverse to its frequency, mean 1 over the training rows (scikit-learn's "balanced")."""
+        total, present = sum(self.counts), sum(count > 0 for count in self.counts)
+        return [total / (present * count) if count else 0.0 for count in self.counts]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers, for checkpoints and JSON."""
+        plain = asdict(self)
+        del plain["ids"]
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "LabelSet":
+        return cls(plain["task"], tuple(plain["names"]), tuple(plain["counts"]), plain["order"], plain["rows"])
+
+
+def order_names(values: Iterable[Any], given: Sequence[str] | None) -> tuple[tuple[str, ...], str]:
+    """Names of the labels in a stable order, and how the order came about.
+
+    Args:
+        values: every distinct label of the training split: strings or integers.
+        given: names that the data or the user states; they fix the order.
+
+    Returns:
+        The given names, else whole numbers in numeric order, else strings in alphabetical order.
+    """
+    if given:
+        return tuple(given), "as given by the data or data.label_names"
+    distinct = {str(value) for value in values}
+    if all(value.lstrip("-").isdigit() for value in distinct):
+        return tuple(sorted(distinct, key=int)), "numeric order of the labels"
+    return tuple(sorted(distinct)), "alphabetical order of the labels"
+
+
+def order_tags(values: Iterable[str], given: Sequence[str] | None) -> tuple[tuple[str, ...], str]:
+    """As `order_names`, for word tags: O first, then B- and I- of each type in alphabetical order.
+
+    Both B- and I- of every type are listed even where the data has one only, since predictions may need the other.
+    """
+    if given:
+        return tuple(given), "as given by the data or data.label_names"
+    distinct = set(values)
+    types = sorted({tag[2:] for tag in distinct if tag[:2] in ("B-", "I-")})
+    if not types:
+        return order_names(distinct, None)
+    plain = sorted(tag for tag in distinct if tag[:2] not in ("B-", "I-") and tag != "O")
+    spans = [f"{prefix}-{kind}" for kind in types for prefix in ("B", "I")]
+    return ("O", *plain, *spans), "O first, then B- and I- of each type in alphabetical order"
+
+
+def count_labels(names: Sequence[str], ids: Iterable[int]) -> tuple[int, ...]:
+    """How often each id occurs."""
+    counted = Counter(ids)
+    return tuple(counted.get(i, 0) for i in range(len(names)))
+
+
+def require_classes(labels: LabelSet, where: str) -> None:
+    """Refuse data from which nothing can be learnt.
+
+    Raises:
+        UserError: when fewer than two labels exist, or occur, in training.
+    """
+    present = [name for name, count in zip(labels.names, labels.counts, strict=True) if count]
+    if labels.task == "multi_label":
+        if not present:
+            raise UserError(f"{where}: no row has any label", "Check data.label_column and data.label_separator.")
+    elif len(present) < 2:
+        only = f"only the label {present[0]!r}" if present else "no label at all"
+        raise UserError(
+            f"{where}: the training split has {only}",
+            "A classifier needs at least two; check data.label_column, or give more rows with data.train_size.",
+        )

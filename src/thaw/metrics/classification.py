@@ -1,0 +1,144 @@
+"""Figures for one label per text, and for several."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn import metrics
+
+from thaw.labels import LabelSet
+from thaw.metrics.calibration import expected_calibration_error
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities over the last axis, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Probability of each label on its own, in float64."""
+    return 0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))
+
+
+def sequence_metrics(probabilities: np.ndarray, gold: np.ndarray, labels: LabelSet) -> dict[str, float]:
+    """Figures for one label per text, equal to scikit-learn's.
+
+    Args:
+        probabilities: (rows, labels).
+        gold: label ids (rows,).
+
+    Returns:
+        ``accuracy``, ``f1`` (the macro average), F1, precision and recall ``_macro`` and ``_weighted`` and by label
+        (``f1/joy``), ``auc`` (one against the rest, macro; nan unless every label occurs), ``mcc``, ``ece``.
+    """
+    predicted = probabilities.argmax(-1)
+    ids = np.arange(len(labels))
+    result = {"accuracy": float(metrics.accuracy_score(gold, predicted))}
+    result |= _averages(gold, predicted, ids, ("macro", "weighted"))
+    result = {"accuracy": result["accuracy"], "f1": result["f1_macro"], **result}
+    result["auc"] = one_against_rest_auc(probabilities, gold)
+    result["mcc"] = float(metrics.matthews_corrcoef(gold, predicted))
+    result["ece"] = expected_calibration_error(probabilities.max(-1), predicted == gold)
+    return result | _by_label(gold, predicted, labels)
+
+
+def one_against_rest_auc(probabilities: np.ndarray, gold: np.ndarray) -> float:
+    """Area under the ROC curve, one label against the rest, macro average; nan where some label does not occur."""
+    if len(np.unique(gold)) < probabilities.shape[1]:
+        return float("nan")
+    if probabilities.shape[1] == 2:
+        return float(metrics.roc_auc_score(gold, probabilities[:, 1]))
+    binary = np.eye(probabilities.shape[1], dtype=np.int64)[gold]
+    return float(metrics.roc_auc_score(binary, probabilities, average="macro"))
+
+
+def multi_label_metrics(
+    probabilities: np.ndarray, gold: np.ndarray, thresholds: Sequence[float], labels: LabelSet
+) -> dict[str, float]:
+    """Figures for several labels per text.
+
+    Args:
+        probabilities: (rows, labels).
+        gold: 0 or 1 (rows, labels).
+        thresholds: a label is given from this probability on.
+
+    Returns:
+        ``f1`` (the micro average), ``f1_micro``, ``f1_macro`` and so on for precision and recall,
+        ``subset_accuracy`` (rows with exactly the right labels), ``map`` (mean average precision over the labels that
+        occur), and F1, precision and recall by label.
+    """
+    predicted = (probabilities >= np.asarray(thresholds)).astype(np.int64)
+    ids = np.arange(len(labels))
+    averages = _averages(gold, predicted, ids, ("micro", "macro"))
+    occurring = [i for i in ids if gold[:, i].any()]
+    precisions = [metrics.average_precision_score(gold[:, i], probabilities[:, i]) for i in occurring]
+    return {
+        "f1": averages["f1_micro"],
+        **averages,
+        "subset_accuracy": float((predicted == gold).all(axis=1).mean()),
+        "map": float(np.mean(precisions)) if precisions else float("nan"),
+        **_by_label(gold, predicted, labels),
+    }
+
+
+def best_thresholds(probabilities: np.ndarray, gold: np.ndarray) -> list[float]:
+    """For each label the threshold with the best F1; 0.5 where the label never occurs.
+
+    Between the two probabilities that part the chosen rows from the rest, the middle is taken.
+    """
+    thresholds = []
+    for scores, truth in zip(probabilities.T, gold.T, strict=True):
+        if not truth.any():
+            thresholds.append(0.5)
+            continue
+        order = np.argsort(-scores, kind="stable")
+        ranked, hits = scores[order], np.cumsum(truth[order])
+        f1 = 2 * hits / (np.arange(1, len(ranked) + 1) + truth.sum())
+        f1[:-1][ranked[:-1] == ranked[1:]] = -1  # equal scores cannot be parted
+        best = int(f1.argmax())
+        below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
+        thresholds.append(float((ranked[best] + below) / 2))
+    return thresholds
+
+
+def tag_metrics(predicted: np.ndarray, gold: np.ndarray, labels: LabelSet) -> dict[str, float]:
+    """Figures for word tags that mark no spans, such as parts of speech; word by word."""
+    averages = _averages(gold, predicted, np.arange(len(labels)), ("macro", "weighted"))
+    return {
+        "accuracy": float((predicted == gold).mean()),
+        "f1": averages["f1_macro"],
+        **averages,
+        **_by_label(gold, predicted, labels),
+    }
+
+
+def _averages(gold: np.ndarray, predicted: np.ndarray, ids: np.ndarray, kinds: Sequence[str]) -> dict[str, float]:
+    result: dict[str, float] = {}
+    for kind in kinds:
+        # Labels that occur neither in the rows nor in the predictions would count as zeros; scikit-learn leaves them
+        # out as well when it is not told the labels.
+        present = ids if gold.ndim > 1 else np.union1d(gold, predicted)
+        scores = metrics.precision_recall_fscore_support(
+            gold, predicted, labels=present, average=kind, zero_division=0.0
+        )
+        result |= {
+            f"f1_{kind}": float(scores[2]),
+            f"precision_{kind}": float(scores[0]),
+            f"recall_{kind}": float(scores[1]),
+        }
+    return result
+
+
+def _by_label(gold: np.ndarray, predicted: np.ndarray, labels: LabelSet) -> dict[str, float]:
+    ids = np.arange(len(labels))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        precision, recall, f1, _ = metrics.precision_recall_fscore_support(
+            gold, predicted, labels=ids, average=None, zero_division=0.0
+        )
+    result: dict[str, float] = {}
+    for name, values in (("f1", f1), ("precision", precision), ("recall", recall)):
+        result |= {f"{name}/{label}": float(value) for label, value in zip(labels.names, values, strict=True)}
+    return result

@@ -1,0 +1,108 @@
+"""What the network gave for the rows of a split, and the figures that follow: one way for training and evaluation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from thaw.labels import IGNORED, LabelSet
+from thaw.metrics.classification import (
+    best_thresholds,
+    multi_label_metrics,
+    sequence_metrics,
+    sigmoid,
+    softmax,
+    tag_metrics,
+)
+from thaw.metrics.entities import entity_metrics
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Logits and truth of some rows.
+
+    Args:
+        rows: row numbers.
+        logits: sequence and multi-label: (rows, labels). Token: a (words, labels) array for each row, for the words
+            that truncation left.
+        gold: sequence: ids (rows,). Multi-label: 0 or 1 (rows, labels). Token: an id array for each row, all words.
+        words: token: the number of the word that each line of the logits belongs to; else empty.
+    """
+
+    rows: np.ndarray
+    logits: Any
+    gold: Any
+    words: Sequence[np.ndarray] = ()
+
+    @classmethod
+    def of_batch(cls, batch: dict[str, torch.Tensor], logits: torch.Tensor) -> "Outputs":
+        """The outputs of one batch, moved to the CPU."""
+        values = logits.detach().float().cpu().numpy()
+        rows = batch["rows"].cpu().numpy()
+        if "words" not in batch:
+            return cls(rows, values, batch["labels"].cpu().numpy())
+        words, tags = batch["words"].cpu().numpy(), batch["tags"].cpu().numpy()
+        at = [row >= 0 for row in words]
+        return cls(
+            rows,
+            [value[own] for value, own in zip(values, at, strict=True)],
+            [row[row != IGNORED] for row in tags],
+            [row[own] for row, own in zip(words, at, strict=True)],
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence["Outputs"]) -> "Outputs":
+        """All parts in the order of their row numbers."""
+        rows = np.concatenate([part.rows for part in parts])
+        order = np.argsort(rows, kind="stable")
+        if isinstance(parts[0].logits, np.ndarray):
+            logits = np.concatenate([part.logits for part in parts])[order]
+            return cls(rows[order], logits, np.concatenate([part.gold for part in parts])[order])
+
+        def flat(name: str) -> list[Any]:
+            rows_of = [row for part in parts for row in getattr(part, name)]
+            return [rows_of[i] for i in order]
+
+        return cls(rows[order], flat("logits"), flat("gold"), flat("words"))
+
+    def tags(self, labels: LabelSet) -> list[np.ndarray]:
+        """Token tasks: the predicted id of every word; words that truncation cut off count as outside."""
+        result = []
+        for logits, gold, words in zip(self.logits, self.gold, self.words, strict=True):
+            own = np.full(len(gold), labels.outside)
+            own[words] = logits.argmax(-1)
+            result.append(own)
+        return result
+
+    def loss(self, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
+        """The loss over all rows at once, or over the first sub-tokens of all words."""
+        logits, gold = self.logits, self.gold
+        if self.words:
+            logits = np.concatenate(logits)
+            gold = np.concatenate([own[words] for own, words in zip(self.gold, self.words, strict=True)])
+        return float(loss(torch.from_numpy(np.ascontiguousarray(logits)), torch.from_numpy(gold)))
+
+
+def figures(
+    outputs: Outputs, labels: LabelSet, *, strict: bool = False, thresholds: Sequence[float] | None = None
+) -> dict[str, float]:
+    """Every figure of the task.
+
+    Args:
+        outputs: of a whole split, each row once.
+        strict: entities must be well-formed IOB2 (token tasks).
+        thresholds: for multi-label tasks; None takes the best for these very rows.
+    """
+    if labels.task == "sequence":
+        return sequence_metrics(softmax(outputs.logits), outputs.gold, labels)
+    if labels.task == "multi_label":
+        probabilities = sigmoid(outputs.logits)
+        chosen = best_thresholds(probabilities, outputs.gold) if thresholds is None else thresholds
+        return multi_label_metrics(probabilities, outputs.gold, chosen, labels)
+    predicted = outputs.tags(labels)
+    if not labels.entities:
+        return tag_metrics(np.concatenate(predicted), np.concatenate(outputs.gold), labels)
+    names = np.array(labels.names)
+    return entity_metrics([names[row] for row in predicted], [names[row] for row in outputs.gold], labels, strict)

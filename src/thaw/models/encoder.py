@@ -1,0 +1,254 @@
+"""Load any encoder with a head for the task; the one place that knows where its embeddings, layers and head are."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+
+from thaw.errors import UserError
+from thaw.labels import LabelSet, Task
+
+# Parts of the body that come after the last layer: with the classifier they are the head.
+AFTER_LAYERS = ("pooler", "pooler_activation", "final_norm")
+# The linear layers that IA3 rescales (Liu et al. 2022), under the names that the architectures give them.
+KEY_VALUE = re.compile(r"(^|\.)(key|value|k|v|k_lin|v_lin|key_proj|value_proj|Wqkv)$")
+FEED_FORWARD_OUT = re.compile(r"(^|\.)(lin2|ffn_output|mlp\.Wo|(?<!attention\.)output\.dense)$")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of the network that freezes or trains as a whole.
+
+    Args:
+        name: ``embeddings``, ``layer 1`` .. ``layer n`` counted from the bottom, or ``head``.
+        modules: the modules it consists of, with their names in the network.
+    """
+
+    name: str
+    modules: tuple[tuple[str, nn.Module], ...]
+
+    def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names (as in ``model.named_parameters()``) and parameters."""
+        for prefix, module in self.modules:
+            for name, parameter in module.named_parameters():
+                yield f"{prefix}.{name}", parameter
+
+
+def load_tokenizer(folder: Path, task: Task) -> Any:
+    """The fast tokenizer of an encoder.
+
+    For token tasks byte-level tokenizers are told to set a blank before each word: without it they fuse words that are
+    given apart, and say nothing.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    except Exception as error:  # tokenizers raise plain Exceptions for damaged files
+        raise UserError(f"{folder}: the tokenizer cannot be loaded: {error}", "Is it a saved encoder?") from error
+    if not tokenizer.is_fast or tokenizer.pad_token_id is None:
+        raise UserError(f"{folder}: not a fast tokenizer with a padding token", "Choose an encoder that has one.")
+    if task == "token":
+        # In the tokenizer itself, since not every class of transformers passes the option on (ModernBERT's does not).
+        state = json.loads(tokenizer.backend_tokenizer.to_str())
+        if _set_prefix_space(state["pre_tokenizer"]):
+            tokenizer = type(tokenizer)(
+                tokenizer_object=Tokenizer.from_str(json.dumps(state)),
+                **{**tokenizer.init_kwargs, "add_prefix_space": True},
+            )
+    return tokenizer
+
+
+def _set_prefix_space(state: Any) -> bool:
+    """Set ``add_prefix_space`` in every byte-level step of a pre-tokenizer's state; tells whether there was one."""
+    if isinstance(state, list):
+        return sum(_set_prefix_space(item) for item in state) > 0
+    if not isinstance(state, dict):
+        return False
+    if state.get("type") == "ByteLevel":
+        state["add_prefix_space"] = True
+        return True
+    return _set_prefix_space(state.get("pretokenizers"))
+
+
+def length_limit(folder: Path) -> int:
+    """Tokens that an encoder takes at most, special tokens included."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(str(folder))
+    limit = int(getattr(config, "max_position_embeddings", 512) or 512)
+    if config.model_type in ("roberta", "xlm-roberta", "mpnet", "camembert"):
+        limit -= int(config.pad_token_id) + 1  # their positions are counted from behind the padding id
+    stated = AutoTokenizer.from_pretrained(str(folder)).model_max_length
+    return min(limit, int(stated)) if stated < 1_000_000 else limit
+
+
+def resolve_length(wanted: int | None, limit: int) -> int:
+    """Check ``data.max_length`` against what the encoder takes; None means all it takes."""
+    if wanted is None:
+        return limit
+    if not 3 <= wanted <= limit:
+        raise UserError(f"data.max_length={wanted}, but this encoder takes 3 to {limit} tokens", "Change it.")
+    return wanted
+
+
+def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Module:
+    """An encoder with a new head for the labels, in float32.
+
+    Args:
+        folder: a saved encoder.
+        labels: task and names; the names are written into the config, so that pipelines show them.
+        model: the ``model`` group of the config.
+
+    Raises:
+        UserError: when the folder holds no such model, or a setting does not fit it.
+    """
+    import transformers
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+    transformers.logging.set_verbosity_error()  # we say ourselves which weights are new
+    auto = AutoModelForTokenClassification if labels.task == "token" else AutoModelForSequenceClassification
+    trust = bool(model.get("trust_remote_code", False))
+    try:
+        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: its config cannot be read: {error}", "Is it a saved encoder?") from None
+    config.num_labels = len(labels)
+    config.id2label = dict(enumerate(labels.names))
+    config.label2id = dict(labels.ids)
+    config.problem_type = {"sequence": "single_label_classification", "multi_label": "multi_label_classification"}.get(
+        labels.task
+    )
+    if model.get("dropout") is not None:
+        set_dropout(config, float(model["dropout"]))
+    options = {"attn_implementation": model["attention"]} if model.get("attention") else {}
+    try:
+        if model.get("random_init"):
+            network = auto.from_config(config, trust_remote_code=trust, **options)
+        else:
+            network, loaded = auto.from_pretrained(
+                str(folder),
+                config=config,
+                dtype=torch.float32,
+                trust_remote_code=trust,
+                ignore_mismatched_sizes=True,  # a fine-tuned checkpoint with other labels is a fine starting point
+                output_loading_info=True,
+                **options,
+            )
+            _check_loaded(network, set(loaded["missing_keys"]), folder)
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        raise UserError(f"{folder}: cannot be loaded for a {labels.task} task: {error}", "Choose another encoder or "
+                        "model.attention.") from None  # fmt: skip
+    if model.get("gradient_checkpointing"):
+        if not network.supports_gradient_checkpointing:
+            raise UserError(
+                f"{config.model_type} has no gradient checkpointing", "Set model.gradient_checkpointing=false."
+            )
+        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return network.float()
+
+
+def _check_loaded(network: Any, missing: set[str], folder: Path) -> None:
+    """A new head is expected; layers without weights mean that the checkpoint is of another kind."""
+    body = {name for block in blocks(network)[:-1] for name, _ in block.parameters()}
+    if lost := sorted(body & missing):
+        raise UserError(
+            f"{folder}: {len(lost)} weights of the encoder are missing, such as {lost[0]}",
+            "The checkpoint does not fit its config.json; model.random_init=true starts without it.",
+        )
+
+
+def set_dropout(config: Any, rate: float) -> None:
+    """Set every dropout of an encoder and its head; each architecture has names of its own for them."""
+    if not 0 <= rate < 1:
+        raise UserError(f"model.dropout={rate} is not a probability below 1", "Give 0.1, say.")
+    for name, value in config.to_dict().items():
+        if "dropout" in name and (value is None or isinstance(value, int | float)):
+            setattr(config, name, rate)
+
+
+def layers_of(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The layers of an encoder from the bottom up, with their names.
+
+    They are the list of the body with the most parameters. ALBERT repeats its layers: those that have parameters of
+    their own are what this returns, mostly a single one.
+
+    Raises:
+        UserError: when the network keeps no list of layers.
+    """
+    prefix, body = body_of(network)
+    if hasattr(body, "encoder") and hasattr(body.encoder, "albert_layer_groups"):
+        path = "encoder.albert_layer_groups"
+        return [
+            (f"{prefix}.{path}.{i}.albert_layers.{j}", layer)
+            for i, group in enumerate(body.encoder.albert_layer_groups)
+            for j, layer in enumerate(group.albert_layers)
+        ]
+    lists = [
+        (name, module) for name, module in body.named_modules() if isinstance(module, nn.ModuleList) and len(module)
+    ]
+    if not lists:
+        raise UserError(f"{type(network).__name__}: no list of layers was found", "thaw does not support this encoder.")
+    name, stack = max(lists, key=lambda pair: sum(parameter.numel() for parameter in pair[1].parameters()))
+    return [(f"{prefix}.{name}.{i}", layer) for i, layer in enumerate(stack)]
+
+
+def body_of(network: Any) -> tuple[str, Any]:
+    """The encoder below the head, and its name within the network."""
+    prefix = network.base_model_prefix
+    body = getattr(network, prefix, None)
+    if body is None:
+        raise UserError(f"{type(network).__name__}: no encoder under {prefix!r}", "thaw does not support this model.")
+    return prefix, body
+
+
+def blocks(network: Any) -> list[Block]:
+    """The network from the bottom up: embeddings, each layer, head. Every parameter is in exactly one block.
+
+    What all layers share (relative positions, the projection behind small embeddings) belongs to the embeddings; what
+    follows the last layer (pooler, final norm, classifier) is the head.
+    """
+    prefix, body = body_of(network)
+    layers = layers_of(network)
+    after = [(f"{prefix}.{name}", child) for name, child in body.named_children() if name in AFTER_LAYERS]
+    outside = [(name, child) for name, child in network.named_children() if name != prefix]
+    taken = {id(module) for _, module in layers + after}
+    before = list(_without(prefix, body, taken))
+    return [
+        Block("embeddings", tuple(before)),
+        *(Block(f"layer {i}", (layer,)) for i, layer in enumerate(layers, start=1)),
+        Block("head", tuple(after + outside)),
+    ]
+
+
+def _without(prefix: str, module: nn.Module, taken: set[int]) -> Iterator[tuple[str, nn.Module]]:
+    """The largest submodules that hold none of the modules already taken."""
+    for name, child in module.named_children():
+        path = f"{prefix}.{name}"
+        if id(child) in taken:
+            continue
+        if any(id(inner) in taken for inner in child.modules()):
+            yield from _without(path, child, taken)
+        else:
+            yield path, child
+
+
+def linear_names(network: Any, pattern: re.Pattern[str] | None = None) -> list[str]:
+    """Full names of the linear layers within the encoder's layers, or of those that a pattern finds."""
+    return [
+        f"{prefix}.{name}"
+        for prefix, layer in layers_of(network)
+        for name, module in layer.named_modules()
+        if isinstance(module, nn.Linear) and (pattern is None or pattern.search(f"{prefix}.{name}"))
+    ]
+
+
+def head_names(network: Any) -> list[str]:
+    """Names of the head's modules that have parameters."""
+    return [name for name, module in blocks(network)[-1].modules if any(True for _ in module.parameters())]

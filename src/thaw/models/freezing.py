@@ -1,0 +1,151 @@
+"""Which parameters train: each strategy is a pure function of the network's blocks and the epoch.
+
+Applied before the optimizer exists. What may train at some time in the run is in the optimizer from the start; what is
+frozen at the moment has ``requires_grad`` off and so no gradient, which AdamW passes over, decay included.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from thaw.errors import UserError
+from thaw.models.encoder import FEED_FORWARD_OUT, KEY_VALUE, Block, blocks, head_names, linear_names
+
+ADAPTERS = ("lora", "dora", "ia3")
+STAGED = ("gradual", "lp_ft")
+STRATEGIES = ("none", "head", "first_n", "all_but_last_n", "embeddings", "bitfit", *STAGED, *ADAPTERS)
+
+
+def trainable(parts: Sequence[Block], freeze: dict[str, Any], epoch: int | None = None) -> set[str]:
+    """Names of the parameters that a strategy trains.
+
+    Args:
+        parts: the blocks of the network, bottom first.
+        freeze: the ``freeze`` group of the config.
+        epoch: counted from 0; None for all that train at some time in the run.
+
+    Raises:
+        UserError: for an unknown strategy, or more layers than there are.
+    """
+    name = freeze["name"]
+    _, *layers, head = parts
+    if name == "none":
+        return _names(parts)
+    if name == "head":
+        return _names([head])
+    if name == "first_n":
+        return _names([*layers[layer_count(freeze["n"], layers) :], head])
+    if name == "all_but_last_n":
+        return _names([*layers[len(layers) - layer_count(freeze["n"], layers) :], head])
+    if name == "embeddings":
+        return _names([*layers, head])
+    if name == "bitfit":
+        biases = {name for name in _names(parts[:-1]) if name.rsplit(".", 1)[-1] == "bias"}
+        if not biases:
+            raise UserError("freeze=bitfit trains biases, and this encoder has none", "Use freeze=lora or ia3.")
+        return biases | _names([head])
+    if name == "gradual":
+        # Howard and Ruder 2018: the head first, then one layer more from the top at each stage, the embeddings last.
+        every = positive(freeze["every"], "freeze.every")
+        stage = len(parts) if epoch is None else epoch // every
+        return _names(parts[max(len(parts) - 1 - stage, 0) :])
+    if name == "lp_ft":
+        # Kumar et al. 2022: a linear probe first, then everything from where the probe ended.
+        probing = epoch is not None and epoch < positive(freeze["probe_epochs"], "freeze.probe_epochs")
+        return _names([head] if probing else parts)
+    if name in ADAPTERS:
+        adapters = {name for name in _names(parts[:-1]) if "lora_" in name or "ia3_" in name}
+        return adapters | {name for name in _names([head]) if ".original_module." not in name}
+    raise UserError(f"freeze.name={name} is not known", f"Choose one of: {', '.join(STRATEGIES)}.")
+
+
+def layer_count(n: Any, layers: Sequence[Block]) -> int:
+    """Check ``freeze.n`` against the layers there are."""
+    if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= len(layers):
+        raise UserError(
+            f"freeze.n={n}, but this encoder has {len(layers)} layer{'s' if len(layers) != 1 else ''} with parameters "
+            "of their own",
+            f"Give a whole number from 0 to {len(layers)}.",
+        )
+    return n
+
+
+def positive(value: Any, key: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"{key}={value} is not a whole number of at least 1", "It counts epochs.")
+    return value
+
+
+def _names(parts: Sequence[Block]) -> set[str]:
+    return {name for part in parts for name, _ in part.parameters()}
+
+
+def add_adapters(network: nn.Module, freeze: dict[str, Any]) -> Any:
+    """Insert LoRA, DoRA or IA3 adapters into the network, in place.
+
+    Returns:
+        The peft model around the network, for saving and merging; None when the strategy uses no adapters.
+    """
+    if freeze["name"] not in ADAPTERS:
+        return None
+    from peft import IA3Config, LoraConfig, PeftModel
+
+    config: Any
+    if freeze["name"] == "ia3":
+        feed_forward = linear_names(network, FEED_FORWARD_OUT)
+        config = IA3Config(
+            target_modules=linear_names(network, KEY_VALUE) + feed_forward,
+            feedforward_modules=feed_forward,
+            modules_to_save=head_names(network),
+        )
+    else:
+        config = LoraConfig(
+            r=freeze["rank"],
+            lora_alpha=freeze["alpha"],
+            lora_dropout=freeze["dropout"],
+            use_dora=freeze["name"] == "dora",
+            target_modules=freeze["target_modules"] or linear_names(network),
+            modules_to_save=head_names(network),
+        )
+    try:
+        return PeftModel(network, config)
+    except ValueError as error:
+        raise UserError(f"freeze={freeze['name']}: {error}", "Check freeze.target_modules.") from None
+
+
+def freeze_to(network: nn.Module, names: set[str]) -> None:
+    """Let exactly the named parameters train."""
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in names)
+
+
+def rest_frozen(parts: Sequence[Block]) -> None:
+    """Keep blocks in which nothing trains in eval mode: no dropout, so that their output depends on the input only."""
+    for part in parts:
+        if not any(parameter.requires_grad for _, parameter in part.parameters()):
+            for _, module in part.modules:
+                module.eval()
+
+
+def parameter_table(network: nn.Module, names: set[str], rates: dict[str, float]) -> list[dict[str, Any]]:
+    """One row for each block: parameters, how many of them train, and the learning rate.
+
+    Args:
+        names: parameters that train at some time in the run.
+        rates: learning rate of each such parameter at the start of the schedule.
+    """
+    table = []
+    for part in blocks(network):
+        members = list(part.parameters())
+        training = [name for name, _ in members if name in names]
+        own = sorted({rates[name] for name in training})
+        table.append(
+            {
+                "block": part.name,
+                "parameters": sum(parameter.numel() for _, parameter in members),
+                "trainable": sum(parameter.numel() for name, parameter in members if name in names),
+                "learning_rate": own[0] if len(own) == 1 else own or None,
+            }
+        )
+    return table

@@ -1,0 +1,89 @@
+"""Losses on the logits, the same for every architecture."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from thaw.errors import UserError
+from thaw.labels import IGNORED, LabelSet
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def make_loss(loss: dict[str, Any], labels: LabelSet) -> Loss:
+    """The loss function of a run.
+
+    Args:
+        loss: the ``loss`` group of the config: ``label_smoothing``, ``focal_gamma`` (0 for none) and
+            ``class_weights`` (None, ``balanced``, or a weight for each label by name or in order).
+        labels: task, names and counts.
+
+    Returns:
+        A function of logits (..., labels) and targets, giving the mean over rows or labelled tokens. Targets are ids,
+        with -100 where nothing is to be learnt, or 0 and 1 for each label of a multi-label task.
+    """
+    smoothing, gamma = float(loss["label_smoothing"]), float(loss["focal_gamma"])
+    if not 0 <= smoothing < 1:
+        raise UserError(f"loss.label_smoothing={smoothing} is not in [0, 1)", "Give 0.1, say.")
+    if gamma < 0:
+        raise UserError(f"loss.focal_gamma={gamma} is negative", "Give 2.0, say, or 0 for none.")
+    weights = class_weights(loss["class_weights"], labels)
+    if labels.task == "multi_label":
+        return lambda logits, targets: multi_label_loss(logits, targets, weights, smoothing, gamma)
+    return lambda logits, targets: single_label_loss(logits, targets, weights, smoothing, gamma)
+
+
+def class_weights(wanted: Any, labels: LabelSet) -> Tensor | None:
+    """The weight of each label, or None."""
+    if wanted is None:
+        return None
+    if wanted == "balanced":
+        if labels.task == "multi_label":
+            # Weight of the positive class: how many rows lack the label for each that has it.
+            return torch.tensor([(labels.rows - count) / count if count else 1.0 for count in labels.counts])
+        return torch.tensor(labels.balanced_weights())
+    if isinstance(wanted, dict):
+        if unknown := sorted(set(wanted) - set(labels.names)):
+            raise UserError(
+                f"loss.class_weights names the unknown label {unknown[0]!r}", f"Known: {', '.join(labels.names)}."
+            )
+        return torch.tensor([float(wanted.get(name, 1.0)) for name in labels.names])
+    if isinstance(wanted, list) and len(wanted) == len(labels):
+        return torch.tensor([float(weight) for weight in wanted])
+    raise UserError(
+        f"loss.class_weights={wanted} does not give a weight for each of the {len(labels)} labels",
+        "Give balanced, a list in the order of the labels, or {name: weight}.",
+    )
+
+
+def single_label_loss(
+    logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float = 0.0, gamma: float = 0.0
+) -> Tensor:
+    """Cross-entropy with weights and smoothing as in torch; with ``gamma`` the focal loss (Lin et al. 2017)."""
+    logits, targets = logits.reshape(-1, logits.shape[-1]).float(), targets.reshape(-1)
+    weights = weights.to(logits.device) if weights is not None else None
+    if gamma == 0:
+        return F.cross_entropy(logits, targets, weight=weights, ignore_index=IGNORED, label_smoothing=smoothing)
+    kept = targets != IGNORED
+    logits, targets = logits[kept], targets[kept]
+    losses = F.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing, reduction="none")
+    confidence = logits.softmax(-1).gather(1, targets[:, None]).squeeze(1)
+    total = weights[targets].sum() if weights is not None else torch.tensor(float(len(targets)))
+    return ((1 - confidence) ** gamma * losses).sum() / total
+
+
+def multi_label_loss(
+    logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float = 0.0, gamma: float = 0.0
+) -> Tensor:
+    """Binary cross-entropy for each label; weights apply to the positive class, smoothing draws targets to 1/2."""
+    logits, targets = logits.float(), targets.float()
+    goal = targets * (1 - smoothing) + smoothing / 2
+    weights = weights.to(logits.device) if weights is not None else None
+    losses = F.binary_cross_entropy_with_logits(logits, goal, pos_weight=weights, reduction="none")
+    if gamma:
+        chance = logits.sigmoid()
+        losses = losses * (1 - torch.where(targets > 0.5, chance, 1 - chance)) ** gamma
+    return losses.mean()

@@ -1,0 +1,129 @@
+"""EncoderModule: the one LightningModule, for sequence and token tasks alike."""
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed
+from torch import Tensor
+
+from thaw.errors import UserError
+from thaw.instantiate import build
+from thaw.labels import LabelSet
+from thaw.metrics.outputs import Outputs, figures
+from thaw.models.encoder import blocks, load_encoder
+from thaw.models.freezing import STAGED, add_adapters, freeze_to, parameter_table, rest_frozen, trainable
+from thaw.models.losses import make_loss
+from thaw.models.optimization import learning_rates, make_schedule, parameter_groups
+
+
+class EncoderModule(pl.LightningModule):
+    """An encoder with a head, a freezing strategy, a loss and an optimizer.
+
+    Args:
+        folder: where the pretrained encoder is.
+        labels: the label bridge from the data.
+        config: the groups ``model``, ``freeze``, ``loss`` and ``optimizer`` as plain containers, and ``strict``.
+
+    Checkpoints hold only the parameters that train at some time in the run: an adapter, a head, the top layers. The
+    frozen rest comes from the encoder's folder again, and its checksum is compared.
+    """
+
+    def __init__(self, folder: Path, labels: LabelSet, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.labels, self.config = labels, config
+        self.save_hyperparameters({"labels": labels.to_dict(), **config})
+        self.network = load_encoder(folder, labels, config["model"])
+        # In a list, since the peft model wraps this very network: as a submodule it would list every parameter twice.
+        self.adapters = [add_adapters(self.network, config["freeze"])]
+        self.parts = blocks(self.network)
+        self.ever = trainable(self.parts, config["freeze"])
+        self.rates = learning_rates(self.parts, self.ever, config["optimizer"])
+        self.table = parameter_table(self.network, self.ever, self.rates)
+        self.loss = make_loss(config["loss"], labels)
+        self.seen: list[Outputs] = []
+        self.thaw_for(0)
+
+    def thaw_for(self, epoch: int) -> None:
+        """Let exactly those parameters train that the strategy names for an epoch."""
+        freeze_to(self.network, trainable(self.parts, self.config["freeze"], epoch))
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "EncoderModule":
+        """As in torch, except that blocks in which nothing trains stay in eval mode."""
+        super().train(mode)
+        if mode:
+            rest_frozen(self.parts)
+        return self
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits: (rows, labels), or (rows, tokens, labels) for token tasks."""
+        logits: Tensor = self.network(input_ids=input_ids, attention_mask=attention_mask).logits
+        return logits
+
+    def on_train_epoch_start(self) -> None:
+        if self.config["freeze"]["name"] in STAGED:
+            self.thaw_for(self.current_epoch)
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+        loss = self.loss(self(batch["input_ids"], batch["attention_mask"]), batch["labels"])
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["rows"]))
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+        self.seen.append(Outputs.of_batch(batch, self(batch["input_ids"], batch["attention_mask"])))
+
+    def on_validation_epoch_end(self) -> None:
+        """Figures over the whole split, each row counted once: processes exchange what they saw."""
+        parts, self.seen = self.seen, []
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            everyone: list[list[Outputs]] = [[] for _ in range(self.trainer.world_size)]
+            torch.distributed.all_gather_object(everyone, parts)
+            parts = [part for own in everyone for part in own]
+        outputs = Outputs.join(parts)
+        values = {"loss": outputs.loss(self.loss), **figures(outputs, self.labels, strict=self.config["strict"])}
+        shown = ("loss", "f1", "accuracy")
+        for name, value in values.items():
+            self.log(f"val/{name}", value, prog_bar=name in shown, batch_size=1, rank_zero_only=False)
+
+    def configure_optimizers(self) -> Any:
+        settings = self.config["optimizer"]
+        groups = parameter_groups(self.network, self.rates, settings["weight_decay"])
+        optimizer = build(settings["class"], params=groups, lr=settings["lr"])
+        schedule = make_schedule(optimizer, settings, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        frozen = self.frozen_state()
+        checkpoint["frozen"] = self.frozen_checksum
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: value for name, value in state.items() if name not in frozen}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.frozen_checksum != checkpoint["frozen"]:
+            raise UserError(
+                "the frozen weights of the encoder are not those the run was started with",
+                "Put the encoder's files back, or start a new run.",
+            )
+        checkpoint["state_dict"] = {**self.frozen_state(), **checkpoint["state_dict"]}
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        """The part of the state that never trains in this run."""
+        kept = {f"network.{name}" for name in self.ever}
+        return {name: value for name, value in self.state_dict().items() if name not in kept}
+
+    @cached_property
+    def frozen_checksum(self) -> str:
+        return checksum(self.frozen_state())
+
+
+def checksum(tensors: dict[str, Tensor]) -> str:
+    """A key that changes with any name or value."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()

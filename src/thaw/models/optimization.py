@@ -1,0 +1,72 @@
+"""Parameter groups, layer-wise learning rates, schedules."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from thaw.errors import UserError
+from thaw.models.encoder import Block
+
+
+def learning_rates(parts: Sequence[Block], names: set[str], optimizer: dict[str, Any]) -> dict[str, float]:
+    """The learning rate of each parameter that trains.
+
+    The head learns at ``head_lr``, or at ``lr`` without it; the top layer at ``lr``, and every block below at
+    ``layer_decay`` times the rate of the one above (Clark et al. 2020, ELECTRA).
+    """
+    lr, head_lr, decay = optimizer["lr"], optimizer.get("head_lr"), optimizer.get("layer_decay")
+    for key, value in (("lr", lr), ("head_lr", head_lr), ("layer_decay", decay)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+            raise UserError(f"optimizer.{key}={value} is not a number above 0", "Give 2e-5, say.")
+    rates = {}
+    for depth, part in enumerate(reversed(parts)):
+        rate = (head_lr or lr) if depth == 0 else lr * (decay or 1.0) ** (depth - 1)
+        rates.update({name: float(rate) for name, _ in part.parameters() if name in names})
+    return rates
+
+
+def parameter_groups(network: nn.Module, rates: dict[str, float], weight_decay: float) -> list[dict[str, Any]]:
+    """One optimizer group for each learning rate, with and without decay.
+
+    Matrices decay, vectors (biases, norms) do not: told by their dimensions, since names differ by architecture.
+    """
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if name in rates:
+            groups.setdefault((rates[name], parameter.ndim >= 2), []).append(parameter)
+    return [
+        {"params": members, "lr": rate, "weight_decay": weight_decay if decays else 0.0}
+        for (rate, decays), members in groups.items()
+    ]
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, settings: dict[str, Any], steps: int) -> Any:
+    """A schedule of transformers over a number of optimizer steps.
+
+    Args:
+        settings: ``schedule`` (linear, cosine, constant, ...), ``warmup_steps`` or ``warmup_ratio``.
+        steps: optimizer steps of the whole run.
+    """
+    from transformers import get_scheduler
+    from transformers.trainer_utils import SchedulerType
+
+    known = sorted(kind.value for kind in SchedulerType)
+    if settings["schedule"] not in known:
+        raise UserError(
+            f"optimizer.schedule={settings['schedule']} is not known", f"Choose one of: {', '.join(known)}."
+        )
+    ratio = settings.get("warmup_ratio") or 0.0
+    if not 0 <= ratio <= 1:
+        raise UserError(f"optimizer.warmup_ratio={ratio} is not between 0 and 1", "Give 0.1, say.")
+    warmup = settings.get("warmup_steps")
+    try:
+        return get_scheduler(
+            settings["schedule"],
+            optimizer,
+            num_warmup_steps=warmup if warmup is not None else round(steps * ratio),
+            num_training_steps=steps,
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optimizer.schedule={settings['schedule']}: {error}", "Use linear or cosine.") from None

@@ -1,0 +1,26 @@
+"""A progress bar on standard error, where that is a terminal."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def counting(total: int | None, description: str) -> Iterator[Callable[[int], None]]:
+    """Count rows as they are done; shows nothing where standard error is a file.
+
+    Args:
+        total: rows to come; None when that is not known.
+        description: what is being done.
+
+    Yields:
+        A function to call with the number of rows just done.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda rows: progress.advance(task, rows)

@@ -1,0 +1,151 @@
+"""What a run says of itself: tables for the terminal, and the same figures as Markdown in ``report.md``."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from thaw.labels import LabelSet
+from thaw.runs import display
+
+Rows = Sequence[Sequence[str]]
+SHOWN_LABELS = 30  # rows of a table by label, before it is cut
+
+
+def console() -> Console:
+    """Standard output; as wide as a page where that is a file, so that tables do not break."""
+    plain = Console()
+    return plain if plain.is_terminal else Console(width=120)
+
+
+def show(title: str, header: Sequence[str], rows: Rows) -> None:
+    """Print a table: the first column to the left, figures to the right."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for position, name in enumerate(header):
+        table.add_column(name, justify="left" if position == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
+
+
+def markdown(header: Sequence[str], rows: Rows) -> str:
+    """The same table in Markdown."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    ruler = "|" + "|".join(" --- " if i == 0 else " ---: " for i in range(len(header))) + "|"
+    return "\n".join([line(header), ruler, *(line(row) for row in rows)])
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    return "–" if value is None or value != value else f"{value:.{digits}f}"
+
+
+def data_tables(summary: dict[str, Any]) -> list[tuple[str, Sequence[str], Rows]]:
+    """Rows by split and label, tokens by text, and what is odd about the data."""
+    splits = summary["splits"]
+    labels = [[label, *(f"{split['labels'][label]:,}" for split in splits.values())] for label in summary["labels"]]
+    cut = [[f"… {len(labels) - SHOWN_LABELS} more", *[""] * len(splits)]] if len(labels) > SHOWN_LABELS else []
+    unit = "words" if summary["task"] == "token" else "rows"
+    facts = [
+        ["rows", *(f"{split['rows']:,}" for split in splits.values())],
+        ["tokens by text, median", *(f"{split['tokens']['median']:.0f}" for split in splits.values())],
+        ["tokens by text, 95 %", *(f"{split['tokens']['p95']:.0f}" for split in splits.values())],
+        ["tokens by text, longest", *(f"{split['tokens']['max']}" for split in splits.values())],
+        ["truncated", *(f"{split['truncated']:.1%}" for split in splits.values())],
+        ["repeated texts", *(f"{split['repeated']:,}" for split in splits.values())],
+        ["rows skipped", *(f"{summary['skipped'].get(name, summary['skipped'].get('all', 0)):,}" for name in splits)],
+    ]
+    return [
+        ("Data", ["", *splits], facts),
+        (f"Labels ({unit}; {summary['label_order']})", ["label", *splits], labels[:SHOWN_LABELS] + cut),
+    ]
+
+
+def leaks(summary: dict[str, Any]) -> list[str]:
+    """A line for each pair of splits that share texts."""
+    return [
+        f"{pair['rows']} texts of {pair['in']} are also in {pair['also_in']}"
+        for pair in summary["shared"]
+        if pair["rows"]
+    ]
+
+
+def parameter_rows(table: list[dict[str, Any]]) -> tuple[Sequence[str], Rows]:
+    """Block, parameters, trainable, learning rate; runs of like layers stay apart, since that is the point."""
+
+    def rate(value: Any) -> str:
+        if value is None:
+            return "frozen"
+        return " and ".join(f"{one:.2g}" for one in value) if isinstance(value, list) else f"{value:.2g}"
+
+    rows = [
+        [row["block"], f"{row['parameters']:,}", f"{row['trainable']:,}", rate(row["learning_rate"])] for row in table
+    ]
+    total = sum(row["parameters"] for row in table)
+    training = sum(row["trainable"] for row in table)
+    rows.append(["all", f"{total:,}", f"{training:,}", f"{training / total:.2%} trains"])
+    return ["block", "parameters", "trainable", "learning rate"], rows
+
+
+def headline_rows(values: Mapping[str, float | None], splits: Sequence[str]) -> tuple[Sequence[str], Rows]:
+    """The figures of a whole split, one row each."""
+    names = list(dict.fromkeys(name.split("/", 1)[1] for name in values if name.count("/") == 1))
+    rows = [[name, *(number(values.get(f"{split}/{name}")) for split in splits)] for name in names]
+    return ["", *splits], rows
+
+
+def label_rows(values: Mapping[str, float | None], split: str, counts: dict[str, int]) -> tuple[Sequence[str], Rows]:
+    """The classification report: precision, recall, F1 by label, and how often each occurs."""
+    names = [name.split("/", 2)[2] for name in values if name.startswith(f"{split}/f1/")]
+    rows = []
+    for name in names:
+        scores = [number(values[f"{split}/{kind}/{name}"]) for kind in ("precision", "recall", "f1")]
+        rows.append([name, *scores, f"{counts[name]:,}"])
+    return ["label", "precision", "recall", "F1", "occurs"], rows
+
+
+def occurrences(gold: Sequence[Any], labels: LabelSet) -> dict[str, int]:
+    """How often each label, or each type of entity, occurs in the truth."""
+    from collections import Counter
+
+    from thaw.metrics.entities import spans
+
+    if labels.entities:
+        found = Counter(kind for row in gold for kind, _, _ in spans([labels.names[i] for i in row]))
+        kinds = {name[2:] for name in labels.names if name.startswith("B-")}
+        return {kind: found.get(kind, 0) for kind in kinds}
+    flat = [i for row in gold for i in row] if labels.task != "sequence" else gold
+    counted = Counter(labels.names[i] for i in flat)
+    return {name: counted.get(name, 0) for name in labels.names}
+
+
+def write_report(
+    run: Path, command: str, metrics: dict[str, Any], sections: list[tuple[str, Sequence[str], Rows]]
+) -> None:
+    """``report.md``: the figures, what was trained, and on what."""
+    from thaw.runs import atomic_write
+
+    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in metrics["seconds"].items())
+    with atomic_write(run / "report.md") as file:
+        file.write(f"# {display(run)}\n\n```\n{command}\n```\n\n")
+        best = metrics["best"]
+        file.write(f"Best {best['monitor']} {number(best['score'])} at step {best['step']}. Time: {times}.\n")
+        for title, header, rows in sections:
+            file.write(f"\n## {title}\n\n{markdown(header, rows)}\n")
+
+
+def goodbye(run: Path, labels: LabelSet) -> None:
+    """Where the results are, and what to do next."""
+    text = "Angela Merkel visited Paris." if labels.task == "token" else "I love this"
+    folder = display(run)
+    lines = [
+        f"Report     {folder}/report.md",
+        f"Model      {folder}/model   (opens with transformers' pipeline)",
+        f'Predict    python predict.py run={folder} text="{text}"',
+        f"Evaluate   python evaluate.py run={folder}",
+    ]
+    console().print("\n".join(lines), highlight=False, soft_wrap=True)

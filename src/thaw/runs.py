@@ -1,0 +1,151 @@
+"""The run folder: what stands where, written atomically, read back in one place.
+
+``config.yaml`` (resolved) ``labels.json`` ``environment.json`` ``data.json`` ``parameters.json`` ``history.csv``
+``metrics.json`` ``report.md`` ``predictions/`` ``checkpoints/`` ``model/``
+"""
+
+import json
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from thaw.errors import UserError
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[IO[str]]:
+    """Open a text file that appears under its name only once it is complete, also when the process is killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON that any reader accepts: numbers that are not finite become null."""
+    with atomic_write(path) as file:
+        json.dump(_finite(value), file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON object a line."""
+    with atomic_write(path) as file:
+        for row in rows:
+            file.write(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8", newline="\n") as file:
+        return [json.loads(line) for line in file]
+
+
+def open_run(folder: str | Path, needs: str = "config.yaml") -> Path:
+    """The folder of a run, checked.
+
+    Args:
+        folder: what the user gave as ``run=`` or ``resume=``.
+        needs: the file or folder without which the run cannot be used for the purpose at hand.
+
+    Raises:
+        UserError: when the folder does not exist, is no run, or has not come as far as ``needs``.
+    """
+    run = Path(folder).expanduser().absolute()
+    if not run.is_dir():
+        raise UserError(f"{folder}: no such run folder", "Runs stand under outputs/<data>/<model>/<date and time>.")
+    if not (run / "config.yaml").is_file():
+        inside = sorted(path.parent for path in run.glob("*/config.yaml"))
+        hint = f"Did you mean {inside[-1]}?" if inside else "A run folder holds a config.yaml."
+        raise UserError(f"{folder}: not a run folder", hint)
+    if not (run / needs).exists():
+        raise UserError(f"{folder}: the run is not finished ({needs} is missing)", f"Go on with: {resume_command(run)}")
+    return run
+
+
+def resume_command(run: Path) -> str:
+    return f"python train.py resume={display(run)}"
+
+
+def display(path: Path) -> str:
+    """The path as a user would type it: relative to the working folder where it lies below it."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def save_config(run: Path, config: DictConfig) -> None:
+    """Save the resolved config, so that it can be read without Hydra."""
+    with atomic_write(run / "config.yaml") as file:
+        file.write(OmegaConf.to_yaml(OmegaConf.create(OmegaConf.to_container(config, resolve=True)), sort_keys=False))
+
+
+def load_config(run: Path) -> DictConfig:
+    config = OmegaConf.load(run / "config.yaml")
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def environment() -> dict[str, Any]:
+    """What the run was made with: command, commit, versions, machine."""
+    import platform
+    import subprocess
+    from datetime import UTC, datetime
+    from importlib.metadata import PackageNotFoundError, version
+
+    import torch
+
+    def installed(name: str) -> str | None:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return None
+
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, timeout=10).stdout.strip() or None
+    except (OSError, subprocess.TimeoutExpired):
+        commit = None
+    packages = ("torch", "pytorch-lightning", "transformers", "tokenizers", "datasets", "peft", "torchmetrics")
+    return {
+        "command": " ".join([Path(sys.executable).name, *sys.argv]),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit,
+        "python": platform.python_version(),
+        "packages": {name: installed(name) for name in packages},
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,223 @@
+"""Callbacks of every run: the state to resume from, the history, a line for each validation."""
+
+import csv
+import logging
+import random
+import re
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.distributed
+
+from thaw.errors import Interrupted, UserError
+from thaw.runs import atomic_write, resume_command
+
+log = logging.getLogger(__name__)
+
+LAST = "last.ckpt"
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Resumable(pl.Callback):
+    """Saves ``checkpoints/last.ckpt`` from which a run goes on bit for bit, at intervals and when a signal comes.
+
+    There is one place where the state is saved: after a training batch that ended with an optimizer step and after
+    which no validation is due, since neither gathered gradients nor a half-done validation are part of a checkpoint.
+
+    Args:
+        folder: the run folder.
+        every: optimizer steps (a number), or time (``10min``, ``30s``, ``1h``); None saves on signals only.
+    """
+
+    def __init__(self, folder: Path, every: int | str | None) -> None:
+        self.folder, self.path = folder, folder / "checkpoints" / LAST
+        self.steps, self.seconds = parse_interval(every)
+        self.saved_at = time.monotonic()
+        self.signal: int | None = None
+        self.states: dict[str, Any] | None = None
+        self.handlers: dict[int, Any] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for number in SIGNALS:
+            self.handlers[number] = signal.signal(number, self._notice)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        self.handlers = {}
+
+    def _notice(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise Interrupted(f"Stopped at once. Go on with: {resume_command(self.folder)}", 128 + number)
+        self.signal = number
+        log.warning("Saving, then stopping. Again to stop at once.")
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if self.states is not None:  # the first batch after a resume
+            set_random_states(self.states)
+            self.states = None
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        stop = agreed(self.signal, trainer)
+        if not stop and not self._due(trainer):
+            return
+        done, total = batches_done(trainer), trainer.num_training_batches
+        interval = trainer.val_check_batch
+        validating = done == total or (isinstance(interval, int) and done % interval == 0)
+        if validating or done % trainer.accumulate_grad_batches:
+            return  # the next batch will do
+        trainer.save_checkpoint(self.path)
+        self.saved_at = time.monotonic()
+        if stop:
+            raise Interrupted(f"Saved. Go on with: {resume_command(self.folder)}", 128 + stop)
+
+    def _due(self, trainer: pl.Trainer) -> bool:
+        if self.steps is not None:
+            return trainer.global_step % self.steps == 0
+        if self.seconds is None:
+            return False
+        return bool(agreed(int(time.monotonic() - self.saved_at >= self.seconds), trainer))
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["resume"] = {
+            "epoch": trainer.current_epoch,
+            "batches": batches_done(trainer),
+            "random": gathered(random_states(), trainer),
+        }
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        states = checkpoint["resume"]["random"]
+        self.states = states[trainer.global_rank % len(states)]
+
+
+def batches_done(trainer: pl.Trainer) -> int:
+    """Training batches of this epoch that are behind us."""
+    return int(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+
+
+def parse_interval(every: int | str | None) -> tuple[int | None, float | None]:
+    """``trainer.checkpoint_every`` as (steps, seconds), one of them None."""
+    if every is None:
+        return None, None
+    if isinstance(every, int) and not isinstance(every, bool) and every > 0:
+        return every, None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|sec|min|h)", str(every).strip())
+    if match is None:
+        raise UserError(f"trainer.checkpoint_every={every} is neither steps nor time", "Give 500, 10min, 30s or null.")
+    return None, float(match[1]) * {"s": 1, "sec": 1, "min": 60, "h": 3600}[match[2]]
+
+
+def random_states() -> dict[str, Any]:
+    """The states of every random number generator, as what ``torch.load(weights_only=True)`` accepts."""
+    version, words, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    return {
+        "python": [version, list(words), gauss],
+        "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+    }
+
+
+def set_random_states(states: dict[str, Any]) -> None:
+    version, words, gauss = states["python"]
+    random.setstate((version, tuple(words), gauss))
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def agreed(value: int | None, trainer: pl.Trainer) -> int:
+    """The largest value among all processes, so that all of them save and stop at the same step."""
+    if trainer.world_size == 1:
+        return value or 0
+    shared = torch.tensor(value or 0, device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
+    return int(shared)
+
+
+def gathered(value: Any, trainer: pl.Trainer) -> list[Any]:
+    """The value of every process, in the order of ranks."""
+    if trainer.world_size == 1:
+        return [value]
+    everyone: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(everyone, value)
+    return everyone
+
+
+class History(pl.Callback):
+    """Writes ``history.csv``: a row for each logged step and each validation, with the columns of all of them.
+
+    After a resume the rows behind the checkpoint are dropped, since those steps are done again.
+    """
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, every
+        self.rows: list[dict[str, Any]] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_step and self.path.is_file():
+            with self.path.open(encoding="utf-8", newline="") as file:
+                old = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
+            self.rows = [row for row in old if int(row["step"]) <= trainer.global_step]
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.is_global_zero and trainer.global_step % self.every == 0:
+            loss = trainer.callback_metrics.get("train/loss")
+            rate = trainer.optimizers[0].param_groups[0]["lr"]
+            if loss is not None and (not self.rows or int(self.rows[-1]["step"]) != trainer.global_step):
+                self._add(trainer, {"train/loss": float(loss), "learning_rate": rate})
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero and not trainer.sanity_checking:
+            values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+            self._add(trainer, values)
+            self.write()
+
+    def _add(self, trainer: pl.Trainer, values: dict[str, float]) -> None:
+        self.rows.append({"step": trainer.global_step, "epoch": trainer.current_epoch, **values})
+
+    def write(self) -> None:
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        with atomic_write(self.path) as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if trainer.is_global_zero:
+            self.write()
+
+
+class Lines(pl.Callback):
+    """One line for each validation, for logs and terminals alike: step, losses, the score, rows a second."""
+
+    def __init__(self, monitor: str) -> None:
+        self.monitor = monitor
+        self.rows, self.started = 0, time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, index: int) -> None:
+        self.rows += len(batch["rows"]) * trainer.world_size
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.elapsed = time.monotonic() - self.started
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        values = trainer.callback_metrics
+        names = ["train/loss", "val/loss", "val/accuracy", self.monitor]
+        shown = "  ".join(f"{name} {float(values[name]):.4f}" for name in dict.fromkeys(names) if name in values)
+        rate = self.rows / max(self.elapsed, 1e-9)
+        log.info("epoch %d  step %d  %s  %.0f rows/s", trainer.current_epoch + 1, trainer.global_step, shown, rate)
+        self.rows, self.started = 0, time.monotonic()

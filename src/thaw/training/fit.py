@@ -1,0 +1,302 @@
+"""A run from config to report: the one place that knows the order."""
+
+import logging
+import os
+import shutil
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+
+from thaw import runs
+from thaw.data.module import TextDataModule
+from thaw.errors import UserError
+from thaw.evaluation import choose_thresholds, evaluate_rows
+from thaw.hub import locate_encoder
+from thaw.inference.predictor import Predictor
+from thaw.instantiate import build
+from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
+from thaw.models.freezing import STAGED
+from thaw.models.module import EncoderModule
+from thaw.reporting import summary
+from thaw.training.callbacks import LAST, History, Lines, Resumable
+from thaw.training.tracking import log_evaluation, make_loggers
+
+log = logging.getLogger(__name__)
+
+
+def fit(config: DictConfig, folder: Path, multirun: bool = False) -> float | None:
+    """Train, evaluate, save and report.
+
+    Args:
+        config: of ``train.py``.
+        folder: the run folder; with ``resume=`` the folder of the run to go on with.
+        multirun: this run is one of several in this process, where it cannot start further processes.
+
+    Returns:
+        The best monitored validation score, for sweeps; None in all processes but the first.
+    """
+    quiet()
+    times: dict[str, float] = {}
+    clock = time.perf_counter()
+    if config.resume:
+        folder, config = continued(config)
+    cfg: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    pl.seed_everything(cfg["seed"], workers=True, verbose=False)
+    first = rank() == 0
+    cfg["trainer"]["multirun"] = multirun
+
+    encoder = locate_encoder(cfg["model"])
+    data = TextDataModule(
+        cfg["data"],
+        lambda task: load_tokenizer(encoder, task),
+        resolve_length(cfg["data"]["max_length"], length_limit(encoder)),
+        cfg["seed"],
+    )
+    data.prepare()
+    if first:
+        show_data(data)
+    pl.seed_everything(cfg["seed"], workers=True, verbose=False)  # the head's first weights do not depend on the data
+    groups = {name: cfg[name] for name in ("model", "freeze", "loss", "optimizer")}
+    module = EncoderModule(encoder, data.labels, {**groups, "strict": cfg["strict_iob2"]})
+    sections = [*summary.data_tables(data.summary), ("Parameters", *summary.parameter_rows(module.table))]
+    if first:
+        summary.show(*sections[-1])
+        if not config.resume:
+            runs.save_config(folder, config)
+            runs.write_json(folder / "environment.json", runs.environment())
+        runs.write_json(folder / "data.json", data.summary)
+        runs.write_json(folder / "parameters.json", module.table)
+    times["prepare"] = time.perf_counter() - clock
+
+    loggers = make_loggers(cfg, folder) if first else []
+    try:
+        trainer, best = train(cfg, folder, module, data, loggers, times)
+        if not trainer.is_global_zero:
+            return None
+        score = best.best_model_score
+        result = finish(cfg, folder, module, data, best, times, sections)
+        log_evaluation(loggers, folder, result, data.labels)
+        return float(score) if score is not None else None
+    finally:
+        for logger in loggers:
+            logger.finish()
+
+
+def continued(config: DictConfig) -> tuple[Path, DictConfig]:
+    """The folder and the config of the run named by ``resume=``."""
+    folder = runs.open_run(config.resume)
+    if (folder / "metrics.json").is_file():
+        raise UserError(
+            f"{config.resume}: this run is finished", f"Evaluate it: python evaluate.py run={config.resume}"
+        )
+    saved = runs.load_config(folder)
+    saved.resume = str(folder)
+    return folder, saved
+
+
+def train(
+    cfg: dict[str, Any],
+    folder: Path,
+    module: EncoderModule,
+    data: TextDataModule,
+    loggers: list[Any],
+    times: dict[str, float],
+) -> tuple[pl.Trainer, ModelCheckpoint]:
+    """Fit, from the last checkpoint where there is one."""
+    settings = cfg["trainer"]
+    best = ModelCheckpoint(
+        folder / "checkpoints",
+        filename="best",
+        monitor=cfg["monitor"],
+        mode=cfg["mode"],
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
+    callbacks: list[Any] = [
+        Resumable(folder, settings["checkpoint_every"]),
+        History(folder / "history.csv", settings["log_every"]),
+        Lines(cfg["monitor"]),
+        *(build(callback) for callback in cfg["callbacks"].values()),
+        best,
+    ]
+    if settings["progress_bar"] and summary.console().is_terminal:
+        callbacks.append(RichProgressBar(leave=True))
+    trainer = make_trainer(settings, cfg["freeze"], callbacks, [logger.logger for logger in loggers], folder)
+    last = folder / "checkpoints" / LAST
+    if last.is_file():
+        state = torch.load(last, weights_only=True, map_location="cpu")["resume"]
+        data.start = (state["epoch"], state["batches"])
+        log.info("Going on after batch %d of epoch %d.", state["batches"], state["epoch"] + 1)
+    clock = time.perf_counter()
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    except pl.utilities.exceptions.MisconfigurationException as error:
+        raise UserError(str(error), "Check the groups trainer and callbacks, and monitor.") from error
+    times["train"] = time.perf_counter() - clock
+    return trainer, best
+
+
+def make_trainer(
+    settings: dict[str, Any], freeze: dict[str, Any], callbacks: list[Any], loggers: list[Any], folder: Path
+) -> pl.Trainer:
+    """The Lightning Trainer of the ``trainer`` group."""
+    every = settings["eval_every"]
+    if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
+        raise UserError(
+            f"trainer.eval_every={every} is not a number of steps", "Give 500, say, or null for each epoch."
+        )
+    accumulate = settings["accumulate_grad_batches"]
+    try:
+        trainer = pl.Trainer(
+            accelerator=settings["accelerator"],
+            devices=settings["devices"],
+            num_nodes=settings["num_nodes"],
+            strategy=settings["strategy"],
+            precision=settings["precision"],
+            max_epochs=settings["max_epochs"],
+            max_steps=settings["max_steps"] or -1,
+            accumulate_grad_batches=accumulate,
+            gradient_clip_val=settings["gradient_clip_val"],
+            # Counted over epochs, so that "every 500 steps" does not start afresh with each of them.
+            val_check_interval=every * accumulate if every else 1.0,
+            check_val_every_n_epoch=None if every else 1,
+            log_every_n_steps=settings["log_every"],
+            deterministic=settings["deterministic"],
+            callbacks=callbacks,
+            logger=loggers,
+            default_root_dir=folder,
+            num_sanity_val_steps=0,
+            enable_progress_bar=any(isinstance(callback, RichProgressBar) for callback in callbacks),
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+    except (ValueError, RuntimeError, TypeError, pl.utilities.exceptions.MisconfigurationException) as error:
+        raise UserError(f"trainer: {error}", "Check the group trainer.") from error
+    if trainer.world_size > 1 and freeze["name"] in STAGED:
+        raise UserError(
+            f"freeze={freeze['name']} changes what trains during the run, which several processes cannot follow",
+            "Use one device: trainer.devices=1.",
+        )
+    return trainer
+
+
+def finish(
+    cfg: dict[str, Any],
+    folder: Path,
+    module: EncoderModule,
+    data: TextDataModule,
+    best: ModelCheckpoint,
+    times: dict[str, float],
+    sections: list[Any],
+) -> dict[str, Any]:
+    """Save the best model, evaluate it as ``evaluate.py`` will, and report."""
+    clock = time.perf_counter()
+    saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
+    module.load_state_dict({**module.frozen_state(), **saved["state_dict"]})
+    labels = data.labels
+    description = {**labels.to_dict(), "max_length": data.max_length}
+    runs.write_json(folder / "labels.json", description)
+    save_model(folder, module, data.tokenizer)
+    predictor = Predictor.from_run(folder)
+    if labels.task == "multi_label":
+        rows = data.rows["validation"]
+        predictor.thresholds = choose_thresholds(predictor, rows["text"], rows["label"])
+        runs.write_json(folder / "labels.json", {**description, "thresholds": predictor.thresholds})
+    values: dict[str, float] = {}
+    scored = [split for split in ("validation", "test") if split in data.rows]
+    for split in scored:
+        texts, gold = list(data.rows[split]["text"]), list(data.rows[split]["label"])
+        result, predictions = evaluate_rows(predictor, texts, gold, cfg, split)
+        runs.write_jsonl(folder / "predictions" / f"{split}.jsonl", predictions)
+        values |= {f"{split}/{name}": value for name, value in result.items()}
+    times["evaluate"] = time.perf_counter() - clock
+    score = best.best_model_score
+    metrics = {
+        **values,
+        "best": {
+            "monitor": cfg["monitor"],
+            "score": float(score) if score is not None else None,
+            "step": saved["global_step"],
+        },
+        "seconds": times,
+        "trainable": sum(row["trainable"] for row in module.table),
+        "parameters": sum(row["parameters"] for row in module.table),
+    }
+    last = scored[-1]
+    report = ("Figures", *summary.headline_rows(values, scored))
+    counts = summary.occurrences(list(data.rows[last]["label"]), labels)
+    by_label = (f"By label, {last}", *summary.label_rows(values, last, counts))
+    command = runs.read_json(folder / "environment.json")["command"]
+    summary.write_report(folder, command, metrics, [report, by_label, *sections])
+    runs.write_json(folder / "metrics.json", metrics)  # last: a run with figures is finished
+    (folder / "checkpoints" / LAST).unlink(missing_ok=True)
+    summary.show(*by_label)
+    summary.show(*report)
+    summary.goodbye(folder, labels)
+    return metrics
+
+
+def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:
+    """Write ``model/``, which pipelines of transformers open; adapters are merged into it, and kept in ``adapter/``."""
+    network: Any = module.network
+    adapters = module.adapters[0]
+    if adapters is not None:
+        replace_folder(folder / "adapter", adapters.save_pretrained)
+        network = adapters.merge_and_unload()
+
+    def save(path: str) -> None:
+        network.save_pretrained(path)
+        tokenizer.save_pretrained(path)
+        # transformers leaves the weights readable by their owner only.
+        for file in Path(path).glob("*.safetensors"):
+            file.chmod(0o644)
+
+    replace_folder(folder / "model", save)
+
+
+def replace_folder(path: Path, save: Any) -> None:
+    """Let a folder appear under its name only once it is complete."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    save(str(temporary))
+    shutil.rmtree(path, ignore_errors=True)
+    os.replace(temporary, path)
+
+
+def show_data(data: TextDataModule) -> None:
+    for table in summary.data_tables(data.summary):
+        summary.show(*table)
+    for line in summary.leaks(data.summary):
+        log.warning(line)
+    for line in data.summary["skipped_rows"]:
+        log.warning("skipped %s", line)
+
+
+def rank() -> int:
+    """Number of this process among those of the run, before Lightning exists to ask."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK", 0))))
+
+
+def quiet() -> None:
+    """Leave out what the libraries say to their developers."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*resuming from a checkpoint that ended before the epoch ended.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*The number of training batches.*is smaller than the logging interval.*",
+        ".*Found .* module.* in eval mode.*",
+        ".*lr_scheduler.step.*before.*optimizer.step.*",
+    ):
+        warnings.filterwarnings("ignore", message)

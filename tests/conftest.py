@@ -1,0 +1,88 @@
+"""What the tests share: tiny encoders, small data, and a way to run the real scripts."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny_models import build
+
+ROOT = Path(__file__).resolve().parents[1]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function that gives the folder of a tiny, randomly initialised encoder of an architecture."""
+    folder = tmp_path_factory.mktemp("encoders")
+
+    def encoder(architecture: str) -> Path:
+        path = folder / architecture
+        return path if path.is_dir() else build(architecture, path)
+
+    return encoder
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the user's cache, or asks the Hub."""
+    monkeypatch.setenv("THAW_CACHE", str(cache))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Run:
+    """Run a root script in an empty working folder: ``script("train.py", "data=...", ok=True)``.
+
+    Args of the function:
+        ok: fail the test with the output unless the exit code is 0.
+        env: further environment variables; None as value removes one.
+        stdin: text for standard input.
+    """
+
+    def run(
+        name: str, *arguments: str, ok: bool = True, env: dict[str, str | None] | None = None, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        variables = {**os.environ, **(env or {})}
+        done = subprocess.run(
+            [sys.executable, str(ROOT / name), *arguments],
+            cwd=tmp_path,
+            env={key: value for key, value in variables.items() if value is not None},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        if ok:
+            assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def emotion_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 48, 12 and 12 rows of ``text;label`` that a tiny encoder can learn by heart."""
+    folder = tmp_path_factory.mktemp("emotion")
+    words = {"joy": "happy glad bright", "anger": "angry mad furious", "fear": "afraid scared nervous"}
+    for split, count in (("train", 48), ("val", 12), ("test", 12)):
+        rows = []
+        for i in range(count):
+            label = sorted(words)[i % 3]
+            word = words[label].split()[i // 3 % 3]
+            rows.append(f"{split} sentence {i} and i am {word} {'really ' * (i % 5)}today;{label}\n")
+        (folder / f"{split}.txt").write_text("".join(rows), encoding="utf-8")
+    return folder
+
+
+def only_run(folder: Path) -> Path:
+    """The one run folder below a working folder."""
+    (config,) = folder.glob("outputs/*/*/*/config.yaml")
+    return config.parent

@@ -1,0 +1,42 @@
+"""The main job, by the real scripts: train, evaluate, predict."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Run, only_run
+
+SAMPLES = {
+    "emotion_sample": ("distilbert", "accuracy", "i am so happy today"),
+    "imdb_sample": ("bert", "accuracy", "A dull film."),
+    "conll2003_sample": ("roberta", "f1", "Anna Kowalska of Poland won in Paris ."),
+}
+
+
+@pytest.mark.parametrize("data", SAMPLES)
+def test_train_evaluate_predict(data: str, encoders: Callable[[str], Path], script: Run, tmp_path: Path) -> None:
+    architecture, score, text = SAMPLES[data]
+    trained = script(
+        "train.py", f"data={data}", f"model.name={encoders(architecture)}", "data.train_size=64", "data.eval_size=20",
+        "data.max_length=null", "trainer.max_epochs=1",
+    )  # fmt: skip
+    run = only_run(tmp_path)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert f"test/{score}" in metrics
+    assert "report.md" in trained.stdout
+    for name in ("config.yaml", "environment.json", "data.json", "history.csv", "parameters.json", "report.md"):
+        assert (run / name).stat().st_size > 0
+
+    evaluated = script("evaluate.py", f"run={run}", f"output={tmp_path}/again.jsonl")
+    assert score in evaluated.stdout
+    assert (tmp_path / "again.jsonl").read_text() == (run / "predictions/test.jsonl").read_text()
+
+    predicted = json.loads(script("predict.py", f"run={run}", f"text={text}").stdout)
+    assert predicted["text"] == text
+    assert "entities" in predicted if data == "conll2003_sample" else predicted["label"]
+
+
+def test_scripts_are_thin() -> None:
+    for name in ("train.py", "evaluate.py", "predict.py"):
+        assert len((ROOT / name).read_text().splitlines()) < 40

@@ -1,0 +1,18 @@
+"""Fine-tune an encoder: python train.py model=distilbert data=emotion freeze=all_but_last_n."""
+
+from omegaconf import DictConfig
+
+from thaw.cli import command, job
+
+
+@command("train")
+def main(config: DictConfig) -> float | None:
+    """Train, evaluate, save and report; returns the best validation score."""
+    around = job()
+    from thaw.training.fit import fit
+
+    return fit(config, **around)
+
+
+if __name__ == "__main__":
+    main()

@@ -38,6 +38,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
             try:
                 return function(config)
             except (UserError, OmegaConfBaseException, Interrupted, BrokenPipeError, KeyboardInterrupt) as error:
+                drop_empty(Path(HydraConfig.get().runtime.output_dir))
                 fail(error, conf, name)
 
         def main() -> None:
@@ -76,6 +77,14 @@ def fail(error: BaseException, conf: Path, name: str) -> NoReturn:
     sys.exit(2)
 
 
+def drop_empty(folder: Path) -> None:
+    """Remove the folder that Hydra made for a run which never began."""
+    for path in (folder, *folder.parents[:2]):
+        if path == Path.cwd() or any(path.iterdir()):
+            return
+        path.rmdir()
+
+
 def readable(error: Exception, conf: Path, name: str) -> UserError:
     """One line for what Hydra and OmegaConf say over several."""
     said = str(error)
@@ -83,7 +92,7 @@ def readable(error: Exception, conf: Path, name: str) -> UserError:
         return UserError(f"{match[1]} is missing", f"Give it: {match[1]}=...")
     if match := re.search(r"Could not find '([^']+)/([^'/]+)'", said):
         group, choice = match.groups()
-        options = sorted(file.stem for file in (conf / group).glob("*.yaml"))
+        options = sorted(file.stem for file in (conf / group).glob("[!_]*.yaml"))
         if options:
             return UserError(
                 f"{group}={choice}: no such choice{near(choice, options)}", f"There are: {', '.join(options)}."
@@ -138,8 +147,8 @@ def quoted(argument: str) -> str:
 
 def stem(path: str | None) -> str:
     """A short name for data given by its path: the file or folder name without its endings."""
-    if not path:
-        raise UserError("data.path is missing", "Give it: data.path=...")
+    if not path or path == "???":
+        return "data"  # what is missing is said where it is needed
     return Path(path).expanduser().name.split(".")[0] or "data"
 
 

@@ -10,8 +10,9 @@ class UserError(Exception):
     """
 
     def __init__(self, problem: str, remedy: str = "") -> None:
-        problem = " ".join(problem.split()).rstrip(".")
-        super().__init__(f"{problem}. {remedy}".strip() if remedy else f"{problem}.")
+        problem = " ".join(problem.split())
+        end = "" if problem.endswith((".", "?")) else "."
+        super().__init__(f"{problem}{end} {remedy}".strip())
 
 
 class Interrupted(Exception):

@@ -125,7 +125,7 @@ def saved_rows(run: Path, split: str, labels: LabelSet) -> tuple[list[Any], list
 
 def evaluate(config: DictConfig) -> None:
     """Evaluate and show what ``evaluate.py`` is asked for."""
-    settings: Any = OmegaConf.to_container(config, resolve=True)
+    settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     path, values = evaluate_run(settings)
     split = next(iter(values)).rsplit("/", 1)[0].split("/")[0]
     summary.show("Figures", *summary.headline_rows(values, [split]))

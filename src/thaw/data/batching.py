@@ -49,9 +49,12 @@ def shuffled_batches(
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def sorted_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Every row once, longest first, so that batches hold little padding and memory peaks at once."""
-    order = np.argsort(-lengths, kind="stable")
+def sorted_batches(lengths: np.ndarray, batch_size: int, rank: int = 0, world_size: int = 1) -> list[np.ndarray]:
+    """Every row once, longest first, so that batches hold little padding and memory peaks at once.
+
+    Of several processes each gets its share of the rows, and no row goes to two of them.
+    """
+    order = np.argsort(-lengths, kind="stable")[rank::world_size]
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
@@ -130,7 +133,7 @@ class Batches:
         ]
 
     def _evaluation(self) -> list[np.ndarray]:
-        return sorted_batches(self.lengths, self.batch_size)[self.rank :: self.world_size]
+        return sorted_batches(self.lengths, self.batch_size, self.rank, self.world_size)
 
 
 class EncodedDataset(torch.utils.data.Dataset):

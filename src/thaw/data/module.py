@@ -87,7 +87,11 @@ class TextDataModule(pl.LightningDataModule):
         return self._loader("validation", self.data["eval_batch_size"], train=False, balanced=False)
 
     def _loader(self, split: str, batch_size: int, *, train: bool, balanced: bool) -> DataLoader:
-        distributed = self.trainer is not None and self.trainer.world_size > 1
+        world_size = self.trainer.world_size if self.trainer else 1
+        if len(self.encoded[split]) < world_size:
+            raise UserError(
+                f"{split} has {len(self.encoded[split])} rows for {world_size} processes", "Use fewer trainer.devices."
+            )
         batches = Batches(
             self.encoded[split],
             batch_size,
@@ -95,8 +99,8 @@ class TextDataModule(pl.LightningDataModule):
             train=train,
             balanced=balanced,
             by_length=self.data["group_by_length"],
-            rank=self.trainer.global_rank if distributed and self.trainer else 0,
-            world_size=self.trainer.world_size if distributed and self.trainer else 1,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=world_size,
             start=self.start if train else (0, 0),
         )
         pad_to = self.max_length if padding_is_fixed(self.data) else None

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from thaw.data.formats import TEXT_COLUMNS, Options, delimited_records, find_column, format_of, open_lines
 from thaw.errors import UserError
@@ -28,6 +28,8 @@ def label(config: DictConfig) -> None:
     Raises:
         UserError: when there is nothing to label, or a file cannot be read or written.
     """
+    if OmegaConf.is_missing(config, "run"):
+        raise UserError("run is missing", "Give the folder of a finished run: run=outputs/...")
     if (config.text is None) == (config.input is None):
         raise UserError("predict.py needs either text= or input=", 'Give text="I love this", or input=tickets.csv.')
     suffix = output_format(config.output)

@@ -106,3 +106,12 @@ def figures(
         return tag_metrics(np.concatenate(predicted), np.concatenate(outputs.gold), labels)
     names = np.array(labels.names)
     return entity_metrics([names[row] for row in predicted], [names[row] for row in outputs.gold], labels, strict)
+
+
+def figure_names(labels: LabelSet) -> list[str]:
+    """The names that `figures` will give for a task."""
+    ids = np.arange(len(labels))
+    logits = np.eye(len(labels), dtype=np.float32)
+    if labels.task == "token":
+        return list(figures(Outputs(ids[:1], [logits], [ids], [ids]), labels))
+    return list(figures(Outputs(ids, logits, logits.astype(np.int64) if labels.task == "multi_label" else ids), labels))

@@ -64,13 +64,20 @@ class EncoderModule(pl.LightningModule):
         logits: Tensor = self.network(input_ids=input_ids, attention_mask=attention_mask).logits
         return logits
 
+    def on_train_start(self) -> None:
+        self.thaw_for(self.current_epoch)  # a run that goes on within an epoch does not start it
+        steps = int(self.trainer.estimated_stepping_batches)
+        every = int(self.trainer.val_check_batch or 0) // self.trainer.accumulate_grad_batches
+        if self.trainer.check_val_every_n_epoch is None and every > steps:
+            raise UserError(f"trainer.eval_every={every}, but the run has {steps} steps", "Give less, or null.")
+
     def on_train_epoch_start(self) -> None:
         if self.config["freeze"]["name"] in STAGED:
             self.thaw_for(self.current_epoch)
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         loss = self.loss(self(batch["input_ids"], batch["attention_mask"]), batch["labels"])
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch["rows"]))
+        self.log("train/loss", loss.detach(), prog_bar=True, sync_dist=True, batch_size=len(batch["rows"]))
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:

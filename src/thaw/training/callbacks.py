@@ -67,10 +67,7 @@ class Resumable(pl.Callback):
         stop = agreed(self.signal, trainer)
         if not stop and not self._due(trainer):
             return
-        done, total = batches_done(trainer), trainer.num_training_batches
-        interval = trainer.val_check_batch
-        validating = done == total or (isinstance(interval, int) and done % interval == 0)
-        if validating or done % trainer.accumulate_grad_batches:
+        if validation_due(trainer) or batches_done(trainer) % trainer.accumulate_grad_batches:
             return  # the next batch will do
         trainer.save_checkpoint(self.path)
         self.saved_at = time.monotonic()
@@ -103,6 +100,15 @@ class Resumable(pl.Callback):
 def batches_done(trainer: pl.Trainer) -> int:
     """Training batches of this epoch that are behind us."""
     return int(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+
+
+def validation_due(trainer: pl.Trainer) -> bool:
+    """Whether a validation, or the end of the epoch, follows this training batch."""
+    done, total = batches_done(trainer), int(trainer.num_training_batches)
+    if trainer.check_val_every_n_epoch is not None:
+        return done == total
+    # Counted over all epochs: see make_trainer.
+    return done == total or (trainer.current_epoch * total + done) % int(trainer.val_check_batch or 1) == 0
 
 
 def parse_interval(every: int | str | None) -> tuple[int | None, float | None]:
@@ -160,24 +166,25 @@ def gathered(value: Any, trainer: pl.Trainer) -> list[Any]:
 class History(pl.Callback):
     """Writes ``history.csv``: a row for each logged step and each validation, with the columns of all of them.
 
-    After a resume the rows behind the checkpoint are dropped, since those steps are done again.
+    The rows are part of the checkpoint, so that a run that goes on after a kill has the history of one that did not
+    stop. It must stand before `Resumable` among the callbacks, or the checkpoint would lack the row of its step.
     """
 
     def __init__(self, path: Path, every: int) -> None:
         self.path, self.every = path, every
         self.rows: list[dict[str, Any]] = []
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.global_step and self.path.is_file():
-            with self.path.open(encoding="utf-8", newline="") as file:
-                old = [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]
-            self.rows = [row for row in old if int(row["step"]) <= trainer.global_step]
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = state_dict["rows"]
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.is_global_zero and trainer.global_step % self.every == 0:
             loss = trainer.callback_metrics.get("train/loss")
             rate = trainer.optimizers[0].param_groups[0]["lr"]
-            if loss is not None and (not self.rows or int(self.rows[-1]["step"]) != trainer.global_step):
+            if loss is not None and (not self.rows or self.rows[-1]["step"] != trainer.global_step):
                 self._add(trainer, {"train/loss": float(loss), "learning_rate": rate})
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -20,6 +20,8 @@ from thaw.evaluation import choose_thresholds, evaluate_rows
 from thaw.hub import locate_encoder
 from thaw.inference.predictor import Predictor
 from thaw.instantiate import build
+from thaw.labels import LabelSet
+from thaw.metrics.outputs import figure_names
 from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
 from thaw.models.freezing import STAGED
 from thaw.models.module import EncoderModule
@@ -46,10 +48,9 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
     clock = time.perf_counter()
     if config.resume:
         folder, config = continued(config)
-    cfg: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    cfg: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     pl.seed_everything(cfg["seed"], workers=True, verbose=False)
     first = rank() == 0
-    cfg["trainer"]["multirun"] = multirun
 
     encoder = locate_encoder(cfg["model"])
     data = TextDataModule(
@@ -76,7 +77,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
 
     loggers = make_loggers(cfg, folder) if first else []
     try:
-        trainer, best = train(cfg, folder, module, data, loggers, times)
+        trainer, best = train(cfg, folder, module, data, loggers, times, multirun)
         if not trainer.is_global_zero:
             return None
         score = best.best_model_score
@@ -107,27 +108,23 @@ def train(
     data: TextDataModule,
     loggers: list[Any],
     times: dict[str, float],
+    multirun: bool,
 ) -> tuple[pl.Trainer, ModelCheckpoint]:
     """Fit, from the last checkpoint where there is one."""
     settings = cfg["trainer"]
-    best = ModelCheckpoint(
-        folder / "checkpoints",
-        filename="best",
-        monitor=cfg["monitor"],
-        mode=cfg["mode"],
-        save_weights_only=True,
-        enable_version_counter=False,
-    )
+    best = best_checkpoint(folder, cfg["monitor"], cfg["mode"], data.labels)
     callbacks: list[Any] = [
-        Resumable(folder, settings["checkpoint_every"]),
         History(folder / "history.csv", settings["log_every"]),
+        Resumable(folder, settings["checkpoint_every"]),
         Lines(cfg["monitor"]),
         *(build(callback) for callback in cfg["callbacks"].values()),
         best,
     ]
     if settings["progress_bar"] and summary.console().is_terminal:
         callbacks.append(RichProgressBar(leave=True))
-    trainer = make_trainer(settings, cfg["freeze"], callbacks, [logger.logger for logger in loggers], folder)
+    trainer = make_trainer(settings, callbacks, [logger.logger for logger in loggers], folder)
+    if trainer.world_size > 1:
+        check_distributed(cfg["freeze"]["name"], multirun)
     last = folder / "checkpoints" / LAST
     if last.is_file():
         state = torch.load(last, weights_only=True, map_location="cpu")["resume"]
@@ -142,9 +139,38 @@ def train(
     return trainer, best
 
 
-def make_trainer(
-    settings: dict[str, Any], freeze: dict[str, Any], callbacks: list[Any], loggers: list[Any], folder: Path
-) -> pl.Trainer:
+def best_checkpoint(folder: Path, monitor: str, mode: str, labels: LabelSet) -> ModelCheckpoint:
+    """Keeps ``checkpoints/best.ckpt``; refuses at once what would fail at the end of the first epoch."""
+    known = [f"val/{name}" for name in ("loss", *figure_names(labels))]
+    if monitor not in known:
+        raise UserError(f"monitor={monitor} is no figure of a {labels.task} task", f"Known: {', '.join(known)}.")
+    if mode not in ("max", "min"):
+        raise UserError(f"mode={mode} is not known", "Choose max or min.")
+    return ModelCheckpoint(
+        folder / "checkpoints",
+        filename="best",
+        monitor=monitor,
+        mode=mode,
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
+
+
+def check_distributed(strategy: str, multirun: bool) -> None:
+    """Refuse what several processes cannot do."""
+    if multirun:
+        raise UserError(
+            "several devices within a multirun: the other processes would repeat the whole sweep",
+            "Use trainer.devices=1 in the sweep, or start one `python train.py` for each run, one after the other.",
+        )
+    if strategy in STAGED:
+        raise UserError(
+            f"freeze={strategy} changes what trains during the run, which several processes cannot follow",
+            "Use one device: trainer.devices=1.",
+        )
+
+
+def make_trainer(settings: dict[str, Any], callbacks: list[Any], loggers: list[Any], folder: Path) -> pl.Trainer:
     """The Lightning Trainer of the ``trainer`` group."""
     every = settings["eval_every"]
     if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
@@ -153,7 +179,7 @@ def make_trainer(
         )
     accumulate = settings["accumulate_grad_batches"]
     try:
-        trainer = pl.Trainer(
+        return pl.Trainer(
             accelerator=settings["accelerator"],
             devices=settings["devices"],
             num_nodes=settings["num_nodes"],
@@ -178,12 +204,6 @@ def make_trainer(
         )
     except (ValueError, RuntimeError, TypeError, pl.utilities.exceptions.MisconfigurationException) as error:
         raise UserError(f"trainer: {error}", "Check the group trainer.") from error
-    if trainer.world_size > 1 and freeze["name"] in STAGED:
-        raise UserError(
-            f"freeze={freeze['name']} changes what trains during the run, which several processes cannot follow",
-            "Use one device: trainer.devices=1.",
-        )
-    return trainer
 
 
 def finish(
@@ -289,6 +309,8 @@ def quiet() -> None:
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    if rank() > 0:
+        logging.disable(logging.WARNING)  # the first process speaks for all
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
@@ -298,5 +320,7 @@ def quiet() -> None:
         ".*The number of training batches.*is smaller than the logging interval.*",
         ".*Found .* module.* in eval mode.*",
         ".*lr_scheduler.step.*before.*optimizer.step.*",
+        ".*It is recommended to use `self.log.*sync_dist.*",  # every process has figures of all rows
+        ".*treespec, LeafSpec.*",
     ):
         warnings.filterwarnings("ignore", message)

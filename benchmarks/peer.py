@@ -1,0 +1,119 @@
+"""The same fine-tuning with the Hugging Face Trainer, set up as a careful user would: the peer that we compare with."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from thaw.data.module import TextDataModule
+from thaw.labels import IGNORED, LabelSet
+from thaw.metrics.classification import sequence_metrics, softmax
+from thaw.metrics.entities import entity_metrics
+from thaw.models.encoder import load_encoder
+from thaw.models.freezing import freeze_to, trainable
+
+
+def train_with_trainer(
+    encoder: Path, data: TextDataModule, cfg: dict[str, Any], folder: Path, seed: int
+) -> dict[str, float]:
+    """Train and evaluate with the Trainer: dynamic padding, batches grouped by length, the best epoch kept.
+
+    Args:
+        encoder: folder of the pretrained encoder.
+        data: prepared; the Trainer gets the same rows, labels and token ids.
+        cfg: of the run, as plain containers.
+        folder: for its checkpoints.
+        seed: of head, order and dropout.
+
+    Returns:
+        The test figures, and ``seconds`` of training with its validations.
+    """
+    from transformers import (
+        DataCollatorForTokenClassification,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainingArguments,
+        set_seed,
+    )
+
+    from thaw.models.encoder import blocks
+
+    labels = data.labels
+    set_seed(seed)
+    network: Any = load_encoder(encoder, labels, cfg["model"])
+    freeze_to(network, trainable(blocks(network), cfg["freeze"]))
+    optimizer, trainer_cfg = cfg["optimizer"], cfg["trainer"]
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        learning_rate=optimizer["lr"],
+        weight_decay=optimizer["weight_decay"],
+        lr_scheduler_type=optimizer["schedule"],
+        warmup_steps=optimizer["warmup_ratio"],
+        max_grad_norm=trainer_cfg["gradient_clip_val"],
+        num_train_epochs=trainer_cfg["max_epochs"],
+        per_device_train_batch_size=cfg["data"]["batch_size"],
+        per_device_eval_batch_size=cfg["data"]["eval_batch_size"],
+        train_sampling_strategy="group_by_length",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="f1",
+        greater_is_better=True,
+        report_to="none",
+        disable_tqdm=True,
+        seed=seed,
+    )
+    collate = DataCollatorForTokenClassification if labels.task == "token" else DataCollatorWithPadding
+    trainer = Trainer(
+        model=network,
+        args=arguments,
+        train_dataset=rows_of(data, "train"),
+        eval_dataset=rows_of(data, "validation"),
+        data_collator=collate(data.tokenizer),
+        compute_metrics=scorer(labels),
+    )
+    clock = time.perf_counter()
+    trainer.train()
+    seconds = time.perf_counter() - clock
+    scores = trainer.evaluate(rows_of(data, "test"), metric_key_prefix="test")
+    return {"seconds": seconds, **{name.replace("test_", "test/", 1): float(value) for name, value in scores.items()}}
+
+
+def rows_of(data: TextDataModule, split: str) -> Any:
+    """A ``datasets.Dataset`` of the very token ids and labels that thaw trains on."""
+    import datasets
+
+    encoded = data.encoded[split]
+    bounds = list(zip(encoded.offsets[:-1], encoded.offsets[1:], strict=True))
+    token = data.labels.task == "token"
+    labels = [encoded.labels[start:end].tolist() for start, end in bounds] if token else encoded.labels.tolist()
+    ids = [encoded.ids[start:end].tolist() for start, end in bounds]
+    ones = [[1] * len(row) for row in ids]
+    return datasets.Dataset.from_dict({"input_ids": ids, "attention_mask": ones, "labels": labels})
+
+
+def scorer(labels: LabelSet) -> Callable[[Any], dict[str, float]]:
+    """The figures of thaw on the Trainer's predictions."""
+
+    def score(prediction: Any) -> dict[str, float]:
+        logits, gold = prediction
+        if labels.task != "token":
+            return sequence_metrics(softmax(logits), gold, labels)
+        names = np.array(labels.names)
+        kept = gold != IGNORED
+        predicted = [names[row[own]] for row, own in zip(logits.argmax(-1), kept, strict=True)]
+        return entity_metrics(predicted, [names[row[own]] for row, own in zip(gold, kept, strict=True)], labels)
+
+    return score
+
+
+def free(network: nn.Module) -> None:
+    """Let the memory of a finished run go before the next is timed."""
+    import gc
+
+    network.cpu()
+    gc.collect()

@@ -123,7 +123,15 @@ _RECIPES: dict[str, Recipe] = {
 ARCHITECTURES: tuple[str, ...] = tuple(_RECIPES)
 
 
-def build(architecture: str, folder: Path, *, layers: int = 3, corpus: Sequence[str] = CORPUS, seed: int = 0) -> Path:
+def build(
+    architecture: str,
+    folder: Path,
+    *,
+    layers: int = 3,
+    positions: int = POSITIONS,
+    corpus: Sequence[str] = CORPUS,
+    seed: int = 0,
+) -> Path:
     """Save a tiny encoder of this architecture, with a tokenizer trained on the corpus, and return its folder.
 
     The checkpoint has no head, as those of encoders on the Hub have none that classifies. The same arguments give the
@@ -135,11 +143,13 @@ def build(architecture: str, folder: Path, *, layers: int = 3, corpus: Sequence[
     auto_model: Any = AutoModel  # its methods have no types
     recipe = _RECIPES[architecture]
     tokenizer = _build_tokenizer(recipe, corpus)
+    tokenizer.model_max_length = positions
     tokenizer.save_pretrained(folder)
     special_ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     if architecture == "modernbert":
         special_ids |= {name: getattr(tokenizer, name) for name in ("cls_token_id", "sep_token_id")}
     options = {"vocab_size": len(tokenizer), "num_hidden_layers": layers, **special_ids, **_SIZES, **recipe.config}
+    options["max_position_embeddings"] += positions - POSITIONS
     config = AutoConfig.for_model(recipe.model_type, **options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -6,6 +6,7 @@ Nothing heavy is imported here, so that ``--help``, ``--cfg job`` and a mistyped
 import difflib
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -78,11 +79,14 @@ def fail(error: BaseException, conf: Path, name: str) -> NoReturn:
 
 
 def drop_empty(folder: Path) -> None:
-    """Remove the folder that Hydra made for a run which never began."""
-    for path in (folder, *folder.parents[:2]):
-        if path == Path.cwd() or any(path.iterdir()):
+    """Remove the folder that Hydra made for a run which never began: it holds a log at most."""
+    if any(path.suffix != ".log" for path in folder.iterdir()) or folder == Path.cwd():
+        return
+    shutil.rmtree(folder)
+    for parent in folder.parents[:2]:
+        if any(parent.iterdir()):
             return
-        path.rmdir()
+        parent.rmdir()
 
 
 def readable(error: Exception, conf: Path, name: str) -> UserError:

@@ -226,10 +226,12 @@ def _validation_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) ->
     train_size = data.get("train_size")
     shuffled = splits.subset(rows, total, "data.train_size") if train_size is not None else rows
     chosen = splits.check_size(train_size, total, "data.train_size") if train_size is not None else total
-    wanted = data.get("eval_size") or data["validation_size"]
+    eval_size = data.get("eval_size")
+    wanted = eval_size if isinstance(eval_size, int) else data["validation_size"]
     size = round(chosen * wanted) if isinstance(wanted, float) else wanted
-    train, rest = shuffled.select(range(chosen)), shuffled.select(range(chosen, total))
-    if len(rest) > size:
+    train = shuffled.select(range(chosen))
+    if total - chosen > size:
+        rest = shuffled.select(range(chosen, total))
         _, held = splits.hold_out(_strata(rest, labels), size, seed)
         return train, rest.select(held)
     if not 0 < size < chosen:

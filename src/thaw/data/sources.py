@@ -158,12 +158,8 @@ def _load_hub(data: dict[str, Any]) -> Source:
 
     datasets.disable_progress_bars()
     source = Source()
-    wanted = ["train", "validation", "test"]
     try:
-        builder = datasets.load_dataset_builder(name, config, revision=data.get("revision"))
-        # Unsupervised splits are never asked for: their labels are all -1.
-        present = [split for split in builder.info.splits or wanted if split_of(split) in wanted]
-        loaded = datasets.load_dataset(name, config, split=present, revision=data.get("revision"))
+        loaded = datasets.load_dataset(name, config, revision=data.get("revision"))
     except Exception as error:  # datasets raises what its many back ends raise
         problem = f"data.hub={name}: "
         if is_offline_mode():
@@ -171,9 +167,10 @@ def _load_hub(data: dict[str, Any]) -> Source:
         else:
             problem += f"cannot be loaded: {error}"
         raise UserError(problem, WAYS_OUT.format(key="data.path")) from None
-    for split_name, dataset in zip(present, loaded, strict=True):
+    for split_name, dataset in loaded.items():
         split = split_of(split_name)
-        assert split is not None
+        if split is None:  # unsupervised splits, say, whose labels are all -1
+            continue
         columns = dataset.column_names
         text = formats.find_column(columns, data.get("text_column"), formats.TEXT_COLUMNS, "text", name)
         label = formats.find_column(columns, data.get("label_column"), formats.LABEL_COLUMNS, "label", name)

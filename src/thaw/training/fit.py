@@ -311,7 +311,7 @@ def quiet() -> None:
     transformers.logging.disable_progress_bar()
     if rank() > 0:
         logging.disable(logging.WARNING)  # the first process speaks for all
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",

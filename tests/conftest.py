@@ -1,5 +1,6 @@
 """What the tests share: tiny encoders, small data, and a way to run the real scripts."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from thaw.cli import stem
 
 from tiny_models import build
 
@@ -81,6 +85,25 @@ def emotion_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rows.append(f"{split} sentence {i} and i am {word} {'really ' * (i % 5)}today;{label}\n")
         (folder / f"{split}.txt").write_text("".join(rows), encoding="utf-8")
     return folder
+
+
+def configured(*overrides: str, verb: str = "train") -> DictConfig:
+    """The config of a root script, composed in this process."""
+    OmegaConf.register_new_resolver("stem", stem, replace=True)
+    OmegaConf.register_new_resolver("sample", lambda data: str(ROOT / "samples" / data), replace=True)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose(verb, overrides=list(overrides))
+
+
+def files_of(run: Path) -> dict[str, object]:
+    """What two runs must have in common to count as the same: weights, figures, history, predictions."""
+    from safetensors.torch import load_file
+
+    metrics = json.loads((run / "metrics.json").read_text())
+    del metrics["seconds"]
+    weights = {name: value.numpy().tobytes() for name, value in load_file(run / "model/model.safetensors").items()}
+    texts = [(run / name).read_text() for name in ("history.csv", "predictions/test.jsonl")]
+    return {"weights": weights, "metrics": metrics, "texts": texts}
 
 
 def only_run(folder: Path) -> Path:

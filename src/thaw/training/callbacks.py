@@ -43,7 +43,8 @@ class Resumable(pl.Callback):
         self.states: dict[str, Any] | None = None
         self.handlers: dict[int, Any] = {}
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Here, and no earlier: Lightning sets handlers of its own before, which end the run without saving.
         for number in SIGNALS:
             self.handlers[number] = signal.signal(number, self._notice)
 

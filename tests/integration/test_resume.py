@@ -1,0 +1,111 @@
+"""A run that is stopped and goes on ends as one that was not stopped: the same weights, figures and history."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Run, configured, files_of, only_run
+from thaw.training.callbacks import Resumable, parse_interval
+from thaw.training.fit import fit
+
+CASES = {
+    # 72 rows in batches of 8: nine steps an epoch. Stops at the start, in the middle and at the ends of epochs.
+    "each epoch": ([], [1, 8, 9, 10, 19]),
+    "every 4 steps": (["trainer.eval_every=4"], [4, 9, 13]),
+    "accumulation": (["trainer.accumulate_grad_batches=2"], [1, 5, 6]),
+    "early stopping": (["callbacks=early_stopping", "callbacks.early_stopping.patience=1"], [8]),
+    "lora": (["freeze=lora", "freeze.learning_rate=1e-2"], [10]),
+    "gradual": (["freeze=gradual"], [10, 19]),
+    "lp_ft": (["freeze=lp_ft"], [5, 19]),
+    "balanced": (["data.sampler=balanced", "data.num_workers=1"], [10]),
+}
+
+
+class Killed(Exception):
+    """Stands for a kill: nothing is saved when it comes."""
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_killed_run_ends_as_an_uninterrupted_one(
+    case: str, encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra, stops = CASES[case]
+    settings = [
+        f"model.name={encoders('distilbert')}", "data.train_size=72", "data.eval_size=24", "data.epochs=3",
+        "data.batch_size=8", "optimizer.lr=1e-2", "trainer.log_every=1", *extra,
+    ]  # fmt: skip
+    fit(configured(*settings), tmp_path / "whole")
+    whole = files_of(tmp_path / "whole")
+    save = Resumable.on_train_batch_end
+    for stop in stops:
+
+        def kill(self: Resumable, trainer: Any, *rest: Any, at: int = stop) -> None:
+            save(self, trainer, *rest)
+            if trainer.global_step == at:
+                raise Killed
+
+        run = tmp_path / f"stopped-{stop}"
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(Resumable, "on_train_batch_end", kill)
+            fit(configured(*settings, "trainer.checkpoint_every=1"), run)
+        assert not (run / "metrics.json").exists()
+        fit(configured(f"resume={run}"), run)
+        assert files_of(run) == whole
+
+
+def test_the_same_seed_gives_the_same_numbers(encoders: Callable[[str], Path], tmp_path: Path) -> None:
+    settings = [f"model.name={encoders('bert')}", "data.train_size=48", "data.eval_size=20", "data.epochs=1"]
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        fit(configured(*settings, f"seed={seed}"), tmp_path / name)
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+    assert files_of(tmp_path / "a")["weights"] != files_of(tmp_path / "c")["weights"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_first_and_says_how_to_go_on(
+    number: signal.Signals, encoders: Callable[[str], Path], script: Run, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable, str(ROOT / "train.py"), f"model.name={encoders('distilbert')}", "data.train_size=200",
+        "data.eval_size=24", "data.batch_size=4", "data.epochs=10", "trainer.checkpoint_every=null",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    assert process.stdout is not None
+    while "epoch 1 " not in process.stdout.readline():
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, complaint
+    run = only_run(tmp_path)
+    assert f"python train.py resume={run.relative_to(tmp_path)}" in complaint
+    assert (run / "checkpoints/last.ckpt").is_file()
+    resumed = script("train.py", f"resume={run.relative_to(tmp_path)}")
+    assert "Going on after batch" in resumed.stdout
+    assert (run / "metrics.json").is_file()
+
+
+def test_what_cannot_be_resumed_says_so(script: Run, tmp_path: Path) -> None:
+    for arguments, problem in (
+        (["resume=nowhere"], "nowhere: no such run folder"),
+        (["resume=."], "not a run folder"),
+        (["resume=nowhere", "seed=2"], "seed=2 beside resume"),
+    ):
+        done = script("train.py", *arguments, ok=False)
+        assert done.returncode == 2
+        assert problem in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_intervals() -> None:
+    assert parse_interval(500) == (500, None)
+    assert parse_interval("10min") == (None, 600)
+    assert parse_interval("30s") == (None, 30)
+    assert parse_interval(None) == (None, None)

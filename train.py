@@ -8,7 +8,7 @@ from thaw.cli import command, job
 @command("train")
 def main(config: DictConfig) -> float | None:
     """Train, evaluate, save and report; returns the best validation score."""
-    around = job()
+    around = job(config)
     from thaw.training.fit import fit
 
     return fit(config, **around)

@@ -15,12 +15,13 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw.errors import Interrupted, UserError
+from thaw.settings import check
 
 FREE_TEXT = ("text", "run", "resume", "input", "output", "data.path", "model.name")
 
@@ -92,6 +93,8 @@ def drop_empty(folder: Path) -> None:
 def readable(error: Exception, conf: Path, name: str) -> UserError:
     """One line for what Hydra and OmegaConf say over several."""
     said = str(error)
+    if isinstance(error, OverrideParseException):
+        return UserError(f"{error.override}: cannot be read as a setting", "Quote the value: 'key=\"value\"'.")
     if match := re.search(r"Missing mandatory value: (\S+)", said):
         return UserError(f"{match[1]} is missing", f"Give it: {match[1]}=...")
     if match := re.search(r"Could not find '([^']+)/([^'/]+)'", said):
@@ -139,7 +142,7 @@ def quoted(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if not equals or key not in FREE_TEXT or (len(value) > 1 and value[0] == value[-1] and value[0] in "'\""):
         return argument
-    if value in ("", "null") or (key != "text" and not re.search(r"[=()\[\]{}'\"$:\s]", value)):
+    if value in ("", "null") or (key != "text" and not re.search(r"[=()\[\]{}'\"$:~\s]", value)):
         return argument if value else f"{key}=''"
     if "\n" in value or "\r" in value:
         value = " ".join(value.split())
@@ -172,14 +175,14 @@ def run_folder(resume: str | None, data: str, model: str, overrides: Sequence[st
     return f"outputs/{data}/{model}/{time}"
 
 
-def job() -> dict[str, Any]:
-    """What Hydra knows of this run and the config does not.
+def job(config: DictConfig) -> dict[str, Any]:
+    """Check the settings of a run, and tell what Hydra knows of it and the config does not.
 
     Returns:
         ``folder`` of the run; ``multirun``: whether it is one of several in this process.
 
     Raises:
-        UserError: when settings are changed together with ``resume``.
+        UserError: for a value that no such setting takes, or settings changed together with ``resume``.
     """
     state = HydraConfig.get()
     others = [item for item in state.overrides.task if not item.startswith("resume=")]
@@ -187,4 +190,7 @@ def job() -> dict[str, Any]:
         raise UserError(
             f"{others[0]} beside resume: a resumed run keeps its own settings", "Leave it out, or start a new run."
         )
+    if not config.resume:
+        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        check(plain)
     return {"folder": Path(state.runtime.output_dir), "multirun": state.mode == RunMode.MULTIRUN}

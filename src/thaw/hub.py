@@ -2,20 +2,24 @@
 
 1. a folder: ``model.name=path/to/folder``;
 2. an installed package that carries the weights (``model.package``), checked by their sha256;
-3. the local cache of the Hugging Face Hub;
+3. the local cache of the Hugging Face Hub, where it is complete (``hf download <id>`` brings it up to date);
 4. the Hub, or a mirror named by ``HF_ENDPOINT``; ModelScope instead, with ``model.hub=modelscope``.
 
 Everything after this page works on a folder.
 """
 
 import hashlib
+import http.client
 import importlib.metadata
 import logging
 import os
+import re
 import sys
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,8 @@ log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 5.0
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+SAFETENSORS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+PICKLED = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
 WAYS_OUT = (
     "Three ways out: a local path ({key}=<folder>), a mirror (HF_ENDPOINT=https://... python train.py ...), "
     "or the sample that needs no Hub (model=minilm data=emotion_sample)."
@@ -53,7 +59,7 @@ def locate_encoder(model: dict[str, Any]) -> Path:
         return _checked(_from_modelscope(name, model.get("revision")), name)
     if model.get("hub", "huggingface") != "huggingface":
         raise UserError(f"model.hub={model['hub']} is not known", "Choose huggingface or modelscope.")
-    return _checked(_from_hub(name, model.get("revision")), name)
+    return _checked(_from_hub(name, model.get("revision"), bool(model.get("trust_remote_code"))), name)
 
 
 def _in_package(package: dict[str, str]) -> Path | None:
@@ -74,26 +80,39 @@ def _in_package(package: dict[str, str]) -> Path | None:
     return folder
 
 
-def _from_hub(name: str, revision: str | None) -> Path:
-    go_offline_if_unreachable()
-    from huggingface_hub import HfApi, snapshot_download
+def _from_hub(name: str, revision: str | None, code: bool) -> Path:
+    """From the local cache where it is complete, without a request; else from the Hub."""
+    from huggingface_hub import HfApi, get_cached_repo_tree, snapshot_download
     from huggingface_hub.constants import is_offline_mode
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        CachedRepoTreeNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
-    # Either format of weights will do; never both, and nothing meant for other frameworks.
-    patterns = ["*.json", "*.txt", "*.model", "model*.safetensors"]
+    def snapshot(files: list[str], local: bool) -> Path:
+        patterns = needed(files, code) if files else None
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=local))
+
     try:
-        if not is_offline_mode():
-            files = HfApi().list_repo_files(name, revision=revision)
-            if not any(file.startswith("model") and file.endswith(".safetensors") for file in files):
-                patterns.append("pytorch_model*.bin")
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"]))
+        with suppress(CachedRepoTreeNotFoundError, LocalEntryNotFoundError):
+            return snapshot([file.path for file in get_cached_repo_tree(name, revision=revision)], local=True)
+        go_offline_if_unreachable()
+        offline = is_offline_mode()
+        # Offline a cache without a list of its files may still hold them: other programs fetch file by file.
+        return snapshot([] if offline else HfApi().list_repo_files(name, revision=revision), local=offline)
     except HFValidationError:
         raise UserError(f"model.name={name} is neither a folder nor a Hub id", "Hub ids read owner/name.") from None
     except GatedRepoError:
         raise UserError(f"model.name={name}: access to it is restricted", "Ask for it, then: hf auth login.") from None
     except RepositoryNotFoundError:
-        raise UserError(f"model.name={name}: the Hub has no such model", "Check the spelling (owner/name).") from None
+        raise UserError(
+            f"model.name={name}: the Hub has no such model",
+            "Check the spelling (owner/name); if it is private: hf auth login.",
+        ) from None
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise UserError(
             f"model.name={name}: the Hub cannot be reached and the local cache does not hold it"
@@ -101,6 +120,18 @@ def _from_hub(name: str, revision: str | None) -> Path:
             else f"model.name={name}: cannot be fetched: {error}",
             WAYS_OUT.format(key="model.name"),
         ) from None
+
+
+def needed(files: Sequence[str], code: bool) -> list[str]:
+    """The files of a model repository that are fetched: config, tokenizer, and one of the two formats of weights.
+
+    Args:
+        files: paths in the repository.
+        code: whether code that comes with the model may run.
+    """
+    top = [file for file in files if "/" not in file]
+    weights = [file for file in top if SAFETENSORS.fullmatch(file)] or [file for file in top if PICKLED.fullmatch(file)]
+    return weights + [file for file in top if file.endswith((".json", ".txt", ".model", *((".py",) if code else ())))]
 
 
 def _from_modelscope(name: str, revision: str | None) -> Path:
@@ -161,5 +192,5 @@ def _answers(endpoint: str) -> bool:
             return True
     except urllib.error.HTTPError:
         return True  # an answer, if not a friendly one
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return False

@@ -29,7 +29,8 @@ def build(config: DictConfig | dict[str, Any], **arguments: Any) -> Any:
     try:
         return instantiate(plain, **arguments, _convert_="all")
     except InstantiationException as error:
-        raise UserError(f"{plain['_target_']} could not be built: {str(error).splitlines()[0]}") from error
+        reason = str(error).split("full_key")[0]
+        raise UserError(f"{plain['_target_']} could not be built: {reason}", "Check its settings.") from error
 
 
 def _targets(plain: Any) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conftest import ROOT, Run, configured, files_of, only_run
 from thaw.training.callbacks import Resumable, parse_interval
 from thaw.training.fit import fit
@@ -51,9 +52,10 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
                 raise Killed
 
         run = tmp_path / f"stopped-{stop}"
-        with monkeypatch.context() as patch, pytest.raises(Killed):
+        with monkeypatch.context() as patch:
             patch.setattr(Resumable, "on_train_batch_end", kill)
-            fit(configured(*settings, "trainer.checkpoint_every=1"), run)
+            with pytest.raises(Killed):
+                fit(configured(*settings, "trainer.checkpoint_every=1"), run)
         assert not (run / "metrics.json").exists()
         fit(configured(f"resume={run}"), run)
         assert files_of(run) == whole

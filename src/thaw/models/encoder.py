@@ -14,11 +14,14 @@ from torch import nn
 from thaw.errors import UserError
 from thaw.labels import LabelSet, Task
 
-# Parts of the body that come after the last layer: with the classifier they are the head.
-AFTER_LAYERS = ("pooler", "pooler_activation", "final_norm")
 # The linear layers that IA3 rescales (Liu et al. 2022), under the names that the architectures give them.
-KEY_VALUE = re.compile(r"(^|\.)(key|value|k|v|k_lin|v_lin|key_proj|value_proj|Wqkv)$")
-FEED_FORWARD_OUT = re.compile(r"(^|\.)(lin2|ffn_output|mlp\.Wo|(?<!attention\.)output\.dense)$")
+KEY_VALUE = re.compile(r"(^|\.)(key|value|k|v|k_lin|v_lin|k_proj|v_proj|key_proj|value_proj|Wqkv)$")
+FEED_FORWARD_OUT = re.compile(r"(^|\.)(lin2|ffn_output|down_proj|mlp\.Wo|(?<!attention\.)output\.dense)$")
+# Families that number positions from behind the padding id, and so have fewer of them than their table has rows.
+COUNT_FROM_PADDING = (
+    "camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta", "roberta-prelayernorm",
+    "xlm-roberta", "xlm-roberta-xl", "xmod",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,29 +80,44 @@ def _set_prefix_space(state: Any) -> bool:
     return _set_prefix_space(state.get("pretokenizers"))
 
 
-def length_limit(folder: Path) -> int:
-    """Tokens that an encoder takes at most, special tokens included."""
-    from transformers import AutoConfig, AutoTokenizer
+def load_config(folder: Path, trust_remote_code: bool = False) -> Any:
+    """The config of a saved encoder.
 
-    config = AutoConfig.from_pretrained(str(folder))
-    limit = int(getattr(config, "max_position_embeddings", 512) or 512)
-    if config.model_type in ("roberta", "xlm-roberta", "mpnet", "camembert"):
-        limit -= int(config.pad_token_id) + 1  # their positions are counted from behind the padding id
-    stated = AutoTokenizer.from_pretrained(str(folder)).model_max_length
-    return min(limit, int(stated)) if stated < 1_000_000 else limit
+    Raises:
+        UserError: when it is missing, damaged, or of a kind that transformers does not know.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"{folder}: its config cannot be read: {error}", "Is it a saved encoder?") from None
+
+
+def length_limit(folder: Path, trust_remote_code: bool = False) -> int:
+    """Tokens that an encoder takes at most, special tokens included."""
+    config = load_config(folder, trust_remote_code)
+    limit = int(getattr(config, "max_position_embeddings", None) or 512)
+    if config.model_type in COUNT_FROM_PADDING:
+        limit -= config.pad_token_id + 1
+    settings = folder / "tokenizer_config.json"
+    stated = json.loads(settings.read_text(encoding="utf-8")).get("model_max_length") if settings.is_file() else None
+    return min(limit, int(stated or limit))  # where it is not known, the tokenizer states some 10**30
 
 
 def resolve_length(wanted: int | None, limit: int) -> int:
     """Check ``data.max_length`` against what the encoder takes; None means all it takes."""
     if wanted is None:
         return limit
-    if not 3 <= wanted <= limit:
+    if not isinstance(wanted, int) or isinstance(wanted, bool) or not 3 <= wanted <= limit:
         raise UserError(f"data.max_length={wanted}, but this encoder takes 3 to {limit} tokens", "Change it.")
     return wanted
 
 
 def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Module:
-    """An encoder with a new head for the labels, in float32.
+    """An encoder with a head for the labels, in float32.
+
+    The head is new, unless the folder holds a fine-tuned encoder with a head of this very size, which goes on.
 
     Args:
         folder: a saved encoder.
@@ -110,15 +128,13 @@ def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Mo
         UserError: when the folder holds no such model, or a setting does not fit it.
     """
     import transformers
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-    transformers.logging.set_verbosity_error()  # we say ourselves which weights are new
+    transformers.logging.set_verbosity_error()  # that the head is new is no news
+    transformers.logging.disable_progress_bar()
     auto = AutoModelForTokenClassification if labels.task == "token" else AutoModelForSequenceClassification
     trust = bool(model.get("trust_remote_code", False))
-    try:
-        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: its config cannot be read: {error}", "Is it a saved encoder?") from None
+    config = load_config(folder, trust)
     config.num_labels = len(labels)
     config.id2label = dict(enumerate(labels.names))
     config.label2id = dict(labels.ids)
@@ -126,11 +142,11 @@ def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Mo
         labels.task
     )
     if model.get("dropout") is not None:
-        set_dropout(config, float(model["dropout"]))
+        set_dropout(config, model["dropout"])
     options = {"attn_implementation": model["attention"]} if model.get("attention") else {}
     try:
         if model.get("random_init"):
-            network = auto.from_config(config, trust_remote_code=trust, **options)
+            network = auto.from_config(config, dtype=torch.float32, trust_remote_code=trust, **options)
         else:
             network, loaded = auto.from_pretrained(
                 str(folder),
@@ -141,7 +157,7 @@ def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Mo
                 output_loading_info=True,
                 **options,
             )
-            _check_loaded(network, set(loaded["missing_keys"]), folder)
+            _check_loaded(network, {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])}, folder)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise UserError(f"{folder}: cannot be loaded for a {labels.task} task: {error}", "Choose another encoder or "
                         "model.attention.") from None  # fmt: skip
@@ -154,19 +170,19 @@ def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Mo
     return network.float()
 
 
-def _check_loaded(network: Any, missing: set[str], folder: Path) -> None:
-    """A new head is expected; layers without weights mean that the checkpoint is of another kind."""
+def _check_loaded(network: Any, new: set[str], folder: Path) -> None:
+    """A new head is expected; layers that the checkpoint has no weights for mean that it is of another kind."""
     body = {name for block in blocks(network)[:-1] for name, _ in block.parameters()}
-    if lost := sorted(body & missing):
+    if lost := sorted(body & new):
         raise UserError(
-            f"{folder}: {len(lost)} weights of the encoder are missing, such as {lost[0]}",
+            f"{folder}: {len(lost)} weights of the encoder are missing or of another size, such as {lost[0]}",
             "The checkpoint does not fit its config.json; model.random_init=true starts without it.",
         )
 
 
-def set_dropout(config: Any, rate: float) -> None:
+def set_dropout(config: Any, rate: Any) -> None:
     """Set every dropout of an encoder and its head; each architecture has names of its own for them."""
-    if not 0 <= rate < 1:
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
         raise UserError(f"model.dropout={rate} is not a probability below 1", "Give 0.1, say.")
     for name, value in config.to_dict().items():
         if "dropout" in name and (value is None or isinstance(value, int | float)):
@@ -176,20 +192,12 @@ def set_dropout(config: Any, rate: float) -> None:
 def layers_of(network: nn.Module) -> list[tuple[str, nn.Module]]:
     """The layers of an encoder from the bottom up, with their names.
 
-    They are the list of the body with the most parameters. ALBERT repeats its layers: those that have parameters of
-    their own are what this returns, mostly a single one.
+    They are the list of the body with the most parameters. ALBERT runs a layer several times: it counts once.
 
     Raises:
         UserError: when the network keeps no list of layers.
     """
     prefix, body = body_of(network)
-    if hasattr(body, "encoder") and hasattr(body.encoder, "albert_layer_groups"):
-        path = "encoder.albert_layer_groups"
-        return [
-            (f"{prefix}.{path}.{i}.albert_layers.{j}", layer)
-            for i, group in enumerate(body.encoder.albert_layer_groups)
-            for j, layer in enumerate(group.albert_layers)
-        ]
     lists = [
         (name, module) for name, module in body.named_modules() if isinstance(module, nn.ModuleList) and len(module)
     ]
@@ -212,19 +220,30 @@ def blocks(network: Any) -> list[Block]:
     """The network from the bottom up: embeddings, each layer, head. Every parameter is in exactly one block.
 
     What all layers share (relative positions, the projection behind small embeddings) belongs to the embeddings; what
-    follows the last layer (pooler, final norm, classifier) is the head.
+    follows the layers (pooler, final norm, classifier) is the head.
+
+    Raises:
+        UserError: when the network is not built this way.
     """
     prefix, body = body_of(network)
     layers = layers_of(network)
-    after = [(f"{prefix}.{name}", child) for name, child in body.named_children() if name in AFTER_LAYERS]
+    taken = {id(layer) for _, layer in layers}
+    children = [(f"{prefix}.{name}", child) for name, child in body.named_children()]
+    holder = next(i for i, (_, child) in enumerate(children) if any(id(inner) in taken for inner in child.modules()))
+    # Some families register their pooler before the layers.
+    above = [pair for i, pair in enumerate(children) if i > holder or pair[0].endswith(".pooler")]
+    below = [pair for pair in children[:holder] if pair not in above] + list(_without(*children[holder], taken))
     outside = [(name, child) for name, child in network.named_children() if name != prefix]
-    taken = {id(module) for _, module in layers + after}
-    before = list(_without(prefix, body, taken))
-    return [
-        Block("embeddings", tuple(before)),
+    parts = [
+        Block("embeddings", tuple(below)),
         *(Block(f"layer {i}", (layer,)) for i, layer in enumerate(layers, start=1)),
-        Block("head", tuple(after + outside)),
+        Block("head", (*above, *outside)),
     ]
+    if sorted(name for part in parts for name, _ in part.parameters()) != sorted(dict(network.named_parameters())):
+        raise UserError(
+            f"{type(network).__name__} is not embeddings, layers and a head", "thaw does not support this encoder."
+        )
+    return parts
 
 
 def _without(prefix: str, module: nn.Module, taken: set[int]) -> Iterator[tuple[str, nn.Module]]:
@@ -250,5 +269,5 @@ def linear_names(network: Any, pattern: re.Pattern[str] | None = None) -> list[s
 
 
 def head_names(network: Any) -> list[str]:
-    """Names of the head's modules that have parameters."""
-    return [name for name, module in blocks(network)[-1].modules if any(True for _ in module.parameters())]
+    """Names of the head's innermost modules, those that have parameters of their own."""
+    return list(dict.fromkeys(name.rpartition(".")[0] for name, _ in blocks(network)[-1].parameters()))

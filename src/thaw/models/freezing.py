@@ -4,6 +4,8 @@ Applied before the optimizer exists. What may train at some time in the run is i
 frozen at the moment has ``requires_grad`` off and so no gradient, which AdamW passes over, decay included.
 """
 
+import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,27 +93,46 @@ def add_adapters(network: nn.Module, freeze: dict[str, Any]) -> Any:
         return None
     from peft import IA3Config, LoraConfig, PeftModel
 
+    name = freeze["name"]
     config: Any
-    if freeze["name"] == "ia3":
-        feed_forward = linear_names(network, FEED_FORWARD_OUT)
-        config = IA3Config(
-            target_modules=linear_names(network, KEY_VALUE) + feed_forward,
-            feedforward_modules=feed_forward,
-            modules_to_save=head_names(network),
-        )
-    else:
-        config = LoraConfig(
-            r=freeze["rank"],
-            lora_alpha=freeze["alpha"],
-            lora_dropout=freeze["dropout"],
-            use_dora=freeze["name"] == "dora",
-            target_modules=freeze["target_modules"] or linear_names(network),
-            modules_to_save=head_names(network),
-        )
     try:
-        return PeftModel(network, config)
-    except ValueError as error:
-        raise UserError(f"freeze={freeze['name']}: {error}", "Check freeze.target_modules.") from None
+        if name == "ia3":
+            keys_values, feed_forward = linear_names(network, KEY_VALUE), linear_names(network, FEED_FORWARD_OUT)
+            if not keys_values or not feed_forward:
+                raise UserError("freeze=ia3: the encoder names its matrices in no way known", "Use freeze=lora.")
+            config = IA3Config(
+                target_modules=keys_values + feed_forward,
+                feedforward_modules=feed_forward,
+                modules_to_save=head_names(network),
+            )
+        else:
+            config = LoraConfig(
+                r=freeze["rank"],
+                lora_alpha=freeze["alpha"],
+                lora_dropout=freeze["dropout"],
+                use_dora=name == "dora",
+                target_modules=_matrices(network, freeze["target_modules"]),
+                modules_to_save=head_names(network),
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for an attribute by its old name
+            return PeftModel(network, config)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"freeze={name}: {error}", "Check the group freeze.") from None
+
+
+def _matrices(network: nn.Module, wanted: str | Sequence[str] | None) -> list[str]:
+    """The matrices of the layers, or those of the wanted names; none of the head, which trains as a whole."""
+    if not wanted:
+        return linear_names(network)
+    names = [wanted] if isinstance(wanted, str) else wanted
+    found = linear_names(network, re.compile(rf"(^|\.)({'|'.join(map(re.escape, names))})$"))
+    if not found:
+        known = sorted({name.rpartition(".")[2] for name in linear_names(network)})
+        raise UserError(
+            f"freeze.target_modules={wanted}: no matrix of the layers has such a name", f"Known: {', '.join(known)}."
+        )
+    return found
 
 
 def freeze_to(network: nn.Module, names: set[str]) -> None:

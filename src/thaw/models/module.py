@@ -99,7 +99,10 @@ class EncoderModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         settings = self.config["optimizer"]
         groups = parameter_groups(self.network, self.rates, settings["weight_decay"])
-        optimizer = build(settings["class"], params=groups, lr=settings["lr"])
+        chosen = settings["class"]
+        if "fused" in chosen and self.trainer.precision in ("16-mixed", "16-true"):
+            chosen = {**chosen, "fused": False}  # fused updates unscale half-precision gradients after clipping
+        optimizer = build(chosen, params=groups, lr=settings["lr"])
         schedule = make_schedule(optimizer, settings, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -30,12 +30,16 @@ def learning_rates(parts: Sequence[Block], names: set[str], optimizer: dict[str,
 def parameter_groups(network: nn.Module, rates: dict[str, float], weight_decay: float) -> list[dict[str, Any]]:
     """One optimizer group for each learning rate, with and without decay.
 
-    Matrices decay, vectors (biases, norms) do not: told by their dimensions, since names differ by architecture.
+    Matrices decay, vectors (biases, norms) do not: told by their dimensions, since names differ by architecture. The
+    vectors of IA3 are kept as matrices; they start at 1, and decay would switch their layers off.
     """
+    if isinstance(weight_decay, bool) or not isinstance(weight_decay, int | float) or weight_decay < 0:
+        raise UserError(f"optimizer.weight_decay={weight_decay} is not a number from 0 on", "Give 0.01, say.")
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if name in rates:
-            groups.setdefault((rates[name], parameter.ndim >= 2), []).append(parameter)
+            decays = parameter.ndim >= 2 and "ia3_" not in name
+            groups.setdefault((rates[name], decays), []).append(parameter)
     return [
         {"params": members, "lr": rate, "weight_decay": weight_decay if decays else 0.0}
         for (rate, decays), members in groups.items()

@@ -49,7 +49,6 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
     if config.resume:
         folder, config = continued(config)
     cfg: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    pl.seed_everything(cfg["seed"], workers=True, verbose=False)
     first = rank() == 0
 
     encoder = locate_encoder(cfg["model"])
@@ -144,8 +143,6 @@ def best_checkpoint(folder: Path, monitor: str, mode: str, labels: LabelSet) -> 
     known = [f"val/{name}" for name in ("loss", *figure_names(labels))]
     if monitor not in known:
         raise UserError(f"monitor={monitor} is no figure of a {labels.task} task", f"Known: {', '.join(known)}.")
-    if mode not in ("max", "min"):
-        raise UserError(f"mode={mode} is not known", "Choose max or min.")
     return ModelCheckpoint(
         folder / "checkpoints",
         filename="best",
@@ -173,10 +170,6 @@ def check_distributed(strategy: str, multirun: bool) -> None:
 def make_trainer(settings: dict[str, Any], callbacks: list[Any], loggers: list[Any], folder: Path) -> pl.Trainer:
     """The Lightning Trainer of the ``trainer`` group."""
     every = settings["eval_every"]
-    if every is not None and (not isinstance(every, int) or isinstance(every, bool) or every < 1):
-        raise UserError(
-            f"trainer.eval_every={every} is not a number of steps", "Give 500, say, or null for each epoch."
-        )
     accumulate = settings["accumulate_grad_batches"]
     try:
         return pl.Trainer(
@@ -195,7 +188,7 @@ def make_trainer(settings: dict[str, Any], callbacks: list[Any], loggers: list[A
             log_every_n_steps=settings["log_every"],
             deterministic=settings["deterministic"],
             callbacks=callbacks,
-            logger=loggers,
+            logger=loggers or False,
             default_root_dir=folder,
             num_sanity_val_steps=0,
             enable_progress_bar=any(isinstance(callback, RichProgressBar) for callback in callbacks),

@@ -1,0 +1,102 @@
+"""The values that settings take, checked before anything heavy begins.
+
+What depends on the data or the encoder (layers, lengths, labels) is checked where that is known.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from thaw.errors import UserError
+
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+FLAG: Rule = (lambda value: isinstance(value, bool), "true or false")
+SEED: Rule = (lambda value: _whole(value) and 0 <= value < 2**32, "a whole number from 0 on")
+COUNT: Rule = (lambda value: _whole(value) and value >= 1, "a whole number of at least 1")
+NATURAL: Rule = (lambda value: _whole(value) and value >= 0, "a whole number of at least 0")
+POSITIVE: Rule = (lambda value: _number(value) and value > 0, "a number above 0")
+NONNEGATIVE: Rule = (lambda value: _number(value) and value >= 0, "a number of at least 0")
+FRACTION: Rule = (lambda value: _number(value) and 0 <= value <= 1, "a number from 0 to 1")
+BELOW_ONE: Rule = (lambda value: _number(value) and 0 <= value < 1, "a number from 0 to below 1")
+TEXT: Rule = (lambda value: isinstance(value, str) and bool(value), "a text")
+OPTIONAL_TEXT: Rule = (lambda value: value is None or TEXT[0](value), "a text, or null")
+
+
+def one_of(*choices: str) -> Rule:
+    return (lambda value: value in choices), f"one of: {', '.join(choices)}"
+
+
+def or_null(rule: Rule) -> Rule:
+    return (lambda value: value is None or rule[0](value)), f"{rule[1]}, or null"
+
+
+RULES: dict[str, Rule] = {
+    "seed": SEED,
+    "mode": one_of("max", "min"),
+    "strict_iob2": FLAG,
+    "model.name": TEXT,
+    "model.hub": one_of("huggingface", "modelscope"),
+    "model.dropout": or_null(BELOW_ONE),
+    "model.gradient_checkpointing": FLAG,
+    "model.random_init": FLAG,
+    "model.trust_remote_code": FLAG,
+    "data.path": OPTIONAL_TEXT,
+    "data.on_bad_row": one_of("error", "skip"),
+    "data.quoting": one_of("minimal", "all", "nonnumeric", "none"),
+    "data.padding": one_of("longest", "max_length"),
+    "data.subword_labels": one_of("first", "all"),
+    "data.sampler": one_of("shuffle", "balanced"),
+    "data.clean_html": FLAG,
+    "data.header": FLAG,
+    "data.group_by_length": FLAG,
+    "data.validation_size": POSITIVE,
+    "data.split_seed": SEED,
+    "data.max_length": or_null(COUNT),
+    "data.batch_size": COUNT,
+    "data.eval_batch_size": COUNT,
+    "data.num_workers": NATURAL,
+    "freeze.rank": COUNT,
+    "freeze.alpha": POSITIVE,
+    "freeze.dropout": BELOW_ONE,
+    "optimizer.lr": POSITIVE,
+    "optimizer.head_lr": or_null(POSITIVE),
+    "optimizer.layer_decay": or_null(POSITIVE),
+    "optimizer.weight_decay": NONNEGATIVE,
+    "optimizer.warmup_ratio": or_null(FRACTION),
+    "optimizer.warmup_steps": or_null(NATURAL),
+    "loss.label_smoothing": BELOW_ONE,
+    "loss.focal_gamma": NONNEGATIVE,
+    "trainer.max_epochs": COUNT,
+    "trainer.max_steps": or_null(COUNT),
+    "trainer.accumulate_grad_batches": COUNT,
+    "trainer.gradient_clip_val": or_null(POSITIVE),
+    "trainer.eval_every": or_null(COUNT),
+    "trainer.log_every": COUNT,
+    "trainer.deterministic": FLAG,
+    "trainer.progress_bar": FLAG,
+}
+
+
+def check(config: dict[str, Any]) -> None:
+    """Refuse a config with a value that no setting of that name takes.
+
+    Raises:
+        UserError: naming the setting, its value and what it takes.
+    """
+    for key, (accepts, description) in RULES.items():
+        value: Any = config
+        *groups, name = key.split(".")
+        for group in groups:
+            value = value[group]
+        # A strategy of freezing has only the settings it needs.
+        if name in value and not accepts(value[name]):
+            raise UserError(f"{key}={value[name]} is not {description}", f"Change {key}.")

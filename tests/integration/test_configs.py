@@ -1,0 +1,154 @@
+"""Every option of every config group works with every other: all pairs of options, in as few configs as that takes."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from conftest import ROOT, configured
+from thaw.errors import UserError
+from thaw.instantiate import build
+from thaw.labels import LabelSet
+from thaw.models.freezing import STRATEGIES
+from thaw.models.module import EncoderModule
+from thaw.models.optimization import parameter_groups
+from thaw.settings import RULES, check
+from thaw.training.fit import make_trainer
+from thaw.training.tracking import make_loggers
+
+GROUPS = ("model", "data", "freeze", "optimizer", "loss", "trainer", "callbacks", "logger")
+LABELS = {
+    "sequence": LabelSet("sequence", ("a", "b", "c"), (5, 3, 2), "", 10),
+    "token": LabelSet("token", ("O", "B-PER", "I-PER"), (50, 3, 2), "", 10),
+}
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("[!_]*.yaml"))
+
+
+def covering() -> list[dict[str, str]]:
+    """Choices of one option for each group, in which every pair of options of two groups occurs at least once."""
+    missing = {
+        frozenset({(one, a), (other, b)})
+        for one, other in itertools.combinations(GROUPS, 2)
+        for a in options(one)
+        for b in options(other)
+    }
+    configs = []
+    while missing:
+        chosen = dict(sorted(min(missing, key=sorted)))
+        for group in GROUPS:
+            if group not in chosen:
+                chosen[group] = max(
+                    options(group),
+                    key=lambda option, group=group: sum(
+                        frozenset({(group, option), pair}) in missing for pair in chosen.items()
+                    ),
+                )
+        missing -= {frozenset(pair) for pair in itertools.combinations(chosen.items(), 2)}
+        configs.append(chosen)
+    return configs
+
+
+def test_every_pair_of_options_composes_and_instantiates(encoders: Callable[[str], Path], tmp_path: Path) -> None:
+    local = {"minilm": "bert"}
+    configs = covering()
+    assert len(configs) < 400
+    for chosen in configs:
+        config = configured(
+            *(f"{group}={option}" for group, option in chosen.items()), "data.path=x", "data.hub=owner/name"
+        )
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        assert isinstance(plain, dict)
+        check(plain)
+        architecture = local.get(chosen["model"], chosen["model"].replace("multilingual", "cased"))
+        labels = LABELS["token" if "conll" in chosen["data"] else "sequence"]
+        groups = {name: plain[name] for name in ("model", "freeze", "loss", "optimizer")}
+        if (architecture, chosen["freeze"]) in (("modernbert", "bitfit"), ("albert", "first_n")):
+            # ModernBERT has no biases, and all layers of ALBERT are one.
+            with pytest.raises(UserError, match=r"has none|has 1 layer"):
+                EncoderModule(encoders(architecture), labels, {**groups, "strict": False})
+            continue
+        module = EncoderModule(encoders(architecture), labels, {**groups, "strict": False})
+        settings = plain["optimizer"]
+        optimizer = build(
+            settings["class"],
+            params=parameter_groups(module.network, module.rates, settings["weight_decay"]),
+            lr=settings["lr"],
+        )
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        for callback in plain["callbacks"].values():
+            build(callback)
+        if chosen["logger"] == "tensorboard":
+            make_loggers(plain, tmp_path)
+
+
+@pytest.mark.parametrize("name", options("trainer"))
+def test_trainers_work_or_say_why_not(name: str, tmp_path: Path) -> None:
+    settings = OmegaConf.to_container(configured(f"trainer={name}").trainer, resolve=True)
+    assert isinstance(settings, dict)
+    if name in ("default", "ddp_cpu") or torch.cuda.is_available():
+        assert make_trainer(settings, [], [], tmp_path).world_size == (2 if name == "ddp_cpu" else 1)
+    else:
+        with pytest.raises(UserError, match="trainer: "):
+            make_trainer(settings, [], [], tmp_path)
+
+
+def test_every_strategy_has_a_config_and_the_other_way_round() -> None:
+    assert {configured(f"freeze={option}").freeze.name for option in options("freeze")} == set(STRATEGIES)
+
+
+def test_optional_groups_can_be_switched_off() -> None:
+    assert "none" in options("callbacks")
+    assert "none" in options("logger")
+    assert "none" in options("freeze")
+
+
+def test_every_setting_is_read_by_something() -> None:
+    """An option that nothing reads is a promise that nothing keeps."""
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    sources += "\n".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "conf").rglob("*.yaml") if "${" in path.read_text()
+    )
+    for group in ("model", "data", "freeze", "optimizer", "loss", "trainer"):
+        for option in options(group):
+            for key in configured(f"{group}={option}", "data.path=x")[group]:
+                assert f'"{key}"' in sources or f"data.{key}" in sources or f"model.{key}" in sources, f"{group}.{key}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", "abc"),
+        ("data.batch_size", 0),
+        ("data.epochs", 0),
+        ("data.num_workers", -1),
+        ("data.clean_html", "maybe"),
+        ("data.sampler", "random"),
+        ("optimizer.lr", "fast"),
+        ("trainer.log_every", 0),
+        ("trainer.accumulate_grad_batches", 0),
+        ("trainer.eval_every", -5),
+        ("mode", "up"),
+    ],
+)
+def test_values_that_no_setting_takes_are_refused(key: str, value: object) -> None:
+    plain = OmegaConf.to_container(configured(f"{key}={value}"), resolve=True)
+    assert isinstance(plain, dict)
+    named = "trainer.max_epochs" if key == "data.epochs" else key
+    with pytest.raises(UserError, match=f"^{named}={value} is not "):
+        check(plain)
+
+
+def test_every_rule_is_of_a_setting_that_exists() -> None:
+    keys = set()
+    for option in options("freeze"):
+        plain = OmegaConf.to_container(configured(f"freeze={option}"), resolve=True)
+        assert isinstance(plain, dict)
+        keys |= {key for key, value in plain.items() if not isinstance(value, dict)}
+        keys |= {f"{group}.{key}" for group in GROUPS for key in plain[group]}
+    assert set(RULES) <= keys

@@ -1,0 +1,142 @@
+"""What a run leaves behind can be used without thaw, and tells the truth."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import configured
+from thaw.inference.predictor import Predictor
+from thaw.training.fit import fit
+
+Fitted = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def fitted(encoders: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    """A function that trains a tiny encoder and gives the run folder; the same settings are trained once."""
+    done: dict[tuple[str, ...], Path] = {}
+
+    def train(architecture: str, *overrides: str) -> Path:
+        key = (architecture, *overrides)
+        if key not in done:
+            done[key] = tmp_path_factory.mktemp("run")
+            settings = ["data.train_size=64", "data.eval_size=24", "data.epochs=2", "optimizer.lr=5e-3"]
+            fit(configured(f"model.name={encoders(architecture)}", *settings, *overrides), done[key])
+        return done[key]
+
+    return train
+
+
+@pytest.mark.parametrize("architecture", ["distilbert", "roberta", "modernbert"])
+def test_pipeline_gives_the_labels_and_scores_of_predict(architecture: str, fitted: Fitted) -> None:
+    from transformers import pipeline
+
+    run = fitted(architecture)
+    texts = ["i am happy", "what a terrible day", "", "émoji 🎉 and שלום"]
+    ours = Predictor.from_run(run)(texts, probabilities=True)
+    theirs = pipeline("text-classification", model=str(run / "model"), top_k=None)(texts)
+    for own, other in zip(ours, theirs, strict=True):
+        scores = {row["label"]: row["score"] for row in other}
+        assert own["label"] == max(scores, key=lambda name: scores[name])
+        assert own["probabilities"] == pytest.approx(scores, abs=1e-5)
+
+
+def test_pipeline_gives_the_entities_of_predict(fitted: Fitted) -> None:
+    from transformers import pipeline
+
+    run = fitted("bert_cased", "data=conll2003_sample", "data.epochs=6", "loss=balanced")
+    texts = ["Anna Kowalska of Poland won the Berlin Open .", "FC Lisbon beat Northern Rail in Paris."]
+    ours = Predictor.from_run(run)(texts)
+    theirs = pipeline("token-classification", model=str(run / "model"), aggregation_strategy="first")(texts)
+    assert any(own["entities"] for own in ours), "a model that finds nothing would prove nothing"
+    for own, other in zip(ours, theirs, strict=True):
+        assert [(one["type"], one["start"], one["end"]) for one in own["entities"]] == [
+            (one["entity_group"], one["start"], one["end"]) for one in other
+        ]
+        assert [one["score"] for one in own["entities"]] == pytest.approx(
+            [float(one["score"]) for one in other], abs=1e-5
+        )
+
+
+@pytest.mark.parametrize("freeze", ["lora", "dora", "ia3", "bitfit", "head"])
+def test_checkpoints_hold_what_trains_and_the_model_is_whole(freeze: str, fitted: Fitted) -> None:
+    run = fitted("distilbert", f"freeze={freeze}")
+    table = json.loads((run / "parameters.json").read_text())
+    state = torch.load(run / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    assert sum(value.numel() for value in state.values()) == sum(row["trainable"] for row in table)
+    assert (run / "adapter/adapter_model.safetensors").is_file() == (freeze in ("lora", "dora", "ia3"))
+    metrics = json.loads((run / "metrics.json").read_text())
+    # The network in training and the one saved, adapters merged, are the same function.
+    with (run / "history.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["val/loss"]]
+    best = max(rows, key=lambda row: float(row["val/f1"]))
+    assert metrics["validation/loss"] == pytest.approx(float(best["val/loss"]), rel=1e-4)
+
+
+def test_multi_label_runs_choose_thresholds(encoders: Callable[[str], Path], tmp_path: Path) -> None:
+    rows = [
+        {
+            "text": f"row {i} {'happy ' * (i % 2)}{'angry ' * (i % 3 == 0)}",
+            "labels": ["joy"] * (i % 2) + ["anger"] * (i % 3 == 0),
+        }
+        for i in range(120)
+    ]
+    path = tmp_path / "moods.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = tmp_path / "run"
+    fit(
+        configured(
+            f"model.name={encoders('bert')}", "data=jsonl", f"data.path={path}", "data.epochs=4", "optimizer.lr=1e-2"
+        ),
+        run,
+    )
+    saved = json.loads((run / "labels.json").read_text())
+    assert saved["task"] == "multi_label"
+    assert len(saved["thresholds"]) == 2
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert {"test/f1_micro", "test/f1_macro", "test/subset_accuracy", "test/map"} <= set(metrics)
+    (result,) = Predictor.from_run(run)(["happy and angry"])
+    assert set(result) == {"text", "labels", "scores"}
+
+
+def test_predict_keeps_the_columns_of_a_table(fitted: Fitted, tmp_path: Path) -> None:
+    from thaw.inference.labelling import label
+
+    (tmp_path / "in.csv").write_text(
+        'id,text,label\n1,"I am happy, really",x\n2,,y\n3,"line\nbreak",z\n', encoding="utf-8"
+    )
+    settings = [f"run={fitted('distilbert')}", f"input={tmp_path}/in.csv", f"output={tmp_path}/out.csv"]
+    label(configured(*settings, verb="predict"))
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == ["1", "2", "3"]
+    assert [row["label"] for row in rows] == ["x", "y", "z"]
+    assert all(row["predicted_label"] and float(row["score"]) > 0 for row in rows)
+
+
+def test_evaluate_on_new_data_with_the_same_labels(fitted: Fitted, tmp_path: Path) -> None:
+    from thaw.errors import UserError
+    from thaw.evaluation import evaluate_run
+
+    (tmp_path / "new.csv").write_text(
+        "body;mood\ni am happy;joy\ni am sad;sadness\n".replace(";", ","), encoding="utf-8"
+    )
+    run = fitted("distilbert")
+    base = {"run": str(run), "split": "test", "output": None}
+    path, values = evaluate_run({**base, "data": {"path": str(tmp_path / "new.csv"), "label_column": "mood"}})
+    assert path == run / "predictions/new.jsonl"
+    assert 0 <= values["new/accuracy"] <= 1
+    (tmp_path / "odd.csv").write_text("text,label\ni am happy,bliss\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"odd\.csv:2: the label 'bliss' is unknown"):
+        evaluate_run({**base, "data": {"path": str(tmp_path / "odd.csv")}})
+
+
+def test_the_figures_of_report_and_metrics_agree(fitted: Fitted) -> None:
+    run = fitted("distilbert")
+    metrics = json.loads((run / "metrics.json").read_text())
+    report = (run / "report.md").read_text()
+    assert f"| accuracy | {metrics['validation/accuracy']:.4f} | {metrics['test/accuracy']:.4f} |" in report

@@ -1,0 +1,148 @@
+"""The house rules of the design: imports run one way, start-up is light, errors are one line."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from thaw.cli import quoted, run_folder
+from thaw.errors import UserError
+from thaw.instantiate import build
+
+PACKAGE = ROOT / "src" / "thaw"
+MODULES = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
+LAYERS = [
+    {"cli"},
+    {"training"},
+    {"evaluation"},
+    {"inference"},
+    {"reporting"},
+    {"data", "models"},
+    {"metrics"},
+    {"hub", "runs", "settings", "instantiate", "labels", "errors"},
+]
+"""From the scripts downwards: a module imports its own layer or those below."""
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def depth(name: str) -> int:
+    return next(i for i, layer in enumerate(LAYERS) if name in layer)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if room(name) not in ("", "__init__")])
+def test_imports_run_one_way(module: str) -> None:
+    own = room(module)
+    path = ROOT / "src" / Path(*module.split(".")).with_suffix(".py")
+    rooms = {room(name) for name in imports(path) if name.startswith("thaw.")} - {own}
+    known = {name for layer in LAYERS for name in layer}
+    for other in rooms & known:
+        assert depth(other) >= depth(own), f"{module} imports thaw.{other}, which stands above it"
+    assert not (own == "models" and "data" in rooms), "models never imports data"
+    assert not (own == "data" and "models" in rooms), "data never imports models"
+
+
+def test_reporting_and_cli_import_nothing_heavy() -> None:
+    heavy = ("torch", "transformers", "pytorch_lightning", "datasets", "sklearn", "peft")
+    code = (
+        "import sys, thaw.cli, thaw.runs, thaw.labels, thaw.errors, thaw.hub, thaw.instantiate, thaw.reporting.summary;"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_module_imports_alone() -> None:
+    """Each in a state without the others: a cycle shows only when the import begins at the wrong end."""
+    code = """
+import importlib, sys
+for name in sys.argv[1:]:
+    for loaded in [key for key in sys.modules if key.startswith("thaw")]:
+        del sys.modules[loaded]
+    importlib.import_module(name)
+"""
+    done = subprocess.run([sys.executable, "-c", code, *MODULES], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_init_files_re_export_nothing() -> None:
+    for path in PACKAGE.rglob("__init__.py"):
+        assert not imports(path)
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("text=I love this", "text='I love this'"),
+        ("text=It's {odd}, isn't it: ${x}", "text='It\\'s {odd}, isn\\'t it: \\${x}'"),
+        ("text='quoted already'", "text='quoted already'"),
+        ("text=", "text=''"),
+        ("data.path=plain.csv", "data.path=plain.csv"),
+        ("data.path=a b=c.csv", "data.path='a b=c.csv'"),
+        ("data.path=~/emotion", "data.path='~/emotion'"),
+        ("seed=1,2,3", "seed=1,2,3"),
+        ("--help", "--help"),
+    ],
+)
+def test_free_text_is_quoted_for_the_grammar(argument: str, expected: str) -> None:
+    assert quoted(argument) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["It's {odd}, isn't it: ${x}", "back\\slash\\", "a=b", "[1, 2]", "$5 'and' \"more\"", "🎉 שלום"]
+)
+def test_free_text_survives_the_grammar(text: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    (override,) = OverridesParser.create().parse_overrides([quoted(f"text={text}")])
+    assert OmegaConf.create({"text": override.value()}).text == text
+
+
+def test_run_folders_name_data_and_model() -> None:
+    assert run_folder(None, "emotion", "distilbert", [], "now") == "outputs/emotion/distilbert/now"
+    named = ["model.name=owner/other", "seed=1"]
+    assert run_folder(None, "emotion", "minilm", named, "now") == "outputs/emotion/other/now"
+
+
+def test_only_known_targets_are_built() -> None:
+    with pytest.raises(UserError, match=r"os\.system may not be built"):
+        build({"_target_": "os.system", "command": "true"})
+    with pytest.raises(UserError, match="may not be built"):
+        build({"_target_": "torch.optim.AdamW", "params": [{"_target_": "subprocess.run"}]})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trainer.max_epocs=3"], "did you mean trainer.max_epochs?"),
+        (["freeze=hed"], "did you mean head?"),
+        (["modl=bert"], "did you mean model?"),
+        (["data=csv"], "data.path"),
+        (["data.path=nowhere"], "nowhere: no such file or folder"),
+        (["data.batch_size=[1"], "data.batch_size=[1"),
+        (["seed=x"], "seed=x is not a whole number"),
+    ],
+)
+def test_mistakes_get_one_line_and_exit_code_2(arguments: list[str], said: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert not list(tmp_path.glob("outputs/*/*/*"))

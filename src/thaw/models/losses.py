@@ -1,6 +1,6 @@
 """Losses on the logits, the same for every architecture."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from thaw.errors import UserError
 from thaw.labels import IGNORED, LabelSet
+from thaw.models.encoder import is_number
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -25,11 +26,11 @@ def make_loss(loss: dict[str, Any], labels: LabelSet) -> Loss:
         A function of logits (..., labels) and targets, giving the mean over rows or labelled tokens. Targets are ids,
         with -100 where nothing is to be learnt, or 0 and 1 for each label of a multi-label task.
     """
-    smoothing, gamma = float(loss["label_smoothing"]), float(loss["focal_gamma"])
-    if not 0 <= smoothing < 1:
+    smoothing, gamma = loss["label_smoothing"], loss["focal_gamma"]
+    if not (is_number(smoothing) and 0 <= smoothing < 1):
         raise UserError(f"loss.label_smoothing={smoothing} is not in [0, 1)", "Give 0.1, say.")
-    if gamma < 0:
-        raise UserError(f"loss.focal_gamma={gamma} is negative", "Give 2.0, say, or 0 for none.")
+    if not (is_number(gamma) and gamma >= 0):
+        raise UserError(f"loss.focal_gamma={gamma} is not a number from 0 on", "Give 2.0, say, or 0 for none.")
     weights = class_weights(loss["class_weights"], labels)
     if labels.task == "multi_label":
         return lambda logits, targets: multi_label_loss(logits, targets, weights, smoothing, gamma)
@@ -45,16 +46,21 @@ def class_weights(wanted: Any, labels: LabelSet) -> Tensor | None:
             # Weight of the positive class: how many rows lack the label for each that has it.
             return torch.tensor([(labels.rows - count) / count if count else 1.0 for count in labels.counts])
         return torch.tensor(labels.balanced_weights())
-    if isinstance(wanted, dict):
-        if unknown := sorted(set(wanted) - set(labels.names)):
+    if isinstance(wanted, Mapping):
+        by_name = {str(name): weight for name, weight in wanted.items()}  # yaml reads the label 0 as a number
+        if unknown := sorted(set(by_name) - set(labels.names)):
             raise UserError(
                 f"loss.class_weights names the unknown label {unknown[0]!r}", f"Known: {', '.join(labels.names)}."
             )
-        return torch.tensor([float(wanted.get(name, 1.0)) for name in labels.names])
-    if isinstance(wanted, list) and len(wanted) == len(labels):
+        wanted = [by_name.get(name, 1.0) for name in labels.names]
+    if (
+        isinstance(wanted, Sequence)
+        and len(wanted) == len(labels)
+        and all(is_number(weight) and weight >= 0 for weight in wanted)
+    ):
         return torch.tensor([float(weight) for weight in wanted])
     raise UserError(
-        f"loss.class_weights={wanted} does not give a weight for each of the {len(labels)} labels",
+        f"loss.class_weights={wanted} is not a number from 0 on for each of the {len(labels)} labels",
         "Give balanced, a list in the order of the labels, or {name: weight}.",
     )
 
@@ -62,17 +68,21 @@ def class_weights(wanted: Any, labels: LabelSet) -> Tensor | None:
 def single_label_loss(
     logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float = 0.0, gamma: float = 0.0
 ) -> Tensor:
-    """Cross-entropy with weights and smoothing as in torch; with ``gamma`` the focal loss (Lin et al. 2017)."""
+    """Cross-entropy with weights and smoothing as in torch; with ``gamma`` the focal loss (Lin et al. 2017).
+
+    Where nothing is to be learnt (all targets ignored, or of weight 0) it is 0, and not the nan of torch, which one
+    batch of blank sentences would spread over all weights.
+    """
     logits, targets = logits.reshape(-1, logits.shape[-1]).float(), targets.reshape(-1)
-    weights = weights.to(logits.device) if weights is not None else None
-    if gamma == 0:
-        return F.cross_entropy(logits, targets, weight=weights, ignore_index=IGNORED, label_smoothing=smoothing)
     kept = targets != IGNORED
-    logits, targets = logits[kept], targets[kept]
-    losses = F.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing, reduction="none")
-    confidence = logits.softmax(-1).gather(1, targets[:, None]).squeeze(1)
-    total = weights[targets].sum() if weights is not None else torch.tensor(float(len(targets)))
-    return ((1 - confidence) ** gamma * losses).sum() / total
+    ids = targets.where(kept, 0)
+    weights = weights.to(logits.device) if weights is not None else logits.new_ones(logits.shape[-1])
+    losses = F.cross_entropy(
+        logits, targets, weight=weights, ignore_index=IGNORED, label_smoothing=smoothing, reduction="none"
+    )
+    if gamma:
+        losses = losses * focus(logits.softmax(-1).gather(1, ids[:, None]).squeeze(1), gamma)
+    return losses.sum() / (weights[ids] * kept).sum().clamp(min=1e-12)
 
 
 def multi_label_loss(
@@ -85,5 +95,10 @@ def multi_label_loss(
     losses = F.binary_cross_entropy_with_logits(logits, goal, pos_weight=weights, reduction="none")
     if gamma:
         chance = logits.sigmoid()
-        losses = losses * (1 - torch.where(targets > 0.5, chance, 1 - chance)) ** gamma
+        losses = losses * focus(torch.where(targets > 0.5, chance, 1 - chance), gamma)
     return losses.mean()
+
+
+def focus(confidence: Tensor, gamma: float) -> Tensor:
+    """The factor of the focal loss; kept off 0, where a power below 1 has no gradient."""
+    return (1 - confidence).clamp(min=1e-7) ** gamma

@@ -1,7 +1,6 @@
 """EncoderModule: the one LightningModule, for sequence and token tasks alike."""
 
 import hashlib
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,7 @@ class EncoderModule(pl.LightningModule):
         self.table = parameter_table(self.network, self.ever, self.rates)
         self.loss = make_loss(config["loss"], labels)
         self.seen: list[Outputs] = []
+        self.frozen_checksum = checksum(self.frozen_state())  # now: a strategy may shard the weights later
         self.thaw_for(0)
 
     def thaw_for(self, epoch: int) -> None:
@@ -107,10 +107,9 @@ class EncoderModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        frozen = self.frozen_state()
         checkpoint["frozen"] = self.frozen_checksum
         state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {name: value for name, value in state.items() if name not in frozen}
+        checkpoint["state_dict"] = {name: state[name] for name in state if name.removeprefix("network.") in self.ever}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.frozen_checksum != checkpoint["frozen"]:
@@ -124,10 +123,6 @@ class EncoderModule(pl.LightningModule):
         """The part of the state that never trains in this run."""
         kept = {f"network.{name}" for name in self.ever}
         return {name: value for name, value in self.state_dict().items() if name not in kept}
-
-    @cached_property
-    def frozen_checksum(self) -> str:
-        return checksum(self.frozen_state())
 
 
 def checksum(tensors: dict[str, Tensor]) -> str:

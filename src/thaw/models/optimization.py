@@ -7,7 +7,12 @@ import torch
 from torch import nn
 
 from thaw.errors import UserError
-from thaw.models.encoder import Block
+from thaw.models.encoder import Block, is_number
+
+# Those of transformers that depend on the step only and need no further setting.
+SCHEDULES = (
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
+)  # fmt: skip
 
 
 def learning_rates(parts: Sequence[Block], names: set[str], optimizer: dict[str, Any]) -> dict[str, float]:
@@ -18,7 +23,7 @@ def learning_rates(parts: Sequence[Block], names: set[str], optimizer: dict[str,
     """
     lr, head_lr, decay = optimizer["lr"], optimizer.get("head_lr"), optimizer.get("layer_decay")
     for key, value in (("lr", lr), ("head_lr", head_lr), ("layer_decay", decay)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+        if value is not None and not (is_number(value) and value > 0):
             raise UserError(f"optimizer.{key}={value} is not a number above 0", "Give 2e-5, say.")
     rates = {}
     for depth, part in enumerate(reversed(parts)):
@@ -33,7 +38,7 @@ def parameter_groups(network: nn.Module, rates: dict[str, float], weight_decay: 
     Matrices decay, vectors (biases, norms) do not: told by their dimensions, since names differ by architecture. The
     vectors of IA3 are kept as matrices; they start at 1, and decay would switch their layers off.
     """
-    if isinstance(weight_decay, bool) or not isinstance(weight_decay, int | float) or weight_decay < 0:
+    if not (is_number(weight_decay) and weight_decay >= 0):
         raise UserError(f"optimizer.weight_decay={weight_decay} is not a number from 0 on", "Give 0.01, say.")
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
@@ -50,27 +55,24 @@ def make_schedule(optimizer: torch.optim.Optimizer, settings: dict[str, Any], st
     """A schedule of transformers over a number of optimizer steps.
 
     Args:
-        settings: ``schedule`` (linear, cosine, constant, ...), ``warmup_steps`` or ``warmup_ratio``.
+        settings: ``schedule`` (one of `SCHEDULES`), ``warmup_steps`` or ``warmup_ratio``.
         steps: optimizer steps of the whole run.
     """
     from transformers import get_scheduler
-    from transformers.trainer_utils import SchedulerType
 
-    known = sorted(kind.value for kind in SchedulerType)
-    if settings["schedule"] not in known:
-        raise UserError(
-            f"optimizer.schedule={settings['schedule']} is not known", f"Choose one of: {', '.join(known)}."
-        )
-    ratio = settings.get("warmup_ratio") or 0.0
-    if not 0 <= ratio <= 1:
+    kind, ratio, warmup = settings["schedule"], settings.get("warmup_ratio") or 0.0, settings.get("warmup_steps")
+    if kind not in SCHEDULES:
+        raise UserError(f"optimizer.schedule={kind} is not known", f"Choose one of: {', '.join(SCHEDULES)}.")
+    if not is_number(ratio) or not 0 <= ratio <= 1:
         raise UserError(f"optimizer.warmup_ratio={ratio} is not between 0 and 1", "Give 0.1, say.")
-    warmup = settings.get("warmup_steps")
+    if warmup is not None and (not isinstance(warmup, int) or isinstance(warmup, bool) or warmup < 0):
+        raise UserError(f"optimizer.warmup_steps={warmup} is not a number of steps", "Give 100, say, or null.")
     try:
         return get_scheduler(
-            settings["schedule"],
+            kind,
             optimizer,
             num_warmup_steps=warmup if warmup is not None else round(steps * ratio),
             num_training_steps=steps,
         )
-    except (TypeError, ValueError) as error:
-        raise UserError(f"optimizer.schedule={settings['schedule']}: {error}", "Use linear or cosine.") from None
+    except ValueError as error:  # polynomial ends at 1e-7
+        raise UserError(f"optimizer.schedule={kind}: {error}", "Use linear or cosine.") from None

@@ -61,9 +61,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
     data.prepare()
     if first:
         show_data(data)
-    pl.seed_everything(cfg["seed"], workers=True, verbose=False)  # the head's first weights do not depend on the data
-    groups = {name: cfg[name] for name in ("model", "freeze", "loss", "optimizer")}
-    module = EncoderModule(encoder, data.labels, {**groups, "strict": cfg["strict_iob2"]})
+    module = make_module(cfg, encoder, data.labels)
     sections = [*summary.data_tables(data.summary), ("Parameters", *summary.parameter_rows(module.table))]
     if first:
         summary.show(*sections[-1])
@@ -80,12 +78,20 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
         if not trainer.is_global_zero:
             return None
         score = best.best_model_score
-        result = finish(cfg, folder, module, data, best, times, sections)
+        # A fresh module, since strategies such as FSDP leave the trained one in a form of their own.
+        result = finish(cfg, folder, make_module(cfg, encoder, data.labels), data, best, times, sections)
         log_evaluation(loggers, folder, result, data.labels)
         return float(score) if score is not None else None
     finally:
         for logger in loggers:
             logger.finish()
+
+
+def make_module(cfg: dict[str, Any], encoder: Path, labels: LabelSet) -> EncoderModule:
+    """The module as it is before training; the seed alone decides what is random about it."""
+    pl.seed_everything(cfg["seed"], workers=True, verbose=False)
+    groups = {name: cfg[name] for name in ("model", "freeze", "loss", "optimizer")}
+    return EncoderModule(encoder, labels, {**groups, "strict": cfg["strict_iob2"]})
 
 
 def continued(config: DictConfig) -> tuple[Path, DictConfig]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -14,20 +15,23 @@ Rows = Sequence[Sequence[str]]
 SHOWN_LABELS = 30  # rows of a table by label, before it is cut
 
 
-def console() -> Console:
-    """Standard output; as wide as a page where that is a file, so that tables do not break."""
-    plain = Console()
-    return plain if plain.is_terminal else Console(width=120)
+def interactive() -> bool:
+    """Whether standard output is a terminal."""
+    return Console().is_terminal
 
 
-def show(title: str, header: Sequence[str], rows: Rows) -> None:
-    """Print a table: the first column to the left, figures to the right."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+def table(title: str, header: Sequence[str], rows: Rows) -> str:
+    """A table as text, for the terminal and the log: the first column to the left, figures to the right."""
+    grid = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for position, name in enumerate(header):
-        table.add_column(name, justify="left" if position == 0 else "right", overflow="fold")
+        grid.add_column(name, justify="left" if position == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
-    console().print(table)
+        grid.add_row(*row)
+    # Standard output that is a file is given the width of a page.
+    page = Console(width=Console().width if interactive() else 120, force_terminal=False)
+    with page.capture() as captured:
+        page.print(grid, highlight=False)
+    return "\n" + "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
 
 
 def markdown(header: Sequence[str], rows: Rows) -> str:
@@ -74,7 +78,7 @@ def leaks(summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def parameter_rows(table: list[dict[str, Any]]) -> tuple[Sequence[str], Rows]:
+def parameter_rows(blocks: list[dict[str, Any]]) -> tuple[Sequence[str], Rows]:
     """Block, parameters, trainable, learning rate; runs of like layers stay apart, since that is the point."""
 
     def rate(value: Any) -> str:
@@ -83,10 +87,10 @@ def parameter_rows(table: list[dict[str, Any]]) -> tuple[Sequence[str], Rows]:
         return " and ".join(f"{one:.2g}" for one in value) if isinstance(value, list) else f"{value:.2g}"
 
     rows = [
-        [row["block"], f"{row['parameters']:,}", f"{row['trainable']:,}", rate(row["learning_rate"])] for row in table
+        [row["block"], f"{row['parameters']:,}", f"{row['trainable']:,}", rate(row["learning_rate"])] for row in blocks
     ]
-    total = sum(row["parameters"] for row in table)
-    training = sum(row["trainable"] for row in table)
+    total = sum(row["parameters"] for row in blocks)
+    training = sum(row["trainable"] for row in blocks)
     rows.append(["all", f"{total:,}", f"{training:,}", f"{training / total:.2%} trains"])
     return ["block", "parameters", "trainable", "learning rate"], rows
 
@@ -138,7 +142,7 @@ def write_report(
             file.write(f"\n## {title}\n\n{markdown(header, rows)}\n")
 
 
-def goodbye(run: Path, labels: LabelSet) -> None:
+def goodbye(run: Path, labels: LabelSet) -> str:
     """Where the results are, and what to do next."""
     text = "Angela Merkel visited Paris." if labels.task == "token" else "I love this"
     folder = display(run)
@@ -148,4 +152,4 @@ def goodbye(run: Path, labels: LabelSet) -> None:
         f'Predict    python predict.py run={folder} text="{text}"',
         f"Evaluate   python evaluate.py run={folder}",
     ]
-    console().print("\n".join(lines), highlight=False, soft_wrap=True)
+    return "\n" + "\n".join(lines)

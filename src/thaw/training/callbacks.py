@@ -16,6 +16,7 @@ import torch
 import torch.distributed
 
 from thaw.errors import Interrupted, UserError
+from thaw.reporting.progress import training_bar
 from thaw.runs import atomic_write, resume_command
 
 log = logging.getLogger(__name__)
@@ -210,22 +211,57 @@ class History(pl.Callback):
 
 
 class Lines(pl.Callback):
-    """One line for each validation, for logs and terminals alike: step, losses, the score, rows a second."""
+    """One line for each validation, for logs and terminals alike; between them a bar, where there is a terminal.
 
-    def __init__(self, monitor: str) -> None:
-        self.monitor = monitor
-        self.rows, self.started = 0, time.monotonic()
+    Args:
+        monitor: the score shown beside losses and accuracy.
+        bar: whether to show steps done, loss, rows a second and the time left.
+    """
+
+    def __init__(self, monitor: str, bar: bool) -> None:
+        self.monitor, self.bar = monitor, training_bar() if bar else None
+        self.rows, self.started, self.elapsed, self.drawn = 0, time.monotonic(), 0.0, 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started = time.monotonic()
+        if self.bar:
+            steps = int(trainer.estimated_stepping_batches)
+            self.task = self.bar.add_task("", total=steps, completed=trainer.global_step)
+            self.bar.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, index: int) -> None:
         self.rows += len(batch["rows"]) * trainer.world_size
+        now = time.monotonic()
+        if self.bar and now - self.drawn > 0.2:  # each look at the loss waits for the device
+            self.drawn = now
+            rate = self.rows / max(now - self.started, 1e-9)
+            loss = float(trainer.callback_metrics["train/loss"])
+            text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  train/loss {loss:.4f}  {rate:.0f} rows/s"
+            self.bar.update(self.task, completed=trainer.global_step, description=text)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.elapsed = time.monotonic() - self.started
+        if self.bar:
+            self.bar.update(self.task, completed=trainer.global_step, description="validating")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         values = trainer.callback_metrics
         names = ["train/loss", "val/loss", "val/accuracy", self.monitor]
         shown = "  ".join(f"{name} {float(values[name]):.4f}" for name in dict.fromkeys(names) if name in values)
         rate = self.rows / max(self.elapsed, 1e-9)
+        self.pause()
         log.info("epoch %d  step %d  %s  %.0f rows/s", trainer.current_epoch + 1, trainer.global_step, shown, rate)
+        if self.bar:
+            self.bar.start()
         self.rows, self.started = 0, time.monotonic()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.pause()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.pause()
+
+    def pause(self) -> None:
+        """Take the bar away, so that lines can be written."""
+        if self.bar:
+            self.bar.stop()

@@ -11,7 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from thaw import runs
 from thaw.data.module import TextDataModule
@@ -64,7 +64,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
     module = make_module(cfg, encoder, data.labels)
     sections = [*summary.data_tables(data.summary), ("Parameters", *summary.parameter_rows(module.table))]
     if first:
-        summary.show(*sections[-1])
+        log.info(summary.table(*sections[-1]))
         if not config.resume:
             runs.save_config(folder, config)
             runs.write_json(folder / "environment.json", runs.environment())
@@ -121,12 +121,10 @@ def train(
     callbacks: list[Any] = [
         History(folder / "history.csv", settings["log_every"]),
         Resumable(folder, settings["checkpoint_every"]),
-        Lines(cfg["monitor"]),
+        Lines(cfg["monitor"], bar=settings["progress_bar"] and summary.interactive() and rank() == 0),
         *(build(callback) for callback in cfg["callbacks"].values()),
         best,
     ]
-    if settings["progress_bar"] and summary.console().is_terminal:
-        callbacks.append(RichProgressBar(leave=True))
     trainer = make_trainer(settings, callbacks, [logger.logger for logger in loggers], folder)
     if trainer.world_size > 1:
         check_distributed(cfg["freeze"]["name"], multirun)
@@ -197,7 +195,7 @@ def make_trainer(settings: dict[str, Any], callbacks: list[Any], loggers: list[A
             logger=loggers or False,
             default_root_dir=folder,
             num_sanity_val_steps=0,
-            enable_progress_bar=any(isinstance(callback, RichProgressBar) for callback in callbacks),
+            enable_progress_bar=False,  # ours keeps out of the way of the lines
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
@@ -255,9 +253,9 @@ def finish(
     summary.write_report(folder, command, metrics, [report, by_label, *sections])
     runs.write_json(folder / "metrics.json", metrics)  # last: a run with figures is finished
     (folder / "checkpoints" / LAST).unlink(missing_ok=True)
-    summary.show(*by_label)
-    summary.show(*report)
-    summary.goodbye(folder, labels)
+    log.info(summary.table(*by_label))
+    log.info(summary.table(*report))
+    log.info(summary.goodbye(folder, labels))
     return metrics
 
 
@@ -290,7 +288,7 @@ def replace_folder(path: Path, save: Any) -> None:
 
 def show_data(data: TextDataModule) -> None:
     for table in summary.data_tables(data.summary):
-        summary.show(*table)
+        log.info(summary.table(*table))
     for line in summary.leaks(data.summary):
         log.warning(line)
     for line in data.summary["skipped_rows"]:

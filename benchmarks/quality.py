@@ -12,6 +12,7 @@ import json
 import statistics
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,7 @@ def main(arguments: list[str]) -> None:
         if own["peer"] == "true":
             encoder = locate_encoder(cfg["model"])
             length = resolve_length(cfg["data"]["max_length"], length_limit(encoder))
-            data = TextDataModule(
-                cfg["data"], lambda task, encoder=encoder: load_tokenizer(encoder, task), length, seed
-            )
+            data = TextDataModule(cfg["data"], partial(load_tokenizer, encoder), length, seed)
             data.prepare()
             with tempfile.TemporaryDirectory() as folder:
                 results["trainer"].append(train_with_trainer(encoder, data, cfg, Path(folder), seed))

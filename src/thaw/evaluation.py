@@ -128,5 +128,5 @@ def evaluate(config: DictConfig) -> None:
     settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     path, values = evaluate_run(settings)
     split = next(iter(values)).rsplit("/", 1)[0].split("/")[0]
-    summary.show("Figures", *summary.headline_rows(values, [split]))
-    summary.console().print(f"Predictions  {runs.display(path)}", highlight=False, soft_wrap=True)
+    print(summary.table("Figures", *summary.headline_rows(values, [split])))
+    print(f"\nPredictions  {runs.display(path)}")

@@ -87,7 +87,6 @@ def _from_hub(name: str, revision: str | None, code: bool) -> Path:
     from huggingface_hub.errors import (
         CachedRepoTreeNotFoundError,
         GatedRepoError,
-        HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
@@ -113,13 +112,13 @@ def _from_hub(name: str, revision: str | None, code: bool) -> Path:
             f"model.name={name}: the Hub has no such model",
             "Check the spelling (owner/name); if it is private: hf auth login.",
         ) from None
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # the client raises what its HTTP library raises
         raise UserError(
             f"model.name={name}: the Hub cannot be reached and the local cache does not hold it"
             if is_offline_mode()
             else f"model.name={name}: cannot be fetched: {error}",
             WAYS_OUT.format(key="model.name"),
-        ) from None
+        ) from error
 
 
 def needed(files: Sequence[str], code: bool) -> list[str]:

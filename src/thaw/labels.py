@@ -1,5 +1,6 @@
 """Task and LabelSet: what the model has to tell apart. Knows nothing of data files or models."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -8,7 +9,9 @@ from typing import Any, Literal, get_args
 from thaw.errors import UserError
 
 Task = Literal["sequence", "multi_label", "token"]
+NUMBER = re.compile(r"-?[0-9]{1,18}")
 TASKS: tuple[Task, ...] = get_args(Task)
+GIVEN = "as given by the data or data.label_names"  # the order of names that were not derived from the rows
 IGNORED = -100  # the label id that torch's losses pass over: special tokens, sub-tokens that continue a word
 
 
@@ -42,6 +45,19 @@ class LabelSet:
         """Whether the tags mark spans (B-, I-) rather than one class for each word, as parts of speech do."""
         return self.task == "token" and any(name.startswith("B-") for name in self.names)
 
+    def id_of(self, label: str) -> int:
+        """The id of a label as the data has it: its name, or its position where the names behind numbers were given.
+
+        Raises:
+            KeyError: for a label that is not known.
+        """
+        if label in self.ids:
+            return self.ids[label]
+        positions = self.order == GIVEN and not any(NUMBER.fullmatch(name) for name in self.names)
+        if positions and NUMBER.fullmatch(label) and 0 <= int(label) < len(self):
+            return int(label)
+        raise KeyError(label)
+
     @property
     def outside(self) -> int:
         """Id of the tag for a word that belongs to no entity; 0 where the tags mark no spans."""
@@ -74,9 +90,9 @@ def order_names(values: Iterable[Any], given: Sequence[str] | None) -> tuple[tup
         The given names, else whole numbers in numeric order, else strings in alphabetical order.
     """
     if given:
-        return tuple(given), "as given by the data or data.label_names"
+        return _checked(given), GIVEN
     distinct = {str(value) for value in values}
-    if all(value.lstrip("-").isdigit() for value in distinct):
+    if all(NUMBER.fullmatch(value) for value in distinct):
         return tuple(sorted(distinct, key=int)), "numeric order of the labels"
     return tuple(sorted(distinct)), "alphabetical order of the labels"
 
@@ -87,7 +103,7 @@ def order_tags(values: Iterable[str], given: Sequence[str] | None) -> tuple[tupl
     Both B- and I- of every type are listed even where the data has one only, since predictions may need the other.
     """
     if given:
-        return tuple(given), "as given by the data or data.label_names"
+        return _checked(given), GIVEN
     distinct = set(values)
     types = sorted({tag[2:] for tag in distinct if tag[:2] in ("B-", "I-")})
     if not types:
@@ -95,6 +111,13 @@ def order_tags(values: Iterable[str], given: Sequence[str] | None) -> tuple[tupl
     plain = sorted(tag for tag in distinct if tag[:2] not in ("B-", "I-") and tag != "O")
     spans = [f"{prefix}-{kind}" for kind in types for prefix in ("B", "I")]
     return ("O", *plain, *spans), "O first, then B- and I- of each type in alphabetical order"
+
+
+def _checked(given: Sequence[Any]) -> tuple[str, ...]:
+    names = tuple(str(name) for name in given)
+    if isinstance(given, str) or len(set(names)) < len(names):
+        raise UserError(f"data.label_names={given} is no list of different names", "Write it [negative,positive].")
+    return names
 
 
 def count_labels(names: Sequence[str], ids: Iterable[int]) -> tuple[int, ...]:

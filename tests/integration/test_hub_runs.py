@@ -120,10 +120,11 @@ def test_a_run_from_the_hub_with_an_empty_cache(model: str, data: str, hub: Hub,
     assert summary["labels"] == expected
 
 
-def test_a_run_when_the_hub_is_gone(hub: Hub, script: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("model", "data"), RUNS)
+def test_a_run_when_the_hub_is_gone(model: str, data: str, hub: Hub, script: Run, tmp_path: Path) -> None:
     """Model and data come from the cache that the runs above have filled."""
     hub.stop()
-    done = script("train.py", "model=distilbert", "data=emotion", "data.epochs=1", env=hub.environment)
+    done = script("train.py", f"model={model}", f"data={data}", "data.epochs=1", env=hub.environment)
     assert "cannot be reached: using the local cache only" in done.stdout
     assert (only_run(tmp_path) / "metrics.json").is_file()
 

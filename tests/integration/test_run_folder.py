@@ -118,6 +118,21 @@ def test_predict_keeps_the_columns_of_a_table(fitted: Fitted, tmp_path: Path) ->
     assert all(row["predicted_label"] and float(row["score"]) > 0 for row in rows)
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_evaluate_reproduces_the_figures_to_the_last_digit(split: str, fitted: Fitted, tmp_path: Path) -> None:
+    from thaw.evaluation import evaluate_run
+
+    run = fitted("distilbert")
+    settings = {"run": str(run), "split": split, "output": str(tmp_path / "again.jsonl"), "data": {"path": None}}
+    path, values = evaluate_run(settings)
+    metrics = json.loads((run / "metrics.json").read_text())
+    # JSON has no nan: a figure that is not defined, such as the AUC without every label, is null.
+    assert {name: value if value == value else None for name, value in values.items()} == {
+        name: value for name, value in metrics.items() if name.startswith(f"{split}/")
+    }
+    assert path.read_text() == (run / "predictions" / f"{split}.jsonl").read_text()
+
+
 def test_evaluate_on_new_data_with_the_same_labels(fitted: Fitted, tmp_path: Path) -> None:
     from thaw.errors import UserError
     from thaw.evaluation import evaluate_run

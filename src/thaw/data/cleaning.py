@@ -3,16 +3,18 @@
 import html
 import re
 
-BREAK = re.compile(r"<\s*(?:br|/?p|/?div|/?li|/?tr|/?h[1-6])\b[^<>]*>", re.IGNORECASE)
-TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
+HIDDEN = re.compile(r"<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+BREAK = re.compile(r"</?(?:br|hr|p|div|[uo]l|li|table|t[rdh]|blockquote|h[1-6])(?:\s[^<>]*)?/?>", re.IGNORECASE)
+# The name ends in a blank or the end of the tag: <me@example.org> and <https://example.org> are no tags.
+TAG = re.compile(r"</?[a-zA-Z][a-zA-Z0-9:-]*(?:\s[^<>]*)?/?>|<![a-zA-Z][^<>]*>")
 BLANKS = re.compile(r"\s+")
 
 
 def clean_html(text: str) -> str:
-    """Drop tags and comments, resolve entities, and set one blank for each run of white space.
+    """Drop tags, comments and scripts, resolve entities, and set one blank for each run of white space.
 
     Text that only looks like HTML stays: ``a < b`` and ``<3`` are no tags.
     """
-    text = BREAK.sub(" ", text)
+    text = BREAK.sub(" ", HIDDEN.sub(" ", text))
     text = TAG.sub("", text)
     return BLANKS.sub(" ", html.unescape(text)).strip()

@@ -108,8 +108,7 @@ def encode_words(
         (ids, offsets, lengths, words): as `encode_texts`, and the number of the word that each token belongs to, -1
         for special tokens.
 
-    Raises:
-        UserError: when the tokenizer fuses words, as byte-level tokenizers do without ``add_prefix_space``.
+    A byte-level tokenizer needs ``add_prefix_space``; without it words are encoded as if there were no blanks between.
     """
     before, after = special_tokens(tokenizer)
     room = max_length - len(before) - len(after)

@@ -7,9 +7,13 @@ Lines end at ``\\n`` alone: some IMDB reviews hold U+0085, at which ``str.splitl
 import csv
 import gzip
 import json
+import re
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +21,11 @@ from thaw.errors import UserError
 
 csv.field_size_limit(sys.maxsize)  # long documents in one field are data, not an attack
 
-QUOTING = {
-    "minimal": csv.QUOTE_MINIMAL,
-    "all": csv.QUOTE_ALL,
-    "nonnumeric": csv.QUOTE_NONNUMERIC,
-    "none": csv.QUOTE_NONE,
-}
+# To a reader the first three are the same: quotes may stand around a field. (Python's own QUOTE_NONNUMERIC would turn
+# all other fields into floats, and so the label 1 into 1.0.)
+QUOTING = ("minimal", "all", "nonnumeric", "none")
+QUOTES = "Close the quotes there and double those within a field, or set data.quoting=none."
+NOT_UTF8 = "not UTF-8 (save the file as UTF-8)"
 TEXT_COLUMNS = ("text", "sentence", "tokens", "words", "review", "content", "body", "tweet", "message", "document")
 LABEL_COLUMNS = ("label", "labels", "ner_tags", "tags", "class", "category", "emotion", "sentiment", "target", "intent")
 
@@ -66,27 +69,36 @@ class Options:
 Reader = Callable[[Path, Options], Iterator[Row | Bad]]
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Say in one line what a missing, unreadable or damaged file raises in many ways."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file", "Check data.path.") from None
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{path}: cannot be read: {reason}", "Check its permissions, or copy it again.") from None
+    except zlib.error as error:
+        raise UserError(f"{path}: the gzip data is damaged: {error}", "Copy the file again.") from None
+
+
+def zipped(path: Path) -> bool:
+    """Whether a file's name says that it is gzipped."""
+    return path.suffix.lower() == ".gz"
+
+
 def open_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Numbered lines without their ends, from a plain or gzipped file; a byte order mark is dropped.
 
     Raises:
         UserError: when the file is missing, unreadable or damaged.
     """
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                yield number, line.rstrip(b"\r\n")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file", "Check data.path.") from None
-    except (OSError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{path}: cannot be read: {reason}", "Check its permissions, or copy it again.") from None
-    except Exception as error:  # zlib.error is what a damaged gzip body raises, and is no OSError
-        if type(error).__name__ != "error":
-            raise
-        raise UserError(f"{path}: the gzip data is damaged: {error}", "Copy the file again.") from None
+    with readable(path), gzip.open(path, "rb") if zipped(path) else path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            yield number, line.rstrip(b"\r\n")
 
 
 def read_txt(path: Path, options: Options) -> Iterator[Row | Bad]:
@@ -116,40 +128,66 @@ def read_tsv(path: Path, options: Options) -> Iterator[Row | Bad]:
 
 
 def delimited_records(path: Path, options: Options, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Numbered records of a csv or tsv file; undecodable bytes come as lone surrogates."""
+    """Numbered records of a csv or tsv file; undecodable bytes come as lone surrogates.
+
+    Raises:
+        UserError: when the quotes of a record are wrong.
+    """
+    for line, record in _records(path, options, delimiter):
+        if isinstance(record, Bad):
+            raise UserError(f"{path}:{line}: {record.problem}", QUOTES)
+        yield line, record
+
+
+def _records(path: Path, options: Options, delimiter: str) -> Iterator[tuple[int, list[str] | Bad]]:
+    """Records, each with the line it begins in: fields in quotes may go on over several."""
     if options.quoting not in QUOTING:
         raise UserError(f"data.quoting={options.quoting} is not known", f"Choose one of: {', '.join(QUOTING)}.")
     lines = (line.decode("utf-8", errors="surrogateescape") + "\n" for _, line in open_lines(path))
-    quoting = QUOTING[options.quoting]
-    records = csv.reader(lines, delimiter=delimiter, quoting=quoting)  # type: ignore[arg-type]
+    if (first := next(lines, None)) is None:
+        return
+    if delimiter == "," and "," not in first and ";" in first:
+        delimiter = ";"  # as Excel writes csv where the comma marks decimals
+    quoting: Any = csv.QUOTE_NONE if options.quoting == "none" else csv.QUOTE_MINIMAL
+    # strict: otherwise a quote that is never closed makes one field of all that follows, and nobody is told.
+    records = csv.reader(chain([first], lines), delimiter=delimiter, quoting=quoting, strict=True)
     while True:
         line = records.line_num + 1
         try:
             record = next(records)
         except StopIteration:
             return
-        except (csv.Error, ValueError) as error:
-            raise UserError(f"{path}:{line}: {error}", "Check the quotes there, or set data.quoting.") from None
-        yield line, [str(field) for field in record]
+        except csv.Error as error:
+            if records.line_num > line:  # rows that may be sound are lost in it, so none of them can be skipped
+                problem = f"the quotes that open here do not match up to line {records.line_num}: {error}"
+                raise UserError(f"{path}:{line}: {problem}", QUOTES) from None
+            yield line, Bad(line, f"the quotes do not match: {error}")
+        else:
+            yield line, record
 
 
 def _delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row | Bad]:
-    columns: list[str] | None = None
-    for line, record in delimited_records(path, options, delimiter):
-        if columns is None:
+    columns: list[str] = []
+    text_at = label_at = 0
+    for line, record in _records(path, options, delimiter):
+        if not isinstance(record, Bad):
+            if len(record) < 2 and not "".join(record).strip():
+                continue  # a blank line
+            record = _undecodable(line, record) or record
+        if isinstance(record, Bad):
+            if options.header and not columns:
+                raise UserError(f"{path}:{line}: the header: {record.problem}", "Mend it.")
+            yield record
+            continue
+        if not columns:
             columns = [name.strip() for name in record] if options.header else [str(i) for i in range(len(record))]
-            text_at = columns.index(find_column(columns, options.text_column, TEXT_COLUMNS, "text", path))
-            label_at = text_at
-            if options.needs_label:
-                label_at = columns.index(find_column(columns, options.label_column, LABEL_COLUMNS, "label", path))
+            text, label = named_columns(columns, options, path)
+            text_at, label_at = columns.index(text), columns.index(label or text)
             if options.header:
                 continue
-        if not record:
-            continue
-        if len(record) <= max(text_at, label_at):
-            yield Bad(line, f"{len(record)} fields where the header has {len(columns)}")
-        elif (bad := _undecodable(record)) is not None:
-            yield Bad(line, bad)
+        if len(record) != len(columns):
+            where = "header" if options.header else "first line"
+            yield Bad(line, f"{len(record)} fields where the {where} has {len(columns)}")
         else:
             yield Row(line, record[text_at], record[label_at] if options.needs_label else None)
 
@@ -168,11 +206,14 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
         except json.JSONDecodeError as error:
             yield Bad(line, f"not valid JSON: {error.msg} at column {error.colno}")
             continue
+        except (ValueError, RecursionError) as error:  # numbers or nesting beyond what Python reads
+            yield Bad(line, f"not readable as JSON: {error}")
+            continue
         if not isinstance(record, dict):
-            yield Bad(line, "not a JSON object")
+            yield Bad(line, "not a JSON object; each line should be one")
             continue
         if names is None:
-            names = _record_columns(list(record), options, path)
+            names = named_columns(list(record), options, f"{path}:{line}")
         missing = [name for name in names if name is not None and name not in record]
         if missing:
             yield Bad(line, f"the field {missing[0]!r} is missing")
@@ -182,24 +223,29 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
 
 def read_parquet(path: Path, options: Options) -> Iterator[Row | Bad]:
     """Parquet; integer labels take the ClassLabel names that the datasets library keeps in the file."""
+    with open_parquet(path) as file:
+        text, label = named_columns(file.schema_arrow.names, options, path)
+        names = class_names(file.schema_arrow, label) if label else None
+        row = 0
+        for batch in file.iter_batches(batch_size=10_000, columns=[text, label] if label else [text]):
+            for record in batch.to_pylist():
+                row += 1
+                yield Row(row, record[text], name_of(record[label], names) if label else None)
+
+
+@contextmanager
+def open_parquet(path: Path) -> Iterator[Any]:
+    """A ``pyarrow.parquet.ParquetFile``; what is wrong with it, now or later, is raised as UserError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file", "Check data.path.") from None
-    except (OSError, pa.ArrowInvalid) as error:
+        with readable(path):
+            source = pa.BufferReader(gzip.decompress(path.read_bytes())) if zipped(path) else path.open("rb")
+        with source, pq.ParquetFile(source) as file:
+            yield file
+    except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read as Parquet: {error}", "Copy or write the file again.") from None
-    with file:
-        text, label = _record_columns(file.schema_arrow.names, options, path)
-        names = class_names(file.schema_arrow, label) if label else None
-        wanted = [text, label] if label else [text]
-        row = 0
-        for batch in file.iter_batches(batch_size=10_000, columns=wanted):
-            for record in batch.to_pylist():
-                row += 1
-                yield Row(row, record[text], name_of(record[label], names) if label else None)
 
 
 def class_names(schema: Any, column: str) -> list[str] | None:
@@ -230,38 +276,54 @@ def name_of(label: Any, names: list[str] | None) -> Any:
 def read_conll(path: Path, options: Options) -> Iterator[Row | Bad]:
     """CoNLL columns: a word a line, columns parted by blanks or tabs, blank lines between sentences.
 
-    ``-DOCSTART-`` lines are skipped. Tags of the schemes IOB1 and BIOES (or BILOU) come out as IOB2.
+    ``-DOCSTART-`` lines are skipped. Tags of the schemes IOB1 and BIOES (or BILOU) come out as IOB2. A wrong line
+    makes its whole sentence `Bad`.
     """
     word_at = options.text_column if isinstance(options.text_column, int) else 0
     tag_at = options.label_column if isinstance(options.label_column, int) else -1
     words: list[str] = []
     tags: list[str] = []
-    start, width, bad = 0, 0, None
+    start, width = 0, 0
+    bad: Bad | None = None
 
-    def sentence() -> Row | Bad | None:
-        return bad or (Row(start, words, to_iob2(tags) if options.needs_label else None) if words else None)
+    def sentence() -> Iterator[Row | Bad]:
+        if bad or words:
+            yield bad or Row(start, words, to_iob2(tags) if options.needs_label else None)
 
     for line, text in _decoded(path):
         if isinstance(text, Bad):
             bad = bad or text
             continue
-        fields = text.split("\t") if "\t" in text else text.split()
+        # Only these two part columns: a word may hold other blanks, such as U+00A0 in numbers.
+        text = text.strip(" ").rstrip("\t")
+        fields = text.split("\t") if "\t" in text else re.split(" +", text)
         if not text.strip() or fields[0] == "-DOCSTART-":
-            if (row := sentence()) is not None:
-                yield row
+            yield from sentence()
             words, tags, bad = [], [], None
             continue
-        width = width or len(fields)
-        needed = 2 if options.needs_label else 1
-        if len(fields) < max(needed, width if options.needs_label else 1) or not fields[word_at].strip():
-            bad = bad or Bad(line, f"{len(fields)} columns where the first line has {max(width, needed)}")
+        if not width:
+            width = len(fields)
+            _check_positions(word_at, tag_at if options.needs_label else word_at, width, f"{path}:{line}")
+        if len(fields) != width:
+            bad = bad or Bad(line, f"{len(fields)} columns where the first line has {width}")
             continue
+        word, tag = fields[word_at].strip(), fields[tag_at].strip()
+        if not word or not tag:
+            bad = bad or Bad(line, f"the {'tag' if word else 'word'} is empty")
         if not words:
             start = line
-        words.append(fields[word_at].strip())
-        tags.append(fields[tag_at].strip())
-    if (row := sentence()) is not None:
-        yield row
+        words.append(word)
+        tags.append(tag)
+    yield from sentence()
+
+
+def _check_positions(word_at: int, tag_at: int, width: int, where: str) -> None:
+    for position, role in ((word_at, "text"), (tag_at, "label")):
+        if not -width <= position < width or (role == "label" and tag_at == -1 and width < 2):
+            raise UserError(
+                f"{where}: {width} columns, so none for the {role}",
+                f"Check data.format, or set data.{role}_column to a position counted from 0.",
+            )
 
 
 def to_iob2(tags: list[str]) -> list[str]:
@@ -276,16 +338,30 @@ def to_iob2(tags: list[str]) -> list[str]:
     return result
 
 
+def folder_texts(path: Path) -> list[Path]:
+    """The files of the aclImdb layout below one split: by label, then by number (``pos/0_9.txt``).
+
+    The folder ``unsup`` holds texts without labels and is left out.
+    """
+    folders = (entry for entry in path.iterdir() if entry.is_dir() and entry.name != "unsup")
+    return [
+        file
+        for folder in sorted(folders)
+        for file in sorted(
+            (file for pattern in ("*.txt", "*.txt.gz") for file in folder.glob(pattern)),
+            key=lambda file: (len(file.name.partition("_")[0]), file.name),
+        )
+    ]
+
+
 def read_folder(path: Path, options: Options) -> Iterator[Row | Bad]:
-    """The aclImdb layout: one folder for each label, one text for each file; ``unsup`` has no labels and is left."""
-    count = 0
-    for folder in sorted(entry for entry in path.iterdir() if entry.is_dir() and entry.name != "unsup"):
-        for file in sorted(folder.glob("*.txt"), key=lambda file: (len(file.stem.split("_")[0]), file.name)):
-            count += 1
-            try:
-                yield Row(count, file.read_bytes().decode("utf-8"), folder.name)
-            except UnicodeDecodeError as error:
-                yield Bad(count, f"{folder.name}/{file.name}: not UTF-8 at byte {error.start}")
+    """The aclImdb layout: one folder for each label, one text for each file; a row's line is its number there."""
+    for number, file in enumerate(folder_texts(path), start=1):
+        text = b"\n".join(line for _, line in open_lines(file))
+        try:
+            yield Row(number, text.decode("utf-8"), file.parent.name)
+        except UnicodeDecodeError as error:
+            yield Bad(number, f"{NOT_UTF8} at byte {error.start + 1}")
 
 
 READERS: dict[str, Reader] = {
@@ -313,7 +389,7 @@ SUFFIXES = {
 
 def format_of(path: Path, tokens: bool = False) -> str | None:
     """The format that a file's name states, or None. A ``.txt`` file is CoNLL columns for token tasks."""
-    suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
+    suffix = (path.with_suffix("") if zipped(path) else path).suffix.lower()
     kind = SUFFIXES.get(suffix)
     return "conll" if kind == "txt" and tokens else kind
 
@@ -338,14 +414,19 @@ def find_column(
             if name in lowered:
                 return lowered[name]
     what = f"no column {wanted!r}" if wanted is not None else f"no column with a usual name for the {role}"
-    raise UserError(f"{where}: {what}; it has: {', '.join(columns)}", f"Set data.{role}_column.")
+    remedy = f"Set data.{role}_column." + (" What has no labels is for predict.py." if role == "label" else "")
+    raise UserError(f"{where}: {what}; it has: {', '.join(columns)}", remedy)
 
 
-def _record_columns(columns: list[str], options: Options, path: Path) -> tuple[str, str | None]:
-    text = find_column(columns, options.text_column, TEXT_COLUMNS, "text", path)
+def named_columns(columns: list[str], options: Options, where: Path | str) -> tuple[str, str | None]:
+    """The columns of the text and of the label; None for the label where none is needed."""
+    text = find_column(columns, options.text_column, TEXT_COLUMNS, "text", where)
     if not options.needs_label:
         return text, None
-    return text, find_column(columns, options.label_column, LABEL_COLUMNS, "label", path)
+    label = find_column(columns, options.label_column, LABEL_COLUMNS, "label", where)
+    if label == text:
+        raise UserError(f"{where}: the column {text!r} is both text and label", "Set both: data.text_column=...")
+    return text, label
 
 
 def _decoded(path: Path) -> Iterator[tuple[int, str | Bad]]:
@@ -353,11 +434,20 @@ def _decoded(path: Path) -> Iterator[tuple[int, str | Bad]]:
         try:
             yield number, line.decode("utf-8")
         except UnicodeDecodeError as error:
-            yield number, Bad(number, f"not UTF-8 at byte {error.start + 1} of the line")
+            yield number, Bad(number, f"{NOT_UTF8} at byte {error.start + 1} of the line")
 
 
-def _undecodable(fields: list[str]) -> str | None:
+def encodable(text: str) -> bool:
+    """Whether a text is made of characters; lone surrogates are halves of one, which no tokenizer or file takes."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _undecodable(line: int, fields: list[str]) -> Bad | None:
     for position, field in enumerate(fields, start=1):
-        if any("\udc80" <= character <= "\udcff" for character in field):
-            return f"not UTF-8 in field {position}"
+        if not encodable(field):
+            return Bad(line, f"{NOT_UTF8} in field {position}")
     return None

@@ -55,6 +55,9 @@ class TextDataModule(pl.LightningDataModule):
         self.labels = replace(self.labels, counts=_counts(train, self.labels), rows=len(train))
         require_classes(self.labels, ", ".join(source.files[first]))
         self.tokenizer = self.tokenizer_for(task)
+        # Some are saved with settings of their own, which the first call resets; the cache's key would change with it.
+        self.tokenizer.backend_tokenizer.no_truncation()
+        self.tokenizer.backend_tokenizer.no_padding()
         self.encoded = {name: self._encode(rows) for name, rows in self.rows.items()}
         self.summary = summarise(self.rows, self.encoded, self.labels, source)
 
@@ -65,7 +68,7 @@ class TextDataModule(pl.LightningDataModule):
             "max_length": self.max_length,
             "subword_labels": self.data["subword_labels"],
         }
-        texts, ids = rows["text"], rows["label"]
+        texts, ids = rows[:]["text"], rows[:]["label"]
         key = fingerprint(texts, ids, self.tokenizer, options)
         make = partial(
             encode_split, texts, ids, self.labels, self.tokenizer, self.max_length, self.data["subword_labels"]
@@ -132,23 +135,31 @@ def make_loader(
 
 
 def detect_task(source: Source, data: dict[str, Any]) -> Task:
-    """Single-label, multi-label or token task, by the form of the rows, or as ``data.task`` forces it."""
-    rows = next(iter(source.splits.values()))
-    words, several = isinstance(rows[0]["text"], list), isinstance(rows[0]["label"], list)
+    """Single-label, multi-label or token task, by the form of the rows, or as ``data.task`` forces it.
+
+    One label is turned into a list of one for a forced multi-label task, and back for a single-label task.
+    """
+    row = next(iter(source.splits.values()))[0]
+    words, several = isinstance(row["text"], list), isinstance(row["label"], list)
     found: Task = "token" if words else "multi_label" if several else "sequence"
     wanted = data.get("task")
     if wanted is None or wanted == found:
         return found
     if wanted not in TASKS:
         raise UserError(f"data.task={wanted} is not known", f"Choose one of: {', '.join(TASKS)}.")
-    if wanted == "multi_label" and found == "sequence":
-        for name, split in source.splits.items():
-            source.splits[name] = split.map(lambda row: {"label": [row["label"]]}, load_from_cache_file=False)
-        return "multi_label"
-    form = {"token": "a list of words with a tag each", "multi_label": "a list of labels", "sequence": "one label"}
-    raise UserError(
-        f"data.task={wanted}, but each row has {form[found]}", f"Leave data.task out, or set data.task={found}."
-    )
+    if found == "token" or wanted == "token":
+        form = {"token": "a list of words with a tag each", "multi_label": "a list of labels", "sequence": "one label"}
+        raise UserError(
+            f"data.task={wanted}, but each row has {form[found]}", f"Leave data.task out, or set data.task={found}."
+        )
+    for name, rows in source.splits.items():
+        labels = rows[:]["label"]
+        if wanted == "sequence" and (odd := [i for i, own in enumerate(labels) if len(own) != 1]):
+            problem = f"{len(labels[odd[0]])} labels, where data.task=sequence needs one"
+            raise UserError(f"{_place(source, name, odd[0])}: {problem}", "Leave data.task out.")
+        changed = [own[0] if wanted == "sequence" else [own] for own in labels]
+        source.splits[name] = _relabelled(rows, changed)
+    return "sequence" if wanted == "sequence" else "multi_label"
 
 
 def derive_labels(rows: Any, task: Task, given: Sequence[str] | None) -> LabelSet:
@@ -159,43 +170,51 @@ def derive_labels(rows: Any, task: Task, given: Sequence[str] | None) -> LabelSe
     return LabelSet(task, names, (0,) * len(names), order)
 
 
+def _place(source: Source, split: str, position: int) -> str:
+    row = source.splits[split][position]
+    return source.place(split, row["file"], row["line"])
+
+
+def _relabelled(rows: Any, labels: list[Any], keep: list[int] | None = None) -> Any:
+    """Rows as `sources` gives them, or some of them, with other labels.
+
+    By Arrow, since the datasets library would pickle all labels to find a name for the result.
+    """
+    import datasets
+    import pyarrow as pa
+
+    table = rows.data.table if keep is None else rows.data.table.take(keep)
+    return datasets.Dataset(table.set_column(table.column_names.index("label"), "label", pa.array(labels)))
+
+
 def _with_ids(source: Source, split: str, labels: LabelSet, data: dict[str, Any]) -> Any:
     """Replace label names by ids; what the training split does not know is an error, or a skipped row."""
     rows = source.splits[split]
+    known = ", ".join(labels.names[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
     keep: list[int] = []
     ids: list[Any] = []
-    for position, label in enumerate(rows["label"]):
+    for position, label in enumerate(rows[:]["label"]):
         try:
-            ids.append([_id(one, labels) for one in label] if isinstance(label, list) else _id(label, labels))
-            keep.append(position)
+            own = [labels.id_of(one) for one in label] if isinstance(label, list) else labels.id_of(label)
         except KeyError as unknown:
-            place = source.place(split, rows[position])
-            problem = f"the label {unknown.args[0]!r} is unknown; known: {', '.join(labels.names)}"
+            place, problem = _place(source, split, position), f"the label {unknown.args[0]!r} is unknown"
             if data.get("on_bad_row") != "skip":
-                raise UserError(
-                    f"{place}: {problem}", "Correct it, or leave such rows out: data.on_bad_row=skip."
-                ) from None
+                remedy = "Correct it, or leave such rows out: data.on_bad_row=skip."
+                raise UserError(f"{place}: {problem}; known: {known}", remedy) from None
             source.skipped.append((split, place, problem))
+            continue
+        ids.append(sorted(set(own)) if isinstance(own, list) and labels.task == "multi_label" else own)
+        keep.append(position)
     if not keep:
-        raise UserError(f"{split}: no row has a known label", f"Known: {', '.join(labels.names)}.")
-    chosen = rows.select(keep) if len(keep) < len(rows) else rows
-    return chosen.remove_columns("label").add_column("label", ids)
-
-
-def _id(label: str, labels: LabelSet) -> int:
-    if label in labels.ids:
-        return labels.ids[label]
-    # Data that states numbers where the config states names: the number is the position of the name.
-    if label.isdecimal() and int(label) < len(labels):
-        return int(label)
-    raise KeyError(label)
+        raise UserError(f"{', '.join(source.files[split])}: no row has a known label", f"Known: {known}.")
+    return _relabelled(rows, ids, keep if len(keep) < len(rows) else None)
 
 
 def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any]) -> dict[str, Any]:
     """Train, validation and test from the splits that were found.
 
     A single split is divided 70/15/15. A missing validation is held out of train: of the rows that ``train_size``
-    leaves over where there are enough, so that a tutorial's training subset stays exactly the same rows.
+    leaves over, so that a tutorial's training subset stays exactly the same rows.
     """
     seed, train_size, eval_size = data["split_seed"], data.get("train_size"), data.get("eval_size")
     if "all" in found:
@@ -204,9 +223,6 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any]) -> dic
         others = rows.select(rest)
         train, validation = splits.hold_out(_strata(others, labels), 0.15 / 0.85, seed)
         parts = {"train": others.select(train), "validation": others.select(validation), "test": rows.select(test)}
-        for name, part in parts.items():
-            if not len(part):
-                raise UserError(f"{len(rows)} rows are too few to divide: {name} is empty", "Give more rows.")
         parts["train"] = splits.subset(parts["train"], train_size, "data.train_size")
     else:
         parts = {name: found[name] for name in sources.SPLITS if name in found}
@@ -214,6 +230,12 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any]) -> dic
             parts["train"] = splits.subset(parts["train"], train_size, "data.train_size")
         else:
             parts["train"], parts["validation"] = _validation_from_train(parts["train"], labels, data)
+    for name in parts:
+        if not len(parts[name]):
+            raise UserError(
+                f"too few rows to divide: {name} is empty, since the last row of a label stays in training",
+                f"Give more rows, or a file for {name}.",
+            )
     for name in ("validation", "test"):
         if name in parts and eval_size is not None:
             size = min(eval_size, len(parts[name])) if isinstance(eval_size, int) else eval_size
@@ -223,20 +245,26 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any]) -> dic
 
 def _validation_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) -> tuple[Any, Any]:
     total, seed = len(rows), data["split_seed"]
-    train_size = data.get("train_size")
+    train_size, eval_size = data.get("train_size"), data.get("eval_size")
     shuffled = splits.subset(rows, total, "data.train_size") if train_size is not None else rows
     chosen = splits.check_size(train_size, total, "data.train_size") if train_size is not None else total
-    eval_size = data.get("eval_size")
-    wanted = eval_size if isinstance(eval_size, int) else data["validation_size"]
-    size = round(chosen * wanted) if isinstance(wanted, float) else wanted
-    train = shuffled.select(range(chosen))
-    if total - chosen > size:
+    if eval_size is None or isinstance(eval_size, float):
+        size = splits.check_size(data["validation_size"], chosen, "data.validation_size")
+    else:
+        size = splits.check_size(eval_size, total, "data.eval_size")
+    train, left = shuffled.select(range(chosen)), total - chosen
+    if left:
+        if left < size:
+            raise UserError(
+                f"data.train_size={train_size} leaves {left} of {total} rows, and validation is to have {size}",
+                "Give a validation file, or a smaller data.train_size, data.eval_size or data.validation_size.",
+            )
         rest = shuffled.select(range(chosen, total))
-        _, held = splits.hold_out(_strata(rest, labels), size, seed)
+        held = splits.hold_out(_strata(rest, labels), size, seed)[1] if size < left else range(left)
         return train, rest.select(held)
-    if not 0 < size < chosen:
+    if size >= chosen:
         raise UserError(
-            f"{total} rows of train are too few to hold out {size} for validation",
+            f"{total} rows of train are too few to train on {chosen} and hold out {size} for validation",
             "Give a validation file, or a smaller data.eval_size or data.validation_size.",
         )
     kept, held = splits.hold_out(_strata(train, labels), size, seed)
@@ -244,11 +272,11 @@ def _validation_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) ->
 
 
 def _strata(rows: Any, labels: LabelSet) -> list[Any]:
-    return list(rows["label"]) if labels.task == "sequence" else [0] * len(rows)
+    return list(rows[:]["label"]) if labels.task == "sequence" else [0] * len(rows)
 
 
 def _counts(rows: Any, labels: LabelSet) -> tuple[int, ...]:
-    column = rows["label"]
+    column = rows[:]["label"]
     ids = column if labels.task == "sequence" else (one for row in column for one in row)
     return count_labels(labels.names, ids)
 
@@ -256,7 +284,7 @@ def _counts(rows: Any, labels: LabelSet) -> tuple[int, ...]:
 def summarise(rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSet, source: Source) -> dict[str, Any]:
     """The figures that a user checks before trusting a run, as plain containers."""
     texts = {
-        name: [text if isinstance(text, str) else "\x00".join(text) for text in split["text"]]
+        name: [text if isinstance(text, str) else "\x00".join(text) for text in split[:]["text"]]
         for name, split in rows.items()
     }
     names = list(rows)
@@ -313,4 +341,4 @@ def load_labelled(data: dict[str, Any], labels: LabelSet, split: str) -> tuple[l
     task = detect_task(source, data)
     assert task == labels.task
     rows = _with_ids(source, name, labels, data)
-    return list(rows["text"]), list(rows["label"]), [f"{place}: {problem}" for _, place, problem in source.skipped]
+    return rows[:]["text"], rows[:]["label"], [f"{place}: {problem}" for _, place, problem in source.skipped]

@@ -4,6 +4,8 @@
 text here and ids later, once all labels of the training split are known.
 """
 
+import logging
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +18,8 @@ from thaw.data.formats import Bad, Options, Row
 from thaw.errors import UserError
 from thaw.hub import WAYS_OUT, go_offline_if_unreachable
 
+log = logging.getLogger(__name__)
+
 SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {
     "train": "train",
@@ -23,6 +27,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "dev", "testa"), "validation"),
     **dict.fromkeys(("test", "testb"), "test"),
 }
+WHOLE = re.compile(r"-?[0-9]+\.0+")
 CHUNK = 10_000  # rows held as Python objects before they become Arrow
 
 
@@ -35,16 +40,21 @@ class Source:
         files: the files of each split, as shown in messages; a row's ``file`` is a position in this list.
         names: label names that the data itself states (ClassLabel).
         skipped: rows left out, as (split, place, problem).
+        listings: the texts within each folder of the aclImdb layout, in the order of its rows.
+        schema: the Arrow schema of every split, as the first row has it: a list in one row is a list in all.
     """
 
     splits: dict[str, Any] = field(default_factory=dict)
     files: dict[str, list[str]] = field(default_factory=dict)
     names: list[str] | None = None
     skipped: list[tuple[str, str, str]] = field(default_factory=list)
+    listings: dict[str, list[str]] = field(default_factory=dict)
+    schema: Any = None
 
-    def place(self, split: str, row: dict[str, Any]) -> str:
-        """``file:line`` of a row."""
-        return f"{self.files[split][row['file']]}:{row['line']}"
+    def place(self, split: str, file: int, line: int) -> str:
+        """``file:line`` of a row, or the file alone where each text has its own."""
+        path = self.files[split][file]
+        return self.listings[path][line - 1] if path in self.listings else f"{path}:{line}"
 
 
 def load(data: dict[str, Any]) -> Source:
@@ -54,7 +64,7 @@ def load(data: dict[str, Any]) -> Source:
         UserError: for anything that cannot be read, with file, line and remedy.
     """
     if data.get("path"):
-        return load_path(Path(str(data["path"])).expanduser(), data)
+        return load_path(Path(os.path.expanduser(str(data["path"]))), data)
     if data.get("hub"):
         return _load_hub(data)
     raise UserError("data.path is missing", f"Say where the data is: data={data.get('format') or 'csv'} data.path=...")
@@ -63,19 +73,25 @@ def load(data: dict[str, Any]) -> Source:
 def load_path(path: Path, data: dict[str, Any]) -> Source:
     """Read a file, or a folder that holds a file or folder for each split."""
     tokens = data.get("task") == "token"
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, no exception for names that cannot be
         raise UserError(f"{path}: no such file or folder", "Check data.path.")
-    files = {"all": [path]} if path.is_file() else _split_files(path, data.get("format"), tokens)
+    files = {"all": [path]} if path.is_file() else _split_files(path, data, tokens)
     source = Source()
     for split, parts in files.items():
         source.files[split] = [str(part) for part in parts]
+        folders = [part for part in parts if part.is_dir()]
+        source.listings |= {str(folder): [str(text) for text in formats.folder_texts(folder)] for folder in folders}
         rows = (
             (number, row)
             for number, part in enumerate(parts)
             for row in formats.READERS[_format(part, data, tokens)](part, options(data))
         )
         source.splits[split] = _table(source, split, rows, data)
-    source.names = _names_in_parquet(files, data)
+    first = next(iter(files.values()))[0]
+    if _format(first, data, tokens) == "parquet":
+        with formats.open_parquet(first) as file:
+            _, label = formats.named_columns(file.schema_arrow.names, options(data), first)
+            source.names = formats.class_names(file.schema_arrow, str(label))
     return source
 
 
@@ -95,7 +111,7 @@ def _format(path: Path, data: dict[str, Any], tokens: bool) -> str:
     if path.is_dir():
         return "folder"
     stated = data.get("format")
-    kind = stated or formats.format_of(path, tokens)
+    kind = stated or formats.format_of(path, tokens) or ("conll" if tokens else None)
     if kind not in formats.READERS or kind == "folder":
         what = f"data.format={stated} is not known" if stated else "the format is not clear from the name"
         known = ", ".join(kind for kind in formats.READERS if kind != "folder")
@@ -103,32 +119,56 @@ def _format(path: Path, data: dict[str, Any], tokens: bool) -> str:
     return kind
 
 
-def _split_files(folder: Path, stated: str | None, tokens: bool) -> dict[str, list[Path]]:
-    """The files, or aclImdb folders, of each split; of several formats the first that has a training split."""
+def _split_files(folder: Path, data: dict[str, Any], tokens: bool) -> dict[str, list[Path]]:
+    """The files, or aclImdb folders, of each split; of several formats the first that has a training split.
+
+    The layout of the Hub is known: files in ``data/``, or below a folder for each config, cut into shards.
+    """
+    stated, config = data.get("format"), data.get("hub_config")
+    if config and (folder / str(config)).is_dir():
+        folder = folder / str(config)
     found: dict[str, dict[str, list[Path]]] = {}
-    for entry in sorted([*folder.iterdir(), *folder.glob("*/*.parquet")]):
+    unclear: dict[str, list[Path]] = {}
+    for entry in sorted({*folder.iterdir(), *folder.glob("data/*"), *folder.glob("*/*.parquet")}):
         split = split_of(entry.name)
         if split is None or entry.name.startswith("."):
             continue
         if entry.is_dir():
             kind = "folder" if any(inner.is_dir() for inner in entry.iterdir()) else None
         else:
-            kind = formats.format_of(entry, tokens) or ("conll" if tokens else None)
-            if stated is not None and kind in (None, "txt", "conll", stated):
-                kind = stated
+            kind = formats.format_of(entry, tokens)
         if kind is not None and stated in (None, kind):
             found.setdefault(kind, {}).setdefault(split, []).append(entry)
+        elif kind in (None, "txt", "conll") and entry.is_file():
+            unclear.setdefault(split, []).append(entry)
+    # Names such as eng.train or test.txt do not tell the format, so the stated one is taken where nothing fits better.
+    if assumed := stated or ("conll" if tokens else None):
+        for split, entries in unclear.items():
+            found.setdefault(assumed, {}).setdefault(split, entries)
     for kind in formats.READERS:
         if "train" in found.get(kind, {}):
             files = found[kind]
+            for split, parts in files.items():
+                _check_shards(folder, split, parts)
             if set(files) == {"train"} and len(files["train"]) == 1 and kind != "folder":
                 return {"all": files["train"]}
             return {split: files[split] for split in SPLITS if split in files}
-    names = sorted(entry.name for entry in folder.iterdir())[:8]
+    names = sorted(entry.name for entry in folder.iterdir())[:8] or ["nothing"]
     raise UserError(
         f"{folder}: no training split{f' in the format {stated}' if stated else ''}; it holds: {', '.join(names)}",
-        "Name the files train.*, validation.* and test.* (.txt .csv .tsv .jsonl .parquet .conll, or .gz of these).",
+        "Name the files train.*, validation.* and test.* (.txt .csv .tsv .jsonl .parquet .conll, or .gz of these), "
+        "or give a single file.",
     )
+
+
+def _check_shards(folder: Path, split: str, parts: list[Path]) -> None:
+    """Refuse several files for a split, unless their names differ by numbers only, as those of shards do."""
+    names = [str(part.relative_to(folder)) for part in parts]
+    if len({re.sub(r"\d+", "", name) for name in names}) > 1:
+        raise UserError(
+            f"{folder}: several files for {split}: {', '.join(names)}",
+            "Move those you do not mean elsewhere, or give their folder as data.path.",
+        )
 
 
 def split_of(name: str) -> str | None:
@@ -137,17 +177,6 @@ def split_of(name: str) -> str | None:
         if part in SPLIT_NAMES:
             return SPLIT_NAMES[part]
     return None
-
-
-def _names_in_parquet(files: dict[str, list[Path]], data: dict[str, Any]) -> list[str] | None:
-    first = next(iter(files.values()))[0]
-    if first.suffix != ".parquet":
-        return None
-    import pyarrow.parquet as pq
-
-    schema = pq.read_schema(first)
-    label = formats.find_column(schema.names, data.get("label_column"), formats.LABEL_COLUMNS, "label", first)
-    return formats.class_names(schema, label)
 
 
 def _load_hub(data: dict[str, Any]) -> Source:
@@ -167,18 +196,31 @@ def _load_hub(data: dict[str, Any]) -> Source:
         else:
             problem += f"cannot be loaded: {error}"
         raise UserError(problem, WAYS_OUT.format(key="data.path")) from None
-    for split_name, dataset in loaded.items():
-        split = split_of(split_name)
-        if split is None:  # unsupervised splits, say, whose labels are all -1
+    # A split that has just the name goes before one that contains it (test before test_extra).
+    for split_name, dataset in sorted(loaded.items(), key=lambda item: str(item[0]).lower() not in SPLIT_NAMES):
+        split = split_of(str(split_name))
+        if split is None or split in source.splits:  # unsupervised splits, say
+            log.info("%s: the split %s is not used.", name, split_name)
             continue
-        columns = dataset.column_names
-        text = formats.find_column(columns, data.get("text_column"), formats.TEXT_COLUMNS, "text", name)
-        label = formats.find_column(columns, data.get("label_column"), formats.LABEL_COLUMNS, "label", name)
+        text, label = formats.named_columns(dataset.column_names, options(data), name)
+        assert label is not None
+        if split != "train" and _unlabelled(dataset, label):
+            log.warning("%s: the labels of %s are all -1, that is, not public; it is not used.", name, split_name)
+            continue
         source.names = formats.class_names(dataset.features.arrow_schema, label)
         source.files[split] = [f"{name}/{split_name}"]
         rows = ((0, row) for row in _hub_rows(dataset, text, label, source.names))
         source.splits[split] = _table(source, split, rows, data)
+    if "train" not in source.splits:
+        raise UserError(f"data.hub={name}: no training split; it has: {', '.join(map(str, loaded))}", "Use another.")
     return source
+
+
+def _unlabelled(dataset: Any, label: str) -> bool:
+    """Whether all labels are -1, as the datasets library marks test splits whose labels are kept back."""
+    import datasets
+
+    return isinstance(dataset.features[label], datasets.ClassLabel) and dataset.unique(label) == [-1]
 
 
 def _hub_rows(dataset: Any, text: str, label: str, names: list[str] | None) -> Iterator[Row]:
@@ -199,31 +241,35 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
         raise UserError(f"data.on_bad_row={skip} is not known", "Choose error or skip.")
     chunks: list[Any] = []
     held: list[dict[str, Any]] = []
-    schema: Any = None
+    skipped = 0
     for file, raw in rows:
         row = _checked(raw, data.get("label_separator"), bool(data.get("clean_html")))
         if isinstance(row, Row):
             shape = _schema(row)
-            schema = schema or shape
-            if shape != schema:
-                row = Bad(row.line, "a list where earlier rows have a plain value, or the other way round")
+            source.schema = source.schema or shape
+            if shape != source.schema:
+                column = "text" if shape.field("text") != source.schema.field("text") else "label"
+                is_list = isinstance(getattr(row, column), list)
+                row = Bad(row.line, f"the {column} is {'a list' if is_list else 'no list'}, unlike in earlier rows")
         if isinstance(row, Bad):
-            place = f"{source.files[split][file]}:{row.line}"
+            place = source.place(split, file, row.line)
             if skip == "error":
                 raise UserError(
                     f"{place}: {row.problem}", "Mend the row, or leave such rows out: data.on_bad_row=skip."
                 )
             source.skipped.append((split, place, row.problem))
+            skipped += 1
             continue
         held.append({"text": row.text, "label": row.label, "line": row.line, "file": file})
         if len(held) == CHUNK:
-            chunks.append(pa.Table.from_pylist(held, schema=schema))
+            chunks.append(pa.Table.from_pylist(held, schema=source.schema))
             held = []
     if held:
-        chunks.append(pa.Table.from_pylist(held, schema=schema))
+        chunks.append(pa.Table.from_pylist(held, schema=source.schema))
     if not chunks:
         where = ", ".join(source.files[split])
-        raise UserError(f"{where}: the split {split} has no rows", "Check data.path and data.format.")
+        left = f"; all {skipped} were skipped, the last since {source.skipped[-1][2]}" if skipped else ""
+        raise UserError(f"{where}: no rows{left}", "Check data.path and data.format.")
     return datasets.Dataset(pa.concat_tables(chunks))
 
 
@@ -243,26 +289,40 @@ def _checked(row: Row | Bad, separator: str | None, clean: bool) -> Row | Bad:
         if not text or not all(isinstance(word, str) and word.strip() for word in text):
             return Bad(row.line, "a word is empty or not text" if text else "the sentence has no words")
     elif not isinstance(text, str):
-        return Bad(row.line, f"the text is {'missing' if text is None else f'a {type(text).__name__}, not a string'}")
+        return Bad(row.line, "the text is missing" if text is None else f"the text is of type {type(text).__name__}")
     elif not text.strip():
         return Bad(row.line, "the text is empty")
-    label = _plain(row.label, separator)
-    if label is None or label == "":
-        return Bad(row.line, "the label is missing")
+    try:
+        label = _names(row.label, separator)
+    except ValueError as error:
+        return Bad(row.line, str(error))
     if isinstance(text, list) and (not isinstance(label, list) or len(label) != len(text)):
         given = len(label) if isinstance(label, list) else 1
         return Bad(row.line, f"{given} tags for {len(text)} words")
+    values = [item for value in (text, label) for item in (value if isinstance(value, list) else [value])]
+    if not all(map(formats.encodable, values)):
+        return Bad(row.line, "half of a character (a lone surrogate), as a broken emoji leaves it")
     return Row(row.line, text, label)
 
 
-def _plain(label: Any, separator: str | None) -> Any:
-    """A label as text: 1, 1.0 and "1" are the same; a list, or a text with separators, becomes a list."""
-    if isinstance(label, list | tuple):
-        plain = [_plain(item, None) for item in label]
-        return None if any(item is None or item == "" for item in plain) else plain
-    if isinstance(label, float):
-        return str(int(label)) if label.is_integer() else None if label != label else str(label)
-    if label is None:
-        return None
+def _names(label: Any, separator: str | None) -> str | list[str]:
+    """Labels as text; a list, or a text with separators, becomes a list.
+
+    Raises:
+        ValueError: saying what is wrong with the label.
+    """
+    if isinstance(label, list):
+        return [_name(item) for item in label]
+    if separator and isinstance(label, str):
+        return [_name(part) for part in label.split(separator) if part.strip()]
+    return [_name(label)] if separator else _name(label)
+
+
+def _name(label: Any) -> str:
+    """A label as text: 1, 1.0, "1" and "1.0" are the same, since tables turn numbers into floats at the first gap."""
     text = str(label).strip()
-    return [part.strip() for part in text.split(separator) if part.strip()] if separator else text
+    if label is None or label != label or not text:
+        raise ValueError("the label is missing")
+    if not isinstance(label, str | int | float):
+        raise ValueError(f"the label is of type {type(label).__name__}")
+    return text.partition(".")[0] if WHOLE.fullmatch(text) else text

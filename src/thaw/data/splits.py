@@ -64,7 +64,7 @@ def check_size(size: int | float, total: int, key: str) -> int:
         raise UserError(f"{key}={size} is not a fraction between 0 and 1", "Give a whole number to count rows.")
     count = max(1, round(size * total)) if isinstance(size, float) else size
     if not 0 < count <= total:
-        raise UserError(f"{key}={size}, but there are {total} rows", f"Give at most {total}, or null for all.")
+        raise UserError(f"{key}={size}, but there are {total} rows", f"Give 1 to {total}, or a fraction.")
     return count
 
 

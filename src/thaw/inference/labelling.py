@@ -16,7 +16,7 @@ from thaw.data.formats import TEXT_COLUMNS, Options, delimited_records, find_col
 from thaw.errors import UserError
 from thaw.inference.predictor import Predictor
 from thaw.reporting.progress import counting
-from thaw.reporting.summary import number, show
+from thaw.reporting.summary import number, table
 
 Record = dict[str, Any]
 FORMATS = ("jsonl", "csv", "tsv")
@@ -68,12 +68,12 @@ def show_result(result: Record) -> None:
     """One result as a person reads it."""
     if "entities" in result:
         rows = [[one["text"], one["type"], number(one["score"])] for one in result["entities"]]
-        show(f"{len(rows)} entities", ["text", "type", "score"], rows)
+        print(table(f"{len(rows)} entities", ["text", "type", "score"], rows))
         return
     chosen = result["probabilities"] if "probabilities" in result else result.get("scores")
     scores = chosen if chosen is not None else {result["label"]: result["score"]}
     ranked = sorted(scores.items(), key=lambda pair: -pair[1])
-    show("", ["label", "score"], [[name, number(score)] for name, score in ranked])
+    print(table("", ["label", "score"], [[name, number(score)] for name, score in ranked]))
 
 
 def read_records(source: str, column: str | None) -> tuple[Iterator[Record], Callable[[Record], str]]:

@@ -1,5 +1,7 @@
 """Predict with a finished run, from Python or from the command line."""
 
+import string
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import torch
 from thaw.data.batching import gather, sorted_batches
 from thaw.data.encoding import Encoded, encode_texts, special_tokens
 from thaw.data.module import make_loader
+from thaw.errors import UserError
 from thaw.labels import LabelSet
 from thaw.metrics.classification import sigmoid, softmax
 from thaw.metrics.entities import spans
@@ -44,6 +47,8 @@ class Predictor:
         batch_size: int = 64,
         thresholds: list[float] | None = None,
     ) -> None:
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise UserError(f"batch_size={batch_size} is not a number of texts", "Give 64, say.")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = network.to(self.device).eval()
         self.tokenizer, self.labels = tokenizer, labels
@@ -90,6 +95,8 @@ class Predictor:
 
     def stream(self, texts: Iterable[str], probabilities: bool = False) -> Iterator[dict[str, Any]]:
         """As a call, but lazily and in constant memory; results come in the order of the texts."""
+        if isinstance(texts, str):
+            raise TypeError("texts is one string; give a list of them")
         predict = self._entities if self.labels.task == "token" else self._classes
         chunk: list[str] = []
         for text in texts:
@@ -163,39 +170,75 @@ class Predictor:
         ).encodings
         before, after = special_tokens(self.tokenizer)
         room = self.max_length - len(before) - len(after)
-        windows = [window for encoding in encodings for window in split_windows(len(encoding.ids), room)]
-        owner = [i for i, encoding in enumerate(encodings) for _ in split_windows(len(encoding.ids), room)]
-        rows = [
-            np.array(before + encodings[i].ids[start:end] + after, dtype=np.int32)
-            for i, (start, end) in zip(owner, windows, strict=True)
-        ]
+        windows: list[tuple[int, int, int]] = []  # number of the text, first token, token after the last
+        rows: list[np.ndarray] = []
+        for i, encoding in enumerate(encodings):
+            ids = encoding.ids  # a new list at each call, as are offsets and word_ids
+            for start, end in split_windows(len(ids), room):
+                windows.append((i, start, end))
+                rows.append(np.array(before + ids[start:end] + after, dtype=np.int32))
         logits = self._run(np.concatenate(rows), np.concatenate(([0], np.cumsum([len(row) for row in rows]))))
-        merged = [np.zeros((len(encoding.ids), len(self.labels)), dtype=np.float32) for encoding in encodings]
-        reach = [np.full(len(encoding.ids), -1) for encoding in encodings]
-        for i, (start, end), own in zip(owner, windows, logits, strict=True):
+        merged = [np.zeros((len(encoding), len(self.labels)), dtype=np.float32) for encoding in encodings]
+        reach = [np.full(len(encoding), -1) for encoding in encodings]
+        for (i, start, end), own in zip(windows, logits, strict=True):
             # Where windows overlap, a token takes its logits from the window that shows more context around it.
             edges = np.minimum(np.arange(end - start), np.arange(end - start)[::-1])
             better = edges > reach[i][start:end]
             merged[i][start:end][better] = own[len(before) : len(before) + end - start][better]
             reach[i][start:end][better] = edges[better]
         for text, encoding, own in zip(texts, encodings, merged, strict=True):
-            yield {"text": text, "entities": self._spans(text, encoding, softmax(own) if len(own) else own)}
+            scores = softmax(own) if len(own) else own
+            yield {"text": text, "entities": self._spans(text, encoding.word_ids, encoding.offsets, scores)}
 
-    def _spans(self, text: str, encoding: Any, scores: np.ndarray) -> list[dict[str, Any]]:
+    def _spans(
+        self, text: str, words: list[int], offsets: list[tuple[int, int]], scores: np.ndarray
+    ) -> list[dict[str, Any]]:
         """Entities of one text: the first sub-token speaks for its word, the mean of the words for the entity."""
-        numbers = encoding.word_ids
-        firsts = [i for i, word in enumerate(numbers) if i == 0 or word != numbers[i - 1]]
-        lasts = [first - 1 for first in firsts[1:]] + [len(numbers) - 1]
-        tags = [self.labels.names[int(scores[i].argmax())] for i in firsts]
+        found = find_words(text, words, offsets)
+        own = scores[[first for first, _ in found]]
+        best, sure = own.argmax(-1), own.max(-1)
+        tags = [self.labels.names[i] for i in best]
         # Tags that mark no spans, such as parts of speech, stand for a word each.
-        found = spans(tags) if self.labels.entities else [(tag, i, i + 1) for i, tag in enumerate(tags)]
+        marked = spans(tags) if self.labels.entities else [(tag, i, i + 1) for i, tag in enumerate(tags)]
         result = []
-        for kind, first, end in found:
-            start, stop = encoding.offsets[firsts[first]][0], encoding.offsets[lasts[end - 1]][1]
-            start += len(text[start:stop]) - len(text[start:stop].lstrip())
-            score = float(np.mean([scores[firsts[i]].max() for i in range(first, end)]))
-            result.append({"type": kind, "text": text[start:stop], "start": start, "end": stop, "score": score})
+        for kind, first, end in marked:
+            start, stop = offsets[found[first][0]][0], offsets[found[end - 1][1]][1]
+            name = text[start:stop].strip()  # some tokenizers count the blank before a word to it
+            start = text.index(name, start)
+            score = float(sure[first:end].mean())
+            result.append({"type": kind, "text": name, "start": start, "end": start + len(name), "score": score})
         return result
+
+
+def find_words(text: str, words: list[int], offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The first and the last sub-token of each word.
+
+    Words end at blanks and at punctuation. SentencePiece tokenizers cut at blanks only and would count the full stop
+    to the name before it, unlike the words they are trained on; the others cut like this themselves. Byte-level
+    tokenizers take a second blank for a word, which it is not.
+
+    Args:
+        words: the word that each sub-token belongs to, as the tokenizer sees it.
+        offsets: the characters of each sub-token.
+    """
+    firsts = []
+    for i, (start, _) in enumerate(offsets):
+        if i > 0 and words[i] == words[i - 1]:
+            before, end = offsets[i - 1]
+            # Bytes of one character have the same offsets; a blank alone is no word yet.
+            if start < end or not text[before:end].strip():
+                continue
+            if not (is_punctuation(text[start : start + 1]) or is_punctuation(text[end - 1 : end])):
+                continue
+        firsts.append(i)
+    lasts = [first - 1 for first in firsts[1:]] + [len(offsets) - 1]
+    pairs = zip(firsts, lasts, strict=False)
+    return [(first, last) for first, last in pairs if text[offsets[first][0] : offsets[last][1]].strip()]
+
+
+def is_punctuation(character: str) -> bool:
+    """As BERT's tokenizer sees it: the symbols of ASCII too."""
+    return character != "" and (character in string.punctuation or unicodedata.category(character).startswith("P"))
 
 
 def split_windows(length: int, room: int) -> list[tuple[int, int]]:

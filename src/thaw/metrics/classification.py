@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sklearn import metrics
@@ -39,7 +40,9 @@ def sequence_metrics(probabilities: np.ndarray, gold: np.ndarray, labels: LabelS
     result |= _averages(gold, predicted, ids, ("macro", "weighted"))
     result = {"accuracy": result["accuracy"], "f1": result["f1_macro"], **result}
     result["auc"] = one_against_rest_auc(probabilities, gold)
-    result["mcc"] = float(metrics.matthews_corrcoef(gold, predicted))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where all rows have one label it is 0, which needs no warning
+        result["mcc"] = float(metrics.matthews_corrcoef(gold, predicted))
     result["ece"] = expected_calibration_error(probabilities.max(-1), predicted == gold)
     return result | _by_label(gold, predicted, labels)
 
@@ -99,7 +102,8 @@ def best_thresholds(probabilities: np.ndarray, gold: np.ndarray) -> list[float]:
         f1[:-1][ranked[:-1] == ranked[1:]] = -1  # equal scores cannot be parted
         best = int(f1.argmax())
         below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
-        thresholds.append(float((ranked[best] + below) / 2))
+        # Between neighbouring floats the middle may be rounded down to the lower one.
+        thresholds.append(float(max((ranked[best] + below) / 2, min(np.nextafter(below, 1.0), ranked[best]))))
     return thresholds
 
 
@@ -115,30 +119,28 @@ def tag_metrics(predicted: np.ndarray, gold: np.ndarray, labels: LabelSet) -> di
 
 
 def _averages(gold: np.ndarray, predicted: np.ndarray, ids: np.ndarray, kinds: Sequence[str]) -> dict[str, float]:
+    # Labels that occur neither in the rows nor in the predictions would count as zeros; scikit-learn leaves them out as
+    # well when it is not told the labels.
+    present = ids if gold.ndim > 1 else np.union1d(gold, predicted)
     result: dict[str, float] = {}
     for kind in kinds:
-        # Labels that occur neither in the rows nor in the predictions would count as zeros; scikit-learn leaves them
-        # out as well when it is not told the labels.
-        present = ids if gold.ndim > 1 else np.union1d(gold, predicted)
-        scores = metrics.precision_recall_fscore_support(
-            gold, predicted, labels=present, average=kind, zero_division=0.0
-        )
-        result |= {
-            f"f1_{kind}": float(scores[2]),
-            f"precision_{kind}": float(scores[0]),
-            f"recall_{kind}": float(scores[1]),
-        }
+        precision, recall, f1 = _scores(gold, predicted, present, kind)
+        result |= {f"f1_{kind}": float(f1), f"precision_{kind}": float(precision), f"recall_{kind}": float(recall)}
     return result
 
 
 def _by_label(gold: np.ndarray, predicted: np.ndarray, labels: LabelSet) -> dict[str, float]:
-    ids = np.arange(len(labels))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        precision, recall, f1, _ = metrics.precision_recall_fscore_support(
-            gold, predicted, labels=ids, average=None, zero_division=0.0
-        )
+    precision, recall, f1 = _scores(gold, predicted, np.arange(len(labels)), None)
     result: dict[str, float] = {}
     for name, values in (("f1", f1), ("precision", precision), ("recall", recall)):
         result |= {f"{name}/{label}": float(value) for label, value in zip(labels.names, values, strict=True)}
     return result
+
+
+def _scores(gold: np.ndarray, predicted: np.ndarray, ids: np.ndarray, average: str | None) -> tuple[Any, Any, Any]:
+    """Precision, recall and F1; 0 where a label is never predicted, or never right."""
+    if gold.ndim > 1 and gold.shape[1] == 1:
+        # One label that a text has or lacks: scikit-learn would score "lacks" as a label of its own.
+        gold, predicted, ids = gold[:, 0], predicted[:, 0], np.array([1])
+    scores = metrics.precision_recall_fscore_support(gold, predicted, labels=ids, average=average, zero_division=0.0)
+    return scores[:3]

@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Sequence
 
+import numpy as np
+
 from thaw.labels import LabelSet
 
 
@@ -28,7 +30,8 @@ def entity_metrics(
             report = classification_report(gold, predicted, output_dict=True, zero_division=0, **mode)
 
     def score(name: str, value: str) -> float:
-        return float(report[name][value]) if name in report else 0.0
+        # Where no entity is well-formed, the macro average is one of nothing.
+        return float(np.nan_to_num(report[name][value])) if name in report else 0.0
 
     result = {
         "f1": score("micro avg", "f1-score"),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from thaw.errors import UserError
 from thaw.labels import IGNORED, LabelSet
 from thaw.metrics.classification import (
     best_thresholds,
@@ -94,7 +95,15 @@ def figures(
         outputs: of a whole split, each row once.
         strict: entities must be well-formed IOB2 (token tasks).
         thresholds: for multi-label tasks; None takes the best for these very rows.
+
+    Raises:
+        UserError: when the logits are not numbers.
     """
+    if not np.isfinite(np.concatenate(outputs.logits)).all():
+        raise UserError(
+            "the network gives no numbers any more: training has diverged",
+            "Lower optimizer.lr, or use trainer.precision=32-true.",
+        )
     if labels.task == "sequence":
         return sequence_metrics(softmax(outputs.logits), outputs.gold, labels)
     if labels.task == "multi_label":

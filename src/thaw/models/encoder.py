@@ -147,6 +147,7 @@ def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Mo
     try:
         if model.get("random_init"):
             network = auto.from_config(config, dtype=torch.float32, trust_remote_code=trust, **options)
+            new = set()
         else:
             network, loaded = auto.from_pretrained(
                 str(folder),
@@ -157,16 +158,17 @@ def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Mo
                 output_loading_info=True,
                 **options,
             )
-            _check_loaded(network, {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])}, folder)
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
+            new = {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])}
+    except Exception as error:  # damaged files raise whatever their readers stumble over
         raise UserError(f"{folder}: cannot be loaded for a {labels.task} task: {error}", "Choose another encoder or "
-                        "model.attention.") from None  # fmt: skip
+                        "model.attention.") from error  # fmt: skip
+    _check_loaded(network, new, folder)
     if model.get("gradient_checkpointing"):
         if not network.supports_gradient_checkpointing:
             raise UserError(
                 f"{config.model_type} has no gradient checkpointing", "Set model.gradient_checkpointing=false."
             )
-        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        network.activation_checkpointing_enable()
     return network.float()
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
     encoder = locate_encoder(cfg["model"])
     data = TextDataModule(
         cfg["data"],
-        lambda task: load_tokenizer(encoder, task),
+        partial(load_tokenizer, encoder),
         resolve_length(cfg["data"]["max_length"], length_limit(encoder)),
         cfg["seed"],
     )

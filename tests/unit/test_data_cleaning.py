@@ -1,0 +1,28 @@
+"""HTML goes, text stays."""
+
+import pytest
+
+from thaw.data.cleaning import clean_html
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("good<br /><br />film", "good film"),
+        ("<p class='x'>one</p><P>two</P>", "one two"),
+        ("<b>bold</b>ly <i>so</i>", "boldly so"),
+        ("<td>1</td><td>2</td><ul><li>3</li></ul>", "1 2 3"),
+        ("a &amp; b &lt;3 caf&eacute; &#128512;", "a & b <3 café 😀"),
+        ("a<!-- hidden\n -->b", "a b"),
+        ("<!DOCTYPE html><style>p {x: y}</style>a<script>if (a < b) {}</script>b", "a b"),
+        ('<a href="https://example.org/?a=1&b=2">link</a>', "link"),
+        ("  many \n\t blanks\u00a0here ", "many blanks here"),
+        ("a < b and c > d", "a < b and c > d"),
+        ("i <3 you, 5 > 4", "i <3 you, 5 > 4"),
+        ("from <me@example.org>, see <https://example.org>", "from <me@example.org>, see <https://example.org>"),
+        ("<br/>", ""),
+        ("plain", "plain"),
+    ],
+)
+def test_tags_go_and_text_stays(text: str, cleaned: str) -> None:
+    assert clean_html(text) == cleaned

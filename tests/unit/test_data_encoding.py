@@ -1,0 +1,248 @@
+"""Token ids are those of the tokenizer, labels stand where they belong, and the cache never gives anything else."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from thaw.data import encoding
+from thaw.data.encoding import (
+    Encoded,
+    align,
+    cache_folder,
+    cached,
+    encode_split,
+    encode_texts,
+    encode_words,
+    fingerprint,
+)
+from thaw.errors import UserError
+from thaw.labels import IGNORED, LabelSet
+from thaw.models.encoder import load_tokenizer
+
+FAMILIES = ["bert", "bert_cased", "roberta", "xlm_roberta", "albert", "deberta_v3", "mpnet", "modernbert"]
+TEXTS = [
+    "I am so happy that Maria came home today!",
+    "",
+    "   blanks  around\tand\nwithin   ",
+    "emoji 😀 👩‍👩‍👧, שלום, naïve, a\x85b, \u200b, \x00, \ufffd",
+    "[CLS] it is [MASK] [SEP] <s> <mask> </s>",
+    "incomprehensibilities" * 5,
+    "word " * 100,
+]
+SENTENCES = [
+    ["Maria", "came", "home", "!"],
+    ["\u200b", "so", "\u00ad"],
+    ["10\u00a0000", "New York", "😀", "שלום", "[SEP]", "<mask>", "a"],
+    ["\u200b"],
+    ["incomprehensibilities"] * 20,
+]
+TAGS = LabelSet("token", ("O", "B-PER", "I-PER"), (1, 1, 1))
+
+
+def rows(flat: np.ndarray, offsets: np.ndarray) -> list[list[int]]:
+    return [flat[start:end].tolist() for start, end in pairwise(offsets)]
+
+
+@pytest.fixture
+def tokenizer(encoders: Callable[[str], Path]) -> Any:
+    return load_tokenizer(encoders("bert"), "token")
+
+
+@pytest.mark.parametrize("max_length", [3, 5, 16, 64])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_texts_are_encoded_as_the_tokenizer_does(
+    family: str, max_length: int, encoders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_tokenizer(encoders(family), "sequence")
+    monkeypatch.setattr(encoding, "CHUNK", 3)  # several chunks
+    ids, offsets, lengths = encode_texts(iter(TEXTS), tokenizer, max_length)
+    assert rows(ids, offsets) == tokenizer(TEXTS, truncation=True, max_length=max_length)["input_ids"]
+    assert lengths.tolist() == [len(row) for row in tokenizer(TEXTS, verbose=False)["input_ids"]]
+
+
+@pytest.mark.parametrize("max_length", [3, 16, 64])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_words_are_encoded_as_the_tokenizer_does(family: str, max_length: int, encoders: Callable[[str], Path]) -> None:
+    tokenizer = load_tokenizer(encoders(family), "token")
+    ids, offsets, lengths, words = encode_words(SENTENCES, tokenizer, max_length)
+    expected = tokenizer(SENTENCES, is_split_into_words=True, truncation=True, max_length=max_length)
+    assert rows(ids, offsets) == expected["input_ids"]
+    own = [[-1 if word is None else word for word in expected.word_ids(i)] for i in range(len(SENTENCES))]
+    assert rows(words, offsets) == own
+    whole = tokenizer(SENTENCES, is_split_into_words=True, verbose=False)
+    assert lengths.tolist() == [len(row) for row in whole["input_ids"]]
+
+
+@pytest.mark.parametrize("family", ["roberta", "modernbert"])
+def test_byte_level_words_begin_with_a_blank_as_in_a_text(family: str, encoders: Callable[[str], Path]) -> None:
+    """Without it a word would be encoded as the inside of another, and say nothing of it."""
+    tokenizer = load_tokenizer(encoders(family), "token")
+    ids, *_ = encode_words([["Maria", "came", "home"]], tokenizer, 64)
+    assert ids.tolist() == tokenizer(" Maria came home")["input_ids"]
+
+
+def test_saved_truncation_and_padding_of_a_tokenizer_do_not_matter(tokenizer: Any) -> None:
+    expected = tokenizer(TEXTS)["input_ids"]
+    tokenizer.backend_tokenizer.enable_truncation(4)
+    tokenizer.backend_tokenizer.enable_padding(length=50)
+    ids, offsets, _ = encode_texts(TEXTS, tokenizer, 10_000)
+    assert rows(ids, offsets) == expected
+
+
+@pytest.mark.parametrize(
+    ("subwords", "expected"),
+    [
+        ("first", [IGNORED, 1, IGNORED, 0, IGNORED, 2, IGNORED, 1, IGNORED]),
+        ("all", [IGNORED, 1, 2, 0, 0, 2, 2, 1, IGNORED]),
+    ],
+)
+def test_labels_stand_at_the_first_or_at_all_subtokens(subwords: str, expected: list[int]) -> None:
+    words = np.array([-1, 0, 0, 1, 1, 3, 3, 4, -1])  # word 2 vanished in tokenisation
+    labels, starts = align([1, 0, 1, 2, 1], words, TAGS, subwords)
+    assert labels.tolist() == expected
+    assert words[starts].tolist() == [0, 1, 3, 4]
+
+
+def test_tags_that_mark_no_spans_stand_at_all_subtokens_unchanged() -> None:
+    parts = LabelSet("token", ("NN", "VB"), (1, 1))
+    labels, _ = align([1, 0], np.array([-1, 0, 0, 1, -1]), parts, "all")
+    assert labels.tolist() == [IGNORED, 1, 1, 0, IGNORED]
+
+
+def test_unknown_subword_labels_are_an_error() -> None:
+    with pytest.raises(UserError, match=r"data\.subword_labels=last is not known\. Choose first or all\."):
+        align([0], np.array([0]), TAGS, "last")
+
+
+@pytest.mark.parametrize("subwords", ["first", "all"])
+def test_every_tag_is_kept_also_of_words_without_tokens(subwords: str, tokenizer: Any) -> None:
+    """What vanishes in tokenisation, or is cut off by truncation, still counts in the evaluation."""
+    tags = [[1, 2, 2, 0][: len(sentence)] + [0] * max(len(sentence) - 4, 0) for sentence in SENTENCES]
+    encoded = encode_split(SENTENCES, tags, TAGS, tokenizer, 16, subwords)
+    assert rows(encoded.tags, encoded.tag_offsets) == tags
+    words = [[word for word in row if word >= 0] for row in rows(encoded.words, encoded.offsets)]
+    assert words[:2] == [[0, 1, 2, 3], [1]]  # each word once, at its first sub-token
+    assert words[3] == []
+    assert words[4] == [0]
+    assert encoded.truncated == 2
+    at = encoded.words >= 0
+    gold = [tags[row][word] for row, own in enumerate(words) for word in own]
+    assert encoded.labels[at].tolist() == gold
+    if subwords == "first":
+        assert set(encoded.labels[~at]) == {IGNORED}
+
+
+def test_targets_of_texts(tokenizer: Any) -> None:
+    single = LabelSet("sequence", ("a", "b", "c"), (1, 1, 1))
+    assert encode_split(["x", "y"], [2, 0], single, tokenizer, 8, "first").labels.tolist() == [2, 0]
+    several = LabelSet("multi_label", ("a", "b", "c"), (1, 1, 1))
+    targets = encode_split(["x", "y", "z"], [[2, 0], [], [1]], several, tokenizer, 8, "first").labels
+    assert targets.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+
+
+def test_the_key_changes_with_all_that_matters(encoders: Callable[[str], Path]) -> None:
+    tokenizer = load_tokenizer(encoders("bert"), "sequence")
+    cased = load_tokenizer(encoders("bert_cased"), "sequence")
+
+    def key(texts: Sequence[Any], labels: Sequence[Any], tokenizer: Any = tokenizer, **options: Any) -> str:
+        return fingerprint(texts, labels, tokenizer, options)
+
+    keys = [
+        key(["a", "b"], [0, 1]),
+        key(["a", "c"], [0, 1]),
+        key(["b", "a"], [0, 1]),
+        key(["a", "b"], [0, 0]),
+        key(["a"], [0]),
+        key([["a", "b"]], [[0, 1]]),
+        key(["a", "b"], [0, 1], max_length=8),
+        key(["a", "b"], [0, 1], max_length=9),
+        key(["a", "b"], [0, 1], cased),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert key(["a", "b"], [0, 1]) == keys[0]
+    tokenizer.add_tokens(["newword"])
+    assert key(["a", "b"], [0, 1]) not in keys
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def some_encoded() -> Encoded:
+    empty = np.empty(0, dtype=np.int64)
+    return Encoded(np.arange(1000), np.array([0, 600, 1000]), np.array([600, 400]), np.array([1, 0]), *[empty] * 3)
+
+
+def test_the_same_key_is_made_once(empty_cache: Path) -> None:
+    made = []
+
+    def make() -> Encoded:
+        made.append(1)
+        return some_encoded()
+
+    first, second = cached("key", make), cached("key", make)
+    assert len(made) == 1
+    for encoded in (first, second):
+        assert encoded.ids.tolist() == list(range(1000))
+        assert encoded.labels.tolist() == [1, 0]
+        assert len(encoded.words) == 0
+    cached("other", make)
+    assert len(made) == 2
+
+
+def test_processes_that_want_the_same_key_wait_for_the_first(empty_cache: Path) -> None:
+    code = """
+import sys, time
+import numpy as np
+from thaw.data.encoding import Encoded, cached
+def make():
+    with open(sys.argv[1], "a") as file:
+        file.write("made\\n")
+    time.sleep(0.5)
+    return Encoded(*[np.arange(100)] * 7)
+print(cached("key", make).ids.sum())
+"""
+    log = empty_cache / "log"
+    command = [sys.executable, "-c", code, str(log)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate(timeout=60)[0] for process in processes] == ["4950\n", "4950\n"]
+    assert log.read_text() == "made\n"
+
+
+def test_a_folder_that_was_half_written_is_never_seen(empty_cache: Path) -> None:
+    code = """
+import os
+import numpy as np
+from thaw.data import encoding
+from thaw.data.encoding import Encoded, cached
+save, saved = np.save, []
+def dies(path, array):
+    if len(saved) == 3:
+        os._exit(9)
+    saved.append(save(path, array))
+np.save = dies
+cached("key", lambda: Encoded(*[np.arange(100)] * 7))
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 9
+    assert not (cache_folder() / "encoded" / "key").exists()
+    assert cached("key", some_encoded).ids.tolist() == list(range(1000))
+
+
+def test_a_failure_leaves_nothing_behind(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", full)
+        with pytest.raises(UserError, match=r"the cache cannot be written: No space left on device\. Set THAW_CACHE"):
+            cached("key", some_encoded)
+    assert [path.name for path in (empty_cache / "encoded").iterdir()] in ([], ["key.lock"])
+    assert len(cached("key", some_encoded)) == 2

@@ -1,0 +1,180 @@
+"""Each file format gives the rows that stand in it, whatever the machine that wrote it did to line ends and quotes."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thaw.data.formats import READERS, Bad, Options, Row, to_iob2
+from thaw.data.sources import load_path
+
+ROWS = [
+    ("the sun is out; i am happy", "joy"),
+    ('she said "no", and left', "anger"),
+    ("naïve, 😀 and a \x85 in the middle\u2028here", "joy"),
+    ("it is dark", "fear"),
+]
+WRITTEN = {
+    "txt": "".join(f"{text};{label}\n" for text, label in ROWS),
+    "csv": "label,text,id\n" + "".join('{},"{}",7\n'.format(label, text.replace('"', '""')) for text, label in ROWS),
+    "tsv": "text\tlabel\n" + "".join('"{}"\t{}\n'.format(text.replace('"', '""'), label) for text, label in ROWS),
+    "jsonl": "".join(json.dumps({"label": label, "text": text}) + "\n" for text, label in ROWS),
+}  # fmt: skip
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def write_parquet(path: Path, columns: dict[str, Any], classes: list[str] | None) -> Path:
+    """As the datasets library writes it, with the names of the classes where they are given."""
+    import datasets
+
+    label = datasets.ClassLabel(names=classes) if classes else datasets.Value("string")
+    features = datasets.Features({"text": datasets.Value("string"), "label": label})
+    plain = path.parent / "plain"
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(plain)
+    return write(path, plain.read_bytes())
+
+
+def read(path: Path, kind: str, **options: Any) -> list[Row | Bad]:
+    return list(READERS[kind](path, Options(**options)))
+
+
+def found(path: Path, **data: Any) -> list[tuple[Any, Any]]:
+    """Text and label of every row of a single file."""
+    rows = load_path(path, data).splits["all"]
+    return [(row["text"], row["label"]) for row in rows]
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("change", ["as it is", "CRLF and a byte order mark", "blank lines"])
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_text_formats_give_the_rows_written(kind: str, change: str, ending: str, tmp_path: Path) -> None:
+    content = WRITTEN[kind]
+    if change == "CRLF and a byte order mark":
+        content = "\ufeff" + content.replace("\n", "\r\n")
+    if change == "blank lines":
+        content = content.replace("\n", "\n\n") + "  \n"
+    assert found(write(tmp_path / f"some.{kind}{ending}", content)) == ROWS
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("classes", [None, ["joy", "anger", "fear"]])
+def test_parquet_gives_the_rows_written(classes: list[str] | None, ending: str, tmp_path: Path) -> None:
+    labels = [label if classes is None else classes.index(label) for _, label in ROWS]
+    columns = {"text": [text for text, _ in ROWS], "label": labels}
+    path = write_parquet(tmp_path / f"some.parquet{ending}", columns, classes)
+    source = load_path(path, {})
+    assert [(row["text"], row["label"]) for row in source.splits["all"]] == ROWS
+    assert source.names == classes
+
+
+def test_parquet_knows_the_names_of_tags(tmp_path: Path) -> None:
+    import datasets
+
+    names = ["O", "B-PER", "I-PER"]
+    tags = datasets.List(datasets.ClassLabel(names=names))
+    features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "ner_tags": tags})
+    data = datasets.Dataset.from_dict({"tokens": [["Anna", "sings"]], "ner_tags": [[1, 0]]}, features=features)
+    data.to_parquet(tmp_path / "some.parquet")
+    source = load_path(tmp_path / "some.parquet", {"task": "token"})
+    assert source.splits["all"][0]["label"] == ["B-PER", "O"]
+    assert source.names == names
+
+
+def test_lines_are_counted_in_the_file_not_in_rows(tmp_path: Path) -> None:
+    csv = 'text,label\r\n"two\r\nlines, ""quoted""",joy\r\n\r\nplain,fear\r\n"three\n\n",joy\r\nlast,fear\r\n'
+    rows = read(write(tmp_path / "some.csv", csv), "csv")
+    assert rows == [
+        Row(2, 'two\nlines, "quoted"', "joy"),
+        Row(5, "plain", "fear"),
+        Row(6, "three\n\n", "joy"),
+        Row(9, "last", "fear"),
+    ]
+    jsonl = '\n{"text": "a", "label": 1}\n\n{"text": "b", "label": 0}\n'
+    assert [row.line for row in read(write(tmp_path / "some.jsonl", jsonl), "jsonl")] == [2, 4]
+
+
+@pytest.mark.parametrize("quoting", ["minimal", "all", "nonnumeric"])
+def test_quoting_never_changes_a_value(quoting: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "some.csv", '"text","label"\n"1, 2 and 3",1\n"4",0\n')
+    assert found(path, quoting=quoting) == [("1, 2 and 3", "1"), ("4", "0")]
+
+
+def test_quotes_can_be_plain_characters(tmp_path: Path) -> None:
+    path = write(tmp_path / "some.tsv", 'text\tlabel\n"never closed\tjoy\n5" wide\tfear\n')
+    assert found(path, quoting="none") == [('"never closed', "joy"), ('5" wide', "fear")]
+
+
+def test_csv_may_have_semicolons_as_excel_writes_them(tmp_path: Path) -> None:
+    path = write(tmp_path / "some.csv", '\ufefftext;label\r\n"one; two";joy\r\nthree, four;fear\r\n')
+    assert found(path) == [("one; two", "joy"), ("three, four", "fear")]
+
+
+def test_columns_go_by_usual_name_by_given_name_or_by_position(tmp_path: Path) -> None:
+    path = write(tmp_path / "some.csv", "Sentence,Body,Label\na,b,c\n")
+    assert read(path, "csv") == [Row(2, "a", "c")]
+    assert read(path, "csv", text_column="Body", label_column=0) == [Row(2, "b", "a")]
+    assert read(path, "csv", text_column=1, label_column=2, header=False)[1] == Row(2, "b", "c")
+
+
+def test_txt_takes_another_separator(tmp_path: Path) -> None:
+    path = write(tmp_path / "some.txt", "a;b\t c \n")
+    assert read(path, "txt", separator="\t") == [Row(1, "a;b", "c")]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("-DOCSTART- -X- -X- O\n\n{0} NN B-NP B-PER\nsings VB O O\n\nrain NN O O\n\n", id="four columns"),
+        pytest.param("{0} B-PER\nsings O\n\nrain O\n", id="two columns"),
+        pytest.param("{0}\tB-PER\nsings\tO\t\n \t \nrain\tO", id="tabs, a line of blanks, no last line end"),
+        pytest.param("\n\n{0}  B-PER\n sings   O \n\n\n-DOCSTART-\n\nrain O\n\n\n", id="many blanks"),
+        pytest.param("{0} I-PER\r\nsings O\r\n\r\nrain O\r\n", id="IOB1 and CRLF"),
+        pytest.param("{0} S-PER\nsings O\n\nrain O\n", id="BIOES"),
+    ],
+)
+@pytest.mark.parametrize("word", ["Anna", "10\u00a0000", "a\x85b"])
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_conll_columns(content: str, word: str, ending: str, tmp_path: Path) -> None:
+    path = write(tmp_path / f"some.conll{ending}", content.format(word))
+    assert found(path) == [([word, "sings"], ["B-PER", "O"]), (["rain"], ["O"])]
+
+
+def test_conll_columns_can_be_chosen(tmp_path: Path) -> None:
+    path = write(tmp_path / "some.conll", "1 Anna NNP B-PER\n2 sings VB O\n")
+    assert read(path, "conll", text_column=1, label_column=2) == [Row(1, ["Anna", "sings"], ["NNP", "VB"])]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        pytest.param("I-PER I-PER O I-PER B-PER", "B-PER I-PER O B-PER B-PER", id="IOB1"),
+        pytest.param("I-PER I-ORG I-ORG", "B-PER B-ORG I-ORG", id="IOB1, another type"),
+        pytest.param("B-PER I-PER E-PER S-ORG S-ORG O", "B-PER I-PER I-PER B-ORG B-ORG O", id="BIOES"),
+        pytest.param("B-PER I-PER L-PER U-ORG O", "B-PER I-PER I-PER B-ORG O", id="BILOU"),
+        pytest.param("B-PER B-PER I-PER O", "B-PER B-PER I-PER O", id="IOB2"),
+        pytest.param("NN VB E -", "NN VB E -", id="parts of speech"),
+    ],
+)
+def test_tags_become_iob2(given: str, expected: str) -> None:
+    assert to_iob2(given.split()) == expected.split()
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_folder_layout_of_aclimdb(ending: str, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for name, text in (("pos/2_9", "fine"), ("pos/10_7", "good\r\nfilm"), ("neg/0_1", "dull"), ("unsup/0_0", "?")):
+            write(tmp_path / split / f"{name}.txt{ending}", f"{text}, {split}")
+        (tmp_path / split / "urls_pos.txt").write_text("no text of the data")
+    source = load_path(tmp_path, {})
+    assert set(source.splits) == {"train", "test"}
+    for split, rows in source.splits.items():
+        expected = [("dull", "neg"), ("fine", "pos"), ("good\nfilm", "pos")]
+        assert [(row["text"], row["label"]) for row in rows] == [(f"{text}, {split}", one) for text, one in expected]

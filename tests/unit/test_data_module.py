@@ -1,0 +1,372 @@
+"""From the config to labels, splits and batches: what `TextDataModule` makes of a user's data."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import yaml
+
+from conftest import ROOT
+from thaw.data import module
+from thaw.data.module import TextDataModule, load_labelled
+from thaw.errors import UserError
+from thaw.models.encoder import load_tokenizer
+
+DEFAULTS = yaml.safe_load((ROOT / "conf" / "data" / "_data.yaml").read_text())
+Prepare = Callable[..., TextDataModule]
+
+
+@pytest.fixture
+def prepare(encoders: Callable[[str], Path]) -> Prepare:
+    """A function that prepares the data of a path as ``train.py data.path=...`` does."""
+
+    def prepared(path: Path, max_length: int = 64, seed: int = 1, **data: Any) -> TextDataModule:
+        settings = {**DEFAULTS, "path": str(path), **data}
+        done = TextDataModule(settings, lambda task: load_tokenizer(encoders("bert"), task), max_length, seed)
+        done.prepare()
+        return done
+
+    return prepared
+
+
+def csv(path: Path, rows: int, labels: str = "joy anger fear", start: int = 0) -> Path:
+    names = labels.split()
+    lines = [f"text {i},{names[i % len(names)]}\n" for i in range(start, start + rows)]
+    path.write_text("text,label\n" + "".join(lines))
+    return path
+
+
+def jsonl(path: Path, *rows: dict[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def labelled(*labels: Any) -> list[dict[str, Any]]:
+    """Rows with these labels, over and over."""
+    return [{"text": f"text {i}", "label": label} for i, label in enumerate(labels * 10)]
+
+
+def texts(data: TextDataModule, split: str) -> list[str]:
+    return list(data.rows[split]["text"])
+
+
+# Splits and subsets
+
+
+def test_a_single_file_is_divided_by_label(prepare: Prepare, tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", 200, "joy joy joy joy joy joy joy fear fear anger")
+    data = prepare(path)
+    assert {name: len(rows) for name, rows in data.rows.items()} == {"train": 140, "validation": 30, "test": 30}
+    assert sorted(text for split in data.rows for text in texts(data, split)) == sorted(f"text {i}" for i in range(200))
+    for split in ("validation", "test"):
+        assert data.summary["splits"][split]["labels"] == {"anger": 3, "fear": 6, "joy": 21}
+    again = prepare(path, seed=2)
+    assert texts(again, "test") == texts(data, "test")  # the run's seed is not the seed of the split
+    assert texts(prepare(path, split_seed=7), "test") != texts(data, "test")
+
+
+def test_a_missing_validation_is_held_out_of_train_by_label(prepare: Prepare, tmp_path: Path) -> None:
+    csv(tmp_path / "train.csv", 100, "joy joy joy joy fear")
+    csv(tmp_path / "test.csv", 10, "joy fear", start=100)
+    data = prepare(tmp_path)
+    assert data.summary["splits"]["validation"]["labels"] == {"fear": 2, "joy": 8}
+    assert not set(texts(data, "train")) & set(texts(data, "validation"))
+    assert len(data.rows["train"]) == 90
+    assert texts(data, "test") == [f"text {i}" for i in range(100, 110)]
+    assert len(prepare(tmp_path, validation_size=0.25).rows["validation"]) == 25
+    assert len(prepare(tmp_path, validation_size=7).rows["validation"]) == 7
+
+
+@pytest.mark.parametrize("validation", [True, False])
+@pytest.mark.parametrize(("train_size", "eval_size"), [(20, 8), (0.5, 8), (60, 0.5)])
+def test_subsets_are_the_rows_of_the_tutorials(
+    train_size: float, eval_size: float, validation: bool, prepare: Prepare, tmp_path: Path
+) -> None:
+    given = {"train": csv(tmp_path / "train.csv", 80), "test": csv(tmp_path / "test.csv", 40, start=1000)}
+    if validation:
+        given["validation"] = csv(tmp_path / "val.csv", 40, start=2000)
+    data = prepare(tmp_path, train_size=train_size, eval_size=eval_size)
+    for split, path in given.items():
+        size = train_size if split == "train" else eval_size
+        whole = datasets.Dataset.from_dict({"text": [row.split(",")[0] for row in path.read_text().splitlines()[1:]]})
+        count = size if isinstance(size, int) else round(size * len(whole))
+        assert texts(data, split) == whole.shuffle(seed=42).select(range(count))["text"][:], split
+    assert not set(texts(data, "train")) & set(texts(data, "validation"))
+    if not validation:
+        assert len(data.rows["validation"]) == {20: 8, 0.5: 8, 60: 3}[train_size]
+
+
+def test_what_train_size_leaves_is_for_validation(prepare: Prepare, tmp_path: Path) -> None:
+    csv(tmp_path / "train.csv", 30)
+    csv(tmp_path / "test.csv", 3)
+    data = prepare(tmp_path, train_size=27)
+    assert (len(data.rows["train"]), len(data.rows["validation"])) == (27, 3)
+    data = prepare(tmp_path, train_size=30)  # nothing is left
+    assert (len(data.rows["train"]), len(data.rows["validation"])) == (27, 3)
+
+
+def test_evaluation_takes_all_of_a_split_that_has_fewer_rows(prepare: Prepare, tmp_path: Path) -> None:
+    for split, rows in (("train", 30), ("val", 6), ("test", 12)):
+        csv(tmp_path / f"{split}.csv", rows)
+    data = prepare(tmp_path, eval_size=9)
+    assert (len(data.rows["validation"]), len(data.rows["test"])) == (6, 9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"train_size": 31}, "data.train_size=31, but there are 30 rows."),
+        ({"train_size": 0}, "data.train_size=0, but there are 30 rows."),
+        ({"train_size": -1}, "data.train_size=-1, but there are 30 rows."),
+        ({"train_size": "abc"}, "data.train_size=abc is not a number."),
+        ({"eval_size": -1}, "data.eval_size=-1, but there are"),
+        ({"eval_size": 0}, "data.eval_size=0, but there are"),
+        ({"eval_size": "abc"}, "data.eval_size=abc is not a number."),
+        ({"eval_size": 30}, "30 rows of train are too few to train on 30 and hold out 30 for validation."),
+        ({"train_size": 29}, "data.train_size=29 leaves 1 of 30 rows, and validation is to have 3."),
+        ({"validation_size": -1}, "data.validation_size=-1, but there are 30 rows."),
+        ({"validation_size": "abc"}, "data.validation_size=abc is not a number."),
+        ({"train_size": 1}, "the training split has only the label"),
+        ({"sampler": "sorted"}, "data.sampler=sorted is not known."),
+        ({"padding": "none"}, "data.padding=none is not known."),
+        ({"task": "regression"}, "data.task=regression is not known. Choose one of: sequence, multi_label, token."),
+        ({"task": "token"}, "data.task=token, but each row has one label."),
+        ({"label_names": ["joy", "fear"]}, "train.csv:3: the label 'anger' is unknown; known: joy, fear."),
+    ],
+)
+def test_settings_that_do_not_fit_the_data_are_errors(
+    settings: dict[str, Any], said: str, prepare: Prepare, tmp_path: Path
+) -> None:
+    csv(tmp_path / "train.csv", 30)
+    csv(tmp_path / "test.csv", 10)
+    with pytest.raises(UserError) as raised:
+        prepare(tmp_path, **settings).train_dataloader()
+    assert said in str(raised.value)
+
+
+def test_a_split_that_would_be_empty_is_an_error(prepare: Prepare, tmp_path: Path) -> None:
+    path = csv(tmp_path / "train.csv", 30, " ".join(f"label{i}" for i in range(30)))
+    with pytest.raises(UserError, match=r"too few rows to divide: validation is empty.*Give more rows, or a file for"):
+        prepare(tmp_path, train_size=None)
+    with pytest.raises(UserError, match="too few rows to divide: validation is empty"):
+        prepare(path)
+
+
+# Labels and tasks
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "task", "names", "first"),
+    [
+        pytest.param(["b", "a"], {}, "sequence", ["a", "b"], 1, id="strings"),
+        pytest.param([10, 9], {}, "sequence", ["9", "10"], 1, id="integers"),
+        pytest.param([1.0, 0.0], {}, "sequence", ["0", "1"], 1, id="floats"),
+        pytest.param([True, False], {}, "sequence", ["False", "True"], 1, id="booleans"),
+        pytest.param([2, "joy"], {}, "sequence", ["2", "joy"], 0, id="integers and strings"),
+        pytest.param([1, 0], {"label_names": ["neg", "pos"]}, "sequence", ["neg", "pos"], 1, id="names for integers"),
+        pytest.param(["b", "a"], {"label_names": ["b", "a", "c"]}, "sequence", ["b", "a", "c"], 0, id="names given"),
+        pytest.param([["b", "a"], []], {}, "multi_label", ["a", "b"], [0, 1], id="lists"),
+        pytest.param([[1, 1], [0]], {}, "multi_label", ["0", "1"], [1], id="lists of integers, one twice"),
+        pytest.param(["b|a", "b"], {"label_separator": "|"}, "multi_label", ["a", "b"], [0, 1], id="separated"),
+        pytest.param(["b", "a"], {"task": "multi_label"}, "multi_label", ["a", "b"], [1], id="forced to several"),
+        pytest.param([["b"], ["a"]], {"task": "sequence"}, "sequence", ["a", "b"], 1, id="forced to one"),
+    ],
+)
+def test_labels_and_task_come_from_the_data(
+    labels: list[Any],
+    settings: dict[str, Any],
+    task: str,
+    names: list[str],
+    first: Any,
+    prepare: Prepare,
+    tmp_path: Path,
+) -> None:
+    jsonl(tmp_path / "train.jsonl", *labelled(*labels))
+    jsonl(tmp_path / "val.jsonl", *labelled(*labels))
+    data = prepare(tmp_path, **settings)
+    assert data.labels.task == task
+    assert list(data.labels.names) == names == data.summary["labels"]
+    assert data.rows["train"][0]["label"] == first
+    assert data.summary["label_order"]
+    targets = data.encoded["train"].labels
+    assert targets.shape == ((20, len(names)) if task == "multi_label" else (20,))
+
+
+def test_several_labels_cannot_be_forced_into_one(prepare: Prepare, tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", *labelled(["a"], ["a", "b"]))
+    with pytest.raises(UserError, match=r"a\.jsonl:2: 2 labels, where data\.task=sequence needs one\."):
+        prepare(path, task="sequence")
+
+
+def test_words_with_tags_are_a_token_task(prepare: Prepare, tmp_path: Path) -> None:
+    path = tmp_path / "a.conll"
+    path.write_text("Maria B-PER\nsings O\n\nOslo I-LOC\n\n" * 10)
+    data = prepare(path)
+    assert data.labels.task == "token"
+    assert data.labels.names == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+    assert data.labels.rows == 14
+    assert sum(data.labels.counts) == sum(map(len, data.rows["train"]["text"]))
+    batch = next(iter(data.train_dataloader()))
+    assert set(batch) == {"input_ids", "attention_mask", "labels", "words", "tags", "rows"}
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize(
+    ("label", "train", "unknown", "known"),
+    [
+        pytest.param("sadness", ["joy", "fear"], "sadness", "fear, joy", id="a name"),
+        pytest.param(0, ["joy", "fear"], "0", "fear, joy", id="a number among names"),
+        pytest.param(0, [1, 2, 3], "0", "1, 2, 3", id="a number below those known"),
+        pytest.param(["joy", "no"], [["joy"], ["fear"]], "no", "fear, joy", id="one of several"),
+    ],
+)
+def test_a_label_that_training_does_not_know(
+    label: Any, train: list[Any], unknown: str, known: str, split: str, prepare: Prepare, tmp_path: Path
+) -> None:
+    jsonl(tmp_path / "train.jsonl", *labelled(*train))
+    path = jsonl(tmp_path / f"{split}.jsonl", *labelled(*train)[:5], {"text": "a", "label": label})
+    problem = f"{path}:6: the label {unknown!r} is unknown"
+    with pytest.raises(UserError) as raised:
+        prepare(tmp_path)
+    assert str(raised.value).startswith(f"{problem}; known: {known}. Correct it, or leave such rows out:")
+    data = prepare(tmp_path, on_bad_row="skip")
+    assert len(data.rows[split]) == 5
+    assert data.summary["skipped"] == {split: 1}
+    assert data.summary["skipped_rows"] == [problem]
+
+
+def test_labels_of_no_use_are_errors(prepare: Prepare, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.csv: the training split has only the label 'joy'"):
+        prepare(csv(tmp_path / "a.csv", 30, "joy"))
+    with pytest.raises(UserError, match=r"a\.jsonl: no row has any label"):
+        prepare(jsonl(tmp_path / "a.jsonl", *labelled([])), label_names=["a"])
+    csv(tmp_path / "train.csv", 30)
+    csv(tmp_path / "test.csv", 30, "other")
+    with pytest.raises(UserError, match=r"test\.csv: no row has a known label\. Known: anger, fear, joy\."):
+        prepare(tmp_path, on_bad_row="skip")
+
+
+# What the user is shown
+
+
+def test_the_summary_counts_what_there_is(prepare: Prepare, tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("happy;joy\nhappy;joy\nso sad;fear\nno label\n" + "so " * 99 + ";joy\n;joy\n")
+    (tmp_path / "val.txt").write_text("happy;joy\nnew;fear\n")
+    (tmp_path / "test.txt").write_text("happy;fear\nhappy;joy\nnew;joy\nmore;joy\n")
+    data = prepare(tmp_path, max_length=16, on_bad_row="skip")
+    train = data.summary["splits"]["train"]
+    assert (train["rows"], train["labels"]) == (4, {"fear": 1, "joy": 3})
+    assert (train["repeated"], train["truncated"], train["tokens"]["max"]) == (1, 0.25, 101)
+    assert data.summary["splits"]["test"]["repeated"] == 1
+    assert data.summary["shared"] == [
+        {"in": "validation", "also_in": "train", "rows": 1},
+        {"in": "test", "also_in": "train", "rows": 2},
+        {"in": "test", "also_in": "validation", "rows": 3},
+    ]
+    assert data.summary["skipped"] == {"train": 2}
+    assert data.summary["skipped_rows"] == [
+        f"{tmp_path}/train.txt:4: no ';' between text and label",
+        f"{tmp_path}/train.txt:6: the text is empty",
+    ]
+    assert data.summary["label_order"] == "alphabetical order of the labels"
+
+
+def test_skipped_rows_are_all_counted_and_some_shown(prepare: Prepare, tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", 30)
+    path.write_text(path.read_text() + "one field\n" * 1_000)
+    data = prepare(path, on_bad_row="skip")
+    assert data.summary["skipped"] == {"all": 1_000}
+    assert len(data.summary["skipped_rows"]) == 20
+
+
+# The cache and the batches
+
+
+def test_data_is_encoded_once(
+    prepare: Prepare, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path_factory.mktemp("cache")))
+    calls: Counter[str] = Counter()
+    encode = module.encode_split
+
+    def counting(*arguments: Any) -> Any:
+        calls["encoded"] += 1
+        return encode(*arguments)
+
+    monkeypatch.setattr(module, "encode_split", counting)
+    path = csv(tmp_path / "a.csv", 30)
+
+    def encodes(**settings: Any) -> int:
+        calls.clear()
+        prepare(path, **settings)
+        return calls["encoded"]
+
+    assert encodes() == 3
+    assert encodes() == 0
+    assert encodes(seed=2, batch_size=5, padding="max_length") == 0
+    assert encodes(max_length=8) == 3
+    assert encodes(label_names=["joy", "fear", "anger"]) == 3
+    assert encodes(train_size=10) == 1
+    path.write_text(path.read_text().replace("text 7,", "other,"))
+    assert encodes() == 1
+    assert encodes() == 0
+
+
+def test_settings_saved_with_a_tokenizer_do_not_spoil_the_cache(
+    encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """all-MiniLM-L6-v2 is saved with truncation and padding to 128."""
+    keys: list[str] = []
+    monkeypatch.setattr(module, "cached", lambda key, make: keys.append(key) or make())
+
+    def tokenizer(task: Any) -> Any:
+        loaded = load_tokenizer(encoders("bert"), task)
+        loaded.backend_tokenizer.enable_truncation(4)
+        loaded.backend_tokenizer.enable_padding(length=4)
+        return loaded
+
+    settings = {**DEFAULTS, "path": str(csv(tmp_path / "a.csv", 30))}
+    for make in (tokenizer, lambda task: load_tokenizer(encoders("bert"), task)):
+        TextDataModule(settings, make, 64, 1).prepare()
+    assert keys[:3] == keys[3:]
+
+
+@pytest.mark.parametrize("padding", ["longest", "max_length"])
+def test_loaders_pad_as_asked_and_show_every_row(padding: str, prepare: Prepare, tmp_path: Path) -> None:
+    data = prepare(csv(tmp_path / "a.csv", 100, "joy fear"), max_length=20, padding=padding, batch_size=8)
+    for loader, rows in ((data.train_dataloader(), 70), (data.val_dataloader(), 15)):
+        batches = list(loader)
+        assert sorted(row for batch in batches for row in batch["rows"].tolist()) == list(range(rows))
+        for batch in batches:
+            longest = int(batch["attention_mask"].sum(1).max())
+            assert longest < 20
+            assert batch["input_ids"].shape[1] == (longest if padding == "longest" else 20)
+
+
+def test_balanced_needs_one_label_per_text(prepare: Prepare, tmp_path: Path) -> None:
+    data = prepare(jsonl(tmp_path / "a.jsonl", *labelled(["a"], ["a", "b"])), sampler="balanced")
+    with pytest.raises(UserError, match=r"data\.sampler=balanced needs one label per text.*loss=balanced"):
+        data.train_dataloader()
+
+
+# New data for a finished run
+
+
+def test_new_data_takes_the_labels_of_the_run(prepare: Prepare, tmp_path: Path) -> None:
+    labels = prepare(csv(tmp_path / "a.csv", 30)).labels
+    new = jsonl(tmp_path / "new.jsonl", {"text": "a", "label": "joy"}, {"text": "b", "label": "other"})
+    with pytest.raises(UserError, match=r"new\.jsonl:2: the label 'other' is unknown; known: anger, fear, joy"):
+        load_labelled({**DEFAULTS, "path": str(new)}, labels, "test")
+    found = load_labelled({**DEFAULTS, "path": str(new), "on_bad_row": "skip"}, labels, "test")
+    assert found == (["a"], [2], [f"{new}:2: the label 'other' is unknown"])
+    csv(tmp_path / "train.csv", 3)
+    (tmp_path / "a.csv").unlink()
+    csv(tmp_path / "val.csv", 3, "fear")
+    found_texts, ids, _ = load_labelled({**DEFAULTS, "path": str(tmp_path), "format": "csv"}, labels, "validation")
+    assert (found_texts, ids) == (["text 0", "text 1", "text 2"], [1, 1, 1])
+    with pytest.raises(UserError, match=r"split=test: .* has no such split\. It has: train, validation\."):
+        load_labelled({**DEFAULTS, "path": str(tmp_path), "format": "csv"}, labels, "test")

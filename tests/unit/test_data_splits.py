@@ -1,0 +1,67 @@
+"""Hold-outs and subsets: the rows of the tutorials, each label in proportion, the same on every call."""
+
+from collections import Counter
+
+import datasets
+import numpy as np
+import pytest
+
+from thaw.data.splits import check_size, hold_out, repeated, shared, subset
+from thaw.errors import UserError
+
+
+@pytest.mark.parametrize("size", [1, 7, 30, 0.1, 0.35, 1.0])
+def test_subsets_are_those_of_the_tutorials(size: float) -> None:
+    data = datasets.Dataset.from_dict({"text": [f"row {i}" for i in range(30)]})
+    count = size if isinstance(size, int) else round(size * 30)
+    expected = data.shuffle(seed=42).select(range(count))["text"][:]
+    assert subset(data, size, "data.train_size")["text"][:] == expected
+    assert subset(data, None, "data.train_size")["text"][:] == data["text"][:]
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        (31, "data.train_size=31, but there are 30 rows. Give 1 to 30"),
+        (0, "data.train_size=0, but there are 30 rows"),
+        (-5, "data.train_size=-5, but there are 30 rows"),
+        (0.0, "data.train_size=0.0 is not a fraction between 0 and 1"),
+        (1.5, "data.train_size=1.5 is not a fraction between 0 and 1. Give a whole number"),
+        (float("nan"), "data.train_size=nan is not a fraction"),
+        ("abc", "data.train_size=abc is not a number"),
+        (True, "data.train_size=True is not a number"),
+    ],
+)
+def test_sizes_that_cannot_be_are_errors(size: float, said: str) -> None:
+    with pytest.raises(UserError) as raised:
+        check_size(size, 30, "data.train_size")
+    assert str(raised.value).startswith(said)
+
+
+def test_a_small_fraction_is_at_least_one_row() -> None:
+    assert check_size(0.001, 30, "data.train_size") == 1
+
+
+@pytest.mark.parametrize("size", [10, 33, 0.15, 0.5])
+def test_a_hold_out_has_each_label_in_proportion(size: float) -> None:
+    labels = np.repeat([0, 1, 2, 3], [100, 57, 20, 3])
+    np.random.default_rng(0).shuffle(labels)
+    kept, held = hold_out(labels.tolist(), size, seed=1)
+    wanted = size if isinstance(size, int) else round(len(labels) * size)
+    assert len(held) == wanted
+    assert sorted([*kept, *held]) == list(range(len(labels)))
+    for label, total in Counter(labels.tolist()).items():
+        assert abs((labels[held] == label).sum() - total * wanted / len(labels)) < 1
+    assert np.array_equal(held, hold_out(labels.tolist(), size, seed=1)[1])
+    assert not np.array_equal(held, hold_out(labels.tolist(), size, seed=2)[1])
+
+
+def test_the_last_row_of_a_label_is_not_held_out() -> None:
+    kept, held = hold_out(["a", "a", "a", "b", "c"], 4, seed=0)
+    assert {3, 4} <= set(kept.tolist())
+    assert len(held) == 2
+
+
+def test_repeated_and_shared_texts_are_counted() -> None:
+    assert repeated(["a", "b", "a", "a"]) == 2
+    assert shared(["a", "a", "b", "c"], ["a", "c", "d"]) == 3

@@ -1,0 +1,97 @@
+"""From batches to the figures of a whole split."""
+
+import numpy as np
+import pytest
+import torch
+
+from thaw.errors import UserError
+from thaw.labels import IGNORED, LabelSet
+from thaw.metrics.outputs import Outputs, figure_names, figures
+from thaw.models.losses import make_loss
+
+SEQUENCE = LabelSet("sequence", ("joy", "anger", "fear"), (1, 1, 1), rows=3)
+SEVERAL = LabelSet("multi_label", ("joy", "anger", "fear"), (1, 1, 1), rows=3)
+ENTITIES = LabelSet("token", ("O", "B-PER", "I-PER"), (1, 1, 1))
+TAGS = LabelSet("token", ("NOUN", "VERB", "ADJ"), (1, 1, 1))
+LOSS = {"class_weights": None, "label_smoothing": 0.0, "focal_gamma": 0.0}
+
+
+def sequence_batch(rows: list[int]) -> Outputs:
+    """Row 4 has the logits 4, 5, 6 and so on, and a label of its own."""
+    number = torch.tensor(rows)
+    logits = number[:, None] + torch.arange(3.0)
+    return Outputs.of_batch({"rows": number, "labels": number % 3}, logits)
+
+
+def token_batch(rows: list[int], lengths: list[int], kept: list[int]) -> Outputs:
+    """Sentences of some words, of which truncation keeps the first few; each word is two tokens between two special
+    ones, and its logits name the word.
+    """
+    words = torch.full((len(rows), 2 * max(kept) + 2), -1)
+    tags = torch.full((len(rows), max(lengths)), IGNORED)
+    logits = torch.zeros((*words.shape, 3))
+    for row, (length, own) in enumerate(zip(lengths, kept, strict=True)):
+        words[row, 1 : 2 * own + 1 : 2] = torch.arange(own)
+        tags[row, :length] = 1
+        logits[row, :, 1] = torch.arange(words.shape[1])
+    return Outputs.of_batch({"rows": torch.tensor(rows), "words": words, "tags": tags, "labels": words}, logits)
+
+
+def test_join_restores_the_order_of_rows() -> None:
+    joined = Outputs.join([sequence_batch([4, 1]), sequence_batch([0, 3]), sequence_batch([2])])
+    assert joined.rows.tolist() == [0, 1, 2, 3, 4]
+    assert joined.logits[:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert joined.gold.tolist() == [0, 1, 2, 0, 1]
+
+
+def test_join_restores_the_order_of_sentences() -> None:
+    joined = Outputs.join([token_batch([2, 0], [3, 1], [3, 1]), token_batch([1], [2], [2])])
+    assert joined.rows.tolist() == [0, 1, 2]
+    assert [len(row) for row in joined.gold] == [1, 2, 3]
+    assert [row.tolist() for row in joined.words] == [[0], [0, 1], [0, 1, 2]]
+    assert [row[:, 1].tolist() for row in joined.logits] == [[1], [1, 3], [1, 3, 5]]  # of the first sub-tokens
+
+
+@pytest.mark.parametrize(("labels", "cut"), [(ENTITIES, "O"), (TAGS, "NOUN")], ids=["entities", "tags"])
+def test_words_that_truncation_cut_off_count_as_outside(labels: LabelSet, cut: str) -> None:
+    outputs = token_batch([0], [5], [2])
+    (tags,) = outputs.tags(labels)
+    assert [labels.names[i] for i in tags] == [labels.names[1]] * 2 + [cut] * 3
+    assert figures(outputs, labels)["accuracy"] == 2 / 5
+
+
+def test_the_loss_is_that_of_all_words_at_once() -> None:
+    """Sentences of different length: a mean over batches would be another figure."""
+    outputs = Outputs.join([token_batch([0], [1], [1]), token_batch([1, 2], [4, 3], [4, 2])])
+    logits = torch.tensor(np.concatenate(outputs.logits))
+    expected = torch.nn.functional.cross_entropy(logits, torch.ones(7, dtype=torch.long))
+    assert outputs.loss(make_loss(LOSS, ENTITIES)) == pytest.approx(float(expected))
+
+
+def test_the_loss_is_that_of_all_rows_at_once() -> None:
+    parts = [sequence_batch([0, 1]), sequence_batch([2])]
+    logits, gold = torch.arange(3.0)[:, None] + torch.arange(3.0), torch.tensor([0, 1, 2])
+    expected = float(torch.nn.functional.cross_entropy(logits, gold))
+    assert Outputs.join(parts).loss(make_loss(LOSS, SEQUENCE)) == pytest.approx(expected)
+
+
+def test_thresholds_are_the_best_for_these_rows_unless_given() -> None:
+    logits, gold = np.array([[2.0, -1.0, 0.0], [1.0, -2.0, 0.0]]), np.array([[1, 1, 0], [0, 0, 0]])
+    outputs = Outputs(np.arange(2), logits, gold)
+    assert figures(outputs, SEVERAL)["f1/anger"] == 1.0
+    assert figures(outputs, SEVERAL, thresholds=[0.5, 0.5, 0.9])["f1/anger"] == 0.0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_that_are_no_numbers_say_that_training_diverged(value: float) -> None:
+    for outputs, labels in ((sequence_batch([0, 1]), SEQUENCE), (token_batch([0], [2], [2]), ENTITIES)):
+        outputs.logits[0][0] = value
+        with pytest.raises(UserError, match="training has diverged"):
+            figures(outputs, labels)
+
+
+@pytest.mark.parametrize("labels", [SEQUENCE, SEVERAL, ENTITIES, TAGS], ids=["sequence", "several", "entities", "tags"])
+def test_the_names_are_those_of_the_figures(labels: LabelSet) -> None:
+    rows = {"sequence": sequence_batch([0, 1, 2]), "token": token_batch([0], [3], [2])}
+    several = Outputs(np.arange(2), np.zeros((2, 3)), np.array([[1, 1, 0], [0, 0, 0]]))
+    assert figure_names(labels) == list(figures(rows.get(labels.task, several), labels))

@@ -1,0 +1,247 @@
+"""What the optimizer gets, what a step changes, and what a checkpoint holds."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from thaw.errors import UserError
+from thaw.labels import LabelSet
+from thaw.models.module import EncoderModule
+from thaw.models.optimization import SCHEDULES, learning_rates, make_schedule, parameter_groups
+from tiny_models import build
+
+pytestmark = pytest.mark.filterwarnings("ignore:Found .* in eval mode", "ignore:`isinstance.treespec")
+Encoders = Callable[[str], Path]
+LABELS = LabelSet("sequence", ("joy", "anger", "fear"), (5, 3, 2), rows=10)
+ADAPTER = {"rank": 2, "alpha": 4, "dropout": 0.1, "target_modules": None}
+STRATEGIES: list[dict[str, Any]] = [
+    {"name": "none"},
+    {"name": "head"},
+    {"name": "embeddings"},
+    {"name": "first_n", "n": 2},
+    {"name": "all_but_last_n", "n": 1},
+    {"name": "bitfit"},
+    {"name": "gradual", "every": 1},
+    {"name": "lp_ft", "probe_epochs": 1},
+    {"name": "lora", **ADAPTER},
+    {"name": "dora", **ADAPTER},
+    {"name": "ia3"},
+]
+every_strategy = pytest.mark.parametrize("freeze", STRATEGIES, ids=lambda freeze: freeze["name"])
+
+
+def make(folder: Path, freeze: dict[str, Any], **optimizer: Any) -> EncoderModule:
+    torch.manual_seed(0)
+    groups = {
+        "model": {},
+        "freeze": freeze,
+        "loss": {"class_weights": None, "label_smoothing": 0.0, "focal_gamma": 0.0},
+        "optimizer": {
+            "class": {"_target_": "torch.optim.AdamW", "fused": True},
+            "lr": 1e-2,
+            "weight_decay": 0.1,
+            "schedule": "constant",
+            **optimizer,
+        },
+        "strict": False,
+    }
+    return EncoderModule(folder, LABELS, groups)
+
+
+def batch() -> dict[str, torch.Tensor]:
+    ids = torch.arange(5, 45).reshape(4, 10)
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "labels": torch.tensor([0, 1, 2, 0]),
+        "rows": torch.arange(4),
+    }
+
+
+def fit(module: EncoderModule, epochs: int, *callbacks: pl.Callback, **options: Any) -> pl.Trainer:
+    """Two batches an epoch, with a validation after each epoch."""
+    loader: Any = torch.utils.data.DataLoader([batch(), batch()], batch_size=None)
+    settings: dict[str, Any] = {
+        "accelerator": "cpu",
+        "max_epochs": epochs,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        **options,
+    }
+    trainer = pl.Trainer(callbacks=list(callbacks), **settings)
+    trainer.fit(module, loader, loader)
+    return trainer
+
+
+class Watch(pl.Callback):
+    """Notes for each epoch which parameters changed, and which blocks were in training mode."""
+
+    def __init__(self) -> None:
+        self.changed: list[set[str]] = []
+        self.training: list[set[str]] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.before = {name: value.detach().clone() for name, value in pl_module.network.named_parameters()}
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        awake = {part.name for part in pl_module.parts for _, m in part.modules if any(c.training for c in m.modules())}
+        self.training = [*self.training[: trainer.current_epoch], awake]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        now = pl_module.network.named_parameters()
+        self.changed.append({name for name, value in now if not torch.equal(value, self.before[name])})
+
+
+def names(module: EncoderModule, *wanted: str) -> set[str]:
+    return {name for part in module.parts for name, _ in part.parameters() if part.name in wanted}
+
+
+ALL = ("embeddings", "layer 1", "layer 2", "layer 3", "head")
+
+
+@every_strategy
+def test_every_parameter_that_ever_trains_is_in_one_optimizer_group(freeze: dict[str, Any], encoders: Encoders) -> None:
+    module = make(encoders("bert"), freeze, head_lr=0.5, layer_decay=0.5)
+    named = {id(parameter): name for name, parameter in module.network.named_parameters()}
+    groups = parameter_groups(module.network, module.rates, 0.1)
+    counted = Counter(named[id(parameter)] for group in groups for parameter in group["params"])
+    assert counted == Counter(module.ever)
+    training = {name for name, parameter in module.network.named_parameters() if parameter.requires_grad}
+    assert training <= module.ever
+    assert names(module, "head") & training
+
+    expected = {"head": 0.5, "layer 3": 1e-2, "layer 2": 5e-3, "layer 1": 2.5e-3, "embeddings": 1.25e-3}
+    rate_of = {name: expected[part.name] for part in module.parts for name, _ in part.parameters()}
+    for group in groups:
+        for parameter in group["params"]:
+            name = named[id(parameter)]
+            assert group["lr"] == rate_of[name]
+            assert group["weight_decay"] == (0.1 if parameter.ndim >= 2 and "ia3_" not in name else 0.0)
+
+
+def test_without_further_settings_all_learn_at_one_rate(encoders: Encoders) -> None:
+    groups = parameter_groups((module := make(encoders("bert"), {"name": "none"})).network, module.rates, 0.1)
+    assert [(group["lr"], group["weight_decay"]) for group in groups] == [(1e-2, 0.1), (1e-2, 0.0)]
+
+
+@every_strategy
+def test_only_what_trains_changes_and_the_rest_stays_in_eval_mode(freeze: dict[str, Any], encoders: Encoders) -> None:
+    """Over two epochs of real training with weight decay, dropout and validations between them."""
+    module, watch = make(encoders("bert"), freeze), Watch()
+    fit(module, 2, watch)
+    adapters = {name for name in module.ever if "lora_" in name or "ia3_" in name}
+    head = {name for name in names(module, "head") if ".original_module." not in name}
+    stages: list[tuple[set[str], set[str]]] = {
+        "none": [(names(module, *ALL), set(ALL))] * 2,
+        "head": [(head, {"head"})] * 2,
+        "embeddings": [(names(module, *ALL[1:]), set(ALL[1:]))] * 2,
+        "first_n": [(names(module, "layer 3", "head"), {"layer 3", "head"})] * 2,
+        "all_but_last_n": [(names(module, "layer 3", "head"), {"layer 3", "head"})] * 2,
+        "bitfit": [({n for n in names(module, *ALL[:-1]) if n.endswith("bias")} | head, set(ALL))] * 2,
+        "gradual": [(head, {"head"}), (names(module, "layer 3", "head"), {"layer 3", "head"})],
+        "lp_ft": [(head, {"head"}), (names(module, *ALL), set(ALL))],
+    }.get(freeze["name"], [(adapters | head, set(ALL[1:]))] * 2)
+    # Attention does not depend on the bias of its keys, whose gradient is no more than rounding.
+    keys = {f"bert.encoder.layer.{i}.attention.self.key.bias" for i in range(3)}
+    for (trains, awake), changed, training in zip(stages, watch.changed, watch.training, strict=True):
+        assert changed - keys == trains - keys
+        assert training == awake
+
+
+def test_a_checkpoint_holds_only_what_trains_and_restores_it(encoders: Encoders, tmp_path: Path) -> None:
+    freeze = {"name": "all_but_last_n", "n": 1}
+    module = make(encoders("bert"), freeze)
+    fit(module, 1).save_checkpoint(tmp_path / "one.ckpt")
+    saved = torch.load(tmp_path / "one.ckpt", weights_only=True)
+    assert set(saved["state_dict"]) == {f"network.{name}" for name in names(module, "layer 3", "head")}
+
+    again = make(encoders("bert"), freeze)
+    assert not torch.equal(again.network.classifier.weight, module.network.classifier.weight)
+    again.on_load_checkpoint(saved)
+    again.load_state_dict(saved["state_dict"])
+    torch.testing.assert_close(again.state_dict(), module.state_dict(), rtol=0, atol=0)
+
+
+def test_a_checkpoint_refuses_another_encoder(encoders: Encoders, tmp_path: Path) -> None:
+    checkpoint: dict[str, Any] = {"state_dict": (module := make(encoders("bert"), {"name": "head"})).state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    other = make(build("bert", tmp_path / "other", seed=1), {"name": "head"})
+    with pytest.raises(UserError, match="frozen weights of the encoder are not those"):
+        other.on_load_checkpoint(checkpoint)
+
+
+def test_the_same_seed_gives_the_same_weights(encoders: Encoders) -> None:
+    def weights() -> dict[str, torch.Tensor]:
+        module = make(encoders("bert"), {"name": "none"})
+        fit(module, 1)
+        return module.state_dict()
+
+    torch.testing.assert_close(weights(), weights(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"lr": 0.0}, "optimizer.lr=0.0"),
+        ({"lr": "2e-5x"}, "optimizer.lr=2e-5x"),
+        ({"head_lr": -1.0}, "optimizer.head_lr=-1.0"),
+        ({"layer_decay": True}, "optimizer.layer_decay=True"),
+    ],
+)
+def test_wrong_rates_are_user_errors(setting: dict[str, Any], message: str, encoders: Encoders) -> None:
+    parts = make(encoders("albert"), {"name": "head"}).parts
+    with pytest.raises(UserError, match=message):
+        learning_rates(parts, set(), {"lr": 1e-3, **setting})
+
+
+@pytest.mark.parametrize("decay", [-0.1, "much", None])
+def test_a_wrong_decay_is_a_user_error(decay: Any) -> None:
+    with pytest.raises(UserError, match=f"optimizer.weight_decay={decay}"):
+        parameter_groups(torch.nn.Linear(2, 2), {}, decay)
+
+
+def schedule(steps: int = 20, **settings: Any) -> list[float]:
+    """The learning rate of each step."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    following, rates = make_schedule(optimizer, {"schedule": "linear", **settings}, steps), []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        following.step()
+    return rates
+
+
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_schedules_warm_up_and_never_rise_again(kind: str) -> None:
+    rates = schedule(schedule=kind, warmup_ratio=0.2)
+    peak = 0 if kind == "constant" else 4
+    assert rates[peak] == pytest.approx(1.0)
+    assert rates[: peak + 1] == pytest.approx([i / 4 for i in range(5)] if peak else [1.0])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+
+
+def test_a_linear_schedule_ends_at_zero_and_steps_win_over_the_ratio() -> None:
+    assert schedule(warmup_ratio=0.5, warmup_steps=0) == pytest.approx([1 - i / 20 for i in range(20)])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"schedule": "reduce_lr_on_plateau"}, "Choose one of: linear, cosine"),
+        ({"warmup_ratio": 1.5}, "optimizer.warmup_ratio=1.5"),
+        ({"warmup_ratio": "some"}, "optimizer.warmup_ratio=some"),
+        ({"warmup_steps": 0.1}, "optimizer.warmup_steps=0.1"),
+        ({"warmup_steps": -1}, "optimizer.warmup_steps=-1"),
+    ],
+)
+def test_wrong_schedules_are_user_errors(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        schedule(**settings)

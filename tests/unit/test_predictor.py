@@ -1,0 +1,275 @@
+"""Predictions of a finished run: those of transformers' pipelines, for any text."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import pipeline
+from transformers.modeling_outputs import TokenClassifierOutput
+
+from thaw.errors import UserError
+from thaw.inference.predictor import Predictor, find_words, split_windows
+from thaw.labels import LabelSet
+from thaw.models.encoder import load_encoder, load_tokenizer
+from tiny_models import ARCHITECTURES, CORPUS
+
+Encoders = Callable[[str], Path]
+Make = Callable[..., Path]
+LABELS = {
+    "sequence": LabelSet("sequence", ("joy", "anger", "fear"), (1, 1, 1), rows=3),
+    "multi_label": LabelSet("multi_label", ("joy", "anger", "fear"), (1, 1, 1), rows=3),
+    "token": LabelSet("token", ("O", "B-LOC", "I-LOC", "B-PER", "I-PER"), (1,) * 5),
+    "tags": LabelSet("token", ("NOUN", "VERB", "ADJ"), (1, 1, 1)),
+}
+WORDPIECE = ("bert", "bert_cased", "distilbert", "electra", "mpnet")
+ODD = {
+    "empty": "",
+    "white space": " \n\t\u3000 ",
+    "emoji": "I am 😀👍🏽 in Oslo",
+    "right to left": "אני שמח מאוד היום, שלום",
+    "combining marks": "Cafe\u0301 o\u0308\u0301 n\u0303",
+    "ligatures": "ﬁne ½ İstanbul",
+    "lone surrogate": "\ud800 in Oslo",
+    "NUL": "Maria\x00 came\x00",
+    "invisible": "\u200b\u200d\ufeff",
+    "special tokens": "[MASK] <s> </s> [SEP] [PAD] <pad>",
+    "punctuation": "...!!! (—) ¿?",
+    "one long word": "a" * 1_000,
+    "many words": "Maria came to Oslo. " * 100,
+}
+every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+every_task = pytest.mark.parametrize("task", LABELS)
+
+
+@pytest.fixture(scope="session")
+def finished(encoders: Encoders, tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """A function that gives the part of a finished run that prediction needs, with a network that has opinions."""
+    known: dict[tuple[str, str], Path] = {}
+
+    def make(architecture: str, task: str) -> Path:
+        if (architecture, task) not in known:
+            run, labels = tmp_path_factory.mktemp("run"), LABELS[task]
+            torch.manual_seed(1)
+            network: Any = load_encoder(encoders(architecture), labels, {})
+            with torch.no_grad():
+                for parameter in network.parameters():
+                    parameter.mul_(3)  # so that the labels of different texts differ
+            network.save_pretrained(run / "model")
+            load_tokenizer(encoders(architecture), labels.task).save_pretrained(run / "model")
+            (run / "config.yaml").write_text("data:\n  eval_batch_size: 8\n")
+            (run / "labels.json").write_text(json.dumps({**labels.to_dict(), "max_length": 64}))
+            known[architecture, task] = run
+        return known[architecture, task]
+
+    return make
+
+
+class ByToken(nn.Module):
+    """Stands for a network that knows each token's label by heart."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> TokenClassifierOutput:
+        return TokenClassifierOutput(logits=self.logits[input_ids])
+
+
+class ShortSighted(nn.Module):
+    """Stands for a network that takes the first and the last token that it is shown for verbs."""
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> TokenClassifierOutput:
+        logits = torch.eye(3)[torch.zeros_like(input_ids)]
+        logits[:, 1, 1] = 2.0  # between the special tokens
+        logits[torch.arange(len(logits)), attention_mask.sum(-1) - 2, 1] = 2.0
+        return TokenClassifierOutput(logits=logits)
+
+
+@pytest.mark.parametrize("task", ["sequence", "multi_label"])
+@every_architecture
+def test_texts_get_the_labels_and_scores_of_the_pipeline(architecture: str, task: str, finished: Make) -> None:
+    run = finished(architecture, task)
+    texts = [*CORPUS, " ".join(CORPUS)]  # the last one is cut
+    classify = pipeline("text-classification", model=str(run / "model"), top_k=None, device="cpu")
+    expected = [{one["label"]: one["score"] for one in row} for row in classify(texts, truncation=True, max_length=64)]
+    found = Predictor.from_run(run)(texts, probabilities=True)
+    assert [row["text"] for row in found] == texts
+    for own, scores in zip(found, expected, strict=True):
+        assert own["probabilities"] == pytest.approx(scores, abs=1e-5)
+        if task == "sequence":
+            assert own["label"] == max(scores, key=lambda name: scores[name])
+            assert own["score"] == own["probabilities"][own["label"]]
+        else:
+            assert set(own["labels"]) == {name for name, score in scores.items() if score >= 0.5}
+            assert own["scores"] == {name: own["probabilities"][name] for name in own["labels"]}
+
+
+@every_architecture
+def test_words_get_the_scores_of_the_pipeline(architecture: str, finished: Make) -> None:
+    """Tags that mark no spans: one for each word, from its first token."""
+    run = finished(architecture, "tags")
+    label_tokens: Any = pipeline("token-classification", model=str(run / "model"), ignore_labels=[], device="cpu")
+    predictor = Predictor.from_run(run)
+    seen = set()
+    for text in CORPUS[:10]:
+        (found,) = predictor([text])
+        encoding = predictor.tokenizer(text, add_special_tokens=False).encodings[0]
+        tokens = label_tokens(text)
+        assert len(tokens) == len(encoding.ids)
+        words = find_words(text, encoding.word_ids, encoding.offsets)
+        for own, (start, _) in zip(found["entities"], words, strict=True):
+            assert own["type"] == tokens[start]["entity"]
+            assert own["score"] == pytest.approx(tokens[start]["score"], abs=1e-5)
+            seen.add(own["type"])
+    assert len(seen) > 1
+
+
+@pytest.mark.parametrize("architecture", WORDPIECE)
+def test_entities_are_those_of_the_pipeline(architecture: str, finished: Make) -> None:
+    run = finished(architecture, "token")
+    label_words: Any = pipeline(
+        "token-classification", model=str(run / "model"), aggregation_strategy="first", device="cpu"
+    )
+    found = [row["entities"] for row in Predictor.from_run(run)(list(CORPUS))]
+    assert len({one["type"] for row in found for one in row}) == 2
+    for text, own in zip(CORPUS, found, strict=True):
+        expected = label_words(text)
+        places = [(one["entity_group"], one["start"], one["end"]) for one in expected]
+        assert [(one["type"], one["start"], one["end"]) for one in own] == places
+        assert [one["score"] for one in own] == pytest.approx([float(one["score"]) for one in expected], abs=1e-5)
+
+
+@every_task
+@every_architecture
+def test_any_text_gets_an_answer(architecture: str, task: str, finished: Make) -> None:
+    predictor = Predictor.from_run(finished(architecture, task))
+    texts = [*ODD.values(), *CORPUS[:3]]
+    found = predictor(texts)
+    assert [row["text"] for row in found] == [text.replace("\ud800", "?") for text in texts]  # of the same length
+    if predictor.labels.task == "token":
+        for row in found:
+            for one in row["entities"]:
+                assert one["text"] == row["text"][one["start"] : one["end"]]
+                assert one["text"] == one["text"].strip() != ""
+    else:
+        assert all(0 <= score <= 1 for row in found for score in row.get("scores", {"": row.get("score")}).values())
+
+    # Neither the order of the texts nor the size of the batches matters.
+    order = random.Random(0).sample(range(len(texts)), len(texts))
+    predictor.batch_size = 3
+    again = predictor([texts[i] for i in order])
+    assert [without_scores(again[order.index(i)]) for i in range(len(texts))] == [without_scores(row) for row in found]
+    assert [score for i in range(len(texts)) for score in scores(again[order.index(i)])] == pytest.approx(
+        [score for row in found for score in scores(row)], abs=1e-5
+    )
+
+
+def scores(row: dict[str, Any]) -> list[float]:
+    if "entities" in row:
+        return [one["score"] for one in row["entities"]]
+    return list(row["scores"].values()) if "scores" in row else [row["score"]]
+
+
+def without_scores(row: dict[str, Any]) -> Any:
+    entities = [(one["type"], one["start"], one["end"]) for one in row.get("entities", [])]
+    return row["text"], row.get("label"), row.get("labels"), entities
+
+
+@every_architecture
+def test_every_tokenizer_parts_words_from_punctuation(architecture: str, encoders: Encoders) -> None:
+    """So that entities end before the full stop, as the words do that the network was trained on."""
+    tokenizer, text = load_tokenizer(encoders(architecture), "token"), "Maria met Dr. Okafor, (of  Lagos-Oslo)!"
+    encoding = tokenizer(text, add_special_tokens=False).encodings[0]
+    found, offsets = find_words(text, encoding.word_ids, encoding.offsets), encoding.offsets
+    words = [text[offsets[first][0] : offsets[last][1]].strip() for first, last in found]
+    assert words == ["Maria", "met", "Dr", ".", "Okafor", ",", "(", "of", "Lagos", "-", "Oslo", ")", "!"]
+
+
+@pytest.mark.parametrize("max_length", [5, 16, 17])
+def test_long_texts_are_read_in_windows_and_no_word_is_left_out(max_length: int, encoders: Encoders) -> None:
+    """Entities that stand across the end of a window stay whole."""
+    labels, tokenizer = LABELS["token"], load_tokenizer(encoders("bert"), "token")
+    logits = torch.zeros(len(tokenizer), len(labels))
+    for letter, name in {"a": "B-PER", "b": "I-PER", "c": "O", "d": "B-LOC"}.items():
+        logits[tokenizer.convert_tokens_to_ids(letter), labels.ids[name]] = 5.0
+    text = " ".join(["a b b", "c", "d"] * 50)
+    (found,) = Predictor(ByToken(logits), tokenizer, labels, max_length=max_length)([text])
+    assert [(one["type"], one["text"]) for one in found["entities"]] == [("PER", "a b b"), ("LOC", "d")] * 50
+    assert [one["start"] for one in found["entities"]] == [i for k in range(50) for i in (10 * k, 10 * k + 8)]
+
+
+def test_a_token_is_read_in_the_window_that_shows_more_around_it(encoders: Encoders) -> None:
+    tokenizer = load_tokenizer(encoders("bert"), "token")
+    predictor = Predictor(ShortSighted(), tokenizer, LABELS["tags"], max_length=16)
+    (found,) = predictor(["a " * 100])
+    assert [one["type"] for one in found["entities"]] == ["VERB", *["NOUN"] * 98, "VERB"]
+
+
+@pytest.mark.parametrize("room", [1, 2, 3, 4, 7, 62])
+def test_windows_cover_a_text_of_any_length(room: int) -> None:
+    for length in range(200):
+        windows = split_windows(length, room)
+        assert all(end - start <= room for start, end in windows)
+        assert sorted({i for start, end in windows for i in range(start, end)}) == list(range(length))
+        assert windows == sorted(windows)
+
+
+def test_several_labels_are_given_from_their_thresholds_on(encoders: Encoders) -> None:
+    labels = LABELS["multi_label"]
+    network: Any = load_encoder(encoders("bert"), labels, {})
+    with torch.no_grad():
+        network.classifier.weight.zero_()
+        network.classifier.bias.copy_(torch.tensor([0.3, 0.5, 0.7]).logit())
+    settings: dict[str, Any] = {"tokenizer": load_tokenizer(encoders("bert"), "multi_label"), "max_length": 64}
+    (plain,) = Predictor(network, labels=labels, **settings)(["so"])
+    assert plain == {"text": "so", "labels": ["anger", "fear"], "scores": pytest.approx({"anger": 0.5, "fear": 0.7})}
+    (chosen,) = Predictor(network, labels=labels, thresholds=[0.25, 0.6, 0.9], **settings)(["so"])
+    assert chosen["labels"] == ["joy"]
+
+
+def test_a_stream_is_read_as_it_is_answered(finished: Make) -> None:
+    """In constant memory: no more than a few batches are waiting."""
+    predictor, read = Predictor.from_run(finished("bert", "sequence"), batch_size=1), 0
+
+    def endless() -> Any:
+        nonlocal read
+        while True:
+            read += 1
+            yield f"text {read}"
+
+    answers = predictor.stream(endless())
+    assert [next(answers)["text"] for _ in range(40)] == [f"text {i}" for i in range(1, 41)]
+    assert read < 100
+
+
+@pytest.mark.parametrize("task", ["sequence", "token"])
+def test_a_text_of_20_000_words_is_read(task: str, finished: Make) -> None:
+    (found,) = Predictor.from_run(finished("bert", task))(["Maria came home. " * 6_667])
+    if task == "token":
+        assert found["entities"][-1]["end"] > 0.99 * len(found["text"])
+
+
+def test_no_texts_give_no_answers(finished: Make) -> None:
+    assert Predictor.from_run(finished("bert", "token"))([]) == []
+
+
+def test_one_string_is_not_taken_for_a_list_of_letters(finished: Make) -> None:
+    with pytest.raises(TypeError, match="give a list"):
+        Predictor.from_run(finished("bert", "sequence"))("I love this")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("batch_size", [-1, 1.5, "many"])
+def test_a_wrong_batch_size_is_a_user_error(batch_size: Any, finished: Make) -> None:
+    with pytest.raises(UserError, match=f"batch_size={batch_size}"):
+        Predictor.from_run(finished("bert", "sequence"), batch_size=batch_size)
+
+
+def test_a_run_that_is_not_finished_is_a_user_error(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("data: {}\n")
+    with pytest.raises(UserError, match="the run is not finished"):
+        Predictor.from_run(tmp_path)

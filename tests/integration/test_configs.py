@@ -16,8 +16,8 @@ from thaw.models.freezing import STRATEGIES
 from thaw.models.module import EncoderModule
 from thaw.models.optimization import parameter_groups
 from thaw.settings import RULES, check
-from thaw.training.fit import make_trainer
 from thaw.training.tracking import make_loggers
+from thaw.training.trainer import make_trainer
 
 GROUPS = ("model", "data", "freeze", "optimizer", "loss", "trainer", "callbacks", "logger")
 LABELS = {

@@ -13,7 +13,8 @@ import pytest
 
 from conftest import ROOT, Run, only_run
 from hub_server import HubServer
-from thaw.data.formats import Options, Row, read_conll
+from thaw.data.conll import read_conll
+from thaw.data.rows import Options, Row
 from tiny_models import build
 
 SAMPLES = ROOT / "samples"
@@ -51,12 +52,11 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         "HF_HUB_OFFLINE": None,
         "NO_PROXY": "127.0.0.1",
     }
-    running = [True]
+    running = [server]
 
     def stop() -> None:
-        if running.pop():
-            running.append(False)
-            server.__exit__(None, None, None)
+        while running:
+            running.pop().__exit__(None, None, None)
 
     yield Hub(environment, stop)
     stop()

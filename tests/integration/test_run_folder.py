@@ -145,6 +145,10 @@ def test_evaluate_on_new_data_with_the_same_labels(fitted: Fitted, tmp_path: Pat
     path, values = evaluate_run({**base, "data": {"path": str(tmp_path / "new.csv"), "label_column": "mood"}})
     assert path == run / "predictions/new.jsonl"
     assert 0 <= values["new/accuracy"] <= 1
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only/test.txt").write_text("i am happy;joy\ni am sad;sadness\n", encoding="utf-8")
+    _, values = evaluate_run({**base, "data": {"path": str(tmp_path / "only")}})
+    assert "only/accuracy" in values
     (tmp_path / "odd.csv").write_text("text,label\ni am happy,bliss\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"odd\.csv:2: the label 'bliss' is unknown"):
         evaluate_run({**base, "data": {"path": str(tmp_path / "odd.csv")}})

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from thaw.data.formats import READERS, Bad, Options, Row, to_iob2
+from thaw.data.conll import to_iob2
+from thaw.data.formats import READERS
+from thaw.data.rows import Bad, Options, Row
 from thaw.data.sources import load_path
 
 ROWS = [

@@ -250,10 +250,10 @@ def test_a_file_that_cannot_be_right_is_an_error(
 @pytest.mark.parametrize(
     ("files", "data", "said"),
     [
-        ({".hidden/train.csv": CSV}, {}, "no training split; it holds: .hidden."),
-        ({"README.md": "-", "some.csv": CSV}, {}, "no training split; it holds: README.md, some.csv."),
-        ({"test.csv": CSV}, {}, "no training split; it holds: test.csv."),
-        ({"train.csv": CSV}, {"format": "jsonl"}, "no training split in the format jsonl; it holds: train.csv."),
+        ({".hidden/train.csv": CSV}, {}, "no split train; it holds: .hidden."),
+        ({"README.md": "-", "some.csv": CSV}, {}, "no split train; it holds: README.md, some.csv."),
+        ({"test.csv": CSV}, {}, "no split train; it holds: test.csv."),
+        ({"train.csv": CSV}, {"format": "jsonl"}, "no split train in the format jsonl; it holds: train.csv."),
         ({"train.csv": CSV, "train.csv.gz": CSV}, {}, "several files for train: train.csv, train.csv.gz."),
         ({"train.csv": CSV, "dev.csv": CSV, "val.csv": CSV}, {}, "several files for validation: dev.csv, val.csv."),
         (
@@ -375,7 +375,7 @@ def test_a_test_split_whose_labels_are_kept_back_is_not_used(monkeypatch: pytest
 
 
 def test_the_hub_without_a_training_split_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"data\.hub=owner/name: no training split; it has: test\."):
+    with pytest.raises(UserError, match=r"data\.hub=owner/name: no split train; it has: test\."):
         hub(monkeypatch, test={"text": ["c"], "label": [1]})
 
 

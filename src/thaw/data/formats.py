@@ -7,16 +7,28 @@ Lines end at ``\\n`` alone: some IMDB reviews hold U+0085, at which ``str.splitl
 import csv
 import gzip
 import json
-import re
 import sys
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from thaw.data.conll import read_conll
+from thaw.data.rows import (
+    NOT_UTF8,
+    Bad,
+    Options,
+    Row,
+    class_names,
+    decoded,
+    encodable,
+    name_of,
+    named_columns,
+    open_lines,
+    readable,
+    zipped,
+)
 from thaw.errors import UserError
 
 csv.field_size_limit(sys.maxsize)  # long documents in one field are data, not an attack
@@ -25,85 +37,14 @@ csv.field_size_limit(sys.maxsize)  # long documents in one field are data, not a
 # all other fields into floats, and so the label 1 into 1.0.)
 QUOTING = ("minimal", "all", "nonnumeric", "none")
 QUOTES = "Close the quotes there and double those within a field, or set data.quoting=none."
-NOT_UTF8 = "not UTF-8 (save the file as UTF-8)"
-TEXT_COLUMNS = ("text", "sentence", "tokens", "words", "review", "content", "body", "tweet", "message", "document")
-LABEL_COLUMNS = ("label", "labels", "ner_tags", "tags", "class", "category", "emotion", "sentiment", "target", "intent")
-
-
-class Row(NamedTuple):
-    """One example: where it stands, its text (or its words), and its raw label or labels."""
-
-    line: int
-    text: str | list[str]
-    label: Any
-
-
-class Bad(NamedTuple):
-    """A row that cannot be used, and why."""
-
-    line: int
-    problem: str
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to read: the column settings of ``conf/data``.
-
-    Args:
-        text_column: name of the text column, or its position in CoNLL files; None looks for a usual name.
-        label_column: likewise for the label; in CoNLL files the last column by default.
-        separator: what stands between text and label in txt files; the last one in the line counts.
-        quoting: how csv and tsv quote: minimal, all, nonnumeric or none.
-        header: whether the first line of csv and tsv names the columns; without it columns go by position.
-        needs_label: False when predicting.
-    """
-
-    text_column: str | int | None = None
-    label_column: str | int | None = None
-    separator: str = ";"
-    quoting: str = "minimal"
-    header: bool = True
-    needs_label: bool = True
 
 
 Reader = Callable[[Path, Options], Iterator[Row | Bad]]
 
 
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Say in one line what a missing, unreadable or damaged file raises in many ways."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file", "Check data.path.") from None
-    except (OSError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{path}: cannot be read: {reason}", "Check its permissions, or copy it again.") from None
-    except zlib.error as error:
-        raise UserError(f"{path}: the gzip data is damaged: {error}", "Copy the file again.") from None
-
-
-def zipped(path: Path) -> bool:
-    """Whether a file's name says that it is gzipped."""
-    return path.suffix.lower() == ".gz"
-
-
-def open_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines without their ends, from a plain or gzipped file; a byte order mark is dropped.
-
-    Raises:
-        UserError: when the file is missing, unreadable or damaged.
-    """
-    with readable(path), gzip.open(path, "rb") if zipped(path) else path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            yield number, line.rstrip(b"\r\n")
-
-
 def read_txt(path: Path, options: Options) -> Iterator[Row | Bad]:
     """``text;label``, one a line; the label follows the last separator."""
-    for line, text in _decoded(path):
+    for line, text in decoded(path):
         if isinstance(text, Bad):
             yield text
         elif not text.strip():
@@ -195,7 +136,7 @@ def _delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row | B
 def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
     """One JSON object a line; the text may be a list of words, the label a list."""
     names: tuple[str, str | None] | None = None
-    for line, text in _decoded(path):
+    for line, text in decoded(path):
         if isinstance(text, Bad):
             yield text
             continue
@@ -246,96 +187,6 @@ def open_parquet(path: Path) -> Iterator[Any]:
             yield file
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read as Parquet: {error}", "Copy or write the file again.") from None
-
-
-def class_names(schema: Any, column: str) -> list[str] | None:
-    """Names of a ClassLabel column (or of a list of them), from the metadata the datasets library writes."""
-    raw = (schema.metadata or {}).get(b"huggingface")
-    if not raw:
-        return None
-    feature = json.loads(raw).get("info", {}).get("features", {}).get(column)
-    while isinstance(feature, list | dict):
-        if isinstance(feature, list):
-            feature = feature[0]
-        elif "names" in feature:
-            return list(feature["names"])
-        else:
-            feature = feature.get("feature")
-    return None
-
-
-def name_of(label: Any, names: list[str] | None) -> Any:
-    """The name of a label, or of each in a list, where the data states names; an id out of range stays a number."""
-    if names is None or label is None:
-        return label
-    if isinstance(label, list):
-        return [name_of(item, names) for item in label]
-    return names[label] if isinstance(label, int) and 0 <= label < len(names) else label
-
-
-def read_conll(path: Path, options: Options) -> Iterator[Row | Bad]:
-    """CoNLL columns: a word a line, columns parted by blanks or tabs, blank lines between sentences.
-
-    ``-DOCSTART-`` lines are skipped. Tags of the schemes IOB1 and BIOES (or BILOU) come out as IOB2. A wrong line
-    makes its whole sentence `Bad`.
-    """
-    word_at = options.text_column if isinstance(options.text_column, int) else 0
-    tag_at = options.label_column if isinstance(options.label_column, int) else -1
-    words: list[str] = []
-    tags: list[str] = []
-    start, width = 0, 0
-    bad: Bad | None = None
-
-    def sentence() -> Iterator[Row | Bad]:
-        if bad or words:
-            yield bad or Row(start, words, to_iob2(tags) if options.needs_label else None)
-
-    for line, text in _decoded(path):
-        if isinstance(text, Bad):
-            bad = bad or text
-            continue
-        # Only these two part columns: a word may hold other blanks, such as U+00A0 in numbers.
-        text = text.strip(" ").rstrip("\t")
-        fields = text.split("\t") if "\t" in text else re.split(" +", text)
-        if not text.strip() or fields[0] == "-DOCSTART-":
-            yield from sentence()
-            words, tags, bad = [], [], None
-            continue
-        if not width:
-            width = len(fields)
-            _check_positions(word_at, tag_at if options.needs_label else word_at, width, f"{path}:{line}")
-        if len(fields) != width:
-            bad = bad or Bad(line, f"{len(fields)} columns where the first line has {width}")
-            continue
-        word, tag = fields[word_at].strip(), fields[tag_at].strip()
-        if not word or not tag:
-            bad = bad or Bad(line, f"the {'tag' if word else 'word'} is empty")
-        if not words:
-            start = line
-        words.append(word)
-        tags.append(tag)
-    yield from sentence()
-
-
-def _check_positions(word_at: int, tag_at: int, width: int, where: str) -> None:
-    for position, role in ((word_at, "text"), (tag_at, "label")):
-        if not -width <= position < width or (role == "label" and tag_at == -1 and width < 2):
-            raise UserError(
-                f"{where}: {width} columns, so none for the {role}",
-                f"Check data.format, or set data.{role}_column to a position counted from 0.",
-            )
-
-
-def to_iob2(tags: list[str]) -> list[str]:
-    """Turn IOB1, BIOES and BILOU tags into IOB2; IOB2 and tags that mark no spans come out unchanged."""
-    ends = {"E": "I", "L": "I", "M": "I", "S": "B", "U": "B"}
-    plain = [ends.get(tag[0], tag[0]) + tag[1:] if tag[1:2] == "-" else tag for tag in tags]
-    result: list[str] = []
-    for tag in plain:
-        previous = result[-1] if result else "O"
-        begins = tag.startswith("I-") and (previous[1:] != tag[1:] or previous[:2] not in ("B-", "I-"))
-        result.append("B" + tag[1:] if begins else tag)
-    return result
 
 
 def folder_texts(path: Path) -> list[Path]:
@@ -392,58 +243,6 @@ def format_of(path: Path, tokens: bool = False) -> str | None:
     suffix = (path.with_suffix("") if zipped(path) else path).suffix.lower()
     kind = SUFFIXES.get(suffix)
     return "conll" if kind == "txt" and tokens else kind
-
-
-def find_column(
-    columns: list[str], wanted: str | int | None, usual: Iterable[str], role: str, where: Path | str
-) -> str:
-    """The column that was asked for, or else the first with a usual name.
-
-    Raises:
-        UserError: when there is none; the message lists the columns there are.
-    """
-    if isinstance(wanted, int) and 0 <= wanted < len(columns):
-        return columns[wanted]
-    names = [str(wanted)] if wanted is not None else list(usual)
-    for name in names:
-        if name in columns:
-            return name
-    lowered = {column.lower(): column for column in columns}
-    if wanted is None:
-        for name in names:
-            if name in lowered:
-                return lowered[name]
-    what = f"no column {wanted!r}" if wanted is not None else f"no column with a usual name for the {role}"
-    remedy = f"Set data.{role}_column." + (" What has no labels is for predict.py." if role == "label" else "")
-    raise UserError(f"{where}: {what}; it has: {', '.join(columns)}", remedy)
-
-
-def named_columns(columns: list[str], options: Options, where: Path | str) -> tuple[str, str | None]:
-    """The columns of the text and of the label; None for the label where none is needed."""
-    text = find_column(columns, options.text_column, TEXT_COLUMNS, "text", where)
-    if not options.needs_label:
-        return text, None
-    label = find_column(columns, options.label_column, LABEL_COLUMNS, "label", where)
-    if label == text:
-        raise UserError(f"{where}: the column {text!r} is both text and label", "Set both: data.text_column=...")
-    return text, label
-
-
-def _decoded(path: Path) -> Iterator[tuple[int, str | Bad]]:
-    for number, line in open_lines(path):
-        try:
-            yield number, line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            yield number, Bad(number, f"{NOT_UTF8} at byte {error.start + 1} of the line")
-
-
-def encodable(text: str) -> bool:
-    """Whether a text is made of characters; lone surrogates are halves of one, which no tokenizer or file takes."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _undecodable(line: int, fields: list[str]) -> Bad | None:

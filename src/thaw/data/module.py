@@ -50,7 +50,7 @@ class TextDataModule(pl.LightningDataModule):
         self.labels = derive_labels(source.splits[first], task, self.data.get("label_names") or source.names)
         for name in source.splits:
             source.splits[name] = _with_ids(source, name, self.labels, self.data)
-        self.rows = divide(source.splits, self.labels, self.data)
+        self.rows = splits.divide(source.splits, self.labels, self.data)
         train = self.rows["train"]
         self.labels = replace(self.labels, counts=_counts(train, self.labels), rows=len(train))
         require_classes(self.labels, ", ".join(source.files[first]))
@@ -210,71 +210,6 @@ def _with_ids(source: Source, split: str, labels: LabelSet, data: dict[str, Any]
     return _relabelled(rows, ids, keep if len(keep) < len(rows) else None)
 
 
-def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any]) -> dict[str, Any]:
-    """Train, validation and test from the splits that were found.
-
-    A single split is divided 70/15/15. A missing validation is held out of train: of the rows that ``train_size``
-    leaves over, so that a tutorial's training subset stays exactly the same rows.
-    """
-    seed, train_size, eval_size = data["split_seed"], data.get("train_size"), data.get("eval_size")
-    if "all" in found:
-        rows = found["all"]
-        rest, test = splits.hold_out(_strata(rows, labels), 0.15, seed)
-        others = rows.select(rest)
-        train, validation = splits.hold_out(_strata(others, labels), 0.15 / 0.85, seed)
-        parts = {"train": others.select(train), "validation": others.select(validation), "test": rows.select(test)}
-        parts["train"] = splits.subset(parts["train"], train_size, "data.train_size")
-    else:
-        parts = {name: found[name] for name in sources.SPLITS if name in found}
-        if "validation" in parts:
-            parts["train"] = splits.subset(parts["train"], train_size, "data.train_size")
-        else:
-            parts["train"], parts["validation"] = _validation_from_train(parts["train"], labels, data)
-    for name in parts:
-        if not len(parts[name]):
-            raise UserError(
-                f"too few rows to divide: {name} is empty, since the last row of a label stays in training",
-                f"Give more rows, or a file for {name}.",
-            )
-    for name in ("validation", "test"):
-        if name in parts and eval_size is not None:
-            size = min(eval_size, len(parts[name])) if isinstance(eval_size, int) else eval_size
-            parts[name] = splits.subset(parts[name], size, "data.eval_size")
-    return {name: parts[name] for name in sources.SPLITS if name in parts}
-
-
-def _validation_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) -> tuple[Any, Any]:
-    total, seed = len(rows), data["split_seed"]
-    train_size, eval_size = data.get("train_size"), data.get("eval_size")
-    shuffled = splits.subset(rows, total, "data.train_size") if train_size is not None else rows
-    chosen = splits.check_size(train_size, total, "data.train_size") if train_size is not None else total
-    if eval_size is None or isinstance(eval_size, float):
-        size = splits.check_size(data["validation_size"], chosen, "data.validation_size")
-    else:
-        size = splits.check_size(eval_size, total, "data.eval_size")
-    train, left = shuffled.select(range(chosen)), total - chosen
-    if left:
-        if left < size:
-            raise UserError(
-                f"data.train_size={train_size} leaves {left} of {total} rows, and validation is to have {size}",
-                "Give a validation file, or a smaller data.train_size, data.eval_size or data.validation_size.",
-            )
-        rest = shuffled.select(range(chosen, total))
-        held = splits.hold_out(_strata(rest, labels), size, seed)[1] if size < left else range(left)
-        return train, rest.select(held)
-    if size >= chosen:
-        raise UserError(
-            f"{total} rows of train are too few to train on {chosen} and hold out {size} for validation",
-            "Give a validation file, or a smaller data.eval_size or data.validation_size.",
-        )
-    kept, held = splits.hold_out(_strata(train, labels), size, seed)
-    return train.select(kept), train.select(held)
-
-
-def _strata(rows: Any, labels: LabelSet) -> list[Any]:
-    return list(rows[:]["label"]) if labels.task == "sequence" else [0] * len(rows)
-
-
 def _counts(rows: Any, labels: LabelSet) -> tuple[int, ...]:
     column = rows[:]["label"]
     ids = column if labels.task == "sequence" else (one for row in column for one in row)
@@ -334,10 +269,8 @@ def load_labelled(data: dict[str, Any], labels: LabelSet, split: str) -> tuple[l
     Returns:
         (texts, label ids, skipped rows).
     """
-    source = sources.load(data)
+    source = sources.load(data, needs=split)
     name = "all" if "all" in source.splits else split
-    if name not in source.splits:
-        raise UserError(f"split={split}: {data['path']} has no such split", f"It has: {', '.join(source.splits)}.")
     task = detect_task(source, data)
     assert task == labels.task
     rows = _with_ids(source, name, labels, data)

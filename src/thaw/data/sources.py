@@ -14,13 +14,13 @@ from typing import Any
 
 from thaw.data import formats
 from thaw.data.cleaning import clean_html
-from thaw.data.formats import Bad, Options, Row
+from thaw.data.rows import Bad, Options, Row, class_names, encodable, name_of, named_columns
+from thaw.data.splits import SPLITS
 from thaw.errors import UserError
 from thaw.hub import WAYS_OUT, go_offline_if_unreachable
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -57,25 +57,28 @@ class Source:
         return self.listings[path][line - 1] if path in self.listings else f"{path}:{line}"
 
 
-def load(data: dict[str, Any]) -> Source:
+def load(data: dict[str, Any], needs: str = "train") -> Source:
     """Read the data that the ``data`` group of the config describes.
+
+    Args:
+        needs: the split that a folder must have; training needs ``train``, evaluation the one it evaluates.
 
     Raises:
         UserError: for anything that cannot be read, with file, line and remedy.
     """
     if data.get("path"):
-        return load_path(Path(os.path.expanduser(str(data["path"]))), data)
+        return load_path(Path(os.path.expanduser(str(data["path"]))), data, needs)
     if data.get("hub"):
         return _load_hub(data)
     raise UserError("data.path is missing", f"Say where the data is: data={data.get('format') or 'csv'} data.path=...")
 
 
-def load_path(path: Path, data: dict[str, Any]) -> Source:
+def load_path(path: Path, data: dict[str, Any], needs: str = "train") -> Source:
     """Read a file, or a folder that holds a file or folder for each split."""
     tokens = data.get("task") == "token"
     if not os.path.exists(path):  # unlike Path.exists, no exception for names that cannot be
         raise UserError(f"{path}: no such file or folder", "Check data.path.")
-    files = {"all": [path]} if path.is_file() else _split_files(path, data, tokens)
+    files = {"all": [path]} if path.is_file() else _split_files(path, data, tokens, needs)
     source = Source()
     for split, parts in files.items():
         source.files[split] = [str(part) for part in parts]
@@ -90,8 +93,8 @@ def load_path(path: Path, data: dict[str, Any]) -> Source:
     first = next(iter(files.values()))[0]
     if _format(first, data, tokens) == "parquet":
         with formats.open_parquet(first) as file:
-            _, label = formats.named_columns(file.schema_arrow.names, options(data), first)
-            source.names = formats.class_names(file.schema_arrow, str(label))
+            _, label = named_columns(file.schema_arrow.names, options(data), first)
+            source.names = class_names(file.schema_arrow, str(label))
     return source
 
 
@@ -119,8 +122,8 @@ def _format(path: Path, data: dict[str, Any], tokens: bool) -> str:
     return kind
 
 
-def _split_files(folder: Path, data: dict[str, Any], tokens: bool) -> dict[str, list[Path]]:
-    """The files, or aclImdb folders, of each split; of several formats the first that has a training split.
+def _split_files(folder: Path, data: dict[str, Any], tokens: bool, needs: str) -> dict[str, list[Path]]:
+    """The files, or aclImdb folders, of each split; of several formats the first that has the split that is needed.
 
     The layout of the Hub is known: files in ``data/``, or below a folder for each config, cut into shards.
     """
@@ -146,7 +149,7 @@ def _split_files(folder: Path, data: dict[str, Any], tokens: bool) -> dict[str, 
         for split, entries in unclear.items():
             found.setdefault(assumed, {}).setdefault(split, entries)
     for kind in formats.READERS:
-        if "train" in found.get(kind, {}):
+        if needs in found.get(kind, {}):
             files = found[kind]
             for split, parts in files.items():
                 _check_shards(folder, split, parts)
@@ -155,7 +158,7 @@ def _split_files(folder: Path, data: dict[str, Any], tokens: bool) -> dict[str, 
             return {split: files[split] for split in SPLITS if split in files}
     names = sorted(entry.name for entry in folder.iterdir())[:8] or ["nothing"]
     raise UserError(
-        f"{folder}: no training split{f' in the format {stated}' if stated else ''}; it holds: {', '.join(names)}",
+        f"{folder}: no split {needs}{f' in the format {stated}' if stated else ''}; it holds: {', '.join(names)}",
         "Name the files train.*, validation.* and test.* (.txt .csv .tsv .jsonl .parquet .conll, or .gz of these), "
         "or give a single file.",
     )
@@ -202,17 +205,17 @@ def _load_hub(data: dict[str, Any]) -> Source:
         if split is None or split in source.splits:  # unsupervised splits, say
             log.info("%s: the split %s is not used.", name, split_name)
             continue
-        text, label = formats.named_columns(dataset.column_names, options(data), name)
+        text, label = named_columns(dataset.column_names, options(data), name)
         assert label is not None
         if split != "train" and _unlabelled(dataset, label):
             log.warning("%s: the labels of %s are all -1, that is, not public; it is not used.", name, split_name)
             continue
-        source.names = formats.class_names(dataset.features.arrow_schema, label)
+        source.names = class_names(dataset.features.arrow_schema, label)
         source.files[split] = [f"{name}/{split_name}"]
         rows = ((0, row) for row in _hub_rows(dataset, text, label, source.names))
         source.splits[split] = _table(source, split, rows, data)
     if "train" not in source.splits:
-        raise UserError(f"data.hub={name}: no training split; it has: {', '.join(map(str, loaded))}", "Use another.")
+        raise UserError(f"data.hub={name}: no split train; it has: {', '.join(map(str, loaded))}", "Use another.")
     return source
 
 
@@ -228,7 +231,7 @@ def _hub_rows(dataset: Any, text: str, label: str, names: list[str] | None) -> I
     for batch in dataset.select_columns([text, label]).iter(batch_size=CHUNK):
         for one, other in zip(batch[text], batch[label], strict=True):
             line += 1
-            yield Row(line, one, formats.name_of(other, names))
+            yield Row(line, one, name_of(other, names))
 
 
 def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], data: dict[str, Any]) -> Any:
@@ -300,7 +303,7 @@ def _checked(row: Row | Bad, separator: str | None, clean: bool) -> Row | Bad:
         given = len(label) if isinstance(label, list) else 1
         return Bad(row.line, f"{given} tags for {len(text)} words")
     values = [item for value in (text, label) for item in (value if isinstance(value, list) else [value])]
-    if not all(map(formats.encodable, values)):
+    if not all(map(encodable, values)):
         return Bad(row.line, "half of a character (a lone surrogate), as a broken emoji leaves it")
     return Row(row.line, text, label)
 

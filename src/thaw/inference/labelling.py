@@ -12,7 +12,8 @@ from typing import IO, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.data.formats import TEXT_COLUMNS, Options, delimited_records, find_column, format_of, open_lines
+from thaw.data.formats import delimited_records, format_of
+from thaw.data.rows import TEXT_COLUMNS, Options, find_column, open_lines
 from thaw.errors import UserError
 from thaw.inference.predictor import Predictor
 from thaw.reporting.progress import counting
@@ -96,7 +97,7 @@ def read_records(source: str, column: str | None) -> tuple[Iterator[Record], Cal
             _, header = next(rows)
         except StopIteration:
             raise UserError(f"{path}: the file is empty", "Give a file with a header line.") from None
-        name = find_column(header, column, TEXT_COLUMNS, "text", path)
+        name = find_column(header, column, TEXT_COLUMNS, "text", path, group="")
         return _fields(path, header, rows, name), lambda record: str(record[name])
     if kind == "jsonl":
         return _objects(path, column), lambda record: str(record.get("\x00", ""))
@@ -129,7 +130,8 @@ def _objects(path: Path, column: str | None) -> Iterator[Record]:
             raise UserError(f"{path}:{line}: not valid JSON: {error.msg}", "Mend the line.") from None
         if not isinstance(record, dict):
             raise UserError(f"{path}:{line}: not a JSON object", "Mend the line.")
-        yield record | {"\x00": record[find_column(list(record), column, TEXT_COLUMNS, "text", f"{path}:{line}")]}
+        name = find_column(list(record), column, TEXT_COLUMNS, "text", f"{path}:{line}", group="")
+        yield record | {"\x00": record[name]}
 
 
 def output_format(output: str | None) -> str:

@@ -1,0 +1,177 @@
+"""What every reader shares: rows and what is wrong with them, lines of a file, columns by name.
+
+Lines end at ``\\n`` alone: some IMDB reviews hold U+0085, at which ``str.splitlines`` would break them.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from thaw.errors import UserError
+
+NOT_UTF8 = "not UTF-8 (save the file as UTF-8)"
+
+
+TEXT_COLUMNS = ("text", "sentence", "tokens", "words", "review", "content", "body", "tweet", "message", "document")
+
+
+LABEL_COLUMNS = ("label", "labels", "ner_tags", "tags", "class", "category", "emotion", "sentiment", "target", "intent")
+
+
+class Row(NamedTuple):
+    """One example: where it stands, its text (or its words), and its raw label or labels."""
+
+    line: int
+    text: str | list[str]
+    label: Any
+
+
+class Bad(NamedTuple):
+    """A row that cannot be used, and why."""
+
+    line: int
+    problem: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to read: the column settings of ``conf/data``.
+
+    Args:
+        text_column: name of the text column, or its position in CoNLL files; None looks for a usual name.
+        label_column: likewise for the label; in CoNLL files the last column by default.
+        separator: what stands between text and label in txt files; the last one in the line counts.
+        quoting: how csv and tsv quote: minimal, all, nonnumeric or none.
+        header: whether the first line of csv and tsv names the columns; without it columns go by position.
+        needs_label: False when predicting.
+    """
+
+    text_column: str | int | None = None
+    label_column: str | int | None = None
+    separator: str = ";"
+    quoting: str = "minimal"
+    header: bool = True
+    needs_label: bool = True
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Say in one line what a missing, unreadable or damaged file raises in many ways."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file", "Check data.path.") from None
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{path}: cannot be read: {reason}", "Check its permissions, or copy it again.") from None
+    except zlib.error as error:
+        raise UserError(f"{path}: the gzip data is damaged: {error}", "Copy the file again.") from None
+
+
+def zipped(path: Path) -> bool:
+    """Whether a file's name says that it is gzipped."""
+    return path.suffix.lower() == ".gz"
+
+
+def open_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines without their ends, from a plain or gzipped file; a byte order mark is dropped.
+
+    Raises:
+        UserError: when the file is missing, unreadable or damaged.
+    """
+    with readable(path), gzip.open(path, "rb") if zipped(path) else path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            yield number, line.rstrip(b"\r\n")
+
+
+def decoded(path: Path) -> Iterator[tuple[int, str | Bad]]:
+    for number, line in open_lines(path):
+        try:
+            yield number, line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            yield number, Bad(number, f"{NOT_UTF8} at byte {error.start + 1} of the line")
+
+
+def encodable(text: str) -> bool:
+    """Whether a text is made of characters; lone surrogates are halves of one, which no tokenizer or file takes."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def find_column(
+    columns: list[str],
+    wanted: str | int | None,
+    usual: Iterable[str],
+    role: str,
+    where: Path | str,
+    group: str = "data.",
+) -> str:
+    """The column that was asked for, or else the first with a usual name.
+
+    Args:
+        role: ``text`` or ``label``.
+        group: of the setting that chooses the column, for the message; ``predict.py`` has no groups.
+
+    Raises:
+        UserError: when there is none; the message lists the columns there are.
+    """
+    if isinstance(wanted, int) and 0 <= wanted < len(columns):
+        return columns[wanted]
+    names = [str(wanted)] if wanted is not None else list(usual)
+    for name in names:
+        if name in columns:
+            return name
+    lowered = {column.lower(): column for column in columns}
+    if wanted is None:
+        for name in names:
+            if name in lowered:
+                return lowered[name]
+    what = f"no column {wanted!r}" if wanted is not None else f"no column with a usual name for the {role}"
+    remedy = f"Set {group}{role}_column." + (" What has no labels is for predict.py." if role == "label" else "")
+    raise UserError(f"{where}: {what}; it has: {', '.join(columns)}", remedy)
+
+
+def named_columns(columns: list[str], options: Options, where: Path | str) -> tuple[str, str | None]:
+    """The columns of the text and of the label; None for the label where none is needed."""
+    text = find_column(columns, options.text_column, TEXT_COLUMNS, "text", where)
+    if not options.needs_label:
+        return text, None
+    label = find_column(columns, options.label_column, LABEL_COLUMNS, "label", where)
+    if label == text:
+        raise UserError(f"{where}: the column {text!r} is both text and label", "Set both: data.text_column=...")
+    return text, label
+
+
+def class_names(schema: Any, column: str) -> list[str] | None:
+    """Names of a ClassLabel column (or of a list of them), from the metadata the datasets library writes."""
+    raw = (schema.metadata or {}).get(b"huggingface")
+    if not raw:
+        return None
+    feature = json.loads(raw).get("info", {}).get("features", {}).get(column)
+    while isinstance(feature, list | dict):
+        if isinstance(feature, list):
+            feature = feature[0]
+        elif "names" in feature:
+            return list(feature["names"])
+        else:
+            feature = feature.get("feature")
+    return None
+
+
+def name_of(label: Any, names: list[str] | None) -> Any:
+    """The name of a label, or of each in a list, where the data states names; an id out of range stays a number."""
+    if names is None or label is None:
+        return label
+    if isinstance(label, list):
+        return [name_of(item, names) for item in label]
+    return names[label] if isinstance(label, int) and 0 <= label < len(names) else label

@@ -1,0 +1,73 @@
+"""The Lightning Trainer of a run, refusing at once what would fail later."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from thaw.errors import UserError
+from thaw.labels import LabelSet
+from thaw.metrics.outputs import figure_names
+from thaw.models.freezing import STAGED
+
+
+def best_checkpoint(folder: Path, monitor: str, mode: str, labels: LabelSet) -> ModelCheckpoint:
+    """Keeps ``checkpoints/best.ckpt``; refuses at once what would fail at the end of the first epoch."""
+    known = [f"val/{name}" for name in ("loss", *figure_names(labels))]
+    if monitor not in known:
+        raise UserError(f"monitor={monitor} is no figure of a {labels.task} task", f"Known: {', '.join(known)}.")
+    return ModelCheckpoint(
+        folder / "checkpoints",
+        filename="best",
+        monitor=monitor,
+        mode=mode,
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
+
+
+def check_distributed(strategy: str, multirun: bool) -> None:
+    """Refuse what several processes cannot do."""
+    if multirun:
+        raise UserError(
+            "several devices within a multirun: the other processes would repeat the whole sweep",
+            "Use trainer.devices=1 in the sweep, or start one `python train.py` for each run, one after the other.",
+        )
+    if strategy in STAGED:
+        raise UserError(
+            f"freeze={strategy} changes what trains during the run, which several processes cannot follow",
+            "Use one device: trainer.devices=1.",
+        )
+
+
+def make_trainer(settings: dict[str, Any], callbacks: list[Any], loggers: list[Any], folder: Path) -> pl.Trainer:
+    """The Lightning Trainer of the ``trainer`` group."""
+    every = settings["eval_every"]
+    accumulate = settings["accumulate_grad_batches"]
+    try:
+        return pl.Trainer(
+            accelerator=settings["accelerator"],
+            devices=settings["devices"],
+            num_nodes=settings["num_nodes"],
+            strategy=settings["strategy"],
+            precision=settings["precision"],
+            max_epochs=settings["max_epochs"],
+            max_steps=settings["max_steps"] or -1,
+            accumulate_grad_batches=accumulate,
+            gradient_clip_val=settings["gradient_clip_val"],
+            # Counted over epochs, so that "every 500 steps" does not start afresh with each of them.
+            val_check_interval=every * accumulate if every else 1.0,
+            check_val_every_n_epoch=None if every else 1,
+            log_every_n_steps=settings["log_every"],
+            deterministic=settings["deterministic"],
+            callbacks=callbacks,
+            logger=loggers or False,
+            default_root_dir=folder,
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,  # ours keeps out of the way of the lines
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+    except (ValueError, RuntimeError, TypeError, pl.utilities.exceptions.MisconfigurationException) as error:
+        raise UserError(f"trainer: {error}", "Check the group trainer.") from error

@@ -91,13 +91,15 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, float]]:
     """
     run = runs.open_run(settings["run"], needs="metrics.json")
     predictor = Predictor.from_run(run)
-    config: Any = runs.load_config(run)
+    config: Any = OmegaConf.to_container(runs.load_config(run))
     split = settings["split"]
     if settings["data"].get("path"):
         given = {key: value for key, value in settings["data"].items() if value is not None}
-        base = {**config.data, "task": predictor.labels.task, "format": None, "train_size": None}
+        base = {**config["data"], "task": predictor.labels.task, "format": None, "train_size": None}
         texts, gold, skipped = load_labelled({**base, **given}, predictor.labels, split)
         name = Path(str(given["path"])).name.removesuffix(".gz").rsplit(".", 1)[0]
+        if name in known_splits(run):
+            name = f"new_{name}"  # the run's own rows are what its figures can be reproduced from
         if skipped:
             runs.write_json(run / "predictions" / f"{name}.skipped.json", skipped)
     else:
@@ -109,12 +111,16 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, float]]:
     return path, {f"{name}/{key}": value for key, value in result.items()}
 
 
+def known_splits(run: Path) -> list[str]:
+    """The splits that the run was evaluated on."""
+    return [split for split in ("validation", "test") if (run / "predictions" / f"{split}.jsonl").is_file()]
+
+
 def saved_rows(run: Path, split: str, labels: LabelSet) -> tuple[list[Any], list[Any]]:
     """Texts and label ids of a split as they stand in the run folder."""
     path = run / "predictions" / f"{split}.jsonl"
-    if not path.is_file():
-        known = sorted(file.stem for file in path.parent.glob("*.jsonl"))
-        raise UserError(f"split={split}: the run holds no such split", f"It holds: {', '.join(known)}.")
+    if split not in known_splits(run):
+        raise UserError(f"split={split}: the run holds no such split", f"It holds: {', '.join(known_splits(run))}.")
     texts, gold = [], []
     for row in runs.read_jsonl(path):
         texts.append(row["words"] if labels.task == "token" else row["text"])

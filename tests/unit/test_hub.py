@@ -203,6 +203,17 @@ def listening(kind: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
+def test_a_name_that_nobody_resolves_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No timeout of the HTTP library bounds the look-up of a name."""
+    monkeypatch.setattr(hub, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(3))
+    connect("http://hub.example", tmp_path, monkeypatch)
+    started = time.monotonic()
+    hub.go_offline_if_unreachable()
+    assert time.monotonic() - started < 2
+    assert constants.is_offline_mode()
+
+
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("kind", ["refuses", "never answers", "no HTTP", "answers"])
 def test_an_unreachable_hub_is_left_alone_within_seconds(

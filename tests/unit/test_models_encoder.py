@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,22 @@ def test_a_checkpoint_without_all_of_its_encoder_is_refused(damage: str, encoder
     with pytest.raises(UserError, match=f"1 weights of the encoder are missing .*, such as bert.{name}"):
         load(folder)
     load(folder, random_init=True)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_code_that_comes_with_a_model_runs_only_when_allowed(
+    allowed: bool, encoders: Encoders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr("sys.path", sys.path.copy())
+    folder = shutil.copytree(encoders("bert"), tmp_path / "encoder")
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForSequenceClassification": "modeling_own.OwnModel"}
+    (folder / "config.json").write_text(json.dumps(config))
+    code = "from transformers import BertForSequenceClassification as Bert\n\n\nclass OwnModel(Bert): ...\n"
+    (folder / "modeling_own.py").write_text(code)
+    network = load(folder, trust_remote_code=allowed)
+    assert type(network).__name__ == ("OwnModel" if allowed else "BertForSequenceClassification")
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"model_type": "no such model"}'])

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 
 from thaw.data.batching import gather, sorted_batches
 from thaw.data.encoding import Encoded, encode_texts, special_tokens
@@ -71,9 +72,10 @@ class Predictor:
         config, saved = load_config(run), read_json(run / "labels.json")
         labels = LabelSet.from_dict(saved)
         auto = AutoModelForTokenClassification if labels.task == "token" else AutoModelForSequenceClassification
+        trust = bool(OmegaConf.select(config, "model.trust_remote_code"))
         return cls(
-            auto.from_pretrained(str(run / "model"), dtype=torch.float32),
-            AutoTokenizer.from_pretrained(str(run / "model")),
+            auto.from_pretrained(str(run / "model"), dtype=torch.float32, trust_remote_code=trust),
+            AutoTokenizer.from_pretrained(str(run / "model"), trust_remote_code=trust),
             labels,
             max_length=saved["max_length"],
             batch_size=batch_size or config.data.eval_batch_size,

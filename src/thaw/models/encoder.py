@@ -43,7 +43,7 @@ class Block:
                 yield f"{prefix}.{name}", parameter
 
 
-def load_tokenizer(folder: Path, task: Task) -> Any:
+def load_tokenizer(folder: Path, task: Task, trust_remote_code: bool = False) -> Any:
     """The fast tokenizer of an encoder.
 
     For token tasks byte-level tokenizers are told to set a blank before each word: without it they fuse words that are
@@ -52,7 +52,7 @@ def load_tokenizer(folder: Path, task: Task) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
     except Exception as error:  # tokenizers raise plain Exceptions for damaged files
         raise UserError(f"{folder}: the tokenizer cannot be loaded: {error}", "Is it a saved encoder?") from error
     if not tokenizer.is_fast or tokenizer.pad_token_id is None:

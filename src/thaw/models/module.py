@@ -44,7 +44,9 @@ class EncoderModule(pl.LightningModule):
         self.table = parameter_table(self.network, self.ever, self.rates)
         self.loss = make_loss(config["loss"], labels)
         self.seen: list[Outputs] = []
-        self.frozen_checksum = checksum(self.frozen_state())  # now: a strategy may shard the weights later
+        # Now, since a strategy may shard the weights later; without the heads that adapters put aside and nothing uses.
+        frozen = {name: value for name, value in self.frozen_state().items() if ".original_module." not in name}
+        self.frozen_checksum = checksum(frozen)
         self.thaw_for(0)
 
     def thaw_for(self, epoch: int) -> None:

@@ -51,11 +51,11 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
     cfg: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     first = rank() == 0
 
-    encoder = locate_encoder(cfg["model"])
+    encoder, trust = locate_encoder(cfg["model"]), cfg["model"]["trust_remote_code"]
     data = TextDataModule(
         cfg["data"],
-        partial(load_tokenizer, encoder),
-        resolve_length(cfg["data"]["max_length"], length_limit(encoder)),
+        partial(load_tokenizer, encoder, trust_remote_code=trust),
+        resolve_length(cfg["data"]["max_length"], length_limit(encoder, trust)),
         cfg["seed"],
     )
     data.prepare()
@@ -158,6 +158,7 @@ def finish(
     labels = data.labels
     description = {**labels.to_dict(), "max_length": data.max_length}
     runs.write_json(folder / "labels.json", description)
+    data.tokenizer.model_max_length = data.max_length  # so that pipelines cut where predict.py does
     save_model(folder, module, data.tokenizer)
     predictor = Predictor.from_run(folder)
     if labels.task == "multi_label":

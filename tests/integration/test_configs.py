@@ -16,6 +16,7 @@ from thaw.models.freezing import STRATEGIES
 from thaw.models.module import EncoderModule
 from thaw.models.optimization import parameter_groups
 from thaw.settings import RULES, check
+from thaw.training.fit import make_absolute
 from thaw.training.tracking import make_loggers
 from thaw.training.trainer import make_trainer
 
@@ -96,6 +97,15 @@ def test_trainers_work_or_say_why_not(name: str, tmp_path: Path) -> None:
     else:
         with pytest.raises(UserError, match="trainer: "):
             make_trainer(settings, [], [], tmp_path)
+
+
+def test_local_paths_hold_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    config = configured("data=csv", "data.path=mine.csv", "model=bert")
+    make_absolute(config)
+    assert config.data.path == str(tmp_path / "mine.csv")
+    assert config.model.name == "google-bert/bert-base-uncased"
 
 
 def test_every_strategy_has_a_config_and_the_other_way_round() -> None:

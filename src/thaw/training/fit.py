@@ -48,6 +48,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
     clock = time.perf_counter()
     if config.resume:
         folder, config = continued(config)
+    make_absolute(config)
     cfg: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     first = rank() == 0
 
@@ -92,6 +93,14 @@ def make_module(cfg: dict[str, Any], encoder: Path, labels: LabelSet) -> Encoder
     pl.seed_everything(cfg["seed"], workers=True, verbose=False)
     groups = {name: cfg[name] for name in ("model", "freeze", "loss", "optimizer")}
     return EncoderModule(encoder, labels, {**groups, "strict": cfg["strict_iob2"]})
+
+
+def make_absolute(config: DictConfig) -> None:
+    """Let local paths hold wherever the run is resumed or evaluated from."""
+    for group, key in (("data", "path"), ("model", "name")):
+        value = config[group][key]
+        if value and os.path.exists(os.path.expanduser(value)):
+            config[group][key] = os.path.abspath(os.path.expanduser(value))
 
 
 def continued(config: DictConfig) -> tuple[Path, DictConfig]:

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw.errors import Interrupted, UserError
+from thaw.runs import rank
 from thaw.settings import check
 
 FREE_TEXT = ("text", "run", "resume", "input", "output", "data.path", "model.name")
@@ -164,7 +165,7 @@ def run_folder(resume: str | None, data: str, model: str, overrides: Sequence[st
 
     Processes but the first of a distributed run get a folder of their own, to be thrown away.
     """
-    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))):
+    if rank():
         return tempfile.mkdtemp(prefix="thaw-rank-")
     if resume and not (Path(resume).expanduser() / "config.yaml").is_file():
         return tempfile.mkdtemp(prefix="thaw-")  # an error is to follow, and must not create the folder it complains of

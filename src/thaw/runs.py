@@ -79,6 +79,11 @@ def open_run(folder: str | Path, needs: str = "config.yaml") -> Path:
     return run
 
 
+def rank() -> int:
+    """Number of this process among those of the run, before Lightning exists to ask."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK", 0))))
+
+
 def resume_command(run: Path) -> str:
     return f"python train.py resume={display(run)}"
 

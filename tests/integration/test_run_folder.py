@@ -118,6 +118,23 @@ def test_predict_keeps_the_columns_of_a_table(fitted: Fitted, tmp_path: Path) ->
     assert all(row["predicted_label"] and float(row["score"]) > 0 for row in rows)
 
 
+def test_predict_reads_json_lines_and_names_a_bad_one(fitted: Fitted, tmp_path: Path) -> None:
+    from thaw.errors import UserError
+    from thaw.inference.labelling import label
+    from thaw.runs import read_jsonl
+
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"id": 1, "text": "I am happy"}\n\n{"id": 2, "text": null}\n{"id": 3, "text": "\\ud83d"}\n')
+    config = configured(f"run={fitted('distilbert')}", f"input={source}", f"output={output}", verb="predict")
+    label(config)
+    assert [row["id"] for row in read_jsonl(output)] == [1, 2, 3]
+    before = output.read_text()
+    source.write_text('{"text": "fine"}\n{"text": \n')
+    with pytest.raises(UserError, match=r"in\.jsonl:2: not valid JSON"):
+        label(config)
+    assert output.read_text() == before, "an output that is complete is not replaced by half of one"
+
+
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_evaluate_reproduces_the_figures_to_the_last_digit(split: str, fitted: Fitted, tmp_path: Path) -> None:
     from thaw.evaluation import evaluate_run

@@ -5,7 +5,8 @@ import gzip
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -43,21 +44,21 @@ def label(config: DictConfig) -> None:
         with writer(config.output, suffix) as write:
             write(next(results))
         return
-    records, text_of = read_records(str(config.input), config.text_column)
+    records = read_records(str(config.input), config.text_column)
     predictor = Predictor.from_run(config.run, config.batch_size)
-    waiting: list[Record] = []
+    waiting: deque[Record] = deque()
 
     def texts() -> Iterator[str]:
-        for record in records:
+        for text, record in records:
             waiting.append(record)
-            yield text_of(record)
+            yield text
 
     with writer(config.output, suffix) as write, counting(None, "labelling") as progress:
         for result in predictor.stream(texts(), config.probabilities):
-            text = result.pop("text")
-            record = waiting.pop(0)
+            del result["text"]
+            record = waiting.popleft()
             # A column of the input keeps its value; ours takes another name beside it.
-            write({**(record or {"text": text}), **{free_name(key, record): value for key, value in result.items()}})
+            write({**record, **{free_name(key, record): value for key, value in result.items()}})
             progress(1)
 
 
@@ -77,50 +78,56 @@ def show_result(result: Record) -> None:
     print(table("", ["label", "score"], [[name, number(score)] for name, score in ranked]))
 
 
-def read_records(source: str, column: str | None) -> tuple[Iterator[Record], Callable[[Record], str]]:
-    """Records of the input with all their fields, and which field is the text.
+def read_records(source: str, column: str | None) -> Iterator[tuple[str, Record]]:
+    """The text of each record of the input, and the record with all its fields.
 
-    Lines of txt files and of standard input become records without fields of their own.
+    Args:
+        source: a file, or ``-`` for lines of standard input.
+        column: of the text, in tables and JSON lines; None looks for a usual name.
+
+    Raises:
+        UserError: when the file is missing, of another format, or a record cannot be read.
     """
     if source == "-":
-        lines = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
-        return _plain(lines)
+        return _lines(line.rstrip(b"\r\n") for line in sys.stdin.buffer)
     path = Path(source).expanduser()
     if not path.is_file():
         raise UserError(f"input={source}: no such file", "Give a file, or - for standard input.")
     kind = format_of(path)
     if kind == "txt":
-        return _plain(line for _, line in open_lines(path))
+        return _lines(line for _, line in open_lines(path))
     if kind in ("csv", "tsv"):
-        rows = delimited_records(path, Options(needs_label=False), "," if kind == "csv" else "\t")
-        try:
-            _, header = next(rows)
-        except StopIteration:
-            raise UserError(f"{path}: the file is empty", "Give a file with a header line.") from None
-        name = find_column(header, column, TEXT_COLUMNS, "text", path, group="")
-        return _fields(path, header, rows, name), lambda record: str(record[name])
+        return _fields(path, column, "," if kind == "csv" else "\t")
     if kind == "jsonl":
-        return _objects(path, column), lambda record: str(record.get("\x00", ""))
+        return _objects(path, column)
     raise UserError(
         f"input={source}: not a format that can be read", "Give .txt, .csv, .tsv or .jsonl, or .gz of these."
     )
 
 
-def _plain(lines: Iterator[bytes]) -> tuple[Iterator[Record], Callable[[Record], str]]:
-    return ({"text": line.decode("utf-8", "replace")} for line in lines), lambda record: str(record["text"])
+def _lines(lines: Iterable[bytes]) -> Iterator[tuple[str, Record]]:
+    for line in lines:
+        text = line.decode("utf-8", "replace")
+        yield text, {"text": text}
 
 
-def _fields(path: Path, header: list[str], rows: Iterator[tuple[int, list[str]]], name: str) -> Iterator[Record]:
+def _fields(path: Path, column: str | None, delimiter: str) -> Iterator[tuple[str, Record]]:
+    rows = delimited_records(path, Options(needs_label=False), delimiter)
+    _, header = next(rows, (0, []))
+    if not header:
+        raise UserError(f"{path}: the file is empty", "Give a file with a header line.")
+    name = find_column(header, column, TEXT_COLUMNS, "text", path, group="")
     for line, row in rows:
         if not row:
             continue
         if len(row) != len(header):
             raise UserError(f"{path}:{line}: {len(row)} fields where the header has {len(header)}", "Mend the row.")
         decoded = [field.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for field in row]
-        yield dict(zip(header, decoded, strict=True))
+        record = dict(zip(header, decoded, strict=True))
+        yield record[name], record
 
 
-def _objects(path: Path, column: str | None) -> Iterator[Record]:
+def _objects(path: Path, column: str | None) -> Iterator[tuple[str, Record]]:
     for line, raw in open_lines(path):
         if not raw.strip():
             continue
@@ -130,8 +137,8 @@ def _objects(path: Path, column: str | None) -> Iterator[Record]:
             raise UserError(f"{path}:{line}: not valid JSON: {error.msg}", "Mend the line.") from None
         if not isinstance(record, dict):
             raise UserError(f"{path}:{line}: not a JSON object", "Mend the line.")
-        name = find_column(list(record), column, TEXT_COLUMNS, "text", f"{path}:{line}", group="")
-        yield record | {"\x00": record[name]}
+        text = record[find_column(list(record), column, TEXT_COLUMNS, "text", f"{path}:{line}", group="")]
+        yield "" if text is None else str(text), record
 
 
 def output_format(output: str | None) -> str:
@@ -171,9 +178,7 @@ def _open(path: Path, zipped: bool) -> IO[str]:
 
 def _to_json(file: IO[str]) -> Callable[[Record], None]:
     def write(record: Record) -> None:
-        file.write(
-            json.dumps({key: value for key, value in record.items() if key != "\x00"}, ensure_ascii=False) + "\n"
-        )
+        file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     return write
 
@@ -186,7 +191,6 @@ def _to_table(file: IO[str], delimiter: str) -> Callable[[Record], None]:
         return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
 
     def write(record: Record) -> None:
-        record = {key: value for key, value in record.items() if key != "\x00"}
         if not columns:
             columns.extend(record)
             rows.writerow(columns)

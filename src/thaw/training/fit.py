@@ -50,7 +50,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
         folder, config = continued(config)
     make_absolute(config)
     cfg: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    first = rank() == 0
+    first = runs.rank() == 0
 
     encoder, trust = locate_encoder(cfg["model"]), cfg["model"]["trust_remote_code"]
     data = TextDataModule(
@@ -130,7 +130,7 @@ def train(
     callbacks: list[Any] = [
         History(folder / "history.csv", settings["log_every"]),
         Resumable(folder, settings["checkpoint_every"]),
-        Lines(cfg["monitor"], bar=settings["progress_bar"] and summary.interactive() and rank() == 0),
+        Lines(cfg["monitor"], bar=settings["progress_bar"] and summary.interactive() and runs.rank() == 0),
         *(build(callback) for callback in cfg["callbacks"].values()),
         best,
     ]
@@ -244,18 +244,13 @@ def show_data(data: TextDataModule) -> None:
         log.warning("skipped %s", line)
 
 
-def rank() -> int:
-    """Number of this process among those of the run, before Lightning exists to ask."""
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK", 0))))
-
-
 def quiet() -> None:
     """Leave out what the libraries say to their developers."""
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    if rank() > 0:
+    if runs.rank() > 0:
         logging.disable(logging.WARNING)  # the first process speaks for all
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -4,6 +4,7 @@ Nothing heavy is imported here, so that ``--help``, ``--cfg job`` and a mistyped
 """
 
 import difflib
+import io
 import os
 import re
 import shutil
@@ -45,6 +46,8 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                 fail(error, conf, name)
 
         def main() -> None:
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character still gets the rest
             # Hydra prints its own errors over several lines, unless it is told to raise them.
             os.environ["HYDRA_FULL_ERROR"] = "1"
             sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]

@@ -171,9 +171,10 @@ def writer(output: str | None, kind: str) -> Iterator[Callable[[Record], None]]:
 
 
 def _open(path: Path, zipped: bool) -> IO[str]:
+    # Half of a surrogate pair, which JSON can escape and UTF-8 cannot write, becomes a question mark.
     if zipped:
-        return gzip.open(path, "wt", encoding="utf-8", newline="")
-    return path.open("w", encoding="utf-8", newline="")
+        return gzip.open(path, "wt", encoding="utf-8", errors="replace", newline="")
+    return path.open("w", encoding="utf-8", errors="replace", newline="")
 
 
 def _to_json(file: IO[str]) -> Callable[[Record], None]:

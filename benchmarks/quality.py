@@ -2,7 +2,8 @@
 
     python -m benchmarks.quality data=emotion data.path=~/emotion freeze=none seeds=[1,2,3]
 
-Takes the settings of ``train.py``, and: ``seeds``; ``peer=false`` to run thaw alone. Prints the mean and standard
+Takes the settings of ``train.py``, and: ``seeds``; ``systems=[thaw]`` or ``systems=[trainer]`` to run one
+alone. Prints the mean and standard
 deviation of the test figures over the seeds, and appends them to ``outputs/benchmarks/quality.jsonl``.
 """
 
@@ -33,13 +34,13 @@ def configured(overrides: list[str]) -> Any:
 
 
 def main(arguments: list[str]) -> None:
-    own = {"seeds": "[1,2,3]", "peer": "true"}
+    own = {"seeds": "[1,2,3]", "systems": "[thaw,trainer]"}
     for argument in list(arguments):
         key, _, value = argument.partition("=")
         if key in own:
             own[key] = value
             arguments.remove(argument)
-    seeds = json.loads(own["seeds"])
+    seeds, systems = json.loads(own["seeds"]), own["systems"].strip("[]").split(",")
 
     from benchmarks.peer import train_with_trainer
     from thaw.data.module import TextDataModule
@@ -51,13 +52,14 @@ def main(arguments: list[str]) -> None:
     for seed in seeds:
         config = configured([*arguments, f"seed={seed}", "trainer.progress_bar=false"])
         cfg: Any = OmegaConf.to_container(config, resolve=True)
-        with tempfile.TemporaryDirectory() as folder:
-            with contextlib.redirect_stdout(io.StringIO()):
-                fit(config, Path(folder))
-            metrics = json.loads((Path(folder) / "metrics.json").read_text())
-        results["thaw"].append({**metrics, "seconds": metrics["seconds"]["train"]})
-        report(arguments, "thaw", results["thaw"][-1:])
-        if own["peer"] == "true":
+        if "thaw" in systems:
+            with tempfile.TemporaryDirectory() as folder:
+                with contextlib.redirect_stdout(io.StringIO()):
+                    fit(config, Path(folder))
+                metrics = json.loads((Path(folder) / "metrics.json").read_text())
+            results["thaw"].append({**metrics, "seconds": metrics["seconds"]["train"]})
+            report(arguments, "thaw", results["thaw"][-1:])
+        if "trainer" in systems:
             encoder = locate_encoder(cfg["model"])
             length = resolve_length(cfg["data"]["max_length"], length_limit(encoder))
             data = TextDataModule(cfg["data"], partial(load_tokenizer, encoder), length, seed)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from thaw.data.module import TextDataModule
 from thaw.inference.predictor import Predictor
@@ -18,9 +19,9 @@ from thaw.models.freezing import freeze_to, trainable
 
 
 def train_with_trainer(
-    encoder: Path, data: TextDataModule, cfg: dict[str, Any], folder: Path, seed: int
+    encoder: Path, data: TextDataModule, cfg: dict[str, Any], folder: Path, seed: int, form: str = "grouped"
 ) -> dict[str, float]:
-    """Train and evaluate with the Trainer: dynamic padding, batches grouped by length, the best epoch kept.
+    """Train and evaluate with the Trainer, the best epoch kept.
 
     Args:
         encoder: folder of the pretrained encoder.
@@ -28,6 +29,8 @@ def train_with_trainer(
         cfg: of the run, as plain containers.
         folder: for its checkpoints.
         seed: of head, order and dropout.
+        form: ``padded`` to 128 tokens or ``data.max_length``, as tutorials do; ``dynamic`` padding; ``grouped`` by
+            length as well, which a careful user would choose.
 
     Returns:
         The test figures, and ``seconds`` of training with its validations.
@@ -55,7 +58,8 @@ def train_with_trainer(
         num_train_epochs=trainer_cfg["max_epochs"],
         per_device_train_batch_size=cfg["data"]["batch_size"],
         per_device_eval_batch_size=cfg["data"]["eval_batch_size"],
-        train_sampling_strategy="group_by_length",
+        train_sampling_strategy="group_by_length" if form == "grouped" else "random",
+        dataloader_pin_memory=torch.cuda.is_available(),
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=1,
@@ -67,12 +71,13 @@ def train_with_trainer(
         seed=seed,
     )
     collate = DataCollatorForTokenClassification if labels.task == "token" else DataCollatorWithPadding
+    fixed: dict[str, Any] = {"padding": "max_length", "max_length": cfg["data"]["max_length"] or 128}
     trainer = Trainer(
         model=network,
         args=arguments,
         train_dataset=rows_of(data, "train"),
         eval_dataset=rows_of(data, "validation"),
-        data_collator=collate(data.tokenizer),
+        data_collator=collate(data.tokenizer, **(fixed if form == "padded" else {})),
         compute_metrics=scorer(labels),
     )
     clock = time.perf_counter()

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from thaw.cache import cache_folder
 from thaw.data import encoding
 from thaw.data.encoding import (
     Encoded,
     align,
-    cache_folder,
-    cached,
+    cached_split,
     encode_split,
     encode_texts,
     encode_words,
@@ -188,13 +188,13 @@ def test_the_same_key_is_made_once(empty_cache: Path) -> None:
         made.append(1)
         return some_encoded()
 
-    first, second = cached("key", make), cached("key", make)
+    first, second = cached_split("key", make), cached_split("key", make)
     assert len(made) == 1
     for encoded in (first, second):
         assert encoded.ids.tolist() == list(range(1000))
         assert encoded.labels.tolist() == [1, 0]
         assert len(encoded.words) == 0
-    cached("other", make)
+    cached_split("other", make)
     assert len(made) == 2
 
 
@@ -202,13 +202,13 @@ def test_processes_that_want_the_same_key_wait_for_the_first(empty_cache: Path) 
     code = """
 import sys, time
 import numpy as np
-from thaw.data.encoding import Encoded, cached
+from thaw.data.encoding import Encoded, cached_split
 def make():
     with open(sys.argv[1], "a") as file:
         file.write("made\\n")
     time.sleep(0.5)
     return Encoded(*[np.arange(100)] * 7)
-print(cached("key", make).ids.sum())
+print(cached_split("key", make).ids.sum())
 """
     log = empty_cache / "log"
     command = [sys.executable, "-c", code, str(log)]
@@ -221,19 +221,20 @@ def test_a_folder_that_was_half_written_is_never_seen(empty_cache: Path) -> None
     code = """
 import os
 import numpy as np
+from thaw.cache import cache_folder
 from thaw.data import encoding
-from thaw.data.encoding import Encoded, cached
+from thaw.data.encoding import Encoded, cached_split
 save, saved = np.save, []
 def dies(path, array):
     if len(saved) == 3:
         os._exit(9)
     saved.append(save(path, array))
 np.save = dies
-cached("key", lambda: Encoded(*[np.arange(100)] * 7))
+cached_split("key", lambda: Encoded(*[np.arange(100)] * 7))
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 9
     assert not (cache_folder() / "encoded" / "key").exists()
-    assert cached("key", some_encoded).ids.tolist() == list(range(1000))
+    assert cached_split("key", some_encoded).ids.tolist() == list(range(1000))
 
 
 def test_a_failure_leaves_nothing_behind(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,6 +244,6 @@ def test_a_failure_leaves_nothing_behind(empty_cache: Path, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         patch.setattr(np, "save", full)
         with pytest.raises(UserError, match=r"the cache cannot be written: No space left on device\. Set THAW_CACHE"):
-            cached("key", some_encoded)
+            cached_split("key", some_encoded)
     assert [path.name for path in (empty_cache / "encoded").iterdir()] in ([], ["key.lock"])
-    assert len(cached("key", some_encoded)) == 2
+    assert len(cached_split("key", some_encoded)) == 2

@@ -321,7 +321,7 @@ def test_settings_saved_with_a_tokenizer_do_not_spoil_the_cache(
 ) -> None:
     """all-MiniLM-L6-v2 is saved with truncation and padding to 128."""
     keys: list[str] = []
-    monkeypatch.setattr(module, "cached", lambda key, make: keys.append(key) or make())
+    monkeypatch.setattr(module, "cached_split", lambda key, make: keys.append(key) or make())
 
     def tokenizer(task: Any) -> Any:
         loaded = load_tokenizer(encoders("bert"), task)

@@ -6,9 +6,6 @@ are memory-mapped from the cache, and worker processes share them.
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from thaw.cache import cached, open_array
 from thaw.errors import UserError
 from thaw.labels import IGNORED, LabelSet
 
@@ -207,51 +205,16 @@ def fingerprint(texts: Iterable[Any], label_ids: Iterable[Any], tokenizer: Any, 
     return digest.hexdigest()[:32]
 
 
-def cache_folder() -> Path:
-    """Where encoded data is kept: ``THAW_CACHE``, else ``thaw`` in the user's cache folder. Safe to delete."""
-    if "THAW_CACHE" in os.environ:
-        return Path(os.environ["THAW_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "thaw"
+def cached_split(key: str, make: Callable[[], Encoded]) -> Encoded:
+    """The arrays under a key, memory-mapped: from the cache, or made and stored."""
 
-
-def cached(key: str, make: Callable[[], Encoded]) -> Encoded:
-    """The arrays under a key: from the cache, or made, stored and then read back memory-mapped.
-
-    Of several processes that want the same key at once, one computes and the others wait. A folder appears under its
-    final name only once it is complete.
-    """
-    from filelock import FileLock
-
-    folder = cache_folder() / "encoded" / key
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
-            if not folder.is_dir():
-                _store(make(), folder)
-    except OSError as error:
-        raise UserError(
-            f"{folder.parent}: the cache cannot be written: {error.strerror or error}",
-            "Set THAW_CACHE to a folder with room.",
-        ) from None
-    return Encoded(**{field.name: _load(folder / f"{field.name}.npy") for field in fields(Encoded)})
-
-
-def _store(encoded: Encoded, folder: Path) -> None:
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    def fill(folder: Path) -> None:
+        encoded = make()
         for field in fields(Encoded):
-            np.save(temporary / f"{field.name}.npy", getattr(encoded, field.name))
-        os.replace(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+            np.save(folder / f"{field.name}.npy", getattr(encoded, field.name))
 
-
-def _load(path: Path) -> np.ndarray:
-    # An empty file cannot be mapped.
-    array = np.load(path, mmap_mode="r" if path.stat().st_size > 256 else None)
-    assert isinstance(array, np.ndarray)
-    return array
+    folder = cached("encoded", key, fill)
+    return Encoded(**{field.name: open_array(folder / f"{field.name}.npy") for field in fields(Encoded)})
 
 
 def _chunks(items: Iterable[Any]) -> Iterable[list[Any]]:

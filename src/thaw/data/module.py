@@ -11,8 +11,8 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from thaw.data import sources, splits
-from thaw.data.batching import Batches, EncodedDataset
-from thaw.data.encoding import Encoded, cached, encode_split, fingerprint
+from thaw.data.batching import Batches, EncodedDataset, sorted_batches
+from thaw.data.encoding import Encoded, cached_split, encode_split, fingerprint
 from thaw.data.sources import Source
 from thaw.errors import UserError
 from thaw.labels import TASKS, LabelSet, Task, count_labels, order_names, order_tags, require_classes
@@ -73,7 +73,7 @@ class TextDataModule(pl.LightningDataModule):
         make = partial(
             encode_split, texts, ids, self.labels, self.tokenizer, self.max_length, self.data["subword_labels"]
         )
-        return cached(key, make)
+        return cached_split(key, make)
 
     def train_dataloader(self) -> DataLoader:
         sampler = self.data["sampler"]
@@ -132,6 +132,12 @@ def make_loader(
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),
     )
+
+
+def evaluation_batches(encoded: Encoded, batch_size: int, pad_id: int) -> DataLoader:
+    """Every row of a split once, longest first."""
+    batches = [batch.tolist() for batch in sorted_batches(encoded.kept, batch_size)]
+    return make_loader(encoded, batches, pad_id)
 
 
 def detect_task(source: Source, data: dict[str, Any]) -> Task:

@@ -12,12 +12,14 @@ from omegaconf import OmegaConf
 
 from thaw.data.batching import gather, sorted_batches
 from thaw.data.encoding import Encoded, encode_texts, special_tokens
-from thaw.data.module import make_loader
+from thaw.data.module import evaluation_batches
 from thaw.errors import UserError
 from thaw.labels import LabelSet
 from thaw.metrics.classification import sigmoid, softmax
 from thaw.metrics.entities import spans
 from thaw.metrics.outputs import Outputs
+from thaw.models.prefix import FrozenPrefix
+from thaw.models.speed import accelerate
 from thaw.runs import load_config, open_run, read_json
 
 CHUNK_BATCHES = 32  # batches' worth of texts that are sorted by length together
@@ -52,6 +54,7 @@ class Predictor:
             raise UserError(f"batch_size={batch_size} is not a number of texts", "Give 64, say.")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = network.to(self.device).eval()
+        self.prefix: FrozenPrefix | None = None  # set after training, which has computed the frozen layers already
         self.tokenizer, self.labels = tokenizer, labels
         self.max_length, self.batch_size = max_length, batch_size
         self.thresholds = thresholds or [0.5] * len(labels)
@@ -73,8 +76,10 @@ class Predictor:
         labels = LabelSet.from_dict(saved)
         auto = AutoModelForTokenClassification if labels.task == "token" else AutoModelForSequenceClassification
         trust = bool(OmegaConf.select(config, "model.trust_remote_code"))
+        network = auto.from_pretrained(str(run / "model"), dtype=torch.float32, trust_remote_code=trust)
+        accelerate(network)
         return cls(
-            auto.from_pretrained(str(run / "model"), dtype=torch.float32, trust_remote_code=trust),
+            network,
             AutoTokenizer.from_pretrained(str(run / "model"), trust_remote_code=trust),
             labels,
             max_length=saved["max_length"],
@@ -117,9 +122,14 @@ class Predictor:
             progress: called with the number of rows after each batch.
         """
         parts = []
-        batches = [batch.tolist() for batch in sorted_batches(encoded.kept, self.batch_size)]
-        for batch in make_loader(encoded, batches, self.tokenizer.pad_token_id):
-            parts.append(Outputs.of_batch(batch, self._logits(batch["input_ids"], batch["attention_mask"])))
+        states = self.prefix.states(encoded) if self.prefix else None
+        for batch in evaluation_batches(encoded, self.batch_size, self.tokenizer.pad_token_id):
+            if self.prefix and states:
+                with torch.inference_mode():
+                    logits = self.prefix(states, {name: value.to(self.device) for name, value in batch.items()})
+            else:
+                logits = self._logits(batch["input_ids"], batch["attention_mask"])
+            parts.append(Outputs.of_batch(batch, logits))
             if progress:
                 progress(len(batch["rows"]))
         return Outputs.join(parts)

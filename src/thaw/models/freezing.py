@@ -62,6 +62,12 @@ def trainable(parts: Sequence[Block], freeze: dict[str, Any], epoch: int | None 
     raise UserError(f"freeze.name={name} is not known", f"Choose one of: {', '.join(STRATEGIES)}.")
 
 
+def frozen_depth(parts: Sequence[Block], names: set[str]) -> int:
+    """How many layers from the bottom do not train, when the embeddings do not either; else 0."""
+    frozen = [not any(name in names for name, _ in part.parameters()) for part in parts[:-1]]
+    return max(([*frozen, False]).index(False) - 1, 0)
+
+
 def layer_count(n: Any, layers: Sequence[Block]) -> int:
     """Check ``freeze.n`` against the layers there are."""
     if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= len(layers):

@@ -17,6 +17,8 @@ from thaw.models.encoder import blocks, load_encoder
 from thaw.models.freezing import STAGED, add_adapters, freeze_to, parameter_table, rest_frozen, trainable
 from thaw.models.losses import make_loss
 from thaw.models.optimization import learning_rates, make_schedule, parameter_groups
+from thaw.models.prefix import FrozenPrefix, States
+from thaw.models.speed import accelerate
 
 
 class EncoderModule(pl.LightningModule):
@@ -38,6 +40,8 @@ class EncoderModule(pl.LightningModule):
         self.network = load_encoder(folder, labels, config["model"])
         # In a list, since the peft model wraps this very network: as a submodule it would list every parameter twice.
         self.adapters = [add_adapters(self.network, config["freeze"])]
+        accelerate(self.network)
+        self.prefix: tuple[FrozenPrefix, dict[str, States]] | None = None  # set by `Reuse`: its stored states by split
         self.parts = blocks(self.network)
         self.ever = trainable(self.parts, config["freeze"])
         self.rates = learning_rates(self.parts, self.ever, config["optimizer"])
@@ -66,6 +70,14 @@ class EncoderModule(pl.LightningModule):
         logits: Tensor = self.network(input_ids=input_ids, attention_mask=attention_mask).logits
         return logits
 
+    def logits(self, batch: dict[str, Tensor], split: str) -> Tensor:
+        """Those of a batch, through what is stored of the frozen layers where there is such."""
+        if self.prefix is None:
+            result: Tensor = self(batch["input_ids"], batch["attention_mask"])
+            return result
+        prefix, states = self.prefix
+        return prefix(states[split], batch)
+
     def on_train_start(self) -> None:
         self.thaw_for(self.current_epoch)  # a run that goes on within an epoch does not start it
         steps = int(self.trainer.estimated_stepping_batches)
@@ -78,12 +90,12 @@ class EncoderModule(pl.LightningModule):
             self.thaw_for(self.current_epoch)
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        loss = self.loss(self(batch["input_ids"], batch["attention_mask"]), batch["labels"])
+        loss = self.loss(self.logits(batch, "train"), batch["labels"])
         self.log("train/loss", loss.detach(), prog_bar=True, sync_dist=True, batch_size=len(batch["rows"]))
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
-        self.seen.append(Outputs.of_batch(batch, self(batch["input_ids"], batch["attention_mask"])))
+        self.seen.append(Outputs.of_batch(batch, self.logits(batch, "validation")))
 
     def on_validation_epoch_end(self) -> None:
         """Figures over the whole split, each row counted once: processes exchange what they saw."""
@@ -107,6 +119,16 @@ class EncoderModule(pl.LightningModule):
         optimizer = build(chosen, params=groups, lr=settings["lr"])
         schedule = make_schedule(optimizer, settings, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, *_: Any, **__: Any) -> None:
+        """Clip the norm also where Lightning refuses: fused optimizers in bfloat16, which unscale nothing, and FSDP."""
+        sharded = getattr(self.trainer.strategy.model, "clip_grad_norm_", None)
+        if gradient_clip_val and sharded:
+            sharded(gradient_clip_val)
+        elif gradient_clip_val and self.trainer.precision == "bf16-mixed":
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, "norm")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["frozen"] = self.frozen_checksum

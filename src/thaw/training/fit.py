@@ -1,10 +1,12 @@
 """A run from config to report: the one place that knows the order."""
 
+import gc
 import logging
 import os
 import shutil
 import time
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,13 @@ from thaw.hub import locate_encoder
 from thaw.inference.predictor import Predictor
 from thaw.instantiate import build
 from thaw.labels import LabelSet
+from thaw.memory import keep_freed_memory
 from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
 from thaw.models.module import EncoderModule
+from thaw.models.prefix import FrozenPrefix
 from thaw.reporting import summary
 from thaw.training.callbacks import LAST, History, Lines, Resumable
+from thaw.training.reuse import Reuse
 from thaw.training.tracking import log_evaluation, make_loggers
 from thaw.training.trainer import best_checkpoint, check_distributed, make_trainer
 
@@ -44,6 +49,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
         The best monitored validation score, for sweeps; None in all processes but the first.
     """
     quiet()
+    keep_freed_memory()
     times: dict[str, float] = {}
     clock = time.perf_counter()
     if config.resume:
@@ -75,12 +81,17 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
 
     loggers = make_loggers(cfg, folder) if first else []
     try:
-        trainer, best = train(cfg, folder, module, data, loggers, times, multirun)
+        reuse = Reuse(cfg["freeze"], data)
+        trainer, best = train(cfg, folder, module, data, reuse, loggers, times, multirun)
         if not trainer.is_global_zero:
             return None
         score = best.best_model_score
+        prefix = reuse.prefix if module.prefix and reuse.exact else None
+        data.trainer = None
+        del trainer, module
+        gc.collect()  # gradients and optimizer states make room for the evaluation
         # A fresh module, since strategies such as FSDP leave the trained one in a form of their own.
-        result = finish(cfg, folder, make_module(cfg, encoder, data.labels), data, best, times, sections)
+        result = finish(cfg, folder, make_module(cfg, encoder, data.labels), data, prefix, best, times, sections)
         log_evaluation(loggers, folder, result, data.labels)
         return float(score) if score is not None else None
     finally:
@@ -120,6 +131,7 @@ def train(
     folder: Path,
     module: EncoderModule,
     data: TextDataModule,
+    reuse: Reuse,
     loggers: list[Any],
     times: dict[str, float],
     multirun: bool,
@@ -131,6 +143,7 @@ def train(
         History(folder / "history.csv", settings["log_every"]),
         Resumable(folder, settings["checkpoint_every"]),
         Lines(cfg["monitor"], bar=settings["progress_bar"] and summary.interactive() and runs.rank() == 0),
+        reuse,
         *(build(callback) for callback in cfg["callbacks"].values()),
         best,
     ]
@@ -156,6 +169,7 @@ def finish(
     folder: Path,
     module: EncoderModule,
     data: TextDataModule,
+    prefix: Callable[[Any], FrozenPrefix] | None,
     best: ModelCheckpoint,
     times: dict[str, float],
     sections: list[Any],
@@ -170,6 +184,7 @@ def finish(
     data.tokenizer.model_max_length = data.max_length  # so that pipelines cut where predict.py does
     save_model(folder, module, data.tokenizer)
     predictor = Predictor.from_run(folder)
+    predictor.prefix = prefix(predictor.network) if prefix else None
     if labels.task == "multi_label":
         rows = data.rows["validation"]
         predictor.thresholds = choose_thresholds(predictor, rows["text"], rows["label"])

@@ -1,0 +1,84 @@
+"""Prediction: rows a second against the Hugging Face pipeline at its best batch size, and the latency of one text.
+
+    python -m benchmarks.predict run=outputs/... input=texts.txt [rows=2000] [pairs=3] [batch_sizes=1,8,32,64]
+
+Every system labels the same rows of a file of texts, one a line; their labels and scores are compared.
+"""
+
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.pairs import RESULTS, alternate, own_settings, report
+
+Answers = list[tuple[str, float]]
+
+
+def thaw(run: str) -> Callable[[list[str]], Answers]:
+    from thaw.inference.predictor import Predictor
+
+    predictor = Predictor.from_run(run)
+    return lambda texts: [(row["label"], row["score"]) for row in predictor(texts)]
+
+
+def pipeline(run: str, batch_size: int) -> Callable[[list[str]], Answers]:
+    import transformers
+
+    length = json.loads((Path(run) / "labels.json").read_text())["max_length"]
+    classify: Any = transformers.pipeline("text-classification", model=f"{run}/model", batch_size=batch_size)
+    return lambda texts: [(row["label"], row["score"]) for row in classify(texts, truncation=True, max_length=length)]
+
+
+def side(system: str, run: str, source: str, rows: int) -> None:
+    """One system in this process: prints its seconds, and its latency of one text at the 50th and 95th percentile."""
+    texts = [line.strip() for line in Path(source).read_text(encoding="utf-8").split("\n")][:rows]
+    name, _, batch_size = system.partition("_")
+    predict = thaw(run) if name == "thaw" else pipeline(run, int(batch_size))
+    predict(texts[:64])
+    clock = time.perf_counter()
+    answers = predict(texts)
+    seconds = time.perf_counter() - clock
+    single = []
+    for text in texts[:100]:
+        clock = time.perf_counter()
+        predict([text])
+        single.append(1000 * (time.perf_counter() - clock))
+    cuts = statistics.quantiles(single, n=20)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"answers_{system}.json").write_text(json.dumps(answers))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    row = {"seconds": seconds, "rows_a_second": len(texts) / seconds, "peak_mb": peak}
+    print(json.dumps({**row, "ms_p50": cuts[9], "ms_p95": cuts[18]}))
+
+
+def compare(systems: list[str]) -> None:
+    """How far the labels and scores of the systems are apart."""
+    first, *others = (json.loads((RESULTS / f"answers_{system}.json").read_text()) for system in systems)
+    for system, answers in zip(systems[1:], others, strict=True):
+        pairs = list(zip(first, answers, strict=True))
+        same = sum(mine[0] == theirs[0] for mine, theirs in pairs)
+        apart = max(abs(mine[1] - theirs[1]) for mine, theirs in pairs if mine[0] == theirs[0])
+        print(f"{system}: {same} of {len(pairs)} labels as {systems[0]}, scores at most {apart:.1e} apart")
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["side"]:
+        side(arguments[1], arguments[2], arguments[3], int(arguments[4]))
+        return
+    own = own_settings(arguments, {"run": "", "input": "", "rows": "2000", "pairs": "3", "batch_sizes": "1,8,32,64"})
+    if not own["run"] or not own["input"]:
+        sys.exit("error: give run=outputs/... and input=texts.txt")
+    run, source = (str(Path(own[name]).expanduser().resolve()) for name in ("run", "input"))
+    systems = ["thaw", *(f"pipeline_{size}" for size in own["batch_sizes"].split(","))]
+    commands = {system: ["benchmarks.predict", "side", system, run, source, own["rows"]] for system in systems}
+    report("predict", [f"{name}={value}" for name, value in own.items()], alternate(commands, int(own["pairs"])))
+    compare(systems)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

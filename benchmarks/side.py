@@ -1,0 +1,78 @@
+"""One run of one system in a process of its own, for the benchmarks: prints its figures as a line of JSON.
+
+    python -m benchmarks.side thaw data=emotion data.path=~/emotion
+    python -m benchmarks.side trainer_grouped data=emotion data.path=~/emotion
+
+Systems: ``thaw``; and the Hugging Face Trainer as tutorials write it (``trainer_padded``: every row padded to the
+length limit of the tutorials, 128 or ``data.max_length``), with dynamic padding (``trainer_dynamic``), and with batches
+grouped by length and its best settings (``trainer_grouped``).
+"""
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from thaw.cli import quoted, stem
+
+ROOT = Path(__file__).resolve().parents[1]
+SYSTEMS = ("thaw", "trainer_padded", "trainer_dynamic", "trainer_grouped")
+SHOWN = ("test/accuracy", "test/f1", "test/f1_weighted", "test/loss")
+
+
+def configured(overrides: list[str]) -> Any:
+    """The config of ``train.py`` with overrides, outside Hydra's command line."""
+    OmegaConf.register_new_resolver("stem", stem, replace=True)
+    OmegaConf.register_new_resolver("sample", lambda data: str(ROOT / "samples" / data), replace=True)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("train", overrides=[quoted(override) for override in [*overrides, "trainer.progress_bar=false"]])
+
+
+def run_thaw(config: Any, folder: Path) -> dict[str, float]:
+    """Train and evaluate with thaw: the test figures, and the seconds of training with its validations."""
+    from thaw.training.fit import fit
+
+    fit(config, folder)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    return {**metrics, "seconds": metrics["seconds"]["train"]}
+
+
+def run_trainer(config: Any, folder: Path, form: str) -> dict[str, float]:
+    """The same with the Trainer, on the rows, labels and token ids that thaw reads."""
+    from benchmarks.peer import train_with_trainer
+    from thaw.data.module import TextDataModule
+    from thaw.hub import locate_encoder
+    from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
+
+    cfg: Any = OmegaConf.to_container(config, resolve=True)
+    encoder = locate_encoder(cfg["model"])
+    length = resolve_length(cfg["data"]["max_length"], length_limit(encoder))
+    data = TextDataModule(cfg["data"], partial(load_tokenizer, encoder), length, cfg["seed"])
+    data.prepare()
+    return train_with_trainer(encoder, data, cfg, folder, cfg["seed"], form)
+
+
+def main(arguments: list[str]) -> None:
+    system, *overrides = arguments
+    if system not in SYSTEMS:
+        sys.exit(f"error: {system} is not known. Choose one of: {', '.join(SYSTEMS)}.")
+    config, clock = configured(overrides), time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        if system == "thaw":
+            figures = run_thaw(config, Path(folder))
+        else:
+            figures = run_trainer(config, Path(folder), system.removeprefix("trainer_"))
+    row = {name: figures[name] for name in SHOWN if name in figures}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({**row, "seconds": figures["seconds"], "all": time.perf_counter() - clock, "peak_mb": peak}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

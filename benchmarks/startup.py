@@ -1,0 +1,40 @@
+"""From command to answer: ``--help``, a mistyped override, and a whole run of one training step with warm caches.
+
+python -m benchmarks.startup [repeats=5]
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from benchmarks.pairs import ROOT, environment, own_settings
+
+STEP = ["data.train_size=64", "data.eval_size=64", "trainer.max_steps=1", "trainer.log_every=1"]
+CASES = {
+    "help": ["train.py", "--help"],
+    "mistyped override": ["train.py", "modle=bert"],
+    "one step, evaluated": ["train.py", *STEP],
+    "import torch": ["-c", "import torch"],
+    "import transformers.Trainer": ["-c", "from transformers import Trainer"],
+}
+
+
+def main(arguments: list[str]) -> None:
+    own = own_settings(arguments, {"repeats": "5"})
+    with tempfile.TemporaryDirectory() as folder:
+        for name, command in CASES.items():
+            path = [*command, f"hydra.run.dir={folder}/run"] if "one step" in name else command
+            seconds = []
+            for _ in range(int(own["repeats"]) + 1):
+                clock = time.perf_counter()
+                subprocess.run([sys.executable, *path], cwd=ROOT, env=environment("warm"), capture_output=True)
+                seconds.append(time.perf_counter() - clock)
+            # The first fills the caches, the system's own too.
+            middle, least, most = statistics.median(seconds[1:]), min(seconds[1:]), max(seconds[1:])
+            print(f"{name:28} {middle:6.2f} s  ({least:.2f} to {most:.2f})", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

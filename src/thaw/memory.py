@@ -1,0 +1,24 @@
+"""How this process asks the system for memory."""
+
+import ctypes
+import sys
+
+# Parameters of mallopt, from malloc.h of glibc.
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory for the next training step, instead of handing it back to the system.
+
+    Activations and gradients come and go with every step in pieces that glibc maps and unmaps one by one; each page of
+    each piece is then zeroed by the kernel when it is first touched. Elsewhere than on glibc this does nothing.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # musl
+        return
+    mallopt(MMAP_MAX, 0)
+    mallopt(TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(TOP_PAD, 64 * 2**20)

@@ -1,0 +1,101 @@
+"""When the frozen prefix is computed once and reused."""
+
+import logging
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
+
+from thaw.data.module import TextDataModule, evaluation_batches
+from thaw.errors import UserError
+from thaw.models.freezing import frozen_depth, trainable
+from thaw.models.module import EncoderModule
+from thaw.models.prefix import FrozenPrefix, Split, Unusable
+from thaw.reporting.progress import counting
+from thaw.runs import rank
+
+log = logging.getLogger(__name__)
+
+
+class Reuse(pl.Callback):
+    """Gives the module the stored states of its frozen layers, at each stage of the strategy anew.
+
+    Args:
+        settings: the ``freeze`` group of the config.
+        data: prepared.
+    """
+
+    def __init__(self, settings: dict[str, Any], data: TextDataModule) -> None:
+        self.settings, self.data = settings, data
+        self.depth = 0
+        self.precision = ""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        epochs = range(trainer.max_epochs or 0)
+        if self.settings["reuse"] == "on" and not any(self.depth_at(pl_module, epoch) for epoch in epochs):
+            name = self.settings["name"]
+            raise UserError(f"freeze.reuse=on: freeze={name} freezes no layers from the bottom up", "Leave it out.")
+        self.on_train_epoch_start(trainer, pl_module)  # a run that goes on within an epoch does not start it
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        module: EncoderModule = pl_module
+        depth = self.depth_at(module, trainer.current_epoch)
+        if depth == self.depth:
+            return
+        self.depth, module.prefix = depth, None
+        if self.settings["reuse"] == "off" or not depth:
+            return
+        try:
+            module.prefix = self._stored(trainer, module)
+        except Unusable as reason:
+            if self.settings["reuse"] == "on":
+                raise UserError(f"freeze.reuse=on: {reason}", "Use freeze.reuse=auto, or off.") from None
+            log.info("Every step runs the frozen layers too: %s.", reason)
+
+    def depth_at(self, module: EncoderModule, epoch: int) -> int:
+        return frozen_depth(module.parts, trainable(module.parts, self.settings, epoch))
+
+    def _stored(self, trainer: pl.Trainer, module: EncoderModule) -> Any:
+        if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
+            raise Unusable("the weights are split among devices")
+        self.precision = str(trainer.precision)
+        prefix = self.prefix(module.network, context=trainer.precision_plugin.forward_context)
+        epochs = range(trainer.current_epoch, trainer.max_epochs or 0)
+        lasts = [self.depth_at(module, epoch) == self.depth for epoch in epochs]
+        passes = min(
+            [*lasts, False].index(False),
+            trainer.estimated_stepping_batches * trainer.accumulate_grad_batches / trainer.num_training_batches,
+        )
+        if self.settings["reuse"] == "auto" and passes < 2 and not prefix.first_only:
+            raise Unusable("one pass over the data has nothing to gain")
+        states = {split: prefix.states(self.data.encoded[split]) for split in ("train", "validation")}
+        size = sum(own.values.nbytes for own in states.values()) / 1e6
+        log.info("Layers 1 to %d are frozen: computed once, and read in every step (%.0f MB).", self.depth, size)
+        return prefix, states
+
+    @property
+    def exact(self) -> bool:
+        """Whether stored states are, to the last bit, what evaluation computes: it does so in float32."""
+        return self.precision == "32-true" and self.settings["reuse_dtype"] == "float32"
+
+    def prefix(self, network: Any, **options: Any) -> FrozenPrefix:
+        """The prefix of a network, frozen to the depth of the present stage."""
+        batch_size, pad_id = self.data.data["eval_batch_size"], self.data.tokenizer.pad_token_id
+        return FrozenPrefix(
+            network,
+            self.depth,
+            partial(_announced, batch_size=batch_size, pad_id=pad_id),
+            limit=int(self.settings["reuse_gb"] * 1e9),
+            dtype=self.settings["reuse_dtype"],
+            also=[self.precision, batch_size],
+            **options,
+        )
+
+
+def _announced(split: Split, batch_size: int, pad_id: int) -> Any:
+    encoded: Any = split
+    with counting(len(encoded) if rank() == 0 else None, "computing the frozen layers") as progress:
+        for batch in evaluation_batches(encoded, batch_size, pad_id):
+            yield batch
+            progress(len(batch["rows"]))

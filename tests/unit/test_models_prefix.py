@@ -1,0 +1,161 @@
+"""What is computed once is what would be computed in every step, and never that of another run."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_models_speed import LABELS, loud
+
+from thaw.cache import cache_folder, make_room
+from thaw.data.batching import gather
+from thaw.labels import LabelSet
+from thaw.models.encoder import blocks, load_encoder
+from thaw.models.freezing import frozen_depth, trainable
+from thaw.models.prefix import FrozenPrefix, States, Unusable
+from tiny_models import ARCHITECTURES
+
+Encoders = Callable[[str], Path]
+GIGABYTE = 10**9
+
+
+class Rows:
+    """A split of some rows of unequal length, which counts how often it is passed over."""
+
+    def __init__(self, seed: int = 0) -> None:
+        lengths = [9, 3, 5, 7, 2]
+        self.ids = np.random.default_rng(seed).integers(6, 30, sum(lengths)).astype(np.int32)
+        self.offsets = np.concatenate(([0], np.cumsum(lengths)))
+        self.passes = 0
+
+    def batch(self, rows: list[int]) -> dict[str, torch.Tensor]:
+        ids, mask = gather(self.ids, self.offsets, np.array(rows), 0)
+        arrays = {"input_ids": ids, "attention_mask": mask, "rows": np.array(rows)}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def batches(self, _: Any) -> Iterator[dict[str, torch.Tensor]]:
+        self.passes += 1
+        yield self.batch([0, 3])
+        yield self.batch([2, 1, 4])
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path))
+
+
+def network_of(encoders: Encoders, architecture: str, labels: LabelSet = LABELS["sequence"]) -> Any:
+    return loud(load_encoder(encoders(architecture), labels, {})).eval()
+
+
+@pytest.mark.parametrize("task", ["sequence", "token"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_suffix_on_stored_states_gives_the_logits_of_the_whole(
+    architecture: str, task: str, encoders: Encoders
+) -> None:
+    network, rows = network_of(encoders, architecture, LABELS[task]), Rows()
+    for depth in range(1, len(blocks(network)) - 1):
+        prefix = FrozenPrefix(network, depth, rows.batches, limit=GIGABYTE)
+        states = prefix.states(rows)
+        for chosen in ([4, 0], [1, 2, 3]):
+            batch = rows.batch(chosen)
+            with torch.no_grad():
+                logits = prefix(states, batch)
+                whole = network(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+            if task == "token":
+                real = batch["attention_mask"].bool()
+                logits, whole = logits[real], whole[real]
+            assert torch.allclose(logits, whole, rtol=1e-4, atol=1e-5), depth
+
+
+def test_a_probe_of_the_first_token_stores_one_vector_of_each_text(encoders: Encoders) -> None:
+    for architecture, labels, stored in (("bert", "sequence", 5), ("bert", "token", 26), ("roberta", "sequence", 5)):
+        network, rows = network_of(encoders, architecture, LABELS[labels]), Rows()
+        states = FrozenPrefix(network, 3, rows.batches, limit=GIGABYTE).states(rows)
+        assert states.values.shape == (stored, network.config.hidden_size)
+
+
+def test_states_are_computed_once_and_anew_when_anything_changes(encoders: Encoders) -> None:
+    def states(network: Any, rows: Rows, depth: int = 2, **options: Any) -> States:
+        return FrozenPrefix(network, depth, rows.batches, limit=GIGABYTE, **options).states(rows)
+
+    network, rows = network_of(encoders, "bert"), Rows()
+    first = states(network, rows)
+    again = states(network, rows)
+    assert rows.passes == 1
+    assert np.array_equal(first.values, again.values)
+    with torch.no_grad():
+        network.bert.encoder.layer[2].output.dense.bias += 1
+        network.classifier.weight += 1
+    states(network, rows)
+    assert rows.passes == 1, "what lies above the prefix has no part in it"
+    with torch.no_grad():
+        network.bert.encoder.layer[1].output.dense.bias[0] += 1e-3
+    states(network, rows)
+    assert rows.passes == 2, "a weight"
+    states(network, rows, depth=1)
+    assert rows.passes == 3, "the depth"
+    states(network, rows, dtype="bfloat16")
+    assert rows.passes == 4, "the type"
+    other = Rows(seed=1)
+    states(network, other)
+    assert other.passes == 1, "the texts"
+
+
+def test_bfloat16_takes_half_the_room_and_rounds(encoders: Encoders) -> None:
+    network, rows = network_of(encoders, "distilbert"), Rows()
+    full, half = (
+        FrozenPrefix(network, 2, rows.batches, limit=GIGABYTE, dtype=dtype).states(rows)
+        for dtype in ("float32", "bfloat16")
+    )
+    assert half.values.nbytes * 2 == full.values.nbytes
+    row = np.array([0])
+    assert torch.allclose(half.of(row, 9).float(), full.of(row, 9), rtol=1e-2)
+
+
+def test_what_was_unused_for_longest_makes_room(tmp_path: Path) -> None:
+    for age, name in enumerate(("new", "old", "oldest")):
+        folder = cache_folder() / "prefix" / name
+        folder.mkdir(parents=True)
+        (folder / "states.npy").write_bytes(bytes(100))
+        os.utime(folder, (1e9 - age, 1e9 - age))
+    assert make_room("prefix", 100, limit=300)
+    assert sorted(path.name for path in (tmp_path / "prefix").iterdir()) == ["new", "old"]
+    assert not make_room("prefix", 400, limit=300)
+    assert sorted(path.name for path in (tmp_path / "prefix").iterdir()) == ["new", "old"], "nothing is lost in vain"
+
+
+def test_states_that_do_not_fit_are_refused(encoders: Encoders) -> None:
+    network, rows = network_of(encoders, "distilbert"), Rows()
+    with pytest.raises(Unusable, match="do not fit"):
+        FrozenPrefix(network, 1, rows.batches, limit=100).states(rows)
+    assert rows.passes == 0
+
+
+def test_a_pass_that_fails_leaves_nothing_behind(encoders: Encoders) -> None:
+    network, rows = network_of(encoders, "distilbert"), Rows()
+
+    def broken(_: Any) -> Iterator[dict[str, torch.Tensor]]:
+        yield rows.batch([0])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        FrozenPrefix(network, 1, broken, limit=GIGABYTE).states(rows)
+    assert [path.suffix for path in (cache_folder() / "prefix").iterdir()] == [".lock"]
+    FrozenPrefix(network, 1, rows.batches, limit=GIGABYTE).states(rows)
+    assert rows.passes == 1
+
+
+def test_depth_counts_frozen_layers_from_the_bottom(encoders: Encoders) -> None:
+    parts = blocks(network_of(encoders, "bert"))
+    depths = {
+        **{"none": 0, "head": 3, "embeddings": 0, "bitfit": 0},
+        **{"first_n": 2, "all_but_last_n": 1},
+    }
+    for name, depth in depths.items():
+        assert frozen_depth(parts, trainable(parts, {"name": name, "n": 2})) == depth, name
+    gradual = {"name": "gradual", "every": 1}
+    assert [frozen_depth(parts, trainable(parts, gradual, epoch)) for epoch in range(6)] == [3, 2, 1, 0, 0, 0]

@@ -1,0 +1,107 @@
+"""Faster ways to compute give what the plain ones give."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from thaw.labels import LabelSet
+from thaw.models import speed
+from thaw.models.encoder import layers_of, load_encoder
+from tiny_models import ARCHITECTURES
+
+Encoders = Callable[[str], Path]
+LABELS = {
+    "sequence": LabelSet("sequence", ("joy", "anger", "fear"), (5, 3, 2), rows=10),
+    "token": LabelSet("token", ("O", "B-PER", "I-PER"), (8, 1, 1), rows=10),
+}
+# Families whose [CLS] head reads one token, and whose last layer is known.
+FIRST_TOKEN = {"bert", "bert_cased", "distilbert", "roberta", "xlm_roberta", "electra"}
+
+
+def loud(network: nn.Module) -> nn.Module:
+    """Random weights of such a size that a wrong computation shows in the logits."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter.shape[-1] ** 0.5)
+    return network
+
+
+def batch() -> dict[str, torch.Tensor]:
+    ids = torch.randint(6, 30, (3, 9), generator=torch.Generator().manual_seed(2))
+    mask = torch.ones_like(ids)
+    mask[1, 5:] = 0
+    mask[2, 2:] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+@pytest.mark.parametrize("task", ["sequence", "token"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_logits_and_gradients_stay_the_same(architecture: str, task: str, encoders: Encoders) -> None:
+    settings = {"dropout": 0.0}
+    plain = loud(load_encoder(encoders(architecture), LABELS[task], settings)).train()
+    fast = loud(load_encoder(encoders(architecture), LABELS[task], settings)).train()
+    speed.accelerate(fast)
+    assert ("forward" in vars(layers_of(fast)[-1][1])) == (task == "sequence" and architecture in FIRST_TOKEN)
+    results = [network(**batch()).logits for network in (plain, fast)]
+    assert torch.allclose(*results, atol=1e-5)
+    for logits in results:
+        logits.square().sum().backward()
+    theirs = dict(plain.named_parameters())
+    for name, parameter in fast.named_parameters():
+        if theirs[name].grad is None:
+            assert parameter.grad is None or not parameter.grad.any(), name
+        else:
+            scale = theirs[name].grad.abs().max()  # type: ignore[union-attr]
+            assert torch.allclose(parameter.grad, theirs[name].grad, atol=1e-4 * float(scale) + 1e-6), name
+
+
+def test_dropout_drops_scales_and_sends_the_gradient_back_the_same_way() -> None:
+    torch.manual_seed(0)
+    values = torch.ones(400, 501, requires_grad=True)
+    result = speed.dropout(values, 0.3, training=True)
+    dropped = result == 0
+    assert dropped.float().mean().item() == pytest.approx(0.3, abs=0.005)
+    assert result.mean().item() == pytest.approx(1.0, abs=0.01)
+    assert dropped.float().mean(0).std().item() < 0.05, "no column is favoured"
+    result.sum().backward()
+    assert torch.equal(values.grad, result.detach())
+    torch.manual_seed(0)
+    assert torch.equal(speed.dropout(values, 0.3, training=True), result)
+    assert not torch.equal(speed.dropout(values, 0.3, training=True), result)
+
+
+@pytest.mark.parametrize(("probability", "training"), [(0.5, False), (0.0, True), (1.0, True)])
+def test_dropout_at_its_ends_is_that_of_torch(probability: float, training: bool) -> None:
+    values = torch.randn(5, 7)
+    assert torch.equal(
+        speed.dropout(values, probability, training), nn.functional.dropout(values, probability, training)
+    )
+
+
+@pytest.mark.parametrize("kind", [None, torch.bool, torch.float32])
+def test_attention_that_drops_out_computes_what_torch_does(kind: torch.dtype | None) -> None:
+    query, key, value = torch.randn(3, 2, 4, 6, 8)
+    mask = None
+    if kind is not None:
+        seen = torch.tensor([[1, 1, 1, 0, 0, 0], [1] * 6], dtype=torch.bool)[:, None, None, :]
+        mask = seen if kind == torch.bool else torch.where(seen, 0.0, -1e9)
+    expected = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    module = nn.Module()
+    result, _ = speed.attend(module, query, key, value, mask, dropout=1e-9)  # rounds to none
+    assert torch.allclose(result, expected.transpose(1, 2), atol=1e-5)
+    many = torch.stack([speed.attend(module, query, key, value, mask, dropout=0.2)[0] for _ in range(3000)])
+    assert torch.allclose(many.mean(0), expected.transpose(1, 2), atol=0.1), "right on average"
+
+
+def test_what_is_saved_does_not_tell(encoders: Encoders, tmp_path: Path) -> None:
+    network = load_encoder(encoders("bert"), LABELS["sequence"], {})
+    names = list(network.state_dict())
+    speed.accelerate(network)
+    network.save_pretrained(tmp_path)  # type: ignore[operator]
+    assert list(network.state_dict()) == names
+    assert speed.ATTENTION not in (tmp_path / "config.json").read_text()

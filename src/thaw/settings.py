@@ -62,6 +62,7 @@ RULES: dict[str, Rule] = {
     "data.split_seed": SEED,
     "data.max_length": or_null(COUNT),
     "data.batch_size": COUNT,
+    "data.tokens_per_batch": or_null(COUNT),
     "data.eval_batch_size": COUNT,
     "data.num_workers": NATURAL,
     "freeze.rank": COUNT,

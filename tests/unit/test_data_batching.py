@@ -84,6 +84,31 @@ def test_processes_train_equally_often_and_together_on_every_row(world_size: int
     assert sum(len(flat(batches)) for batches in drawn) - rows < world_size
 
 
+@pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.parametrize("rows", [1, 33, 5_000])
+def test_a_budget_of_tokens_is_kept_and_every_epoch_has_as_many_batches(rows: int, world_size: int) -> None:
+    lengths = like_tweets(rows)
+    shares = [
+        Batches(encoded(lengths), 8, seed=1, train=True, tokens=80, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    orders = []
+    for epoch in range(3):
+        for share in shares:
+            share.set_epoch(epoch)
+        drawn = [list(share) for share in shares]
+        assert {len(share) for share in shares} == {len(batches) for batches in drawn} == {len(list(shares[0]))}
+        assert set(flat(batch for batches in drawn for batch in batches)) == set(range(rows))
+        for batch in (batch for batches in drawn for batch in batches):
+            assert len(batch) * lengths[batch].max() <= 80 or len(batch) == 1
+        orders.append(drawn)
+    assert len({len(order[0]) for order in orders}) == 1
+    if rows > 100:
+        assert orders[0] != orders[1]
+        padded = sum(len(batch) * lengths[batch].max() for batches in orders[0] for batch in batches)
+        assert lengths.sum() / padded > 0.97
+
+
 @pytest.mark.parametrize("rows", [7, 64, 301])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_processes_evaluate_every_row_exactly_once(world_size: int, rows: int) -> None:

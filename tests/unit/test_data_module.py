@@ -370,3 +370,12 @@ def test_new_data_takes_the_labels_of_the_run(prepare: Prepare, tmp_path: Path) 
     assert (found_texts, ids) == (["text 0", "text 1", "text 2"], [1, 1, 1])
     with pytest.raises(UserError, match="no split test in the format csv; it holds: "):
         load_labelled({**DEFAULTS, "path": str(tmp_path), "format": "csv"}, labels, "test")
+
+
+@pytest.mark.parametrize("other", [{"sampler": "balanced"}, {"group_by_length": False}, {"padding": "max_length"}])
+def test_a_budget_of_tokens_stands_alone(other: dict[str, Any], prepare: Prepare, tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", 60, "joy fear")
+    whole = prepare(path, tokens_per_batch=64).train_dataloader()
+    assert all(batch["input_ids"].numel() <= 64 for batch in whole)
+    with pytest.raises(UserError, match="tokens_per_batch needs rows of like length"):
+        prepare(path, tokens_per_batch=64, **other).train_dataloader()

@@ -49,6 +49,27 @@ def shuffled_batches(
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
+def token_batches(lengths: np.ndarray, tokens: int, *, seed: int, epoch: int, world_size: int = 1) -> list[np.ndarray]:
+    """Row numbers of each training batch of one epoch, with a budget of tokens instead of a number of rows.
+
+    All rows are sorted by length, those of one length in random order, cut into batches, and the batches are shuffled.
+    So every epoch has as many batches as the others, of the same sizes, as schedules and resuming need.
+
+    Args:
+        tokens: a batch, padding included, holds no more; a text that is longer has a batch of its own.
+        world_size: processes that share each batch, with this budget each.
+    """
+    generator = np.random.default_rng((seed, epoch))
+    order = generator.permutation(len(lengths))
+    order = order[np.argsort(-lengths[order], kind="stable")]
+    batches, start = [], 0
+    while start < len(order):
+        rows = max(tokens // int(lengths[order[start]]), 1) * world_size
+        batches.append(order[start : start + rows])
+        start += rows
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
 def sorted_batches(lengths: np.ndarray, batch_size: int, rank: int = 0, world_size: int = 1) -> list[np.ndarray]:
     """Every row once, longest first, so that batches hold little padding and memory peaks at once.
 
@@ -77,6 +98,7 @@ class Batches:
         train: shuffled, and with the same number of batches in every process; else every row exactly once.
         balanced: draw classes equally often (single-label tasks).
         by_length: group rows of like length.
+        tokens: fill training batches up to this many tokens, instead of ``batch_size`` rows.
         rank: number of this process.
         world_size: number of processes.
         start: (epoch, batches to skip in it), when a run goes on.
@@ -91,6 +113,7 @@ class Batches:
         train: bool = False,
         balanced: bool = False,
         by_length: bool = True,
+        tokens: int | None = None,
         rank: int = 0,
         world_size: int = 1,
         start: tuple[int, int] = (0, 0),
@@ -98,6 +121,7 @@ class Batches:
         self.lengths = np.asarray(encoded.kept)
         self.weights = balanced_weights(np.asarray(encoded.labels)) if balanced else None
         self.batch_size, self.seed, self.train, self.by_length = batch_size, seed, train, by_length
+        self.tokens = tokens
         self.rank, self.world_size, self.start = rank, world_size, start
         self.epoch = start[0]
 
@@ -105,6 +129,8 @@ class Batches:
         self.epoch = epoch
 
     def __len__(self) -> int:
+        if self.train and self.tokens:
+            return len(self._joint())
         if self.train:
             return -(-len(self.lengths) // (self.batch_size * self.world_size))
         return len(self._evaluation())
@@ -115,8 +141,13 @@ class Batches:
         for batch in batches[skip:]:
             yield batch.tolist()
 
-    def _training(self) -> list[np.ndarray]:
-        joint = shuffled_batches(
+    def _joint(self) -> list[np.ndarray]:
+        """The batches of all processes together."""
+        if self.tokens:
+            return token_batches(
+                self.lengths, self.tokens, seed=self.seed, epoch=self.epoch, world_size=self.world_size
+            )
+        return shuffled_batches(
             self.lengths,
             self.batch_size * self.world_size,
             seed=self.seed,
@@ -124,12 +155,14 @@ class Batches:
             weights=self.weights,
             by_length=self.by_length,
         )
+
+    def _training(self) -> list[np.ndarray]:
         # Every process must step equally often: the last, smaller batch is filled up by repeating its rows.
         return [
             np.resize(batch, max(len(batch), self.world_size))[self.rank :: self.world_size]
             if self.world_size > 1
             else batch
-            for batch in joint
+            for batch in self._joint()
         ]
 
     def _evaluation(self) -> list[np.ndarray]:

@@ -84,6 +84,12 @@ class TextDataModule(pl.LightningDataModule):
                 f"data.sampler=balanced needs one label per text, and this is a {self.labels.task} task",
                 "Use data.sampler=shuffle, with loss=balanced for class weights.",
             )
+        plain = self.data["group_by_length"] and sampler == "shuffle" and not padding_is_fixed(self.data)
+        if self.data["tokens_per_batch"] and not plain:
+            raise UserError(
+                "data.tokens_per_batch needs rows of like length in a batch, each drawn once",
+                "Leave out data.group_by_length=false, data.sampler=balanced and data.padding=max_length.",
+            )
         return self._loader("train", self.data["batch_size"], train=True, balanced=sampler == "balanced")
 
     def val_dataloader(self) -> DataLoader:
@@ -102,6 +108,7 @@ class TextDataModule(pl.LightningDataModule):
             train=train,
             balanced=balanced,
             by_length=self.data["group_by_length"],
+            tokens=self.data["tokens_per_batch"],
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=world_size,
             start=self.start if train else (0, 0),

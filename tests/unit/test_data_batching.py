@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from thaw.data.batching import Batches, EncodedDataset, balanced_weights, shuffled_batches, sorted_batches
+from thaw.data.batching import Batches, EncodedDataset, balanced_weights, shuffled_batches
 from thaw.data.encoding import Encoded
 from thaw.data.module import make_loader
+from thaw.data.ragged import sorted_batches
 from thaw.labels import IGNORED
 
 NONE = np.empty(0, dtype=np.int64)

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 import time
 import warnings
 from functools import partial
@@ -213,7 +212,7 @@ def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:
     network: Any = module.network
     adapters = module.adapters[0]
     if adapters is not None:
-        replace_folder(folder / "adapter", adapters.save_pretrained)
+        runs.replace_folder(folder / "adapter", adapters.save_pretrained)
         network = adapters.merge_and_unload()
 
     def save(path: str) -> None:
@@ -223,16 +222,7 @@ def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:
         for file in Path(path).glob("*.safetensors"):
             file.chmod(0o644)
 
-    replace_folder(folder / "model", save)
-
-
-def replace_folder(path: Path, save: Any) -> None:
-    """Let a folder appear under its name only once it is complete."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    save(str(temporary))
-    shutil.rmtree(path, ignore_errors=True)
-    os.replace(temporary, path)
+    runs.replace_folder(folder / "model", save)
 
 
 def show_data(data: TextDataModule) -> None:

@@ -54,9 +54,13 @@ def replace_folder(path: Path, save: Callable[[str], Any]) -> None:
     """Let a folder appear under its name only once it is complete."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
-    save(str(temporary))
-    shutil.rmtree(path, ignore_errors=True)
-    os.replace(temporary, path)
+    try:
+        save(str(temporary))
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def read_json(path: Path) -> Any:

@@ -50,7 +50,7 @@ def moods(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "text": f"row {i} {'happy ' * (i % 2)}{'angry ' * (i % 3 == 0)}{'so ' * (i % 7)}",
             "labels": ["joy"] * (i % 2) + ["anger"] * (i % 3 == 0),
         }
-        for i in range(90)
+        for i in range(120)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path

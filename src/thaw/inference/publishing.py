@@ -57,8 +57,8 @@ def push(run: Path, exported: Path | None, name: str, private: bool) -> str:
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import disable_progress_bars
 
-    for name in ("httpx", "httpx2"):  # they report every request
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for library in ("httpx", "httpx2"):  # they report every request
+        logging.getLogger(library).setLevel(logging.WARNING)
     if not summary.interactive():
         disable_progress_bars()
     files = {path.relative_to(run / "model").as_posix(): path for path in sorted((run / "model").rglob("*"))}

@@ -12,6 +12,22 @@ def sorted_batches(lengths: np.ndarray, batch_size: int, rank: int = 0, world_si
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
+def capped(batches: list[np.ndarray], lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
+    """Batches of at most so many tokens, padding included, or of a single row; rows keep their order.
+
+    Args:
+        batches: row numbers, the longest row of each batch first.
+        lengths: tokens of each row.
+    """
+    result = []
+    for batch in batches:
+        while len(batch):
+            rows = max(1, tokens // max(1, int(lengths[batch[0]])))
+            result.append(batch[:rows])
+            batch = batch[rows:]
+    return result
+
+
 def gather(
     flat: np.ndarray, offsets: np.ndarray, rows: np.ndarray, padding: int, width: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thaw.data.encoding import Encoded, encode_texts, special_tokens
-from thaw.data.ragged import gather, sorted_batches
+from thaw.data.ragged import capped, gather, sorted_batches
 from thaw.errors import UserError
 from thaw.labels import LabelSet
 from thaw.metrics.entities import spans
@@ -39,7 +39,8 @@ class Predictor:
         labels: task and names.
         max_length: tokens that the network is given at most; longer texts are cut, or for token tasks read in
             overlapping windows, so that no word goes without a prediction.
-        batch_size: texts in a batch.
+        batch_size: texts in a batch at most.
+        batch_tokens: tokens in a batch at most, padding included; None for any number.
         thresholds: multi-label tasks: probability from which each label is given.
     """
 
@@ -51,12 +52,13 @@ class Predictor:
         *,
         max_length: int,
         batch_size: int = 64,
+        batch_tokens: int | None = None,
         thresholds: list[float] | None = None,
     ) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise UserError(f"batch_size={batch_size} is not a number of texts", "Give 64, say.")
         self.logits, self.tokenizer, self.labels = logits, tokenizer, labels
-        self.max_length, self.batch_size = max_length, batch_size
+        self.max_length, self.batch_size, self.batch_tokens = max_length, batch_size, batch_tokens
         self.thresholds = thresholds or [0.5] * len(labels)
 
     @classmethod
@@ -135,7 +137,7 @@ class Predictor:
         from thaw.metrics.outputs import Outputs
 
         parts = []
-        rows = [batch.tolist() for batch in batches or sorted_batches(encoded.kept, self.batch_size)]
+        rows = [batch.tolist() for batch in batches or self._batches(encoded.kept)]
         for batch in make_loader(encoded, rows, self.tokenizer.pad_token_id):
             logits = self.logits(batch["input_ids"].numpy(), batch["attention_mask"].numpy())
             parts.append(Outputs.of_batch(batch, torch.from_numpy(logits)))
@@ -156,11 +158,15 @@ class Predictor:
             ]
         return self.labels.names[int(probabilities.argmax())]
 
+    def _batches(self, lengths: np.ndarray) -> list[np.ndarray]:
+        batches = sorted_batches(lengths, self.batch_size)
+        return capped(batches, lengths, self.batch_tokens) if self.batch_tokens else batches
+
     def _run(self, ids: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
         """Logits of each row of a flat array, in order; for token tasks without those of the padding."""
         results: list[np.ndarray] = [np.empty(0)] * (len(offsets) - 1)
         lengths = np.diff(offsets)
-        for batch in sorted_batches(lengths, self.batch_size):
+        for batch in self._batches(lengths):
             values, mask = gather(ids, offsets, batch, self.tokenizer.pad_token_id)
             for row, own in zip(batch, self.logits(values, mask), strict=True):
                 results[row] = own[: lengths[row]] if self.labels.task == "token" else own

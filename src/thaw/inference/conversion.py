@@ -58,11 +58,8 @@ def write_onnx(run: Path, quantize: str | None, check_rows: int, place: str) -> 
         checks["onnx_int8"] = result["int8"]["candidates"][result["int8"]["chosen"]]
         predictors["onnx_int8"] = load_onnx(folder, "int8")
     result["speed"] = measure(predictors, [" ".join(text) if isinstance(text, list) else text for text in texts])
-    for name, check_of in checks.items():
-        file = (
-            run / "model/model.safetensors" if name == "torch" else folder / FILES["int8" if "int8" in name else None]
-        )
-        check_of["megabytes"] = file.stat().st_size / 1e6 if file.is_file() else None
+    checks["torch"]["megabytes"] = megabytes(run / "model", "*.safetensors")
+    checks["onnx"]["megabytes"] = megabytes(folder, f"{FILES[None]}*")  # large weights lie beside the graph
     runs.write_json(folder / "export.json", result)
 
 
@@ -70,7 +67,7 @@ def megabytes(folder: Path, pattern: str) -> float:
     return sum(file.stat().st_size for file in folder.glob(pattern)) / 1e6
 
 
-def quantize_best(folder: Path, compared: "Comparison") -> dict[str, Any]:
+def quantize_best(folder: Path, compared: Comparison) -> dict[str, Any]:
     """Write ``model_int8.onnx``: integer matrices, and integer embeddings where the labels bear them.
 
     Returns:

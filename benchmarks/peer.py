@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from thaw.data.module import TextDataModule
-from thaw.inference.predictor import Predictor
+from thaw.inference.predictor import Predictor, torch_logits
 from thaw.labels import IGNORED, LabelSet
-from thaw.metrics.classification import sequence_metrics, softmax
+from thaw.metrics.classification import sequence_metrics
 from thaw.metrics.entities import entity_metrics
 from thaw.metrics.outputs import figures
+from thaw.metrics.probabilities import softmax
 from thaw.models.encoder import blocks, load_encoder
 from thaw.models.freezing import freeze_to, trainable
 
@@ -84,7 +85,7 @@ def train_with_trainer(
     trainer.train()
     seconds = time.perf_counter() - clock
     # Scored by thaw's own code, word by word, so that nothing but the training differs.
-    predictor = Predictor(network, data.tokenizer, labels, max_length=data.max_length)
+    predictor = Predictor(torch_logits(network), data.tokenizer, labels, max_length=data.max_length)
     scores = figures(predictor.outputs(data.encoded["test"]), labels, strict=cfg["strict_iob2"])
     return {"seconds": seconds, **{f"test/{name}": value for name, value in scores.items()}}
 

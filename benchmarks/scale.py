@@ -38,7 +38,7 @@ def measure(rows: int) -> None:
     from benchmarks.side import configured
     from thaw.data.module import TextDataModule
     from thaw.hub import locate_encoder
-    from thaw.inference.predictor import Predictor
+    from thaw.inference.predictor import Predictor, torch_logits
     from thaw.models.encoder import load_tokenizer
 
     row: dict[str, float] = {}
@@ -63,7 +63,9 @@ def measure(rows: int) -> None:
             pass
         done("batch", clock)
         tiny = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
-        predictor = Predictor(BertForSequenceClassification(tiny), data.tokenizer, data.labels, max_length=128)
+        predictor = Predictor(
+            torch_logits(BertForSequenceClassification(tiny)), data.tokenizer, data.labels, max_length=128
+        )
         clock = time.perf_counter()
         for _ in predictor.stream(texts(rows)):
             pass

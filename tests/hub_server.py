@@ -3,10 +3,12 @@
 Mocking the Hub's Python functions would only test our idea of them. Here the real clients (huggingface_hub,
 transformers, datasets) talk HTTP to a server that answers as the Hub does: a subprocess started with ``HF_ENDPOINT``
 at the server's address and an empty ``HF_HOME`` downloads, caches and later works offline exactly as it would outside.
+Uploads go the way of git LFS, which the Hub keeps beside Xet: set ``HF_HUB_DISABLE_XET``.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -23,15 +25,22 @@ _AT = r"(?P<revision>[^/]+)"
 _API = re.compile(
     rf"/api/(?P<type>models|datasets)/{_REPO}(?:/(?P<verb>revision|tree|paths-info)/{_AT}(?:/(?P<path>.+))?)?"
 )
+_WRITE = re.compile(rf"/api/(?P<type>models|datasets)/{_REPO}/(?P<verb>preupload|commit)/{_AT}")
+_LFS = re.compile(rf"/{_REPO}\.git/info/lfs/objects/batch")
+USER, TOKEN = "someone", "hf_of_someone"  # who may create and fill repositories
+_LARGE = (".safetensors", ".onnx", ".bin")  # kept outside git, by the .gitattributes of a new repository
 _FILE = re.compile(rf"/(?:(?P<type>datasets)/)?{_REPO}/resolve/{_AT}/(?P<path>.+)")
 
 
 class _HubError(Exception):
     """An answer other than success. Clients tell its kinds apart by the header X-Error-Code, not by the status."""
 
-    def __init__(self, status: int, code: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, status: int, code: str, headers: Mapping[str, str] | None = None, body: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(code)
         self.status = status
+        self.body = {"error": code, **(body or {})}
         self.headers = {"X-Error-Code": code, "X-Error-Message": code, **(headers or {})}
 
 
@@ -83,9 +92,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer GET, HEAD (the same without a body) and POST (the same with its arguments in the body)."""
         url = urlsplit(self.path)
-        form = parse_qs(self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
+        body = self._body()
         self.server.requests.append((self.command, unquote(url.path)))
         try:
+            if self._answer_write(url.path, body):
+                return
+            form = parse_qs(body.decode())
             if match := _API.fullmatch(url.path):
                 self._answer_api(match, parse_qs(url.query), form)
             elif match := _FILE.fullmatch(url.path):
@@ -93,9 +105,82 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 raise _HubError(404, "NotFound")
         except _HubError as error:
-            self._send(error.status, json.dumps({"error": str(error)}).encode(), error.headers)
+            self._send(error.status, json.dumps(error.body).encode(), error.headers)
 
-    do_HEAD = do_POST = do_GET
+    do_HEAD = do_POST = do_PUT = do_GET
+
+    def _body(self) -> bytes:
+        """What came with the request, of a stated length or in chunks."""
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        chunks = []
+        while size := int(self.rfile.readline(), 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
+
+    def _answer_write(self, path: str, body: bytes) -> bool:
+        """Answer what creates or fills a repository; False for all other requests."""
+        if path.startswith("/lfs/"):  # the storage, to which the address itself is the key
+            if hashlib.sha256(body).hexdigest() != path.removeprefix("/lfs/"):
+                raise _HubError(400, "BadRequest")
+            self.server.large[path.removeprefix("/lfs/")] = body
+            self._send(200, b"", {})
+            return True
+        write, lfs = _WRITE.fullmatch(path), _LFS.fullmatch(path)
+        if not (write or lfs or path in ("/api/repos/create", "/api/validate-yaml")):
+            return False
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            raise _HubError(401, "InvalidToken")
+        result: dict[str, Any] = {}
+        if path == "/api/repos/create":
+            result = self._create(json.loads(body))
+        elif path == "/api/validate-yaml":
+            if not json.loads(body)["content"].startswith("---\n"):
+                raise _HubError(400, "BadRequest")
+        elif lfs:
+            result = {"transfer": "basic", "objects": [self._place(item) for item in json.loads(body)["objects"]]}
+        elif write and write["verb"] == "preupload":
+            self._repo(write)
+            files = [file["path"] for file in json.loads(body)["files"]]
+            modes = {name: "lfs" if name.endswith(_LARGE) else "regular" for name in files}
+            result = {"files": [{"path": name, "uploadMode": modes[name], "shouldIgnore": False} for name in files]}
+        elif write:
+            result = self._commit(write, [json.loads(line) for line in body.splitlines()])
+        self._send(200, json.dumps(result).encode(), {"Content-Type": "application/json"})
+        return True
+
+    def _create(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        owner = wanted.get("organization") or USER
+        if owner != USER:
+            raise _HubError(403, "Forbidden")
+        folder = self.server.root / "models" / owner / wanted["name"]
+        url = {"url": f"{self.server.endpoint}/{owner}/{wanted['name']}"}
+        if folder.is_dir():
+            raise _HubError(409, "AlreadyExists", body=url)
+        folder.mkdir(parents=True)
+        return url
+
+    def _place(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Where a large file is to be put; nowhere when it is there."""
+        known = item["oid"] in self.server.large
+        put = {"upload": {"href": f"{self.server.endpoint}/lfs/{item['oid']}"}}
+        return {**item, **({} if known else {"actions": put})}
+
+    def _commit(self, match: re.Match[str], lines: list[dict[str, Any]]) -> dict[str, Any]:
+        self._repo(match)
+        folder = self.server.root / match["type"] / unquote(match["id"])
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "header":
+                continue
+            data = base64.b64decode(value["content"]) if line["key"] == "file" else self.server.large[value["oid"]]
+            path = folder / value["path"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        sha = self._repo(match).sha
+        return {"commitUrl": f"{self.server.endpoint}/{match['id']}/commit/{sha}", "commitOid": sha}
 
     def _answer_api(self, match: re.Match[str], query: dict[str, list[str]], form: dict[str, list[str]]) -> None:
         repo = self._repo(match)
@@ -150,6 +235,7 @@ class HubServer(ThreadingHTTPServer):
         self.root = root
         self.endpoint = f"http://127.0.0.1:{self.server_port}"
         self.requests: list[tuple[str, str]] = []
+        self.large: dict[str, bytes] = {}  # files outside git, by their sha256
 
     def __enter__(self) -> HubServer:
         Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()

@@ -9,11 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 from thaw import runs
 from thaw.data.encoding import encode_split
 from thaw.data.module import load_labelled
-from thaw.errors import UserError
 from thaw.inference.predictor import Predictor
-from thaw.labels import LabelSet
-from thaw.metrics.classification import best_thresholds, sigmoid
+from thaw.metrics.classification import best_thresholds
 from thaw.metrics.outputs import Outputs, figures
+from thaw.metrics.probabilities import sigmoid
 from thaw.models.losses import make_loss
 from thaw.reporting import summary
 from thaw.reporting.progress import counting
@@ -98,35 +97,17 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, float]]:
         base = {**config["data"], "task": predictor.labels.task, "format": None, "train_size": None}
         texts, gold, skipped = load_labelled({**base, **given}, predictor.labels, split)
         name = Path(str(given["path"])).name.removesuffix(".gz").rsplit(".", 1)[0]
-        if name in known_splits(run):
+        if name in runs.known_splits(run):
             name = f"new_{name}"  # the run's own rows are what its figures can be reproduced from
         if skipped:
             runs.write_json(run / "predictions" / f"{name}.skipped.json", skipped)
     else:
-        texts, gold = saved_rows(run, split, predictor.labels)
+        texts, gold = runs.saved_rows(run, split, predictor.labels)
         name = split
     result, predictions = evaluate_rows(predictor, texts, gold, config, name)
     path = Path(settings["output"]) if settings["output"] else run / "predictions" / f"{name}.jsonl"
     runs.write_jsonl(path, predictions)
     return path, {f"{name}/{key}": value for key, value in result.items()}
-
-
-def known_splits(run: Path) -> list[str]:
-    """The splits that the run was evaluated on."""
-    return [split for split in ("validation", "test") if (run / "predictions" / f"{split}.jsonl").is_file()]
-
-
-def saved_rows(run: Path, split: str, labels: LabelSet) -> tuple[list[Any], list[Any]]:
-    """Texts and label ids of a split as they stand in the run folder."""
-    path = run / "predictions" / f"{split}.jsonl"
-    if split not in known_splits(run):
-        raise UserError(f"split={split}: the run holds no such split", f"It holds: {', '.join(known_splits(run))}.")
-    texts, gold = [], []
-    for row in runs.read_jsonl(path):
-        texts.append(row["words"] if labels.task == "token" else row["text"])
-        label = row["label"]
-        gold.append([labels.ids[name] for name in label] if isinstance(label, list) else labels.ids[label])
-    return texts, gold
 
 
 def evaluate(config: DictConfig) -> None:

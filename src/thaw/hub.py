@@ -169,13 +169,8 @@ def go_offline_if_unreachable() -> None:
     """
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return
-    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    answered: list[bool] = []
-    # A thread, because no timeout of urllib bounds the look-up of a name.
-    probe = threading.Thread(target=lambda: answered.append(_answers(endpoint)), daemon=True)
-    probe.start()
-    probe.join(PROBE_SECONDS)
-    if answered == [True]:
+    endpoint = hub_address()
+    if answers(endpoint):
         return
     log.warning("%s cannot be reached: using the local cache only.", endpoint)
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -183,6 +178,21 @@ def go_offline_if_unreachable() -> None:
     for module in ("huggingface_hub.constants", "datasets.config"):
         if module in sys.modules:
             sys.modules[module].HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+
+
+def hub_address() -> str:
+    """The Hub, or the mirror that ``HF_ENDPOINT`` names."""
+    return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+
+
+def answers(endpoint: str) -> bool:
+    """Whether anything at an address answers within seconds."""
+    answered: list[bool] = []
+    # A thread, because no timeout of urllib bounds the look-up of a name.
+    probe = threading.Thread(target=lambda: answered.append(_answers(endpoint)), daemon=True)
+    probe.start()
+    probe.join(PROBE_SECONDS)
+    return answered == [True]
 
 
 def _answers(endpoint: str) -> bool:

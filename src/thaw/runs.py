@@ -7,9 +7,10 @@
 import json
 import math
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +18,7 @@ from typing import IO, Any
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import UserError
+from thaw.labels import LabelSet
 
 
 @contextmanager
@@ -48,6 +50,19 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
             file.write(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def replace_folder(path: Path, save: Callable[[str], Any]) -> None:
+    """Let a folder appear under its name only once it is complete."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        save(str(temporary))
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -77,6 +92,24 @@ def open_run(folder: str | Path, needs: str = "config.yaml") -> Path:
     if not (run / needs).exists():
         raise UserError(f"{folder}: the run is not finished ({needs} is missing)", f"Go on with: {resume_command(run)}")
     return run
+
+
+def known_splits(run: Path) -> list[str]:
+    """The splits that the run was evaluated on."""
+    return [split for split in ("validation", "test") if (run / "predictions" / f"{split}.jsonl").is_file()]
+
+
+def saved_rows(run: Path, split: str, labels: LabelSet) -> tuple[list[Any], list[Any]]:
+    """Texts and label ids of a split as they stand in the run folder."""
+    path = run / "predictions" / f"{split}.jsonl"
+    if split not in known_splits(run):
+        raise UserError(f"split={split}: the run holds no such split", f"It holds: {', '.join(known_splits(run))}.")
+    texts, gold = [], []
+    for row in read_jsonl(path):
+        texts.append(row["words"] if labels.task == "token" else row["text"])
+        label = row["label"]
+        gold.append([labels.ids[name] for name in label] if isinstance(label, list) else labels.ids[label])
+    return texts, gold
 
 
 def rank() -> int:

@@ -90,13 +90,28 @@ RULES: dict[str, Rule] = {
 }
 
 
-def check(config: dict[str, Any]) -> None:
+EXPORT_RULES: dict[str, Rule] = {
+    "run": TEXT,
+    "format": or_null(one_of("onnx", "merged")),
+    "quantize": or_null(one_of("int8")),
+    "output": OPTIONAL_TEXT,
+    "check_rows": COUNT,
+    "push_to_hub": OPTIONAL_TEXT,
+    "private": FLAG,
+}
+
+
+def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:
     """Refuse a config with a value that no setting of that name takes.
+
+    Args:
+        config: of a root script.
+        rules: for its settings.
 
     Raises:
         UserError: naming the setting, its value and what it takes.
     """
-    for key, (accepts, description) in RULES.items():
+    for key, (accepts, description) in rules.items():
         value: Any = config
         *groups, name = key.split(".")
         for group in groups:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from thaw.data.batching import Batches, EncodedDataset, balanced_weights, shuffled_batches, sorted_batches
+from thaw.data.batching import Batches, EncodedDataset, balanced_weights, shuffled_batches
 from thaw.data.encoding import Encoded
 from thaw.data.module import make_loader
+from thaw.data.ragged import capped, sorted_batches
 from thaw.labels import IGNORED
 
 NONE = np.empty(0, dtype=np.int64)
@@ -181,3 +182,11 @@ def test_loading_draws_nothing_from_the_random_state() -> None:
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()
     assert sorted(row for batch in loaded for row in batch["rows"].tolist()) == list(range(50))
+
+
+def test_a_cap_on_tokens_cuts_batches_and_loses_no_row() -> None:
+    lengths = np.array([300, 5, 40, 40, 7, 100, 60, 2])
+    batches = capped(sorted_batches(lengths, 4), lengths, 100)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(8))
+    assert all(len(batch) == 1 or len(batch) * lengths[batch].max() <= 100 for batch in batches)
+    assert [batch.tolist() for batch in batches] == [[0], [5], [6], [2], [3, 4], [1, 7]]

@@ -67,6 +67,13 @@ def test_reporting_and_cli_import_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_an_exported_model_is_served_by_numpy_tokenizers_and_onnxruntime() -> None:
+    heavy = ("torch", "transformers", "sklearn", "omegaconf", "hydra", "datasets")
+    code = f"import sys, thaw.inference.onnx; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_every_module_imports_alone() -> None:
     """Each in a state without the others: a cycle shows only when the import begins at the wrong end."""
     code = """

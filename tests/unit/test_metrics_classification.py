@@ -13,10 +13,9 @@ from thaw.metrics.classification import (
     multi_label_metrics,
     one_against_rest_auc,
     sequence_metrics,
-    sigmoid,
-    softmax,
     tag_metrics,
 )
+from thaw.metrics.probabilities import sigmoid, softmax
 
 NAMES = ("joy", "anger", "fear", "love")
 LABELS = LabelSet("sequence", NAMES, (1,) * 4, rows=4)

@@ -11,7 +11,7 @@ import torch
 from test_models_speed import LABELS, loud
 
 from thaw.cache import cache_folder, make_room
-from thaw.data.batching import gather
+from thaw.data.ragged import gather
 from thaw.labels import LabelSet
 from thaw.models.encoder import blocks, load_encoder
 from thaw.models.freezing import frozen_depth, trainable

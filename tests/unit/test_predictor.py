@@ -13,7 +13,7 @@ from transformers import pipeline
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from thaw.errors import UserError
-from thaw.inference.predictor import Predictor, find_words, split_windows
+from thaw.inference.predictor import Predictor, find_words, split_windows, torch_logits
 from thaw.labels import LabelSet
 from thaw.models.encoder import load_encoder, load_tokenizer
 from tiny_models import ARCHITECTURES, CORPUS
@@ -198,14 +198,14 @@ def test_long_texts_are_read_in_windows_and_no_word_is_left_out(max_length: int,
     for letter, name in {"a": "B-PER", "b": "I-PER", "c": "O", "d": "B-LOC"}.items():
         logits[tokenizer.convert_tokens_to_ids(letter), labels.ids[name]] = 5.0
     text = " ".join(["a b b", "c", "d"] * 50)
-    (found,) = Predictor(ByToken(logits), tokenizer, labels, max_length=max_length)([text])
+    (found,) = Predictor(torch_logits(ByToken(logits)), tokenizer, labels, max_length=max_length)([text])
     assert [(one["type"], one["text"]) for one in found["entities"]] == [("PER", "a b b"), ("LOC", "d")] * 50
     assert [one["start"] for one in found["entities"]] == [i for k in range(50) for i in (10 * k, 10 * k + 8)]
 
 
 def test_a_token_is_read_in_the_window_that_shows_more_around_it(encoders: Encoders) -> None:
     tokenizer = load_tokenizer(encoders("bert"), "token")
-    predictor = Predictor(ShortSighted(), tokenizer, LABELS["tags"], max_length=16)
+    predictor = Predictor(torch_logits(ShortSighted()), tokenizer, LABELS["tags"], max_length=16)
     (found,) = predictor(["a " * 100])
     assert [one["type"] for one in found["entities"]] == ["VERB", *["NOUN"] * 98, "VERB"]
 
@@ -226,9 +226,9 @@ def test_several_labels_are_given_from_their_thresholds_on(encoders: Encoders) -
         network.classifier.weight.zero_()
         network.classifier.bias.copy_(torch.tensor([0.3, 0.5, 0.7]).logit())
     settings: dict[str, Any] = {"tokenizer": load_tokenizer(encoders("bert"), "multi_label"), "max_length": 64}
-    (plain,) = Predictor(network, labels=labels, **settings)(["so"])
+    (plain,) = Predictor(torch_logits(network), labels=labels, **settings)(["so"])
     assert plain == {"text": "so", "labels": ["anger", "fear"], "scores": pytest.approx({"anger": 0.5, "fear": 0.7})}
-    (chosen,) = Predictor(network, labels=labels, thresholds=[0.25, 0.6, 0.9], **settings)(["so"])
+    (chosen,) = Predictor(torch_logits(network), labels=labels, thresholds=[0.25, 0.6, 0.9], **settings)(["so"])
     assert chosen["labels"] == ["joy"]
 
 

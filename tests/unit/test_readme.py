@@ -8,10 +8,10 @@ from omegaconf import OmegaConf
 
 from conftest import ROOT, configured
 from thaw.cli import quoted
-from thaw.settings import check
+from thaw.settings import EXPORT_RULES, RULES, check
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FOUND = re.findall(r"python ((?:train|evaluate|predict)\.py[^`\n]*)", README)
+FOUND = re.findall(r"python ((?:train|evaluate|predict|export)\.py[^`\n]*)", README)
 COMMANDS = sorted({re.split(r" [>|] ", command)[0] for command in FOUND})
 
 
@@ -32,8 +32,8 @@ def test_command_composes(command: str) -> None:
     config = configured(*(quoted(item) for item in overrides), verb=script.removesuffix(".py"))
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing="--help" not in arguments)
     assert isinstance(plain, dict)
-    if script == "train.py":
-        check(plain)
+    if script in ("train.py", "export.py"):
+        check(plain, RULES if script == "train.py" else EXPORT_RULES)
 
 
 def test_files_named_in_the_readme_exist() -> None:

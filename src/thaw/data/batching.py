@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from thaw.data.encoding import Encoded
+from thaw.data.ragged import gather, sorted_batches
 from thaw.labels import IGNORED
 
 POOL = 50  # batches' worth of shuffled rows that are sorted by length together
@@ -68,15 +69,6 @@ def token_batches(lengths: np.ndarray, tokens: int, *, seed: int, epoch: int, wo
         batches.append(order[start : start + rows])
         start += rows
     return [batches[i] for i in generator.permutation(len(batches))]
-
-
-def sorted_batches(lengths: np.ndarray, batch_size: int, rank: int = 0, world_size: int = 1) -> list[np.ndarray]:
-    """Every row once, longest first, so that batches hold little padding and memory peaks at once.
-
-    Of several processes each gets its share of the rows, and no row goes to two of them.
-    """
-    order = np.argsort(-lengths, kind="stable")[rank::world_size]
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 def balanced_weights(label_ids: np.ndarray) -> np.ndarray:
@@ -201,20 +193,3 @@ class EncodedDataset(torch.utils.data.Dataset):
         else:
             batch["labels"] = np.asarray(data.labels[index], dtype=np.int64)
         return {name: torch.from_numpy(array) for name, array in batch.items()}
-
-
-def gather(
-    flat: np.ndarray, offsets: np.ndarray, rows: np.ndarray, padding: int, width: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cut rows out of a flat array.
-
-    Returns:
-        (values, mask): both (rows, longest row or ``width``), int64; the mask is 1 where a value stands.
-    """
-    starts = offsets[rows]
-    lengths = offsets[rows + 1] - starts
-    columns = np.arange(int(width or lengths.max()))
-    mask = columns[None, :] < lengths[:, None]
-    where = np.where(mask, starts[:, None] + columns[None, :], 0)
-    values = np.where(mask, flat[where], padding).astype(np.int64) if len(flat) else np.full(mask.shape, padding)
-    return values, mask.astype(np.int64)

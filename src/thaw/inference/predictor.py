@@ -1,26 +1,30 @@
-"""Predict with a finished run, from Python or from the command line."""
+"""Predict with a finished run, from Python or from the command line.
+
+Nothing here needs torch until a network of torch is loaded, so that an exported model is served without it.
+"""
 
 import string
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from omegaconf import OmegaConf
 
-from thaw.data.batching import gather, sorted_batches
 from thaw.data.encoding import Encoded, encode_texts, special_tokens
-from thaw.data.module import evaluation_batches
+from thaw.data.ragged import capped, gather, sorted_batches
 from thaw.errors import UserError
 from thaw.labels import LabelSet
-from thaw.metrics.classification import sigmoid, softmax
 from thaw.metrics.entities import spans
-from thaw.metrics.outputs import Outputs
-from thaw.models.prefix import FrozenPrefix
-from thaw.models.speed import accelerate
-from thaw.runs import load_config, open_run, read_json
+from thaw.metrics.probabilities import sigmoid, softmax
+
+if TYPE_CHECKING:
+    from thaw.metrics.outputs import Outputs
+    from thaw.models.prefix import FrozenPrefix
+
+BACKENDS = ("torch", "onnx", "onnx_int8")
+Logits = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Token ids and mask, both (rows, tokens), to logits (rows, labels), or (rows, tokens, labels) for token tasks."""
 
 CHUNK_BATCHES = 32  # batches' worth of texts that are sorted by length together
 
@@ -31,61 +35,75 @@ class Predictor:
     ``Predictor.from_run("outputs/...")(["I love this"])`` gives a dict for each text.
 
     Args:
-        network: an encoder with a head, as transformers gives it.
+        logits: the network as a function: `torch_logits`, or a session of ONNX Runtime.
         tokenizer: its fast tokenizer.
         labels: task and names.
         max_length: tokens that the network is given at most; longer texts are cut, or for token tasks read in
             overlapping windows, so that no word goes without a prediction.
-        batch_size: texts in a batch.
+        batch_size: texts in a batch at most.
+        batch_tokens: tokens in a batch at most, padding included; None for any number.
         thresholds: multi-label tasks: probability from which each label is given.
     """
 
     def __init__(
         self,
-        network: Any,
+        logits: Logits,
         tokenizer: Any,
         labels: LabelSet,
         *,
         max_length: int,
         batch_size: int = 64,
+        batch_tokens: int | None = None,
         thresholds: list[float] | None = None,
     ) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise UserError(f"batch_size={batch_size} is not a number of texts", "Give 64, say.")
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = network.to(self.device).eval()
+        self.logits, self.tokenizer, self.labels = logits, tokenizer, labels
+        self.max_length, self.batch_size, self.batch_tokens = max_length, batch_size, batch_tokens
         self.prefix: FrozenPrefix | None = None  # set after training, which has computed the frozen layers already
-        self.tokenizer, self.labels = tokenizer, labels
-        self.max_length, self.batch_size = max_length, batch_size
         self.thresholds = thresholds or [0.5] * len(labels)
 
     @classmethod
-    def from_run(cls, folder: str | Path, batch_size: int | None = None) -> "Predictor":
+    def from_run(
+        cls,
+        folder: str | Path,
+        batch_size: int | None = None,
+        backend: str = "torch",
+        prefix: "Callable[[Any], FrozenPrefix] | None" = None,
+    ) -> "Predictor":
         """The predictor of a finished run; needs nothing but its folder.
 
-        Raises:
-            UserError: when the folder is no run, or the run is not finished.
-        """
-        import transformers
-        from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+        Args:
+            backend: ``torch``, or ``onnx`` or ``onnx_int8`` for what ``export.py`` left in the run folder.
+            prefix: gives the frozen prefix of the network, where training has computed it already.
 
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
+        Raises:
+            UserError: when the folder is no run, the run is not finished, or was not exported.
+        """
+        if backend not in BACKENDS:
+            raise UserError(f"backend={backend} is not known", f"Choose one of: {', '.join(BACKENDS)}.")
+        if backend != "torch":
+            from thaw.inference.onnx import exported_folder, load_onnx
+
+            return load_onnx(exported_folder(folder), quantize=backend.partition("_")[2] or None, batch_size=batch_size)
+        from thaw.runs import load_config, open_run, read_json
+
         run = open_run(folder, needs="model")
         config, saved = load_config(run), read_json(run / "labels.json")
-        labels = LabelSet.from_dict(saved)
-        auto = AutoModelForTokenClassification if labels.task == "token" else AutoModelForSequenceClassification
-        trust = bool(OmegaConf.select(config, "model.trust_remote_code"))
-        network = auto.from_pretrained(str(run / "model"), dtype=torch.float32, trust_remote_code=trust)
+        from thaw.models.speed import accelerate
+
+        network, tokenizer = load_network(run)
         accelerate(network)
-        return cls(
-            network,
-            AutoTokenizer.from_pretrained(str(run / "model"), trust_remote_code=trust),
-            labels,
+        predictor = cls(
+            torch_logits(network),
+            tokenizer,
+            LabelSet.from_dict(saved),
             max_length=saved["max_length"],
             batch_size=batch_size or config.data.eval_batch_size,
             thresholds=saved.get("thresholds"),
         )
+        predictor.prefix = prefix(network) if prefix else None
+        return predictor
 
     def __call__(self, texts: list[str], probabilities: bool = False) -> list[dict[str, Any]]:
         """Predict a list of texts.
@@ -115,20 +133,32 @@ class Predictor:
         if chunk:
             yield from predict(chunk, probabilities)
 
-    def outputs(self, encoded: Encoded, progress: Callable[[int], None] | None = None) -> Outputs:
+    def outputs(
+        self,
+        encoded: Encoded,
+        progress: Callable[[int], None] | None = None,
+        batches: Sequence[np.ndarray] | None = None,
+    ) -> "Outputs":
         """Logits and truth of an encoded split, in the order of its rows.
 
         Args:
             progress: called with the number of rows after each batch.
+            batches: row numbers of each batch; None puts rows of like length together.
         """
+        import torch
+
+        from thaw.data.module import make_loader
+        from thaw.metrics.outputs import Outputs
+
         parts = []
         states = self.prefix.states(encoded) if self.prefix else None
-        for batch in evaluation_batches(encoded, self.batch_size, self.tokenizer.pad_token_id):
+        rows = [batch.tolist() for batch in batches or self._batches(encoded.kept)]
+        for batch in make_loader(encoded, rows, self.tokenizer.pad_token_id):
             if self.prefix and states:
                 with torch.inference_mode():
-                    logits = self.prefix(states, {name: value.to(self.device) for name, value in batch.items()})
+                    logits = self.prefix(states, batch)
             else:
-                logits = self._logits(batch["input_ids"], batch["attention_mask"])
+                logits = torch.from_numpy(self.logits(batch["input_ids"].numpy(), batch["attention_mask"].numpy()))
             parts.append(Outputs.of_batch(batch, logits))
             if progress:
                 progress(len(batch["rows"]))
@@ -147,19 +177,17 @@ class Predictor:
             ]
         return self.labels.names[int(probabilities.argmax())]
 
-    @torch.inference_mode()
-    def _logits(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.network(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).logits
-        return logits
+    def _batches(self, lengths: np.ndarray) -> list[np.ndarray]:
+        batches = sorted_batches(lengths, self.batch_size)
+        return capped(batches, lengths, self.batch_tokens) if self.batch_tokens else batches
 
     def _run(self, ids: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
         """Logits of each row of a flat array, in order; for token tasks without those of the padding."""
         results: list[np.ndarray] = [np.empty(0)] * (len(offsets) - 1)
         lengths = np.diff(offsets)
-        for batch in sorted_batches(lengths, self.batch_size):
+        for batch in self._batches(lengths):
             values, mask = gather(ids, offsets, batch, self.tokenizer.pad_token_id)
-            logits = self._logits(torch.from_numpy(values), torch.from_numpy(mask)).float().cpu().numpy()
-            for row, own in zip(batch, logits, strict=True):
+            for row, own in zip(batch, self.logits(values, mask), strict=True):
                 results[row] = own[: lengths[row]] if self.labels.task == "token" else own
         return results
 
@@ -220,6 +248,48 @@ class Predictor:
             score = float(sure[first:end].mean())
             result.append({"type": kind, "text": name, "start": start, "end": start + len(name), "score": score})
         return result
+
+
+def load_network(run: Path, **options: Any) -> tuple[Any, Any]:
+    """The fine-tuned network of a run in float32, and its tokenizer.
+
+    Args:
+        options: further ones of transformers' ``from_pretrained``.
+    """
+    import torch
+    import transformers
+    from omegaconf import OmegaConf
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+
+    from thaw.runs import load_config, read_json
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    token = read_json(run / "labels.json")["task"] == "token"
+    auto = AutoModelForTokenClassification if token else AutoModelForSequenceClassification
+    trust = bool(OmegaConf.select(load_config(run), "model.trust_remote_code"))
+    folder = str(run / "model")
+    return (
+        auto.from_pretrained(folder, dtype=torch.float32, trust_remote_code=trust, **options),
+        AutoTokenizer.from_pretrained(folder, trust_remote_code=trust),
+    )
+
+
+def torch_logits(network: Any) -> Logits:
+    """An encoder with a head, as transformers gives it, as a function of arrays; on the GPU where there is one."""
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = network.to(device).eval()
+
+    @torch.inference_mode()
+    def logits(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        values = network(**{name: value.to(device) for name, value in inputs.items()}).logits
+        result: np.ndarray = values.float().cpu().numpy()
+        return result
+
+    return logits
 
 
 def find_words(text: str, words: list[int], offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -13,11 +13,10 @@ from thaw.metrics.classification import (
     best_thresholds,
     multi_label_metrics,
     sequence_metrics,
-    sigmoid,
-    softmax,
     tag_metrics,
 )
 from thaw.metrics.entities import entity_metrics
+from thaw.metrics.probabilities import sigmoid, softmax
 
 
 @dataclass(frozen=True)

@@ -158,10 +158,11 @@ class FrozenPrefix:
 
     def __call__(self, states: States, batch: Batch) -> Tensor:
         """The logits of a batch, as the whole network gives them."""
-        ids, mask = batch["input_ids"], batch["attention_mask"]
+        device = next(self.network.parameters()).device
+        ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
         if self.first_only:
             ids, mask = ids[:, :1], mask[:, :1]
-        hidden = states.of(batch["rows"].cpu().numpy(), ids.shape[1]).to(ids.device, self.computed)
+        hidden = states.of(batch["rows"].cpu().numpy(), ids.shape[1]).to(device, self.computed)
         with layers_returning(self.layers[: self.depth], hidden, self.form):
             logits: Tensor = self.network(input_ids=ids, attention_mask=mask).logits
         return logits

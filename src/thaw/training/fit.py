@@ -3,7 +3,6 @@
 import gc
 import logging
 import os
-import shutil
 import time
 import warnings
 from collections.abc import Callable
@@ -183,8 +182,7 @@ def finish(
     runs.write_json(folder / "labels.json", description)
     data.tokenizer.model_max_length = data.max_length  # so that pipelines cut where predict.py does
     save_model(folder, module, data.tokenizer)
-    predictor = Predictor.from_run(folder)
-    predictor.prefix = prefix(predictor.network) if prefix else None
+    predictor = Predictor.from_run(folder, prefix=prefix)
     if labels.task == "multi_label":
         rows = data.rows["validation"]
         predictor.thresholds = choose_thresholds(predictor, rows["text"], rows["label"])
@@ -228,7 +226,7 @@ def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:
     network: Any = module.network
     adapters = module.adapters[0]
     if adapters is not None:
-        replace_folder(folder / "adapter", adapters.save_pretrained)
+        runs.replace_folder(folder / "adapter", adapters.save_pretrained)
         network = adapters.merge_and_unload()
 
     def save(path: str) -> None:
@@ -238,16 +236,7 @@ def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:
         for file in Path(path).glob("*.safetensors"):
             file.chmod(0o644)
 
-    replace_folder(folder / "model", save)
-
-
-def replace_folder(path: Path, save: Any) -> None:
-    """Let a folder appear under its name only once it is complete."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    save(str(temporary))
-    shutil.rmtree(path, ignore_errors=True)
-    os.replace(temporary, path)
+    runs.replace_folder(folder / "model", save)
 
 
 def show_data(data: TextDataModule) -> None:

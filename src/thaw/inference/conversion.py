@@ -1,0 +1,109 @@
+"""The folder of an exported model: written, compared with torch, and kept only when it is the same model."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from thaw import runs
+from thaw.data.encoding import encode_split
+from thaw.errors import UserError
+from thaw.inference.checks import Comparison, measure, mixed_batches
+from thaw.inference.graphs import OPSET, quantize_graph, write_graph
+from thaw.inference.onnx import FILES, load_onnx
+from thaw.inference.predictor import Predictor, load_network
+from thaw.reporting.summary import table
+
+TOLERANCE = 1e-4  # between the scores of torch and of the exported float32 model
+LABELS_LOST = 0.01  # share of rows that integer embeddings may relabel, beyond what integer matrices do
+
+
+def write_onnx(run: Path, quantize: str | None, check_rows: int, place: str) -> None:
+    """Write the folder of an exported model: models, tokenizer, labels, and ``export.json`` with the checks.
+
+    Args:
+        quantize: ``int8`` or None.
+        check_rows: how many rows of the run's last split to compare on.
+        place: the folder, which does not exist yet.
+    """
+    folder = Path(place)
+    folder.mkdir(parents=True)
+    network, tokenizer = load_network(run, attn_implementation="eager")
+    write_graph(network.eval(), folder / FILES[None])
+    backend = tokenizer.backend_tokenizer
+    backend.no_padding()
+    backend.no_truncation()
+    backend.save(str(folder / "tokenizer.json"))
+    saved = runs.read_json(run / "labels.json")
+    runs.write_json(folder / "labels.json", {**saved, "pad_token_id": tokenizer.pad_token_id})
+
+    reference = Predictor.from_run(run)
+    split = runs.known_splits(run)[-1]
+    texts, gold = (rows[:check_rows] for rows in runs.saved_rows(run, split, reference.labels))
+    encoded = encode_split(texts, gold, reference.labels, reference.tokenizer, reference.max_length, "first")
+    strict = bool(runs.load_config(run).strict_iob2)
+    compared = Comparison(reference, encoded, strict)
+    exported = load_onnx(folder)
+    # Rows of all lengths together, so that a mask that does not hold shows up.
+    checks = {"torch": compared.own(), "onnx": compared.of(exported, mixed_batches(encoded))}
+    if not checks["onnx"]["score_difference"] <= TOLERANCE:  # also when it is not a number
+        raise UserError(
+            f"{network.config.model_type}: the exported model gives other scores than torch, by up to "
+            f"{checks['onnx']['score_difference']:.1g}",
+            "It was not kept; predict.py runs the model with torch.",
+        )
+    predictors = {"torch": reference, "onnx": exported}
+    result: dict[str, Any] = {"format": "onnx", "opset": OPSET, "split": split, "rows": len(texts), "checks": checks}
+    if quantize:
+        result["int8"] = quantize_best(folder, compared)
+        checks["onnx_int8"] = result["int8"]["candidates"][result["int8"]["chosen"]]
+        predictors["onnx_int8"] = load_onnx(folder, "int8")
+    result["speed"] = measure(predictors, [" ".join(text) if isinstance(text, list) else text for text in texts])
+    checks["torch"]["megabytes"] = megabytes(run / "model", "*.safetensors")
+    checks["onnx"]["megabytes"] = megabytes(folder, f"{FILES[None]}*")  # large weights lie beside the graph
+    runs.write_json(folder / "export.json", result)
+
+
+def megabytes(folder: Path, pattern: str) -> float:
+    return sum(file.stat().st_size for file in folder.glob(pattern)) / 1e6
+
+
+def quantize_best(folder: Path, compared: Comparison) -> dict[str, Any]:
+    """Write ``model_int8.onnx``: integer matrices, and integer embeddings where the labels bear them.
+
+    Returns:
+        ``chosen`` and, under ``candidates``, the checks of both ways.
+    """
+    candidates: dict[str, Any] = {}
+    target = folder / FILES["int8"]
+    for name, kinds in (("matrices", ["MatMul"]), ("matrices and embeddings", ["MatMul", "Gather"])):
+        quantize_graph(folder / FILES[None], folder / f"{name}.onnx", kinds)
+        shutil.copyfile(folder / f"{name}.onnx", target)
+        candidates[name] = compared.of(load_onnx(folder, "int8"))
+        candidates[name]["megabytes"] = megabytes(folder, target.name)
+    plain, smaller = candidates
+    lost = candidates[plain]["same_labels"] - candidates[smaller]["same_labels"]
+    chosen = smaller if lost <= LABELS_LOST else plain
+    (folder / f"{chosen}.onnx").replace(target)
+    for name in candidates:
+        (folder / f"{name}.onnx").unlink(missing_ok=True)
+    return {"chosen": chosen, "candidates": candidates}
+
+
+def show(result: dict[str, Any]) -> None:
+    """The checks as a table, one column for each backend."""
+    checks, speed = result["checks"], result["speed"]
+
+    def row(title: str, values: dict[str, Any], key: str, form: str) -> list[str]:
+        return [title, *(f"{values[name][key]:{form}}" if key in values[name] else "" for name in checks)]
+
+    metrics = {name: one["metrics"] for name, one in checks.items()}
+    rows = [
+        row("size, MB", checks, "megabytes", ".1f"),
+        *(row(name, metrics, name, ".4f") for name in metrics["torch"]),
+        row("same labels", checks, "same_labels", ".1%"),
+        row("largest difference of a score", checks, "score_difference", ".1g"),
+        row("rows a second", speed, "rows_per_second", ".1f"),
+        row("one text, ms, median", speed, "p50_ms", ".1f"),
+        row("one text, ms, 95 %", speed, "p95_ms", ".1f"),
+    ]
+    print(table(f"{result['rows']} rows of {result['split']}, {speed['threads']} threads", ["", *checks], rows))

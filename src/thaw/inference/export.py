@@ -1,0 +1,90 @@
+"""What ``export.py`` does: a run in another form, or on the Hub. What can be refused is, before torch is loaded."""
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from thaw import runs
+from thaw.errors import UserError
+from thaw.settings import EXPORT_RULES, check
+
+
+def export(config: DictConfig) -> None:
+    """Export and publish what the config of ``export.py`` names.
+
+    Raises:
+        UserError: when nothing is asked for, the run is not finished, a package or the Hub is missing, or the
+            exported model is not the same as the run's.
+    """
+    settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    check(settings, EXPORT_RULES)
+    form, target = settings["format"], settings["push_to_hub"]
+    if not form and not target:
+        raise UserError("export.py needs format= or push_to_hub=", "Give format=onnx, say.")
+    if settings["quantize"] and form != "onnx":
+        raise UserError(f"quantize={settings['quantize']} is for format=onnx", "Give format=onnx as well.")
+    run = runs.open_run(settings["run"], needs="metrics.json")
+    if target:
+        from thaw.inference import publishing
+
+        publishing.check_hub(target)  # before minutes of work, not after
+    folder = run / form if form else None
+    if form and settings["output"]:
+        folder = Path(settings["output"]).expanduser().absolute()
+    if folder and form == "merged":
+        copy_merged(run, folder)
+    elif folder:
+        check_free(folder, run)
+        require_packages()
+        from thaw.inference.conversion import show, write_onnx
+
+        runs.replace_folder(folder, partial(write_onnx, run, settings["quantize"], settings["check_rows"]))
+        show(runs.read_json(folder / "export.json"))
+    if folder:
+        print(f"\nExported   {runs.display(folder)}")
+    if folder and form == "onnx":
+        place = runs.display(run if folder == run / "onnx" else folder)
+        backend = "onnx_int8" if settings["quantize"] else "onnx"
+        print(f'Predict    python predict.py run={place} backend={backend} text="I love this"')
+    if target:
+        print(f"Published  {publishing.push(run, folder if form == 'onnx' else None, target, settings['private'])}")
+
+
+def check_free(folder: Path, run: Path) -> None:
+    """Refuse to replace a folder that is not an earlier export."""
+    ours = folder in (run / "onnx", run / "merged") or (folder / "export.json").is_file()
+    taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
+    if run.is_relative_to(folder) or (taken and not ours):
+        raise UserError(f"output={folder}: there is something else already", "Give a folder that does not exist yet.")
+
+
+def copy_merged(run: Path, folder: Path) -> None:
+    """Copy ``model/``, into which training has merged the adapters.
+
+    Raises:
+        UserError: when the run has no adapters.
+    """
+    from thaw.models.freezing import ADAPTERS
+
+    name = runs.load_config(run).freeze.name
+    if name not in ADAPTERS:
+        raise UserError(
+            f"format=merged: freeze={name} has no adapters to merge",
+            f"{runs.display(run / 'model')} is the plain transformers folder already.",
+        )
+    check_free(folder, run)
+    runs.replace_folder(folder, partial(shutil.copytree, run / "model"))
+
+
+def require_packages() -> None:
+    """Refuse early when a package of the extra is missing."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            __import__(name)
+        except ImportError:
+            raise UserError(
+                f"format=onnx needs the package {name}", "Install what belongs together: pip install 'thaw[onnx]'."
+            ) from None

@@ -1,0 +1,198 @@
+"""A finished run on the Hugging Face Hub: the model, the exported one beside it, and a card with the run's figures."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from thaw import runs
+from thaw.errors import UserError
+from thaw.hub import answers, hub_address
+from thaw.labels import LabelSet
+from thaw.reporting import summary
+
+PIPELINES = {"sequence": "text-classification", "multi_label": "text-classification", "token": "token-classification"}
+SHOWN_LABELS = 50  # names in the card
+
+
+def check_hub(name: str) -> None:
+    """Refuse early what an upload would fail for.
+
+    Raises:
+        UserError: when the name is none of a repository, there is no token, or the Hub does not answer.
+    """
+    from huggingface_hub import constants, get_token
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        raise UserError(f"push_to_hub={name} is not a name", "Give name, or owner/name.") from None
+    if constants.is_offline_mode():
+        raise UserError("push_to_hub: HF_HUB_OFFLINE is set", "Unset it to publish.")
+    if not get_token():
+        raise UserError("push_to_hub: there is no token of the Hub", "Log in: hf auth login, or set HF_TOKEN.")
+    if not answers(hub_address()):
+        raise UserError(
+            f"push_to_hub: {hub_address()} does not answer", "Is the network up? HF_ENDPOINT names mirrors."
+        )
+
+
+def push(run: Path, exported: Path | None, name: str, private: bool) -> str:
+    """Upload ``model/``, the exported model under ``onnx/``, and the card, in one commit.
+
+    Args:
+        exported: the folder that ``format=onnx`` wrote, or None.
+        name: of the repository, which is created where it does not exist.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        UserError: when the Hub refuses.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import disable_progress_bars
+
+    for library in ("httpx", "httpx2"):  # they report every request
+        logging.getLogger(library).setLevel(logging.WARNING)
+    if not summary.interactive():
+        disable_progress_bars()
+    files = {path.relative_to(run / "model").as_posix(): path for path in sorted((run / "model").rglob("*"))}
+    if exported:
+        files |= {f"onnx/{path.name}": path for path in sorted(exported.iterdir())}
+    operations = [CommitOperationAdd(place, path) for place, path in files.items() if path.is_file()]
+    api = HfApi()
+    try:
+        repo = api.create_repo(name, private=private, exist_ok=True)
+        card = model_card(run, repo.repo_id, exported)
+        operations.append(CommitOperationAdd("README.md", card.encode()))
+        api.create_commit(repo.repo_id, operations, commit_message="Upload a model fine-tuned with thaw")
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else None
+        if status in (401, 403):
+            raise UserError(
+                f"push_to_hub={name}: the Hub refuses the token ({status})",
+                "It needs the right to write, and the owner must be you or an organization of yours.",
+            ) from None
+        raise UserError(f"push_to_hub={name}: the Hub refuses: {error}", "Try again, or ask there.") from error
+    except Exception as error:  # the client raises what its HTTP library raises
+        raise UserError(f"push_to_hub={name}: the upload failed: {error}", "Try again: what is there stays.") from error
+    return str(repo)
+
+
+def model_card(run: Path, repo_id: str, exported: Path | None = None) -> str:
+    """``README.md`` of a repository: metadata as the Hub reads it, the figures, how to use the model, how it was made.
+
+    Nothing of this machine is in it: encoders and data given by a path are left out.
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    config, metrics = runs.load_config(run), runs.read_json(run / "metrics.json")
+    labels = LabelSet.from_dict(runs.read_json(run / "labels.json"))
+    data, pipeline = config.data, PIPELINES[labels.task]
+    splits = runs.known_splits(run)
+    shown = [name for name in ("accuracy", "f1", "precision_macro", "recall_macro", "precision", "recall")
+             if metrics.get(f"{splits[-1]}/{name}") is not None]  # fmt: skip
+    source = data.hub or data.name
+    card = ModelCardData(
+        library_name="transformers",
+        pipeline_tag=pipeline,
+        base_model=base_model(config),
+        datasets=[data.hub] if data.hub else None,
+        metrics=list(dict.fromkeys(name.split("_")[0] for name in shown)),
+        tags=["thaw", pipeline, *(["onnx"] if exported else [])],
+        model_name=repo_id.split("/")[-1],
+        eval_results=[
+            EvalResult(
+                task_type=pipeline,
+                dataset_type=source,
+                dataset_name=data.name,
+                dataset_config=data.hub_config,
+                dataset_split=splits[-1],
+                metric_type=name.split("_")[0],
+                metric_name=name,
+                metric_value=round(metrics[f"{splits[-1]}/{name}"], 4),
+            )
+            for name in shown
+        ],
+    )
+    parts = [
+        f"---\n{card.to_yaml()}\n---",
+        f"# {repo_id.split('/')[-1]}",
+        introduction(config, labels),
+        f"## Figures\n\n{summary.markdown(*summary.headline_rows(metrics, splits))}",
+        usage(repo_id, labels, pipeline),
+        *([onnx_section(runs.read_json(exported / "export.json"), repo_id)] if exported else []),
+        f"## Training\n\n{summary.markdown(['setting', 'value'], training_rows(run, config, metrics))}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def base_model(config: DictConfig) -> str | None:
+    """The Hub id of the encoder; None for one that was given by a path."""
+    name = str(config.model.name)
+    return None if Path(name).is_absolute() or name.startswith((".", "~")) else name
+
+
+def introduction(config: DictConfig, labels: LabelSet) -> str:
+    base = f"[{base}](https://huggingface.co/{base})" if (base := base_model(config)) else "An encoder"
+    data = config.data.hub or config.data.name
+    task = {"sequence": "one of these labels to a text", "multi_label": "any of these labels to a text",
+            "token": "one of these tags to each word"}[labels.task]  # fmt: skip
+    names = ", ".join(f"`{name}`" for name in labels.names[:SHOWN_LABELS])
+    more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
+    return f"{base}, fine-tuned with thaw on {data}. It gives {task}: {names}{more}."
+
+
+def usage(repo_id: str, labels: LabelSet, pipeline: str) -> str:
+    options = {"sequence": "", "multi_label": ", top_k=None", "token": ', aggregation_strategy="first"'}[labels.task]
+    lines = [
+        "## Use", "", "```python", "from transformers import pipeline", "",
+        f'predict = pipeline("{pipeline}", model="{repo_id}"{options})', 'predict("I love this")', "```",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def onnx_section(report: dict[str, Any], repo_id: str) -> str:
+    """How the exported model compares with torch, and three lines that run it."""
+    checks, speed = report["checks"], report["speed"]
+    rows = []
+    for name, one in checks.items():
+        same = f"{one['same_labels']:.1%}" if "same_labels" in one else "–"
+        figures = [summary.number(value) for value in one["metrics"].values()]
+        rates = [summary.number(speed[name][key], 1) for key in ("rows_per_second", "p50_ms", "p95_ms")]
+        rows.append([name, summary.number(one["megabytes"], 1), same, *figures, *rates])
+    header = ["", "MB", "same labels", *checks["torch"]["metrics"], "rows/s", "ms, median", "ms, 95 %"]
+    snippet = [
+        "```python", "from huggingface_hub import snapshot_download", "from thaw.inference.onnx import load_onnx", "",
+        f'predict = load_onnx(snapshot_download("{repo_id}") + "/onnx")', 'predict(["I love this"])', "```",
+    ]  # fmt: skip
+    compared = f"On {report['rows']} rows of {report['split']}, with {speed['threads']} CPU threads:"
+    return "\n\n".join(["## ONNX", compared, summary.markdown(header, rows), "\n".join(snippet)])
+
+
+def training_rows(run: Path, config: DictConfig, metrics: dict[str, Any]) -> list[list[str]]:
+    """What the figures were reached with."""
+    versions = runs.read_json(run / "environment.json")["packages"]
+    counts = runs.read_json(run / "data.json")["splits"]
+    settings = ("seed", "freeze.name", "data.batch_size", "optimizer.lr", "optimizer.schedule")
+    found = {key: OmegaConf.select(config, key) for key in settings}
+    rows = [[key, str(value)] for key, value in found.items() if value is not None]
+    saved = runs.read_json(run / "labels.json")
+    return [
+        *([name, f"{split['rows']:,} rows"] for name, split in counts.items()),
+        ["tokens at most", str(saved["max_length"])],
+        *(
+            [["thresholds", ", ".join(f"{value:.3f}" for value in saved["thresholds"])]]
+            if "thresholds" in saved
+            else []
+        ),
+        *rows,
+        ["steps to the best checkpoint", f"{metrics['best']['step']:,}"],
+        ["parameters", f"{metrics['parameters']:,}, of which {metrics['trainable']:,} trained"],
+        ["made with", ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers") if versions[name])],
+    ]

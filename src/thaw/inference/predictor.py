@@ -15,9 +15,8 @@ from thaw.data.encoding import Encoded, encode_texts, special_tokens
 from thaw.data.module import make_loader
 from thaw.errors import UserError
 from thaw.labels import LabelSet
-from thaw.metrics.classification import sigmoid, softmax
 from thaw.metrics.entities import spans
-from thaw.metrics.outputs import Outputs
+from thaw.metrics.outputs import Outputs, probabilities
 from thaw.runs import load_config, open_run, read_json
 
 CHUNK_BATCHES = 32  # batches' worth of texts that are sorted by length together
@@ -36,6 +35,8 @@ class Predictor:
             overlapping windows, so that no word goes without a prediction.
         batch_size: texts in a batch.
         thresholds: multi-label tasks: probability from which each label is given.
+        temperature: that makes the probabilities fit; None where none was found.
+        calibrated: give probabilities at that temperature. It changes how sure, and never what, is said.
     """
 
     def __init__(
@@ -47,6 +48,8 @@ class Predictor:
         max_length: int,
         batch_size: int = 64,
         thresholds: list[float] | None = None,
+        temperature: float | None = None,
+        calibrated: bool = False,
     ) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise UserError(f"batch_size={batch_size} is not a number of texts", "Give 64, say.")
@@ -55,13 +58,14 @@ class Predictor:
         self.tokenizer, self.labels = tokenizer, labels
         self.max_length, self.batch_size = max_length, batch_size
         self.thresholds = thresholds or [0.5] * len(labels)
+        self.temperature, self.calibrated = temperature, calibrated
 
     @classmethod
-    def from_run(cls, folder: str | Path, batch_size: int | None = None) -> "Predictor":
+    def from_run(cls, folder: str | Path, batch_size: int | None = None, calibrated: bool = False) -> "Predictor":
         """The predictor of a finished run; needs nothing but its folder.
 
         Raises:
-            UserError: when the folder is no run, or the run is not finished.
+            UserError: when the folder is no run, the run is not finished, or has no temperature to calibrate with.
         """
         import transformers
         from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
@@ -70,6 +74,8 @@ class Predictor:
         transformers.logging.disable_progress_bar()
         run = open_run(folder, needs="model")
         config, saved = load_config(run), read_json(run / "labels.json")
+        if calibrated and not saved.get("temperature"):
+            raise UserError(f"{folder}: the run has no temperature", "Leave calibrated=true out, or train anew.")
         labels = LabelSet.from_dict(saved)
         auto = AutoModelForTokenClassification if labels.task == "token" else AutoModelForSequenceClassification
         trust = bool(OmegaConf.select(config, "model.trust_remote_code"))
@@ -80,6 +86,8 @@ class Predictor:
             max_length=saved["max_length"],
             batch_size=batch_size or config.data.eval_batch_size,
             thresholds=saved.get("thresholds"),
+            temperature=saved.get("temperature"),
+            calibrated=calibrated,
         )
 
     def __call__(self, texts: list[str], probabilities: bool = False) -> list[dict[str, Any]]:
@@ -125,10 +133,15 @@ class Predictor:
         return Outputs.join(parts)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        return sigmoid(logits) if self.labels.task == "multi_label" else softmax(logits)
+        """Of each label, calibrated where that is asked for."""
+        return probabilities(logits / self.temperature if self.calibrated and self.temperature else logits, self.labels)
 
     def chosen(self, probabilities: np.ndarray) -> Any:
-        """The label name of one text, or the list of them."""
+        """The label name of one text, or the list of them.
+
+        Args:
+            probabilities: uncalibrated, as the thresholds are.
+        """
         if self.labels.task == "multi_label":
             return [
                 name
@@ -153,20 +166,21 @@ class Predictor:
                 results[row] = own[: lengths[row]] if self.labels.task == "token" else own
         return results
 
-    def _classes(self, texts: list[str], probabilities: bool) -> Iterator[dict[str, Any]]:
+    def _classes(self, texts: list[str], every: bool) -> Iterator[dict[str, Any]]:
         ids, offsets, _ = encode_texts(texts, self.tokenizer, self.max_length)
-        scores = self.probabilities(np.stack(self._run(ids, offsets)))
-        for text, own in zip(texts, scores, strict=True):
+        logits = np.stack(self._run(ids, offsets))
+        scores = self.probabilities(logits)
+        for text, own, plain in zip(texts, scores, probabilities(logits, self.labels), strict=True):
             by_name = dict(zip(self.labels.names, own.tolist(), strict=True))
-            chosen = self.chosen(own)
+            chosen = self.chosen(plain)
             result: dict[str, Any] = {"text": text}
             if isinstance(chosen, list):
                 result |= {"labels": chosen, "scores": {name: by_name[name] for name in chosen}}
             else:
                 result |= {"label": chosen, "score": by_name[chosen]}
-            yield result | ({"probabilities": by_name} if probabilities else {})
+            yield result | ({"probabilities": by_name} if every else {})
 
-    def _entities(self, texts: list[str], probabilities: bool) -> Iterator[dict[str, Any]]:
+    def _entities(self, texts: list[str], every: bool) -> Iterator[dict[str, Any]]:
         encodings = self.tokenizer(
             texts, add_special_tokens=False, return_attention_mask=False, verbose=False
         ).encodings
@@ -189,7 +203,7 @@ class Predictor:
             merged[i][start:end][better] = own[len(before) : len(before) + end - start][better]
             reach[i][start:end][better] = edges[better]
         for text, encoding, own in zip(texts, encodings, merged, strict=True):
-            scores = softmax(own) if len(own) else own
+            scores = self.probabilities(own) if len(own) else own
             yield {"text": text, "entities": self._spans(text, encoding.word_ids, encoding.offsets, scores)}
 
     def _spans(

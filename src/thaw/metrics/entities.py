@@ -1,7 +1,7 @@
 """Figures for entities, by seqeval over whole sentences: never an average of batches."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -94,3 +94,17 @@ def entity_counts(
 def entity_types(labels: LabelSet) -> list[str]:
     """The types of entities, in alphabetical order."""
     return sorted({name[2:] for name in labels.names if name[:2] in ("B-", "I-")})
+
+
+def surfaces(texts: Iterable[Sequence[str]], gold: Iterable[Sequence[int]], labels: LabelSet) -> list[str]:
+    """The distinct forms that entities take in some sentences, in alphabetical order.
+
+    Args:
+        texts: the words of each sentence.
+        gold: their tag ids.
+    """
+    found = set()
+    for words, tags in zip(texts, gold, strict=True):
+        for _, first, end in spans([labels.names[i] for i in tags]):
+            found.add(" ".join(words[first:end]))
+    return sorted(found)

@@ -85,31 +85,63 @@ def scorer(
 ) -> Scorer:
     """The headline figures of a task as a function of weights; with weights of one they are those of `figures`."""
     if labels.task == "token":
-        names = np.array(labels.names)
         gold, predicted = outputs.gold, outputs.tags(labels)
-        right = np.array([(own == other).sum() for own, other in zip(gold, predicted, strict=True)])
-        words = np.array([len(own) for own in gold])
-        if labels.entities:
-            counts = entity_counts([names[row] for row in predicted], [names[row] for row in gold], labels, strict)
-            return _counted(counts, {"accuracy": (right, words)}, {"": "micro", "_macro": "macro"}, {}, f1_only_macro=True)
-        counts = np.stack([_tag_counts(own, other, len(labels)) for own, other in zip(gold, predicted, strict=True)])
-        return _counted(counts, {"accuracy": (right, words)}, {"_macro": "macro", "_weighted": "weighted"}, {})
+        if not labels.entities:
+            return tag_scorer(gold, predicted, labels)
+        names = np.array(labels.names)
+        counts = entity_counts([names[row] for row in predicted], [names[row] for row in gold], labels, strict)
+        return entity_scorer(counts, *words_right(gold, predicted))
     scores = probabilities(outputs.logits, labels)
-    ones = np.ones(len(scores))
     if labels.task == "multi_label":
-        chosen = scores >= np.asarray(thresholds if thresholds is not None else [0.5] * len(labels))
-        truth = outputs.gold.astype(bool)
-        counts = np.stack([chosen & truth, truth, chosen], axis=-1)
-        exact = (chosen == truth).all(axis=1)
-        averages = {"_micro": "micro", "_macro": "macro"}
-        return _counted(counts, {"subset_accuracy": (exact, ones)}, averages, _areas("map", _average_precision, truth, scores))
-    truth = np.eye(len(labels), dtype=bool)[outputs.gold]
-    chosen = np.eye(len(labels), dtype=bool)[scores.argmax(-1)]
+        limits = thresholds if thresholds is not None else [0.5] * len(labels)
+        return label_scorer(outputs.gold.astype(bool), scores >= np.asarray(limits), scores, labels)
+    same = np.eye(len(labels), dtype=bool)
+    return label_scorer(same[outputs.gold], same[scores.argmax(-1)], scores, labels)
+
+
+def label_scorer(truth: np.ndarray, chosen: np.ndarray, scores: np.ndarray, labels: LabelSet) -> Scorer:
+    """The scorer of a sequence or multi-label task.
+
+    Args:
+        truth, chosen: whether each label is true, and whether it is predicted, (rows, labels).
+        scores: probabilities, (rows, labels).
+    """
     counts = np.stack([chosen & truth, truth, chosen], axis=-1)
-    right = counts[..., 0].any(axis=1)
+    exact, ones = (chosen == truth).all(axis=1), np.ones(len(truth))
+    if labels.task == "multi_label":
+        averages = {"_micro": "micro", "_macro": "macro"}
+        return _counted(
+            counts, {"subset_accuracy": (exact, ones)}, averages, _areas("map", _average_precision, truth, scores)
+        )
     averages = {"_macro": "macro", "_weighted": "weighted"}
     areas = _areas("auc", _auc, truth, scores) if truth.any(axis=0).all() else {}
-    return _counted(counts, {"accuracy": (right, ones)}, averages, areas, mcc=True)
+    return _counted(counts, {"accuracy": (exact, ones)}, averages, areas, mcc=True)
+
+
+def entity_scorer(counts: np.ndarray, right: np.ndarray, words: np.ndarray) -> Scorer:
+    """The scorer of a task with entities.
+
+    Args:
+        counts: as `entity_counts` gives them.
+        right, words: the words of each sentence, and how many have the right tag, (sentences,).
+    """
+    return _counted(counts, {"accuracy": (right, words)}, {"": "micro", "_macro": "macro"}, {}, f1_only_macro=True)
+
+
+def tag_scorer(gold: Sequence[np.ndarray], predicted: Sequence[np.ndarray], labels: LabelSet) -> Scorer:
+    """The scorer of a task with tags that mark no spans.
+
+    Args:
+        gold, predicted: the tag ids of each sentence.
+    """
+    counts = np.stack([_tag_counts(own, other, len(labels)) for own, other in zip(gold, predicted, strict=True)])
+    return _counted(counts, {"accuracy": words_right(gold, predicted)}, {"_macro": "macro", "_weighted": "weighted"}, {})
+
+
+def words_right(gold: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Words with the right tag, and words, of each sentence."""
+    right = np.array([(own == other).sum() for own, other in zip(gold, predicted, strict=True)])
+    return right, np.array([len(own) for own in gold])
 
 
 def _areas(

@@ -80,9 +80,9 @@ def picture(figure: Figure, title: str, hover: Sequence[tuple[Axes, Iterable[Are
     body = re.sub(r"#[0-9a-f]{6}\b", lambda found: _variable(found[0]), body)
     width, height = figure.get_size_inches() * 72
     areas = "".join(_rectangle(axes, area, height) for axes, own in hover for area in own)
-    size = f"width:{width:.0f}px" if scroll else f"max-width:{width:.0f}px"
     return (
-        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="{size}" role="img" aria-label="{escape(title)}">'
+        f'<svg{" class=wide" if scroll else ""} viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
+        f'height="{height:.0f}" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{body}{areas}</svg>"
     )
 

@@ -32,7 +32,7 @@ def radar(axes_names: Sequence[str], before: Sequence[float], after: Sequence[fl
     """The encoder before training against the run, over some figures from 0 to 1."""
     angles = np.linspace(0, 2 * np.pi, len(axes_names), endpoint=False)
     with mpl.rc_context(STYLE):
-        figure = new_figure(PANEL[0], 320)
+        figure = new_figure(PANEL[0], 350)
         axes: Any = figure.add_subplot(projection="polar")
         axes.set_theta_offset(np.pi / 2)
         axes.set_theta_direction(-1)
@@ -44,9 +44,11 @@ def radar(axes_names: Sequence[str], before: Sequence[float], after: Sequence[fl
         axes.set_yticks([0.25, 0.5, 0.75, 1], ["", "0.5", "", "1"], fontsize=8)
         texts = [f"{name}\n{old:.2f} → {new:.2f}" for name, old, new in zip(axes_names, before, after, strict=True)]
         axes.set_xticks(angles, texts, color=INK)
-        axes.tick_params(pad=12)
+        for angle, label in zip(angles, axes.get_xticklabels(), strict=True):
+            side = np.sin(angle)
+            label.set_horizontalalignment("center" if abs(side) < 0.1 else "left" if side > 0 else "right")
         axes.spines["polar"].set_color(LINE)
-        figure.legend(loc="lower right")
+        figure.legend(loc="outside lower center", ncols=2)
         return picture(figure, "Before and after training")
 
 
@@ -98,7 +100,7 @@ def training_curves(history: Sequence[Mapping[str, str]], monitor: str, best: in
         if monitor == "val/loss" and title.startswith("Score"):
             continue
         with mpl.rc_context(STYLE):
-            figure = new_figure(PANEL[0] * 0.85, 250)
+            figure = new_figure(355, 250)
             axes: Any = figure.subplots()
             hover: list[Any] = []
             for column, label, colour, dash in lines:
@@ -182,7 +184,7 @@ def ranking_curves(truth: np.ndarray, scores: np.ndarray, names: Sequence[str]) 
         ("roc", f"ROC{some}", "false positive rate", "true positive rate"),
     ):
         with mpl.rc_context(STYLE):
-            figure = new_figure(PANEL[0], 330)
+            figure = new_figure(PANEL[0], 370)
             axes: Any = figure.subplots()
             for (name, own, score), colour, dash in zip(pairs, SERIES, DASHES, strict=False):
                 if kind == "pr":
@@ -198,7 +200,7 @@ def ranking_curves(truth: np.ndarray, scores: np.ndarray, names: Sequence[str]) 
                 axes.plot([0, 1], [0, 1], color=LINE, linewidth=1)
             axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=x_name, ylabel=y_name)
             axes.set_title(title)
-            axes.legend(loc="lower left" if kind == "pr" else "lower right")
+            figure.legend(loc="outside lower center", ncols=2)
             pictures.append(picture(figure, title))
     return pictures
 
@@ -247,7 +249,7 @@ def score_by_length(bins: Sequence[Mapping[str, Any]], across: str) -> str:
         across: what the score is.
     """
     with mpl.rc_context(STYLE):
-        figure = new_figure(PANEL[0] * 0.85, 250)
+        figure = new_figure(355, 250)
         axes: Any = figure.subplots()
         places = np.arange(len(bins))
         score = np.array([one["score"] for one in bins])

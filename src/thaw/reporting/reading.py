@@ -114,7 +114,7 @@ def _words(rows: Rows, labels: LabelSet) -> list[Group]:
         return f"{labels.names[gold[k]]} {own[k]:.3f}{mistaken}"
 
     def words(title: str, about: str, chosen: Iterable[int]) -> Group:
-        found = [(at[k], told(k)) for k in chosen]
+        found = [(at[k], f"{rows[at[k][0]]['words'][at[k][1]]}: {told(k)}") for k in chosen]
         return {"title": title, "about": about,
                 "rows": [{"row": i + 1, "parts": marked(rows[i], labels, j), "note": note}
                          for (i, j), note in found]}  # fmt: skip

@@ -19,9 +19,9 @@ from thaw.reporting.reading import probability_matrix, truth_matrix, worth_readi
 
 Rows = Sequence[dict[str, Any]]
 TILES = {
-    "sequence": ("accuracy", "f1", "auc", "mcc", "ece_calibrated"),
-    "multi_label": ("f1_micro", "f1_macro", "map", "subset_accuracy", "ece_calibrated"),
-    "token": ("f1", "precision", "recall", "accuracy", "ece_calibrated"),
+    "sequence": ("accuracy", "f1", "auc", "mcc", "ece"),
+    "multi_label": ("f1_micro", "f1_macro", "map", "subset_accuracy", "ece"),
+    "token": ("f1", "precision", "recall", "accuracy", "ece"),
 }
 RADAR = {
     "sequence": {"accuracy": "accuracy", "F1": "f1_macro", "precision": "precision_macro", "recall": "recall_macro",
@@ -32,7 +32,7 @@ RADAR = {
               "macro F1": "f1_macro"},
 }  # fmt: skip
 NAMES = {"f1": "F1", "f1_micro": "micro F1", "f1_macro": "macro F1", "auc": "AUC", "mcc": "MCC", "map": "mean AP",
-         "ece_calibrated": "calibration error", "subset_accuracy": "subset accuracy"}  # fmt: skip
+         "ece": "calibration error", "subset_accuracy": "subset accuracy"}  # fmt: skip
 UNTRAINED = "before training"
 CONFUSED = 12  # pairs of classes listed
 LENGTHS = 5  # groups of texts by length

@@ -35,13 +35,16 @@ from thaw.training.trainer import best_checkpoint, check_distributed, make_train
 log = logging.getLogger(__name__)
 
 
-def fit(config: DictConfig, folder: Path, multirun: bool = False) -> float | None:
+def fit(
+    config: DictConfig, folder: Path, multirun: bool = False, origin: dict[str, Any] | None = None
+) -> float | None:
     """Train, evaluate, save and report.
 
     Args:
         config: of ``train.py``.
         folder: the run folder; with ``resume=`` the folder of the run to go on with.
         multirun: this run is one of several in this process, where it cannot start further processes.
+        origin: what ``environment.json`` states beside the machine: the command, and the settings it changes.
 
     Returns:
         The best monitored validation score, for sweeps; None in all processes but the first.
@@ -70,7 +73,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
         log.info(summary.table("Parameters", *summary.parameter_rows(module.table)))
         if not config.resume:
             runs.save_config(folder, config)
-            runs.write_json(folder / "environment.json", runs.environment())
+            runs.write_json(folder / "environment.json", {**runs.environment(), **(origin or {})})
         runs.write_json(folder / "data.json", data.summary)
         runs.write_json(folder / "parameters.json", module.table)
     times["prepare"] = time.perf_counter() - clock
@@ -81,8 +84,10 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
         if not trainer.is_global_zero:
             return None
         score = best.best_model_score
+        steps = trainer.global_step * trainer.accumulate_grad_batches
+        rows = len(data.rows["train"]) * steps / max(float(trainer.num_training_batches), 1.0)
         # A fresh module, since strategies such as FSDP leave the trained one in a form of their own.
-        result = finish(cfg, folder, make_module(cfg, encoder, data.labels), data, best, times)
+        result = finish(cfg, folder, make_module(cfg, encoder, data.labels), data, best, times, rows)
         log_evaluation(loggers, folder, result, data.labels)
         return float(score) if score is not None else None
     finally:
@@ -160,8 +165,15 @@ def finish(
     data: TextDataModule,
     best: ModelCheckpoint,
     times: dict[str, float],
+    rows: float,
 ) -> dict[str, Any]:
-    """Save the best model, evaluate it as ``evaluate.py`` will, and report."""
+    """Save the best model, evaluate it as ``evaluate.py`` will, and report.
+
+    Args:
+        module: as it was before training.
+        times: seconds by phase so far.
+        rows: seen in training, each as often as it was.
+    """
     labels = data.labels
     scored = [split for split in ("validation", "test") if split in data.rows]
     last = scored[-1]
@@ -198,6 +210,8 @@ def finish(
             "step": saved["global_step"],
         },
         "seconds": times,
+        # A run that went on after a stop has measured its last part only.
+        "rows_per_second": None if cfg["resume"] else rows / times["train"],
         "trainable": sum(row["trainable"] for row in module.table),
         "parameters": sum(row["parameters"] for row in module.table),
     }

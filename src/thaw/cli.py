@@ -200,8 +200,9 @@ def job(config: DictConfig) -> dict[str, Any]:
     if not config.resume:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         check(plain)
-    command = shlex.join(["python", f"{state.job.config_name}.py", *state.overrides.task])
-    origin = {"command": command, "changed": changed(config, state.job.config_name)}
+    name = str(state.job.config_name)
+    command = shlex.join(["python", f"{name}.py", *state.overrides.task])
+    origin = {"command": command, "changed": changed(config, name)}
     multirun = state.mode == RunMode.MULTIRUN
     return {"folder": Path(state.runtime.output_dir), "multirun": multirun, "origin": origin}
 

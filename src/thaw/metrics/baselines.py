@@ -42,7 +42,7 @@ def bag_of_words(texts: Sequence[str], gold: Sequence[object], others: Sequence[
     if labels.task == "multi_label":
         truth = np.zeros((len(chosen), len(labels)), dtype=np.int64)
         for line, i in zip(truth, chosen, strict=True):
-            line[list(gold[i])] = 1  # type: ignore[call-overload]
+            line[list(gold[i])] = 1
         varied = np.flatnonzero((truth.min(0) == 0) & (truth.max(0) == 1))  # the others have nothing to be told from
         result[:] = majority(labels)
         fitted = OneVsRestClassifier(model).fit(features, truth[:, varied])

@@ -1,11 +1,10 @@
-"""How far a figure may be off: bootstrap intervals, and tests for the difference between two runs.
+"""How far a figure may be off: bootstrap intervals.
 
 A resample says how often each row is drawn. Every figure here follows from such weights, so a thousand resamples are
 a few matrix products instead of a thousand evaluations.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from scipy import sparse, stats
@@ -16,7 +15,7 @@ from thaw.metrics.outputs import Outputs, probabilities
 
 RESAMPLES = 1_000
 SEED = 0
-LEVEL = 0.95
+TAILS = (2.5, 97.5)  # per cent: what a 95 % interval leaves out lies beyond
 CELLS = 4_000_000  # weights held at once
 
 Scorer = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -39,8 +38,7 @@ def intervals(
     """
     strata = outputs.gold if labels.task == "sequence" else np.zeros(len(outputs.rows), dtype=np.int64)
     drawn = bootstrap(scorer(outputs, labels, strict=strict, thresholds=thresholds), strata)
-    tails = [100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2]
-    found = {name: np.percentile(values, tails).tolist() for name, values in drawn.items()}
+    found = {name: np.percentile(values, TAILS).tolist() for name, values in drawn.items()}
     return {name: pair for name, pair in found.items() if np.isfinite(pair).all()}
 
 
@@ -135,7 +133,9 @@ def tag_scorer(gold: Sequence[np.ndarray], predicted: Sequence[np.ndarray], labe
         gold, predicted: the tag ids of each sentence.
     """
     counts = np.stack([_tag_counts(own, other, len(labels)) for own, other in zip(gold, predicted, strict=True)])
-    return _counted(counts, {"accuracy": words_right(gold, predicted)}, {"_macro": "macro", "_weighted": "weighted"}, {})
+    return _counted(
+        counts, {"accuracy": words_right(gold, predicted)}, {"_macro": "macro", "_weighted": "weighted"}, {}
+    )
 
 
 def words_right(gold: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -191,12 +191,12 @@ def _counted(
                     result[f"{name}{suffix}"] = value
         result.setdefault("f1", result[f"f1{next(iter(averages))}"])
         if mcc:
-            total = true.sum(-1)
-            both = right.sum(-1) * total - (true * predicted).sum(-1)
-            spread = (total**2 - (true**2).sum(-1)) * (total**2 - (predicted**2).sum(-1))
+            drawn = true.sum(-1)
+            both = right.sum(-1) * drawn - (true * predicted).sum(-1)
+            spread = (drawn**2 - (true**2).sum(-1)) * (drawn**2 - (predicted**2).sum(-1))
             result["mcc"] = np.divide(both, np.sqrt(spread), out=np.zeros_like(both), where=spread > 0)
-        for name, (value, slope) in areas.items():
-            result[name] = np.clip(value + (weights - 1) @ slope, 0, 1)
+        for name, (area, slope) in areas.items():
+            result[name] = np.clip(area + (weights - 1) @ slope, 0, 1)
         return result
 
     return score
@@ -259,54 +259,3 @@ def _ranked(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     order = np.argsort(-scores, kind="stable")
     falling = -scores[order]
     return order, np.searchsorted(falling, falling, "left"), np.searchsorted(falling, falling, "right") - 1
-
-
-def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
-    """McNemar's exact test (1947) for two classifiers on the same rows, by scipy's binomial test.
-
-    Args:
-        first, second: whether each row was right, (rows,).
-
-    Returns:
-        ``only_first``, ``only_second``: rows that one alone has right; ``p``: that chance alone parts them so.
-    """
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    total = only_first + only_second
-    p = float(stats.binomtest(only_first, total).pvalue) if total else 1.0
-    return {"only_first": only_first, "only_second": only_second, "p": p}
-
-
-def paired_bootstrap(first: Scorer, second: Scorer, strata: np.ndarray) -> dict[str, dict[str, Any]]:
-    """The difference of two runs in each figure, both scored on the same resamples (Koehn 2004).
-
-    Args:
-        first, second: scorers of the same rows.
-        strata: as for `bootstrap`.
-
-    Returns:
-        Figure -> ``first``, ``second``, ``difference`` (second less first), its ``interval``, and ``p``: twice the
-        share of resamples on the other side of zero.
-    """
-
-    def difference(weights: np.ndarray) -> dict[str, np.ndarray]:
-        ours, theirs = first(weights), second(weights)
-        return {name: theirs[name] - ours[name] for name in ours}
-
-    whole = np.ones((1, len(strata)))
-    with np.errstate(all="ignore"):
-        ours, theirs = first(whole), second(whole)
-    result = {}
-    for name, drawn in bootstrap(difference, strata).items():
-        if not np.isfinite(drawn).all():
-            continue
-        low, high = np.percentile(drawn, [100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2])
-        # The sample itself counts as one resample, so that no p is zero.
-        beyond = 1 + min((drawn <= 0).sum(), (drawn >= 0).sum())
-        result[name] = {
-            "first": float(ours[name][0]),
-            "second": float(theirs[name][0]),
-            "difference": float(theirs[name][0] - ours[name][0]),
-            "interval": [float(low), float(high)],
-            "p": float(min(1.0, 2 * beyond / (len(drawn) + 1))),
-        }
-    return result

@@ -12,8 +12,9 @@ from thaw import runs
 from thaw.errors import UserError
 from thaw.labels import LabelSet
 from thaw.metrics.entities import entity_counts
-from thaw.metrics.intervals import entity_scorer, label_scorer, mcnemar, paired_bootstrap, tag_scorer, words_right
-from thaw.reporting.reading import marked, probability_matrix, shown, truth_matrix
+from thaw.metrics.intervals import Scorer, entity_scorer, label_scorer, tag_scorer, words_right
+from thaw.metrics.paired import mcnemar, paired_bootstrap
+from thaw.reporting.reading import label_matrix, marked, probability_matrix, shown
 from thaw.reporting.run_page import render
 from thaw.reporting.summary import interval, number, table
 
@@ -58,7 +59,6 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
     # The order of the names may differ; that of the first run holds for both.
     known = labels[0]
     strict = bool(runs.load_config(first).strict_iob2)
-    scorers = [_scorer(known, own, strict) for own in rows]
     strata = np.zeros(len(rows[0]), dtype=np.int64)
     if known.task == "sequence":
         strata = np.array([known.ids[row["label"]] for row in rows[0]])
@@ -71,7 +71,7 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
         "split": split,
         "rows": len(rows[0]),
         "unit": "sentences" if known.task == "token" else "rows",
-        "figures": paired_bootstrap(*scorers, strata),
+        "figures": paired_bootstrap(_scorer(known, rows[0], strict), _scorer(known, rows[1], strict), strata),
         "test": test,
         "findings": _findings(right, test, known),
         "flips": [_flip(int(i), rows, right, known) for i in flips[:FLIPS]],
@@ -112,18 +112,15 @@ def _truth(row: dict[str, Any]) -> Any:
     return sorted(label) if isinstance(label, list) and "words" not in row else label
 
 
-def _scorer(labels: LabelSet, rows: Rows, strict: bool) -> Any:
+def _scorer(labels: LabelSet, rows: Rows, strict: bool) -> Scorer:
     if labels.task == "token":
         gold, predicted = [row["label"] for row in rows], [row["predicted"] for row in rows]
-        ids = [[np.array([labels.ids[name] for name in own]) for own in side] for side in (gold, predicted)]
+        true, given = ([np.array([labels.ids[name] for name in own]) for own in side] for side in (gold, predicted))
         if not labels.entities:
-            return tag_scorer(*ids, labels)
-        return entity_scorer(entity_counts(predicted, gold, labels, strict), *words_right(*ids))
-    chosen = np.zeros((len(rows), len(labels)), dtype=bool)
-    for line, row in zip(chosen, rows, strict=True):
-        given = row["predicted"] if isinstance(row["predicted"], list) else [row["predicted"]]
-        line[[labels.ids[name] for name in given]] = True
-    return label_scorer(truth_matrix(rows, labels).astype(bool), chosen, probability_matrix(rows, labels), labels)
+            return tag_scorer(true, given, labels)
+        return entity_scorer(entity_counts(predicted, gold, labels, strict), *words_right(true, given))
+    truth, chosen = (label_matrix(rows, labels, field).astype(bool) for field in ("label", "predicted"))
+    return label_scorer(truth, chosen, probability_matrix(rows, labels), labels)
 
 
 def _described(run: Path) -> dict[str, Any]:

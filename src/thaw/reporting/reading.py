@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from thaw.labels import LabelSet
 from thaw.metrics.entities import spans
@@ -12,11 +13,12 @@ from thaw.metrics.label_errors import likely_label_errors, likely_tag_errors
 SHOWN = 10  # rows of each list
 LONGEST = 400  # characters of a text
 AROUND = 20  # words shown on each side of a word
+LENGTHS = 5  # groups of texts by length
 SMALLEST = 5e-7  # predictions keep six digits
 
 Rows = Sequence[dict[str, Any]]
 Group = dict[str, Any]
-"""``title``, ``about``, and ``rows``: each with ``row`` (number from 1), ``parts``, ``true``, ``predicted``, ``note``."""
+"""``title``, ``about``, and ``rows``: each with ``row`` (from 1), ``parts``, ``true``, ``predicted``, ``note``."""
 
 
 def probability_matrix(rows: Rows, labels: LabelSet) -> np.ndarray:
@@ -24,13 +26,13 @@ def probability_matrix(rows: Rows, labels: LabelSet) -> np.ndarray:
     return np.array([[row["probabilities"][name] for name in labels.names] for row in rows], dtype=np.float64)
 
 
-def truth_matrix(rows: Rows, labels: LabelSet) -> np.ndarray:
-    """0 or 1 (rows, labels), of sequence and multi-label predictions."""
-    truth = np.zeros((len(rows), len(labels)), dtype=np.int64)
-    for line, row in zip(truth, rows, strict=True):
-        own = row["label"] if isinstance(row["label"], list) else [row["label"]]
+def label_matrix(rows: Rows, labels: LabelSet, field: str = "label") -> np.ndarray:
+    """0 or 1 (rows, labels): the true labels of sequence and multi-label predictions, or those ``predicted``."""
+    result = np.zeros((len(rows), len(labels)), dtype=np.int64)
+    for line, row in zip(result, rows, strict=True):
+        own = row[field] if isinstance(row[field], list) else [row[field]]
         line[[labels.ids[name] for name in own]] = 1
-    return truth
+    return result
 
 
 def worth_reading(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | None = None) -> list[Group]:
@@ -42,7 +44,7 @@ def worth_reading(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | No
     """
     if labels.task == "token":
         return _words(rows, labels)
-    scores, truth = probability_matrix(rows, labels), truth_matrix(rows, labels)
+    scores, truth = probability_matrix(rows, labels), label_matrix(rows, labels)
     if labels.task == "multi_label":
         return _several(rows, labels, scores, truth, np.asarray(thresholds or [0.5] * len(labels)))
     gold, predicted = truth.argmax(-1), np.array([labels.ids[row["predicted"]] for row in rows])
@@ -171,7 +173,9 @@ def marked(row: dict[str, Any], labels: LabelSet, word: int | None = None) -> li
     parts: list[dict[str, str]] = []
     for i in range(first, last):
         own, other = gold[i], predicted[i]
-        kind = "" if own == other == "" or (own == other and not labels.entities) else "right" if own == other else "wrong"
+        kind = (
+            "" if own == other == "" or (own == other and not labels.entities) else "right" if own == other else "wrong"
+        )
         name = {"right": own, "wrong": f"{own or 'O'} → {other or 'O'}"}.get(kind, "")
         starts = (row["label"][i] + row["predicted"][i]).count("B-") > 0
         if parts and parts[-1]["kind"] == kind and parts[-1]["label"] == name and not (kind and starts):
@@ -191,3 +195,39 @@ def tag_names(tags: Sequence[str], labels: LabelSet) -> list[str]:
     for kind, first, end in spans(tags):
         names[first:end] = [kind] * (end - first)
     return names
+
+
+def length_bins(predictions: Rows, labels: LabelSet) -> list[dict[str, Any]]:
+    """Groups of about as many texts each, by words: how many are right, with Wilson's interval.
+
+    For token tasks what counts is the entities, or the words, of each text.
+    """
+    lengths = np.array([len(row["words"]) if "words" in row else len(row["text"].split()) for row in predictions])
+    hits, totals = np.ones(len(predictions), dtype=np.int64), np.ones(len(predictions), dtype=np.int64)
+    for i, row in enumerate(predictions):
+        if labels.entities:
+            gold = set(spans(row["label"]))
+            hits[i], totals[i] = len(gold & set(spans(row["predicted"]))), len(gold)
+        elif labels.task == "token":
+            hits[i] = sum(own == other for own, other in zip(row["label"], row["predicted"], strict=True))
+            totals[i] = len(row["label"])
+        else:
+            hits[i] = row["label"] == row["predicted"]
+    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, LENGTHS + 1), method="lower"))
+    places = np.searchsorted(edges[1:-1], lengths, side="left")
+    bins = []
+    for place in np.unique(places):
+        own = places == place
+        if totals[own].sum():
+            score, low, high = proportion(int(hits[own].sum()), int(totals[own].sum()))
+            bins.append({"from": int(lengths[own].min()), "to": int(lengths[own].max()), "rows": int(own.sum()),
+                         "score": score, "low": low, "high": high})  # fmt: skip
+    return bins
+
+
+def proportion(part: int, whole: int) -> tuple[float, float, float]:
+    """A share and its 95 % interval (Wilson 1927), by scipy; nan of nothing."""
+    if not whole:
+        return float("nan"), float("nan"), float("nan")
+    found = stats.binomtest(part, whole).proportion_ci(method="wilson")
+    return part / whole, float(found.low), float(found.high)

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from scipy import stats
 
 from thaw import runs
 from thaw.labels import LabelSet
-from thaw.metrics.entities import entity_types, spans
+from thaw.metrics.entities import entity_types
 from thaw.metrics.intervals import RESAMPLES
 from thaw.reporting import plots, summary
+from thaw.reporting.drawing import visible
 from thaw.reporting.entity_errors import by_surface, error_matrix
-from thaw.reporting.reading import probability_matrix, truth_matrix, worth_reading
+from thaw.reporting.reading import label_matrix, length_bins, probability_matrix, proportion, worth_reading
 
 Rows = Sequence[dict[str, Any]]
 TILES = {
@@ -35,7 +35,6 @@ NAMES = {"f1": "F1", "f1_micro": "micro F1", "f1_macro": "macro F1", "auc": "AUC
          "ece": "calibration error", "subset_accuracy": "subset accuracy"}  # fmt: skip
 UNTRAINED = "before training"
 CONFUSED = 12  # pairs of classes listed
-LENGTHS = 5  # groups of texts by length
 
 
 def page_path(run: Path, split: str) -> Path:
@@ -72,27 +71,29 @@ def write_page(run: Path, split: str, metrics: Mapping[str, Any], predictions: R
 def render(template: str, context: Mapping[str, Any]) -> str:
     """Fill a template; all texts are escaped, only our own pictures are not."""
     environment = Environment(
-        loader=PackageLoader("thaw.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("thaw.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
     )
     # Half a surrogate pair, which JSON can escape and UTF-8 cannot write, becomes a question mark.
     return environment.get_template(template).render(context).encode("utf-8", "replace").decode("utf-8")
 
 
-def _headline(
-    run: Path, split: str, metrics: Mapping[str, Any], predictions: Rows, labels: LabelSet
-) -> dict[str, Any]:
+def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Rows, labels: LabelSet) -> dict[str, Any]:
     config = runs.load_config(run)
     pairs, beside = metrics["intervals"], metrics.get("baselines", {}).get(split, {})
     own = {name: metrics.get(f"{split}/{name}") for name in summary.headline_names(metrics, [split])}
     others = [other for other in ("validation", "test") if other != split and f"{other}/loss" in metrics]
     pictures = []
     if beside:
-        axes = {name: key for name, key in RADAR[labels.task].items()
-                if own.get(key) is not None and beside[UNTRAINED].get(key) is not None}  # fmt: skip
-        axes = {name: key for name, key in axes.items() if np.isfinite([own[key], beside[UNTRAINED][key]]).all()}
-        if len(axes) > 2:
-            values = [[figures[key] for key in axes.values()] for figures in (beside[UNTRAINED], own)]
-            pictures.append(plots.radar(list(axes), *values))
+        corners: dict[str, Any] = {
+            name: (beside[UNTRAINED].get(key), own.get(key)) for name, key in RADAR[labels.task].items()
+        }
+        known = {name: pair for name, pair in corners.items() if None not in pair and np.isfinite(pair).all()}
+        if len(known) > 2:
+            pictures.append(plots.radar(known))
         bars = {**{name: figures["f1"] for name, figures in beside.items()}, "this run": own["f1"]}
         pictures.insert(0, plots.baseline_bars("F1", bars, pairs.get(f"{split}/f1")))
     environment = runs.read_json(run / "environment.json")
@@ -159,7 +160,7 @@ def _classes(split: str, metrics: Mapping[str, Any], predictions: Rows, labels: 
         confusions = plots.confusion(table, labels.names)
         confused = _most_confused(table, labels.names) if size > 2 else []
     if labels.task != "token":
-        truth, scores = truth_matrix(predictions, labels), probability_matrix(predictions, labels)
+        truth, scores = label_matrix(predictions, labels), probability_matrix(predictions, labels)
         alone = labels.task == "sequence" and len(labels) == 2
         chosen = [1] if alone else list(range(len(labels)))
         rankings = plots.ranking_curves(truth[:, chosen], scores[:, chosen], [labels.names[i] for i in chosen])
@@ -183,9 +184,7 @@ def _most_confused(table: np.ndarray, names: Sequence[str]) -> list[list[str]]:
     off = table * (1 - np.eye(len(table), dtype=np.int64))
     order = np.argsort(-off, axis=None, kind="stable")[:CONFUSED]
     pairs = [(int(i) // len(table), int(i) % len(table)) for i in order]
-    return [
-        [names[i], names[j], f"{off[i, j]:,}", f"{off[i, j] / table[i].sum():.1%}"] for i, j in pairs if off[i, j]
-    ]
+    return [[names[i], names[j], f"{off[i, j]:,}", f"{off[i, j] / table[i].sum():.1%}"] for i, j in pairs if off[i, j]]
 
 
 def _calibration(split: str, metrics: Mapping[str, Any], saved: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
@@ -222,42 +221,6 @@ def _reading(run: Path, predictions: Rows, labels: LabelSet, thresholds: Sequenc
         "length_pictures": [plots.score_by_length(bins, across)] if len(bins) > 1 else [],
         "surfaces": surfaces,
     }
-
-
-def length_bins(predictions: Rows, labels: LabelSet) -> list[dict[str, Any]]:
-    """Groups of about as many texts each, by words: how many are right, with Wilson's interval.
-
-    For token tasks what counts is the entities, or the words, of each text.
-    """
-    lengths = np.array([len(row["words"]) if "words" in row else len(row["text"].split()) for row in predictions])
-    hits, totals = np.ones(len(predictions), dtype=np.int64), np.ones(len(predictions), dtype=np.int64)
-    for i, row in enumerate(predictions):
-        if labels.entities:
-            gold = set(spans(row["label"]))
-            hits[i], totals[i] = len(gold & set(spans(row["predicted"]))), len(gold)
-        elif labels.task == "token":
-            hits[i] = sum(own == other for own, other in zip(row["label"], row["predicted"], strict=True))
-            totals[i] = len(row["label"])
-        else:
-            hits[i] = row["label"] == row["predicted"]
-    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, LENGTHS + 1), method="lower"))
-    places = np.searchsorted(edges[1:-1], lengths, side="left")
-    bins = []
-    for place in np.unique(places):
-        own = places == place
-        if totals[own].sum():
-            score, low, high = proportion(int(hits[own].sum()), int(totals[own].sum()))
-            bins.append({"from": int(lengths[own].min()), "to": int(lengths[own].max()), "rows": int(own.sum()),
-                         "score": score, "low": low, "high": high})  # fmt: skip
-    return bins
-
-
-def proportion(part: int, whole: int) -> tuple[float, float, float]:
-    """A share and its 95 % interval (Wilson 1927), by scipy; nan of nothing."""
-    if not whole:
-        return float("nan"), float("nan"), float("nan")
-    found = stats.binomtest(part, whole).proportion_ci(method="wilson")
-    return part / whole, float(found.low), float(found.high)
 
 
 def _trained(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:

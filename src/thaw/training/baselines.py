@@ -35,17 +35,18 @@ def baseline_figures(network: Any, data: TextDataModule, config: dict[str, Any],
     )
     untrained = predict_rows(predictor, texts, gold, f"{split} before training")
     if labels.task == "token":
-        everywhere = [np.tile(majority(labels), (len(words), 1)) for words in texts]
-        learnt = {FREQUENT_TAGS: frequent_tags(train["text"], train["label"], texts, labels)}
-        found = {MAJORITY: everywhere, **learnt}
+        found: dict[str, Any] = {
+            MAJORITY: [np.tile(majority(labels), (len(row), 1)) for row in texts],
+            FREQUENT_TAGS: frequent_tags(train["text"], train["label"], texts, labels),
+        }
         words = [np.arange(len(row)) for row in texts]
-        outputs = {name: Outputs(untrained.rows, logits, untrained.gold, words) for name, logits in found.items()}
     else:
         found = {
             MAJORITY: np.tile(majority(labels), (len(texts), 1)),
             BAG_OF_WORDS: bag_of_words(train["text"], train["label"], texts, labels),
         }
-        outputs = {name: Outputs(untrained.rows, logits, untrained.gold) for name, logits in found.items()}
+        words = []
+    outputs = {name: Outputs(untrained.rows, logits, untrained.gold, words) for name, logits in found.items()}
     return {name: headline(own, labels, config) for name, own in {**outputs, UNTRAINED: untrained}.items()}
 
 

@@ -17,14 +17,14 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from thaw import runs
 from thaw.data.module import TextDataModule
 from thaw.errors import UserError
-from thaw.evaluation import join_figures, predict_rows, score_rows, settle
+from thaw.evaluation import Evaluation, join_figures, predict_rows, score_rows, settle
 from thaw.hub import locate_encoder
 from thaw.inference.predictor import Predictor
 from thaw.instantiate import build
 from thaw.labels import LabelSet
+from thaw.metrics.entities import surfaces
 from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
 from thaw.models.module import EncoderModule
-from thaw.metrics.entities import surfaces
 from thaw.reporting import summary
 from thaw.reporting.run_page import write_page
 from thaw.training.baselines import baseline_figures
@@ -35,9 +35,7 @@ from thaw.training.trainer import best_checkpoint, check_distributed, make_train
 log = logging.getLogger(__name__)
 
 
-def fit(
-    config: DictConfig, folder: Path, multirun: bool = False, origin: dict[str, Any] | None = None
-) -> float | None:
+def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[str, Any] | None = None) -> float | None:
     """Train, evaluate, save and report.
 
     Args:
@@ -188,7 +186,7 @@ def finish(
     runs.write_json(folder / "labels.json", description)
     save_model(folder, module, data.tokenizer)
     predictor = Predictor.from_run(folder)
-    results = {}
+    results: dict[str, Evaluation] = {}
     for split in scored:
         texts, gold = list(data.rows[split]["text"]), list(data.rows[split]["label"])
         outputs = predict_rows(predictor, texts, gold, split)

@@ -86,13 +86,17 @@ def _several(rows: Rows, labels: LabelSet, scores: np.ndarray, truth: np.ndarray
         label = int(own[i].argmin())
         return f"loss {loss[i]:.2f}; {labels.names[label]} {scores[i, label]:.3f}"
 
+    def mistake(i: int) -> str:
+        label = int(mistaken[i].argmax())
+        return f"{labels.names[label]} {scores[i, label]:.3f}, given from {limits[label]:.3f}"
+
     def nearest(i: int) -> str:
         label = int(distance[i].argmin())
         return f"{labels.names[label]} {scores[i, label]:.3f}, given from {limits[label]:.3f}"
 
     lists = [
         ("Highest loss", "What the run finds hardest to believe.", _first(everyone, -loss), worst),
-        ("Most confident mistakes", "Wrong, and sure of it.", _first(wrong, -mistaken[wrong].max(-1)), worst),
+        ("Most confident mistakes", "Wrong, and sure of it.", _first(wrong, -mistaken[wrong].max(-1)), mistake),
         ("Closest calls", "A label lies next to its threshold.", _first(everyone, distance.min(-1)), nearest),
         ("Likely label errors", _about_errors(len(suspects)), suspects[:SHOWN], worst),
     ]

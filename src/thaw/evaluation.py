@@ -14,9 +14,9 @@ from thaw.errors import UserError
 from thaw.inference.predictor import Predictor
 from thaw.labels import LabelSet
 from thaw.metrics.calibration import confidence, expected_calibration_error, fit_temperature, reliability
-from thaw.metrics.classification import best_thresholds
+from thaw.metrics.classification import best_thresholds, probabilities
 from thaw.metrics.intervals import intervals
-from thaw.metrics.outputs import Outputs, figures, probabilities
+from thaw.metrics.outputs import Outputs, figures
 from thaw.models.losses import make_loss
 from thaw.reporting import summary
 from thaw.reporting.progress import counting

@@ -15,8 +15,9 @@ from thaw.data.encoding import Encoded, encode_texts, special_tokens
 from thaw.data.module import make_loader
 from thaw.errors import UserError
 from thaw.labels import LabelSet
+from thaw.metrics.classification import probabilities
 from thaw.metrics.entities import spans
-from thaw.metrics.outputs import Outputs, probabilities
+from thaw.metrics.outputs import Outputs
 from thaw.runs import load_config, open_run, read_json
 
 CHUNK_BATCHES = 32  # batches' worth of texts that are sorted by length together

@@ -23,6 +23,11 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return 0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))
 
 
+def probabilities(logits: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """Of each label over the last axis; they exclude one another except in multi-label tasks."""
+    return sigmoid(logits) if labels.task == "multi_label" else softmax(logits)
+
+
 def sequence_metrics(probabilities: np.ndarray, gold: np.ndarray, labels: LabelSet) -> dict[str, float]:
     """Figures for one label per text, equal to scikit-learn's.
 

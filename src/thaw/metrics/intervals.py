@@ -5,13 +5,17 @@ a few matrix products instead of a thousand evaluations.
 """
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse, stats
 
 from thaw.labels import LabelSet
+from thaw.metrics.classification import probabilities
 from thaw.metrics.entities import entity_counts
-from thaw.metrics.outputs import Outputs, probabilities
+
+if TYPE_CHECKING:
+    from thaw.metrics.outputs import Outputs  # its torch is not wanted where figures are only read
 
 RESAMPLES = 1_000
 SEED = 0
@@ -23,7 +27,7 @@ Scorer = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 def intervals(
-    outputs: Outputs, labels: LabelSet, *, strict: bool = False, thresholds: Sequence[float] | None = None
+    outputs: "Outputs", labels: LabelSet, *, strict: bool = False, thresholds: Sequence[float] | None = None
 ) -> dict[str, list[float]]:
     """The 95 % percentile bootstrap interval of each headline figure (Efron and Tibshirani 1993), by scipy.
 
@@ -79,7 +83,7 @@ def bootstrap(score: Scorer, strata: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def scorer(
-    outputs: Outputs, labels: LabelSet, *, strict: bool = False, thresholds: Sequence[float] | None = None
+    outputs: "Outputs", labels: LabelSet, *, strict: bool = False, thresholds: Sequence[float] | None = None
 ) -> Scorer:
     """The headline figures of a task as a function of weights; with weights of one they are those of `figures`."""
     if labels.task == "token":

@@ -12,9 +12,8 @@ from thaw.labels import IGNORED, LabelSet
 from thaw.metrics.classification import (
     best_thresholds,
     multi_label_metrics,
+    probabilities,
     sequence_metrics,
-    sigmoid,
-    softmax,
     tag_metrics,
 )
 from thaw.metrics.entities import entity_metrics
@@ -88,11 +87,6 @@ class Outputs:
         """The loss over all rows at once, or over the first sub-tokens of all words."""
         logits, gold = self.flat()
         return float(loss(torch.from_numpy(np.ascontiguousarray(logits)), torch.from_numpy(gold)))
-
-
-def probabilities(logits: np.ndarray, labels: LabelSet) -> np.ndarray:
-    """Of each label over the last axis; they exclude one another except in multi-label tasks."""
-    return sigmoid(logits) if labels.task == "multi_label" else softmax(logits)
 
 
 def figures(

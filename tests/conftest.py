@@ -103,7 +103,7 @@ def files_of(run: Path) -> dict[str, object]:
     from safetensors.torch import load_file
 
     metrics = json.loads((run / "metrics.json").read_text())
-    del metrics["seconds"]
+    del metrics["seconds"], metrics["rows_per_second"]
     weights = {name: value.numpy().tobytes() for name, value in load_file(run / "model/model.safetensors").items()}
     texts = [(run / name).read_text() for name in ("history.csv", "predictions/test.jsonl")]
     return {"weights": weights, "metrics": metrics, "texts": texts}

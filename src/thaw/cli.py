@@ -7,6 +7,7 @@ import difflib
 import io
 import os
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
@@ -25,7 +27,7 @@ from thaw.errors import Interrupted, UserError
 from thaw.runs import rank
 from thaw.settings import check
 
-FREE_TEXT = ("text", "run", "resume", "input", "output", "data.path", "model.name")
+FREE_TEXT = ("text", "run", "runs", "resume", "input", "output", "data.path", "model.name")
 
 
 def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -125,7 +127,6 @@ def near(word: str, known: Sequence[str]) -> str:
 def known_keys(conf: Path, name: str) -> Iterator[str]:
     """Every setting of the default config, dotted, and the names of the groups."""
     from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf), version_base="1.3"):
@@ -146,7 +147,8 @@ def quoted(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if not equals or key not in FREE_TEXT or (len(value) > 1 and value[0] == value[-1] and value[0] in "'\""):
         return argument
-    if value in ("", "null") or (key != "text" and not re.search(r"[=()\[\]{}'\"$:~\s]", value)):
+    special = r"[=()\[\]{}'\"$:~\s,]" if key == "runs" else r"[=()\[\]{}'\"$:~\s]"
+    if value in ("", "null") or (key != "text" and not re.search(special, value)):
         return argument if value else f"{key}=''"
     if "\n" in value or "\r" in value:
         value = " ".join(value.split())
@@ -183,7 +185,8 @@ def job(config: DictConfig) -> dict[str, Any]:
     """Check the settings of a run, and tell what Hydra knows of it and the config does not.
 
     Returns:
-        ``folder`` of the run; ``multirun``: whether it is one of several in this process.
+        ``folder`` of the run; ``multirun``: whether it is one of several in this process; ``origin``: the ``command``
+        that makes this very run, and the settings ``changed`` by it, each with its value and the default.
 
     Raises:
         UserError: for a value that no such setting takes, or settings changed together with ``resume``.
@@ -197,4 +200,34 @@ def job(config: DictConfig) -> dict[str, Any]:
     if not config.resume:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         check(plain)
-    return {"folder": Path(state.runtime.output_dir), "multirun": state.mode == RunMode.MULTIRUN}
+    name = str(state.job.config_name)
+    command = shlex.join(["python", f"{name}.py", *state.overrides.task])
+    origin = {"command": command, "changed": changed(config, name)}
+    multirun = state.mode == RunMode.MULTIRUN
+    return {"folder": Path(state.runtime.output_dir), "multirun": multirun, "origin": origin}
+
+
+def changed(config: DictConfig, name: str) -> list[tuple[str, str, str]]:
+    """The settings that differ from the defaults: key, value, default; a setting of one side only shows a dash."""
+    defaults = GlobalHydra.instance().config_loader().load_configuration(name, [], RunMode.RUN)
+    OmegaConf.set_struct(defaults, False)
+    del defaults["hydra"]
+    ours, theirs = flat(config), flat(defaults)
+    keys = [*ours, *(key for key in theirs if key not in ours)]
+    rows = [(key, ours.get(key, "–"), theirs.get(key, "–")) for key in keys]
+    return [row for row in rows if row[1] != row[2]]
+
+
+def flat(config: DictConfig) -> dict[str, str]:
+    """Dotted keys and values as a user would type them."""
+    found: dict[str, str] = {}
+
+    def walk(node: Any, prefix: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, dict) and value:
+                walk(value, f"{prefix}{key}.")
+            else:
+                found[f"{prefix}{key}"] = "null" if value is None else str(value)
+
+    walk(OmegaConf.to_container(config, resolve=True), "")
+    return found

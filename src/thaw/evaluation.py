@@ -1,6 +1,7 @@
 """A finished run -> figures and predictions: the same code right after training and later from the folder alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,39 +11,88 @@ from thaw import runs
 from thaw.data.encoding import encode_split
 from thaw.data.module import load_labelled
 from thaw.inference.predictor import Predictor
+from thaw.metrics.calibration import confidence, expected_calibration_error, fit_temperature, reliability
 from thaw.metrics.classification import best_thresholds
+from thaw.metrics.intervals import intervals
 from thaw.metrics.outputs import Outputs, figures
-from thaw.metrics.probabilities import sigmoid
+from thaw.metrics.probabilities import probabilities
 from thaw.models.losses import make_loss
 from thaw.reporting import summary
 from thaw.reporting.progress import counting
+from thaw.reporting.run_page import page_path, write_page
 
 
-def evaluate_rows(
-    predictor: Predictor, texts: Sequence[Any], gold: Sequence[Any], config: dict[str, Any], name: str
-) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Predict labelled rows and score them.
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of a split once it is scored.
+
+    Args:
+        figures: without a prefix.
+        details: ``intervals`` of the figures, and ``calibration``: the bins of the reliability diagram, as they are and
+            with the temperature.
+        predictions: a dict for each row, as it is saved.
+    """
+
+    figures: dict[str, float]
+    details: dict[str, Any]
+    predictions: list[dict[str, Any]]
+
+
+def predict_rows(predictor: Predictor, texts: Sequence[Any], gold: Sequence[Any], name: str) -> Outputs:
+    """What the network gives for labelled rows.
 
     Args:
         texts: strings, or lists of words.
         gold: an id, a list of ids, or an id for each word.
-        config: of the run.
         name: shown with the progress.
+    """
+    encoded = encode_split(texts, gold, predictor.labels, predictor.tokenizer, predictor.max_length, "first")
+    with counting(len(texts), f"evaluating {name}") as progress:
+        return predictor.outputs(encoded, progress)
+
+
+def settle(predictor: Predictor, outputs: Outputs) -> dict[str, Any]:
+    """Choose on the validation rows what is left open after training, and let the predictor use it.
 
     Returns:
-        (figures, predictions): the figures without a prefix, and a dict for each row as `write_predictions` saves it.
+        ``temperature``, which makes the probabilities fit, and for multi-label tasks ``thresholds``: the best F1 of
+        each label. They are part of ``labels.json``.
     """
-    labels = predictor.labels
-    encoded = encode_split(texts, gold, labels, predictor.tokenizer, predictor.max_length, "first")
-    with counting(len(texts), f"evaluating {name}") as progress:
-        outputs = predictor.outputs(encoded, progress)
+    chosen: dict[str, Any] = {"temperature": fit_temperature(*outputs.flat())}
+    if predictor.labels.task == "multi_label":
+        chosen["thresholds"] = best_thresholds(probabilities(outputs.logits, predictor.labels), outputs.gold)
+        predictor.thresholds = chosen["thresholds"]
+    predictor.temperature = chosen["temperature"]
+    return chosen
+
+
+def score_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any], config: dict[str, Any]) -> Evaluation:
+    """Every figure of a split, how far it may be off, and each row as it is saved.
+
+    Args:
+        outputs: as `predict_rows` gives them for the texts.
+        config: of the run.
+    """
+    labels, thresholds, strict = predictor.labels, predictor.thresholds, config["strict_iob2"]
     result = {"loss": outputs.loss(make_loss(config["loss"], labels))}
-    result |= figures(outputs, labels, strict=config["strict_iob2"], thresholds=predictor.thresholds)
-    return result, list(prediction_rows(predictor, outputs, texts))
+    result |= figures(outputs, labels, strict=strict, thresholds=thresholds)
+    logits, gold = outputs.flat()
+    sure, correct = confidence(probabilities(logits, labels), gold)
+    result["ece"] = expected_calibration_error(sure, correct)
+    calibration = {"bins": reliability(sure, correct)}
+    if predictor.temperature:
+        sure, correct = confidence(probabilities(logits / predictor.temperature, labels), gold)
+        result["ece_calibrated"] = expected_calibration_error(sure, correct)
+        calibration["calibrated"] = reliability(sure, correct)
+    details = {
+        "intervals": intervals(outputs, labels, strict=strict, thresholds=thresholds),
+        "calibration": calibration,
+    }
+    return Evaluation(result, details, list(prediction_rows(predictor, outputs, texts)))
 
 
 def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]) -> Any:
-    """Each row with its text, its true and its predicted label, and the probabilities."""
+    """Each row with its text, its true and its predicted label, and the probabilities, uncalibrated."""
     labels = predictor.labels
     if labels.task == "token":
         tags = outputs.tags(labels)
@@ -50,16 +100,18 @@ def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]
             texts, outputs.gold, tags, outputs.logits, outputs.words, strict=True
         ):
             scores: list[float | None] = [None] * len(gold)  # None: cut off by truncation
-            for word, score in zip(words, predictor.probabilities(logits).max(-1), strict=True):
-                scores[word] = round(float(score), 6)
+            true_scores: list[float | None] = [None] * len(gold)
+            for word, own in zip(words, probabilities(logits, labels), strict=True):
+                scores[word], true_scores[word] = round(float(own.max()), 6), round(float(own[gold[word]]), 6)
             yield {
                 "words": list(text),
                 "label": [labels.names[i] for i in gold],
                 "predicted": [labels.names[i] for i in predicted],
                 "scores": scores,
+                "true_scores": true_scores,
             }
         return
-    for text, gold, own in zip(texts, outputs.gold, predictor.probabilities(outputs.logits), strict=True):
+    for text, gold, own in zip(texts, outputs.gold, probabilities(outputs.logits, labels), strict=True):
         true = [labels.names[i] for i in gold.nonzero()[0]] if labels.task == "multi_label" else labels.names[gold]
         yield {
             "text": text,
@@ -69,21 +121,14 @@ def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]
         }
 
 
-def choose_thresholds(predictor: Predictor, texts: Sequence[str], gold: Sequence[Any]) -> list[float]:
-    """The thresholds of a multi-label run: the best F1 of each label on the validation rows."""
-    encoded = encode_split(texts, gold, predictor.labels, predictor.tokenizer, predictor.max_length, "first")
-    outputs = predictor.outputs(encoded)
-    return best_thresholds(sigmoid(outputs.logits), outputs.gold)
-
-
-def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, float]]:
+def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     """What ``evaluate.py`` does.
 
     Args:
         settings: the config of ``evaluate.py``: ``run``, ``split``, ``data`` (overrides for a new file), ``output``.
 
     Returns:
-        (file with the predictions, figures with the split as prefix).
+        (file with the predictions, figures with the split as prefix, ``intervals`` and ``calibration``).
 
     Raises:
         UserError: when the run is not finished, the split unknown, or the new data does not fit its labels.
@@ -104,16 +149,29 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, float]]:
     else:
         texts, gold = runs.saved_rows(run, split, predictor.labels)
         name = split
-    result, predictions = evaluate_rows(predictor, texts, gold, config, name)
+    result = score_rows(predictor, predict_rows(predictor, texts, gold, name), texts, config)
     path = Path(settings["output"]) if settings["output"] else run / "predictions" / f"{name}.jsonl"
-    runs.write_jsonl(path, predictions)
-    return path, {f"{name}/{key}": value for key, value in result.items()}
+    runs.write_jsonl(path, result.predictions)
+    metrics = join_figures({name: result})
+    write_page(run, name, {**runs.read_json(run / "metrics.json"), **metrics}, result.predictions)
+    return path, metrics
+
+
+def join_figures(results: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """The figures of several splits as they stand in ``metrics.json``."""
+    values = {f"{split}/{name}": value for split, own in results.items() for name, value in own.figures.items()}
+    pairs = {
+        f"{split}/{name}": pair for split, own in results.items() for name, pair in own.details["intervals"].items()
+    }
+    calibration = {split: own.details["calibration"] for split, own in results.items()}
+    return {**values, "intervals": pairs, "calibration": calibration}
 
 
 def evaluate(config: DictConfig) -> None:
     """Evaluate and show what ``evaluate.py`` is asked for."""
     settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    path, values = evaluate_run(settings)
-    split = next(iter(values)).rsplit("/", 1)[0].split("/")[0]
-    print(summary.table("Figures", *summary.headline_rows(values, [split])))
-    print(f"\nPredictions  {runs.display(path)}")
+    path, metrics = evaluate_run(settings)
+    (split,) = metrics["calibration"]
+    print(summary.table("Figures", *summary.headline_rows(metrics, [split])))
+    print(f"\nReport       {runs.display(page_path(runs.open_run(settings['run']), split))}")
+    print(f"Predictions  {runs.display(path)}")

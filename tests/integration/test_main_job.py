@@ -24,9 +24,15 @@ def test_train_evaluate_predict(data: str, encoders: Callable[[str], Path], scri
     )  # fmt: skip
     run = only_run(tmp_path)
     metrics = json.loads((run / "metrics.json").read_text())
+    made = json.loads((run / "environment.json").read_text())
+    assert made["command"].startswith(f"python train.py data={data} model.name=")
+    changed = {key: (value, default) for key, value, default in made["changed"]}
+    assert changed["data.train_size"] == ("64", "null")
+    assert ("data.name" in changed) == (data != "emotion_sample")
+    assert "seed" not in changed
     assert f"test/{score}" in metrics
-    assert "report.md" in trained.stdout
-    for name in ("config.yaml", "environment.json", "data.json", "history.csv", "parameters.json", "report.md"):
+    assert "report.html" in trained.stdout
+    for name in ("config.yaml", "environment.json", "data.json", "history.csv", "parameters.json", "report.html"):
         assert (run / name).stat().st_size > 0
 
     evaluated = script("evaluate.py", f"run={run}", f"output={tmp_path}/again.jsonl")
@@ -39,5 +45,5 @@ def test_train_evaluate_predict(data: str, encoders: Callable[[str], Path], scri
 
 
 def test_scripts_are_thin() -> None:
-    for name in ("train.py", "evaluate.py", "predict.py"):
+    for name in ("train.py", "evaluate.py", "predict.py", "report.py"):
         assert len((ROOT / name).read_text().splitlines()) < 40

@@ -74,6 +74,12 @@ def test_an_exported_model_is_served_by_numpy_tokenizers_and_onnxruntime() -> No
     assert done.stdout.strip() == "[]"
 
 
+def test_no_page_needs_torch() -> None:
+    code = "import sys, thaw.reporting.run_page, thaw.reporting.comparison; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_every_module_imports_alone() -> None:
     """Each in a state without the others: a cycle shows only when the import begins at the wrong end."""
     code = """

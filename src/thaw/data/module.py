@@ -249,6 +249,7 @@ def summarise(rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSe
                 "tokens": _lengths(encoded[name].lengths),
                 "truncated": encoded[name].truncated / len(encoded[name]),
                 "repeated": splits.repeated(texts[name]),
+                "fingerprint": splits.fingerprint(texts[name], rows[name][:]["label"]),
             }
             for name in names
         },

@@ -1,5 +1,6 @@
 """Stratified hold-outs, subsets, duplicates and leaks: pure functions of rows and a seed."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -144,3 +145,11 @@ def _validation_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) ->
 
 def _strata(rows: Any, labels: LabelSet) -> list[Any]:
     return list(rows[:]["label"]) if labels.task == "sequence" else [0] * len(rows)
+
+
+def fingerprint(texts: Sequence[str], labels: Sequence[Any]) -> str:
+    """A key that changes with any text, label or the order of the rows."""
+    digest = hashlib.sha256()
+    for text, label in zip(texts, labels, strict=True):
+        digest.update(f"{len(text)} {text} {label}\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:12]

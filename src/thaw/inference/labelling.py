@@ -36,7 +36,7 @@ def label(config: DictConfig) -> None:
         raise UserError("predict.py needs either text= or input=", 'Give text="I love this", or input=tickets.csv.')
     suffix = output_format(config.output)
     if config.text is not None:
-        predictor = Predictor.from_run(config.run, config.batch_size, config.backend)
+        predictor = Predictor.from_run(config.run, config.batch_size, config.backend, config.calibrated)
         results = iter(predictor([str(config.text)], config.probabilities))
         if config.output is None and sys.stdout.isatty():
             show_result(next(results))
@@ -45,7 +45,7 @@ def label(config: DictConfig) -> None:
             write(next(results))
         return
     records = read_records(str(config.input), config.text_column)
-    predictor = Predictor.from_run(config.run, config.batch_size, config.backend)
+    predictor = Predictor.from_run(config.run, config.batch_size, config.backend, config.calibrated)
     waiting: deque[Record] = deque()
 
     def texts() -> Iterator[str]:

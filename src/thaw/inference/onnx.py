@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from thaw.errors import UserError
-from thaw.inference.predictor import Logits, Predictor
+from thaw.inference.predictor import Logits, Predictor, require_temperature
 from thaw.labels import LabelSet
 
 FILES = {None: "model.onnx", "int8": "model_int8.onnx"}
@@ -43,13 +43,19 @@ class PlainTokenizer:
 
 
 def load_onnx(
-    folder: str | Path, quantize: str | None = None, *, batch_size: int | None = None, threads: int | None = None
+    folder: str | Path,
+    quantize: str | None = None,
+    *,
+    batch_size: int | None = None,
+    threads: int | None = None,
+    calibrated: bool = False,
 ) -> Predictor:
     """The predictor of an exported model; needs nothing but its folder.
 
     Args:
         folder: as ``export.py format=onnx`` wrote it.
         quantize: ``int8`` for the quantised model.
+        calibrated: give probabilities at the temperature that training found.
         threads: of the CPU; None takes ``OMP_NUM_THREADS``, else one for each core that this process may use.
 
     Raises:
@@ -60,6 +66,7 @@ def load_onnx(
         option = f" quantize={quantize}" if quantize else ""
         raise UserError(f"{path}: no such model", f"Make it: python export.py run=... format=onnx{option}")
     saved = json.loads((path.parent / "labels.json").read_text(encoding="utf-8"))
+    require_temperature(saved, calibrated, folder)
     return Predictor(
         onnx_logits(path, threads),
         PlainTokenizer(path.parent / "tokenizer.json", saved["pad_token_id"]),
@@ -68,6 +75,8 @@ def load_onnx(
         batch_size=BATCH_SIZE if batch_size is None else batch_size,
         batch_tokens=max(BATCH_TOKENS, 64 * (threads or cpu_threads())),  # many threads need more to share
         thresholds=saved.get("thresholds"),
+        temperature=saved.get("temperature"),
+        calibrated=calibrated,
     )
 
 

@@ -16,7 +16,7 @@ from thaw.data.ragged import capped, gather, sorted_batches
 from thaw.errors import UserError
 from thaw.labels import LabelSet
 from thaw.metrics.entities import spans
-from thaw.metrics.probabilities import sigmoid, softmax
+from thaw.metrics.probabilities import probabilities
 
 if TYPE_CHECKING:
     from thaw.metrics.outputs import Outputs
@@ -43,6 +43,8 @@ class Predictor:
         batch_size: texts in a batch at most.
         batch_tokens: tokens in a batch at most, padding included; None for any number.
         thresholds: multi-label tasks: probability from which each label is given.
+        temperature: that makes the probabilities fit; None where none was found.
+        calibrated: give probabilities at that temperature. It changes how sure, and never what, is said.
     """
 
     def __init__(
@@ -55,6 +57,8 @@ class Predictor:
         batch_size: int = 64,
         batch_tokens: int | None = None,
         thresholds: list[float] | None = None,
+        temperature: float | None = None,
+        calibrated: bool = False,
     ) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise UserError(f"batch_size={batch_size} is not a number of texts", "Give 64, say.")
@@ -62,6 +66,7 @@ class Predictor:
         self.max_length, self.batch_size, self.batch_tokens = max_length, batch_size, batch_tokens
         self.prefix: FrozenPrefix | None = None  # set after training, which has computed the frozen layers already
         self.thresholds = thresholds or [0.5] * len(labels)
+        self.temperature, self.calibrated = temperature, calibrated
 
     @classmethod
     def from_run(
@@ -69,27 +74,31 @@ class Predictor:
         folder: str | Path,
         batch_size: int | None = None,
         backend: str = "torch",
+        calibrated: bool = False,
         prefix: "Callable[[Any], FrozenPrefix] | None" = None,
     ) -> "Predictor":
         """The predictor of a finished run; needs nothing but its folder.
 
         Args:
             backend: ``torch``, or ``onnx`` or ``onnx_int8`` for what ``export.py`` left in the run folder.
+            calibrated: give probabilities at the temperature that training found.
             prefix: gives the frozen prefix of the network, where training has computed it already.
 
         Raises:
-            UserError: when the folder is no run, the run is not finished, or was not exported.
+            UserError: when the folder is no run, the run is not finished, was not exported, or has no temperature.
         """
         if backend not in BACKENDS:
             raise UserError(f"backend={backend} is not known", f"Choose one of: {', '.join(BACKENDS)}.")
         if backend != "torch":
             from thaw.inference.onnx import exported_folder, load_onnx
 
-            return load_onnx(exported_folder(folder), quantize=backend.partition("_")[2] or None, batch_size=batch_size)
+            exported = exported_folder(folder)
+            return load_onnx(exported, backend.partition("_")[2] or None, batch_size=batch_size, calibrated=calibrated)
         from thaw.runs import load_config, open_run, read_json
 
         run = open_run(folder, needs="model")
         config, saved = load_config(run), read_json(run / "labels.json")
+        require_temperature(saved, calibrated, folder)
         from thaw.models.speed import accelerate
 
         network, tokenizer = load_network(run)
@@ -101,6 +110,8 @@ class Predictor:
             max_length=saved["max_length"],
             batch_size=batch_size or config.data.eval_batch_size,
             thresholds=saved.get("thresholds"),
+            temperature=saved.get("temperature"),
+            calibrated=calibrated,
         )
         predictor.prefix = prefix(network) if prefix else None
         return predictor
@@ -165,10 +176,15 @@ class Predictor:
         return Outputs.join(parts)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        return sigmoid(logits) if self.labels.task == "multi_label" else softmax(logits)
+        """Of each label, calibrated where that is asked for."""
+        return probabilities(logits / self.temperature if self.calibrated and self.temperature else logits, self.labels)
 
     def chosen(self, probabilities: np.ndarray) -> Any:
-        """The label name of one text, or the list of them."""
+        """The label name of one text, or the list of them.
+
+        Args:
+            probabilities: uncalibrated, as the thresholds are.
+        """
         if self.labels.task == "multi_label":
             return [
                 name
@@ -191,20 +207,21 @@ class Predictor:
                 results[row] = own[: lengths[row]] if self.labels.task == "token" else own
         return results
 
-    def _classes(self, texts: list[str], probabilities: bool) -> Iterator[dict[str, Any]]:
+    def _classes(self, texts: list[str], every: bool) -> Iterator[dict[str, Any]]:
         ids, offsets, _ = encode_texts(texts, self.tokenizer, self.max_length)
-        scores = self.probabilities(np.stack(self._run(ids, offsets)))
-        for text, own in zip(texts, scores, strict=True):
+        logits = np.stack(self._run(ids, offsets))
+        scores = self.probabilities(logits)
+        for text, own, plain in zip(texts, scores, probabilities(logits, self.labels), strict=True):
             by_name = dict(zip(self.labels.names, own.tolist(), strict=True))
-            chosen = self.chosen(own)
+            chosen = self.chosen(plain)
             result: dict[str, Any] = {"text": text}
             if isinstance(chosen, list):
                 result |= {"labels": chosen, "scores": {name: by_name[name] for name in chosen}}
             else:
                 result |= {"label": chosen, "score": by_name[chosen]}
-            yield result | ({"probabilities": by_name} if probabilities else {})
+            yield result | ({"probabilities": by_name} if every else {})
 
-    def _entities(self, texts: list[str], probabilities: bool) -> Iterator[dict[str, Any]]:
+    def _entities(self, texts: list[str], every: bool) -> Iterator[dict[str, Any]]:
         encodings = self.tokenizer(
             texts, add_special_tokens=False, return_attention_mask=False, verbose=False
         ).encodings
@@ -227,7 +244,7 @@ class Predictor:
             merged[i][start:end][better] = own[len(before) : len(before) + end - start][better]
             reach[i][start:end][better] = edges[better]
         for text, encoding, own in zip(texts, encodings, merged, strict=True):
-            scores = softmax(own) if len(own) else own
+            scores = self.probabilities(own) if len(own) else own
             yield {"text": text, "entities": self._spans(text, encoding.word_ids, encoding.offsets, scores)}
 
     def _spans(
@@ -248,6 +265,12 @@ class Predictor:
             score = float(sure[first:end].mean())
             result.append({"type": kind, "text": name, "start": start, "end": start + len(name), "score": score})
         return result
+
+
+def require_temperature(saved: dict[str, Any], calibrated: bool, folder: str | Path) -> None:
+    """Refuse to calibrate by nothing."""
+    if calibrated and not saved.get("temperature"):
+        raise UserError(f"{folder}: the run has no temperature", "Leave calibrated=true out, or train anew.")
 
 
 def load_network(run: Path, **options: Any) -> tuple[Any, Any]:

@@ -1,7 +1,7 @@
 """Figures for entities, by seqeval over whole sentences: never an average of batches."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def entity_metrics(
         "f1_macro": score("macro avg", "f1-score"),
         "accuracy": float(accuracy_score(gold, predicted)),
     }
-    kinds = sorted({name[2:] for name in labels.names if name.startswith("B-")})
+    kinds = entity_types(labels)
     for name, value in (("f1", "f1-score"), ("precision", "precision"), ("recall", "recall")):
         result |= {f"{name}/{kind}": score(kind, value) for kind in kinds}
     return result
@@ -62,3 +62,49 @@ def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
         else:
             found.append((kind, position, position + 1))
     return found
+
+
+def entity_counts(
+    predicted: Sequence[Sequence[str]], gold: Sequence[Sequence[str]], labels: LabelSet, strict: bool = False
+) -> np.ndarray:
+    """What each sentence counts towards the figures of `entity_metrics`: (sentences, types, 3).
+
+    The three are the entities that are right, true, and predicted.
+    """
+    from seqeval.scheme import IOB2, Entities
+
+    kinds = entity_types(labels)
+    position = {kind: i for i, kind in enumerate(kinds)}
+    counts = np.zeros((len(gold), len(kinds), 3), dtype=np.int64)
+
+    def found(tags: Sequence[str]) -> set[tuple[str, int, int]]:
+        if not strict:
+            return set(spans(tags))
+        (entities,) = Entities([list(tags)], IOB2).entities
+        return {(one.tag, one.start, one.end) for one in entities}
+
+    for line, own, other in zip(counts, gold, predicted, strict=True):
+        true, given = found(own), found(other)
+        for column, members in enumerate((true & given, true, given)):
+            for kind, _, _ in members:
+                line[position[kind], column] += 1
+    return counts
+
+
+def entity_types(labels: LabelSet) -> list[str]:
+    """The types of entities, in alphabetical order."""
+    return sorted({name[2:] for name in labels.names if name[:2] in ("B-", "I-")})
+
+
+def surfaces(texts: Iterable[Sequence[str]], gold: Iterable[Sequence[int]], labels: LabelSet) -> list[str]:
+    """The distinct forms that entities take in some sentences, in alphabetical order.
+
+    Args:
+        texts: the words of each sentence.
+        gold: their tag ids.
+    """
+    found = set()
+    for words, tags in zip(texts, gold, strict=True):
+        for _, first, end in spans([labels.names[i] for i in tags]):
+            found.add(" ".join(words[first:end]))
+    return sorted(found)

@@ -16,7 +16,7 @@ from thaw.metrics.classification import (
     tag_metrics,
 )
 from thaw.metrics.entities import entity_metrics
-from thaw.metrics.probabilities import sigmoid, softmax
+from thaw.metrics.probabilities import probabilities
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,16 @@ class Outputs:
             result.append(own)
         return result
 
+    def flat(self) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and truth of every row, or for token tasks of every word that truncation left."""
+        if not self.words:
+            return self.logits, self.gold
+        gold = np.concatenate([own[words] for own, words in zip(self.gold, self.words, strict=True)])
+        return np.concatenate(self.logits), gold
+
     def loss(self, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
         """The loss over all rows at once, or over the first sub-tokens of all words."""
-        logits, gold = self.logits, self.gold
-        if self.words:
-            logits = np.concatenate(logits)
-            gold = np.concatenate([own[words] for own, words in zip(self.gold, self.words, strict=True)])
+        logits, gold = self.flat()
         return float(loss(torch.from_numpy(np.ascontiguousarray(logits)), torch.from_numpy(gold)))
 
 
@@ -104,11 +108,11 @@ def figures(
             "Lower optimizer.lr, or use trainer.precision=32-true.",
         )
     if labels.task == "sequence":
-        return sequence_metrics(softmax(outputs.logits), outputs.gold, labels)
+        return sequence_metrics(probabilities(outputs.logits, labels), outputs.gold, labels)
     if labels.task == "multi_label":
-        probabilities = sigmoid(outputs.logits)
-        chosen = best_thresholds(probabilities, outputs.gold) if thresholds is None else thresholds
-        return multi_label_metrics(probabilities, outputs.gold, chosen, labels)
+        scores = probabilities(outputs.logits, labels)
+        chosen = best_thresholds(scores, outputs.gold) if thresholds is None else thresholds
+        return multi_label_metrics(scores, outputs.gold, chosen, labels)
     predicted = outputs.tags(labels)
     if not labels.entities:
         return tag_metrics(np.concatenate(predicted), np.concatenate(outputs.gold), labels)

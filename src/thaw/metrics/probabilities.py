@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from thaw.labels import LabelSet
+
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities over the last axis, in float64."""
@@ -13,3 +15,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Probability of each label on its own, in float64."""
     return 0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))
+
+
+def probabilities(logits: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """Of each label over the last axis; they exclude one another except in multi-label tasks."""
+    return sigmoid(logits) if labels.task == "multi_label" else softmax(logits)

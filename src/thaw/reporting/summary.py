@@ -1,4 +1,4 @@
-"""What a run says of itself: tables for the terminal, and the same figures as Markdown in ``report.md``."""
+"""What a run says of itself: tables for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,16 +32,6 @@ def table(title: str, header: Sequence[str], rows: Rows) -> str:
     with page.capture() as captured:
         page.print(grid, highlight=False)
     return "\n" + "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
-
-
-def markdown(header: Sequence[str], rows: Rows) -> str:
-    """The same table in Markdown."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-    ruler = "|" + "|".join(" --- " if i == 0 else " ---: " for i in range(len(header))) + "|"
-    return "\n".join([line(header), ruler, *(line(row) for row in rows)])
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -95,11 +85,36 @@ def parameter_rows(blocks: list[dict[str, Any]]) -> tuple[Sequence[str], Rows]:
     return ["block", "parameters", "trainable", "learning rate"], rows
 
 
-def headline_rows(values: Mapping[str, float | None], splits: Sequence[str]) -> tuple[Sequence[str], Rows]:
-    """The figures of a whole split, one row each."""
-    names = list(dict.fromkeys(name.split("/", 1)[1] for name in values if name.count("/") == 1))
-    rows = [[name, *(number(values.get(f"{split}/{name}")) for split in splits)] for name in names]
-    return ["", *splits], rows
+def headline_rows(metrics: Mapping[str, Any], splits: Sequence[str]) -> tuple[Sequence[str], Rows]:
+    """The figures of whole splits, one row each; for the last split also how far they may be off, and the baselines.
+
+    Args:
+        metrics: as in ``metrics.json``.
+    """
+    last = splits[-1]
+    names = headline_names(metrics, splits)
+    beside = metrics.get("baselines", {}).get(last, {})
+    rows = [
+        [
+            name,
+            *(number(metrics.get(f"{split}/{name}")) for split in splits),
+            interval(metrics["intervals"].get(f"{last}/{name}")),
+            *(number(figures.get(name)) for figures in beside.values()),
+        ]
+        for name in names
+    ]
+    return ["", *splits, "95 %", *beside], rows
+
+
+def headline_names(metrics: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
+    """The figures that stand for a whole split."""
+    found = (name.split("/") for name in metrics)
+    return list(dict.fromkeys(parts[1] for parts in found if len(parts) == 2 and parts[0] in splits))
+
+
+def interval(pair: Sequence[float] | None) -> str:
+    """Low and high end of an interval."""
+    return "" if pair is None else f"{pair[0]:.3f} to {pair[1]:.3f}"
 
 
 def label_rows(values: Mapping[str, float | None], split: str, counts: dict[str, int]) -> tuple[Sequence[str], Rows]:
@@ -116,30 +131,14 @@ def occurrences(gold: Sequence[Any], labels: LabelSet) -> dict[str, int]:
     """How often each label, or each type of entity, occurs in the truth."""
     from collections import Counter
 
-    from thaw.metrics.entities import spans
+    from thaw.metrics.entities import entity_types, spans
 
     if labels.entities:
         found = Counter(kind for row in gold for kind, _, _ in spans([labels.names[i] for i in row]))
-        kinds = {name[2:] for name in labels.names if name.startswith("B-")}
-        return {kind: found.get(kind, 0) for kind in kinds}
+        return {kind: found.get(kind, 0) for kind in entity_types(labels)}
     flat = [i for row in gold for i in row] if labels.task != "sequence" else gold
     counted = Counter(labels.names[i] for i in flat)
     return {name: counted.get(name, 0) for name in labels.names}
-
-
-def write_report(
-    run: Path, command: str, metrics: dict[str, Any], sections: list[tuple[str, Sequence[str], Rows]]
-) -> None:
-    """``report.md``: the figures, what was trained, and on what."""
-    from thaw.runs import atomic_write
-
-    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in metrics["seconds"].items())
-    with atomic_write(run / "report.md") as file:
-        file.write(f"# {display(run)}\n\n```\n{command}\n```\n\n")
-        best = metrics["best"]
-        file.write(f"Best {best['monitor']} {number(best['score'])} at step {best['step']}. Time: {times}.\n")
-        for title, header, rows in sections:
-            file.write(f"\n## {title}\n\n{markdown(header, rows)}\n")
 
 
 def goodbye(run: Path, labels: LabelSet) -> str:
@@ -147,7 +146,7 @@ def goodbye(run: Path, labels: LabelSet) -> str:
     text = "Angela Merkel visited Paris." if labels.task == "token" else "I love this"
     folder = display(run)
     lines = [
-        f"Report     {folder}/report.md",
+        f"Report     {folder}/report.html",
         f"Model      {folder}/model   (opens with transformers' pipeline)",
         f'Predict    python predict.py run={folder} text="{text}"',
         f"Evaluate   python evaluate.py run={folder}",

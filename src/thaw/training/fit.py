@@ -18,16 +18,19 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from thaw import runs
 from thaw.data.module import TextDataModule
 from thaw.errors import UserError
-from thaw.evaluation import choose_thresholds, evaluate_rows
+from thaw.evaluation import Evaluation, join_figures, predict_rows, score_rows, settle
 from thaw.hub import locate_encoder
 from thaw.inference.predictor import Predictor
 from thaw.instantiate import build
 from thaw.labels import LabelSet
 from thaw.memory import keep_freed_memory
+from thaw.metrics.entities import surfaces
 from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
 from thaw.models.module import EncoderModule
 from thaw.models.prefix import FrozenPrefix
 from thaw.reporting import summary
+from thaw.reporting.run_page import write_page
+from thaw.training.baselines import baseline_figures
 from thaw.training.callbacks import LAST, History, Lines, Resumable
 from thaw.training.reuse import Reuse
 from thaw.training.tracking import log_evaluation, make_loggers
@@ -36,13 +39,14 @@ from thaw.training.trainer import best_checkpoint, check_distributed, make_train
 log = logging.getLogger(__name__)
 
 
-def fit(config: DictConfig, folder: Path, multirun: bool = False) -> float | None:
+def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[str, Any] | None = None) -> float | None:
     """Train, evaluate, save and report.
 
     Args:
         config: of ``train.py``.
         folder: the run folder; with ``resume=`` the folder of the run to go on with.
         multirun: this run is one of several in this process, where it cannot start further processes.
+        origin: what ``environment.json`` states beside the machine: the command, and the settings it changes.
 
     Returns:
         The best monitored validation score, for sweeps; None in all processes but the first.
@@ -68,12 +72,11 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
     if first:
         show_data(data)
     module = make_module(cfg, encoder, data.labels)
-    sections = [*summary.data_tables(data.summary), ("Parameters", *summary.parameter_rows(module.table))]
     if first:
-        log.info(summary.table(*sections[-1]))
+        log.info(summary.table("Parameters", *summary.parameter_rows(module.table)))
         if not config.resume:
             runs.save_config(folder, config)
-            runs.write_json(folder / "environment.json", runs.environment())
+            runs.write_json(folder / "environment.json", {**runs.environment(), **(origin or {})})
         runs.write_json(folder / "data.json", data.summary)
         runs.write_json(folder / "parameters.json", module.table)
     times["prepare"] = time.perf_counter() - clock
@@ -85,12 +88,14 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False) -> float | Non
         if not trainer.is_global_zero:
             return None
         score = best.best_model_score
+        steps = trainer.global_step * trainer.accumulate_grad_batches
+        rows = len(data.rows["train"]) * steps / max(float(trainer.num_training_batches), 1.0)
         prefix = reuse.prefix if module.prefix and reuse.exact else None
         data.trainer = None
         del trainer, module
         gc.collect()  # gradients and optimizer states make room for the evaluation
         # A fresh module, since strategies such as FSDP leave the trained one in a form of their own.
-        result = finish(cfg, folder, make_module(cfg, encoder, data.labels), data, prefix, best, times, sections)
+        result = finish(cfg, folder, make_module(cfg, encoder, data.labels), data, prefix, best, times, rows)
         log_evaluation(loggers, folder, result, data.labels)
         return float(score) if score is not None else None
     finally:
@@ -171,52 +176,62 @@ def finish(
     prefix: Callable[[Any], FrozenPrefix] | None,
     best: ModelCheckpoint,
     times: dict[str, float],
-    sections: list[Any],
+    rows: float,
 ) -> dict[str, Any]:
-    """Save the best model, evaluate it as ``evaluate.py`` will, and report."""
+    """Save the best model, evaluate it as ``evaluate.py`` will, and report.
+
+    Args:
+        module: as it was before training.
+        times: seconds by phase so far.
+        rows: seen in training, each as often as it was.
+    """
+    labels = data.labels
+    scored = [split for split in ("validation", "test") if split in data.rows]
+    last = scored[-1]
+    data.tokenizer.model_max_length = data.max_length  # so that pipelines cut where predict.py does
+    clock = time.perf_counter()
+    baselines = baseline_figures(module.network, data, cfg, last, prefix)
+    times["baselines"] = time.perf_counter() - clock
     clock = time.perf_counter()
     saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
     module.load_state_dict({**module.frozen_state(), **saved["state_dict"]})
-    labels = data.labels
     description = {**labels.to_dict(), "max_length": data.max_length}
     runs.write_json(folder / "labels.json", description)
-    data.tokenizer.model_max_length = data.max_length  # so that pipelines cut where predict.py does
     save_model(folder, module, data.tokenizer)
     predictor = Predictor.from_run(folder, prefix=prefix)
-    if labels.task == "multi_label":
-        rows = data.rows["validation"]
-        predictor.thresholds = choose_thresholds(predictor, rows["text"], rows["label"])
-        runs.write_json(folder / "labels.json", {**description, "thresholds": predictor.thresholds})
-    values: dict[str, float] = {}
-    scored = [split for split in ("validation", "test") if split in data.rows]
+    results: dict[str, Evaluation] = {}
     for split in scored:
         texts, gold = list(data.rows[split]["text"]), list(data.rows[split]["label"])
-        result, predictions = evaluate_rows(predictor, texts, gold, cfg, split)
-        runs.write_jsonl(folder / "predictions" / f"{split}.jsonl", predictions)
-        values |= {f"{split}/{name}": value for name, value in result.items()}
+        outputs = predict_rows(predictor, texts, gold, split)
+        if split == "validation":
+            runs.write_json(folder / "labels.json", {**description, **settle(predictor, outputs)})
+        results[split] = score_rows(predictor, outputs, texts, cfg)
+        runs.write_jsonl(folder / "predictions" / f"{split}.jsonl", results[split].predictions)
+    if labels.entities:
+        train = data.rows["train"][:]
+        runs.write_json(folder / "surfaces.json", surfaces(train["text"], train["label"], labels))
     times["evaluate"] = time.perf_counter() - clock
     score = best.best_model_score
     metrics = {
-        **values,
+        **join_figures(results),
+        "baselines": {last: baselines},
         "best": {
             "monitor": cfg["monitor"],
             "score": float(score) if score is not None else None,
             "step": saved["global_step"],
         },
         "seconds": times,
+        # A run that went on after a stop has measured its last part only.
+        "rows_per_second": None if cfg["resume"] else rows / times["train"],
         "trainable": sum(row["trainable"] for row in module.table),
         "parameters": sum(row["parameters"] for row in module.table),
     }
-    last = scored[-1]
-    report = ("Figures", *summary.headline_rows(values, scored))
-    counts = summary.occurrences(list(data.rows[last]["label"]), labels)
-    by_label = (f"By label, {last}", *summary.label_rows(values, last, counts))
-    command = runs.read_json(folder / "environment.json")["command"]
-    summary.write_report(folder, command, metrics, [report, by_label, *sections])
+    write_page(folder, last, metrics, results[last].predictions)
     runs.write_json(folder / "metrics.json", metrics)  # last: a run with figures is finished
     (folder / "checkpoints" / LAST).unlink(missing_ok=True)
-    log.info(summary.table(*by_label))
-    log.info(summary.table(*report))
+    counts = summary.occurrences(list(data.rows[last]["label"]), labels)
+    log.info(summary.table(f"By label, {last}", *summary.label_rows(metrics, last, counts)))
+    log.info(summary.table("Figures", *summary.headline_rows(metrics, scored)))
     log.info(summary.goodbye(folder, labels))
     return metrics
 

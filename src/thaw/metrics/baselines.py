@@ -1,0 +1,75 @@
+"""What a run has to beat: the majority class, a bag of words, the most frequent tag of a word; by scikit-learn."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from thaw.labels import LabelSet
+
+ROWS = 50_000  # training rows that the bag of words learns from at most: enough for a baseline, in seconds
+FEATURES = 50_000
+SMALLEST = 1e-6  # probability of what was never seen, so that its logarithm exists
+
+
+def majority(labels: LabelSet) -> np.ndarray:
+    """Log-odds or log-probabilities (labels,) that say the same of every row: how often each label occurs in training.
+
+    The most frequent label is predicted; for several labels per text, those that more than half of the rows bear.
+    """
+    share = np.clip(np.array(labels.counts) / max(labels.rows, 1), SMALLEST, 1 - SMALLEST)
+    if labels.task == "multi_label":
+        return np.log(share) - np.log1p(-share)
+    return np.log(np.clip(np.array(labels.counts) / max(sum(labels.counts), 1), SMALLEST, 1))
+
+
+def bag_of_words(texts: Sequence[str], gold: Sequence[object], others: Sequence[str], labels: LabelSet) -> np.ndarray:
+    """Logits (rows, labels) of logistic regression on TF-IDF of words.
+
+    Args:
+        texts, gold: the training rows; of more than `ROWS` an even sample.
+        others: the texts to predict.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+
+    chosen = np.linspace(0, len(texts) - 1, min(len(texts), ROWS)).round().astype(int)
+    words = TfidfVectorizer(sublinear_tf=True, max_features=FEATURES, token_pattern=r"(?u)\b\w+\b|[^\w\s]")
+    model = LogisticRegression(C=10.0, max_iter=200)
+    result = np.full((len(others), len(labels)), np.log(SMALLEST))
+    features = words.fit_transform([texts[i] for i in chosen])
+    if labels.task == "multi_label":
+        truth = np.zeros((len(chosen), len(labels)), dtype=np.int64)
+        for line, i in zip(truth, chosen, strict=True):
+            line[list(gold[i])] = 1
+        varied = np.flatnonzero((truth.min(0) == 0) & (truth.max(0) == 1))  # the others have nothing to be told from
+        result[:] = majority(labels)
+        fitted = OneVsRestClassifier(model).fit(features, truth[:, varied])
+        scores = fitted.decision_function(words.transform(others))
+        result[:, varied] = scores.reshape(len(others), -1)
+        return result
+    model.fit(features, np.array([gold[i] for i in chosen]))
+    result[:, model.classes_] = model.predict_log_proba(words.transform(others))
+    return result
+
+
+def frequent_tags(
+    sentences: Sequence[Sequence[str]], gold: Sequence[Sequence[int]], others: Sequence[Sequence[str]], labels: LabelSet
+) -> list[np.ndarray]:
+    """Log-probabilities (words, labels) of each sentence: how often each word bears each tag in training.
+
+    A word that training does not know counts as outside of entities, or bears the most frequent tag.
+    """
+    seen: dict[str, Counter[int]] = defaultdict(Counter)
+    for words, tags in zip(sentences, gold, strict=True):
+        for word, tag in zip(words, tags, strict=True):
+            seen[word][tag] += 1
+    overall = majority(labels)
+    known: dict[str, np.ndarray] = {}
+    for word, counts in seen.items():
+        share = np.full(len(labels), SMALLEST)
+        for tag, count in counts.items():
+            share[tag] = count / counts.total()
+        known[word] = np.log(share)
+    return [np.array([known.get(word, overall) for word in words]).reshape(-1, len(labels)) for words in others]

@@ -1,0 +1,42 @@
+"""Rows whose label is likely wrong, by confident learning (Northcutt et al. 2021)."""
+
+import numpy as np
+
+
+def likely_label_errors(probabilities: np.ndarray, gold: np.ndarray) -> np.ndarray:
+    """Rows that are confidently of another class than their label says, the most suspicious first.
+
+    A row counts for a class when its probability reaches the mean probability of that class among the rows that bear
+    its label. What counts for another class than its own is suspicious; the larger the gap, the more so.
+
+    Args:
+        probabilities: (rows, labels), of rows that were not trained on.
+        gold: label ids (rows,).
+
+    Returns:
+        Row numbers.
+    """
+    size = probabilities.shape[1]
+    # A class that no row bears has no threshold that could be reached.
+    thresholds = np.array([probabilities[gold == i, i].mean() if (gold == i).any() else np.inf for i in range(size)])
+    reached = np.where(probabilities >= thresholds, probabilities, -1.0)
+    suggested = reached.argmax(-1)
+    rows = np.flatnonzero((reached.max(-1) >= 0) & (suggested != gold))
+    gap = probabilities[rows, suggested[rows]] - probabilities[rows, gold[rows]]
+    # Where its own class has a low threshold, a row may count for it though another class is as likely.
+    rows, gap = rows[gap > 0], gap[gap > 0]
+    return rows[np.argsort(-gap, kind="stable")]
+
+
+def likely_tag_errors(sure: np.ndarray, own: np.ndarray, predicted: np.ndarray, gold: np.ndarray) -> np.ndarray:
+    """As `likely_label_errors`, for words of which only two probabilities are kept.
+
+    Args:
+        sure: probability of the predicted tag, (words,).
+        own: probability of the true tag, (words,).
+        predicted, gold: tag ids, (words,).
+    """
+    counts = np.maximum(np.bincount(gold, minlength=predicted.max(initial=0) + 1), 1)
+    thresholds = np.bincount(gold, weights=own, minlength=len(counts)) / counts
+    words = np.flatnonzero((predicted != gold) & (sure >= thresholds[predicted]))
+    return words[np.argsort(own[words] - sure[words], kind="stable")]

@@ -1,0 +1,170 @@
+"""Two runs on the same test rows: which differences are more than chance, and which texts changed sides."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from thaw import runs
+from thaw.errors import UserError
+from thaw.labels import LabelSet
+from thaw.metrics.entities import entity_counts
+from thaw.metrics.intervals import Scorer, entity_scorer, label_scorer, tag_scorer, words_right
+from thaw.metrics.paired import mcnemar, paired_bootstrap
+from thaw.reporting.reading import label_matrix, marked, probability_matrix, shown
+from thaw.reporting.run_page import render
+from thaw.reporting.summary import interval, number, table
+
+FLIPS = 100  # changed rows on the page; all are counted
+Rows = list[dict[str, Any]]
+
+
+def report(config: DictConfig) -> None:
+    """What ``report.py`` does: compare two runs, show the figures, write the page."""
+    settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    listed = settings["runs"]
+    names = [str(name).strip() for name in (listed if isinstance(listed, list) else str(listed).split(","))]
+    if len(names) != 2 or not all(names):
+        raise UserError(f"runs={','.join(names)}: {len(names)} given", "Give two run folders: runs=A,B.")
+    first, second = (runs.open_run(name, needs="metrics.json") for name in names)
+    result = compare(first, second, settings["split"])
+    path = Path(settings["output"]).expanduser().absolute()
+    with runs.atomic_write(path) as file:
+        file.write(render("comparison.html", result))
+    print(table(result["title"], ["", "first", "second", "difference", "95 %", "p"], figure_rows(result)))
+    for line in result["findings"]:
+        print(line)
+    print(f"\nReport  {runs.display(path)}")
+
+
+def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
+    """The paired figures of two runs and the rows that one of them alone has right.
+
+    Raises:
+        UserError: when the runs were not tested on the same rows, naming what differs.
+    """
+    labels, rows = [], []
+    for run in (first, second):
+        path = run / "predictions" / f"{split}.jsonl"
+        if not path.is_file():
+            raise UserError(f"{runs.display(run)}: the run holds no predictions for {split}", "Choose another split.")
+        labels.append(LabelSet.from_dict(runs.read_json(run / "labels.json")))
+        rows.append(runs.read_jsonl(path))
+    if difference := different(labels, rows):
+        names = f"{runs.display(first)} and {runs.display(second)}"
+        raise UserError(f"{names} were not tested on the same rows: {difference}", "Compare runs on the same data.")
+    # The order of the names may differ; that of the first run holds for both.
+    known = labels[0]
+    strict = bool(runs.load_config(first).strict_iob2)
+    strata = np.zeros(len(rows[0]), dtype=np.int64)
+    if known.task == "sequence":
+        strata = np.array([known.ids[row["label"]] for row in rows[0]])
+    right = [np.array([row["label"] == row["predicted"] for row in own]) for own in rows]
+    flips = np.flatnonzero(right[0] != right[1])
+    test = mcnemar(*right) if known.task == "sequence" else None
+    return {
+        "title": f"{runs.display(first)} against {runs.display(second)}",
+        "runs": [_described(run) for run in (first, second)],
+        "split": split,
+        "rows": len(rows[0]),
+        "unit": "sentences" if known.task == "token" else "rows",
+        "figures": paired_bootstrap(_scorer(known, rows[0], strict), _scorer(known, rows[1], strict), strata),
+        "test": test,
+        "findings": _findings(right, test, known),
+        "flips": [_flip(int(i), rows, right, known) for i in flips[:FLIPS]],
+        "flipped": len(flips),
+    }
+
+
+def different(labels: Sequence[LabelSet], rows: Sequence[Rows]) -> str:
+    """How the test rows of two runs differ; empty when they do not."""
+    first, second = labels
+    if first.task != second.task:
+        return f"one is a {first.task} task, the other a {second.task} task"
+    if set(first.names) != set(second.names):
+        odd = sorted(set(first.names) ^ set(second.names))
+        return f"the labels differ: {', '.join(odd[:5])} in one only"
+    field = "words" if first.task == "token" else "text"
+
+    def keys(own: Rows) -> list[str]:
+        return [str(row[field]) for row in own]
+
+    ours, theirs = (keys(own) for own in rows)
+    if len(ours) != len(theirs):
+        only = sum((Counter(ours) - Counter(theirs)).values()), sum((Counter(theirs) - Counter(ours)).values())
+        return f"{len(ours):,} rows against {len(theirs):,}, {only[0]:,} and {only[1]:,} of them in one only"
+    if ours != theirs:
+        if Counter(ours) == Counter(theirs):
+            return "the texts are the same, in another order"
+        changed = [i for i, (own, other) in enumerate(zip(ours, theirs, strict=True)) if own != other]
+        return f"{len(changed):,} of {len(ours):,} texts differ, first in row {changed[0] + 1:,}"
+    changed = [i for i, (own, other) in enumerate(zip(*rows, strict=True)) if _truth(own) != _truth(other)]
+    if changed:
+        return f"the true labels of {len(changed):,} rows differ, first in row {changed[0] + 1:,}"
+    return ""
+
+
+def _truth(row: dict[str, Any]) -> Any:
+    label = row["label"]
+    return sorted(label) if isinstance(label, list) and "words" not in row else label
+
+
+def _scorer(labels: LabelSet, rows: Rows, strict: bool) -> Scorer:
+    if labels.task == "token":
+        gold, predicted = [row["label"] for row in rows], [row["predicted"] for row in rows]
+        true, given = ([np.array([labels.ids[name] for name in own]) for own in side] for side in (gold, predicted))
+        if not labels.entities:
+            return tag_scorer(true, given, labels)
+        return entity_scorer(entity_counts(predicted, gold, labels, strict), *words_right(true, given))
+    truth, chosen = (label_matrix(rows, labels, field).astype(bool) for field in ("label", "predicted"))
+    return label_scorer(truth, chosen, probability_matrix(rows, labels), labels)
+
+
+def _described(run: Path) -> dict[str, Any]:
+    environment, metrics = runs.read_json(run / "environment.json"), runs.read_json(run / "metrics.json")
+    return {
+        "name": runs.display(run),
+        "command": environment["command"],
+        "trainable": metrics["trainable"],
+        "parameters": metrics["parameters"],
+        "seconds": metrics["seconds"]["train"],
+    }
+
+
+def _findings(right: Sequence[np.ndarray], test: Mapping[str, float] | None, labels: LabelSet) -> list[str]:
+    first, second = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    unit = "sentences wholly" if labels.task == "token" else "rows"
+    lines = [f"The first run alone has {first:,} {unit} right, the second alone {second:,}."]
+    if test is not None:
+        lines.append(f"McNemar's exact test: p {'' if test['p'] < 0.001 else '= '}{p_value(test['p'])}.")
+    return lines
+
+
+def _flip(i: int, rows: Sequence[Rows], right: Sequence[np.ndarray], labels: LabelSet) -> dict[str, Any]:
+    if labels.task == "token":
+        texts = [{"parts": marked(own[i], labels)} for own in rows]
+        return {"row": i + 1, "better": "first" if right[0][i] else "second", "sides": texts}
+    one, other = shown(rows[0][i]), shown(rows[1][i])
+    return {
+        "row": i + 1,
+        "better": "first" if right[0][i] else "second",
+        "parts": one["parts"],
+        "true": one["true"],
+        "predicted": [one["predicted"], other["predicted"]],
+    }
+
+
+def figure_rows(result: Mapping[str, Any]) -> list[list[str]]:
+    """The paired figures for the terminal."""
+    return [
+        [name, number(row["first"]), number(row["second"]), f"{row['difference']:+.4f}", interval(row["interval"]),
+         p_value(row["p"])]
+        for name, row in result["figures"].items()
+    ]  # fmt: skip
+
+
+def p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

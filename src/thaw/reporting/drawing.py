@@ -1,0 +1,170 @@
+"""One style for every picture: SVG whose colours follow the page, light or dark, and which tells more on hovering."""
+
+import io
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which people with any kind of colour blindness tell apart. In the SVG each becomes a variable
+# of the page, so that the dark page can have lighter ones.
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
+SERIES = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
+INK, MUTED, LINE = "#1a1c1f", "#60656c", "#d6d9dd"
+VARIABLES = {
+    BLUE: "blue", ORANGE: "orange", GREEN: "green", RED: "red", PURPLE: "purple", SKY: "sky",
+    INK: "ink", MUTED: "muted", LINE: "line",
+}  # fmt: skip
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))  # tell series apart without colour
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 10,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "text.color": INK,
+    "text.parse_math": False,  # a label may hold a $
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "svg.fonttype": "none",  # text stays text: it can be searched, and takes the font of the page
+    "svg.hashsalt": "thaw",  # the same figures give the same file
+}
+LONGEST = 22  # characters of a label in a picture
+HOVERED = 1_500  # cells of a matrix that tell more, so that the page stays small
+INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+Area = tuple[float, float, float, float, str]
+"""Left, bottom, width and height in the units of an axes, and what hovering there tells."""
+
+
+styled = mpl.rc_context(STYLE)
+"""Decorates what draws."""
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many pixels."""
+    return Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
+
+
+def picture(figure: Figure, title: str, hover: Sequence[tuple[Axes, Iterable[Area]]] = (), scroll: bool = False) -> str:
+    """The figure as an SVG element.
+
+    Args:
+        figure: drawn by a function that is `styled`.
+        title: what it shows, for those who cannot see it.
+        hover: areas of axes, and what they tell.
+        scroll: keep the size on a narrow screen, to be scrolled sideways, since it would be too small to read.
+    """
+    file = io.StringIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fonts are the browser's; that ours lack a letter does not matter
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = file.getvalue()
+    body = text[text.index("<defs>") : text.rindex("</svg>")]
+    body = re.sub(r'<g id="[^"]*">', "<g>", body)
+    body = re.sub(r"\s*\n\s*", "\n", re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S))
+    body = re.sub(r"#[0-9a-f]{6}\b", lambda found: _variable(found[0]), body)
+    width, height = figure.get_size_inches() * 72
+    areas = "".join(_rectangle(axes, area, height) for axes, own in hover for area in own)
+    return (
+        f'<svg class="{"wide" if scroll else "fits"}" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
+        f'height="{height:.0f}" role="img" aria-label="{escape(title)}">'
+        f"<title>{escape(title)}</title>{body}{areas}</svg>"
+    )
+
+
+def _variable(colour: str) -> str:
+    name = VARIABLES.get(colour)
+    return f"var(--{name})" if name else colour
+
+
+def _rectangle(axes: Axes, area: Area, page_height: float) -> str:
+    left, bottom, width, height, text = area
+    (x, y), (right, top) = axes.transData.transform([(left, bottom), (left + width, bottom + height)])
+    x, right, y, top = min(x, right), max(x, right), min(y, top), max(y, top)
+    place = f'x="{x:.1f}" y="{page_height - top:.1f}" width="{right - x:.1f}" height="{top - y:.1f}"'
+    return f'<rect class="hover" {place}><title>{escape(visible(text))}</title></rect>'
+
+
+def short(name: str, longest: int = LONGEST) -> str:
+    """A label that fits into a picture."""
+    name = visible(" ".join(name.split()))
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+
+
+def visible(text: str) -> str:
+    """A text with what cannot be seen and yet acts written out: control characters, and those that turn the direction
+    of all that follows."""
+    return INVISIBLE.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
+
+
+def shaded(axes: Axes, shares: np.ndarray, colour: str = BLUE) -> None:
+    """A matrix as an image that is the more opaque the higher a value is, so that it lies well on any background."""
+    pixels = np.zeros((*shares.shape, 4))
+    pixels[..., :3] = to_rgb(colour)
+    pixels[..., 3] = shares
+    axes.imshow(pixels, interpolation="none", aspect="auto")
+    axes.grid(False)
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+
+
+@styled
+def matrix(
+    values: np.ndarray, shares: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str,
+    written: Sequence[Sequence[str]] | None, told: Sequence[Sequence[str]], names: tuple[str, str],
+) -> str:  # fmt: skip
+    """A matrix with a name for each row and column: numbers in the cells while there are few of them.
+
+    Args:
+        values: counts; hovering tells of those that are not zero, of many the largest.
+        shares: (rows, columns), from 0 to 1: how dark each cell is.
+        rows, columns: their names.
+        title: of the picture.
+        written: what stands in each cell, while there is room.
+        told: what hovering tells of each cell.
+        names: of the axes: of the columns, of the rows.
+    """
+    many, large = len(rows), max(values.shape) > 40
+    cell = 5 if large else 34 if many <= 12 else 17
+    opacity = np.clip(shares, 0, 1) ** 0.6  # what is rare should still be seen
+    longest = 0 if large else max(len(short(name)) for name in (*rows, *columns)) * 5.5
+    width = max(300, longest + 60 + cell * 1.25 * len(columns) * (1 if many > 12 else 1.2))
+    figure = new_figure(width, max(220, longest + 70 + cell * many))
+    axes: Any = figure.subplots()
+    shaded(axes, opacity)
+    axes.set_title(title)
+    axes.set_xlabel(names[0])
+    axes.set_ylabel(names[1])
+    if not large:
+        axes.set_xticks(range(len(columns)), [short(name) for name in columns], rotation=90)
+        axes.set_yticks(range(many), [short(name) for name in rows])
+    if written is not None:
+        for i, line in enumerate(written):
+            for j, text in enumerate(line):
+                colour = "#ffffff" if opacity[i, j] > 0.6 else INK
+                axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=9)
+    largest = np.argsort(-values, axis=None, kind="stable")[: min(HOVERED, np.count_nonzero(values))]
+    cells = [divmod(int(place), values.shape[1]) for place in largest]
+    areas = [(j - 0.5, i - 0.5, 1.0, 1.0, told[i][j]) for i, j in cells]
+    return picture(figure, title, [(axes, areas)], scroll=many > 8)

@@ -1,0 +1,88 @@
+"""Entities told apart by what went wrong: type, boundary, missed, made up; and by whether training knew them."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from thaw.metrics.entities import spans
+
+Span = tuple[str, int, int]
+BOUNDARY, MISSED, SPURIOUS = "wrong boundary", "missed", "spurious"
+
+
+def matched(gold: Sequence[Span], predicted: Sequence[Span]) -> list[tuple[Span | None, Span | None]]:
+    """Each true entity with the one predicted in its place, or None; each of them once.
+
+    The same words come before an overlap, and the same type before another one.
+    """
+    left, right = list(gold), list(predicted)
+    pairs: list[tuple[Span | None, Span | None]] = []
+    fits: Sequence[Callable[[Span, Span], bool]] = (
+        lambda own, other: own == other,
+        lambda own, other: own[1:] == other[1:],
+        lambda own, other: own[0] == other[0] and overlap(own, other),
+        lambda own, other: overlap(own, other),
+    )
+    for fit in fits:
+        for own in list(left):
+            other = next((other for other in right if fit(own, other)), None)
+            if other is not None:
+                pairs.append((own, other))
+                left.remove(own)
+                right.remove(other)
+    return [*pairs, *((own, None) for own in left), *((None, other) for other in right)]
+
+
+def overlap(one: Span, other: Span) -> bool:
+    return one[1] < other[2] and other[1] < one[2]
+
+
+def error_matrix(rows: Iterable[dict[str, Any]], kinds: Sequence[str]) -> tuple[np.ndarray, list[str], list[str]]:
+    """How often each true type was predicted as what.
+
+    Args:
+        rows: as in ``predictions/``.
+        kinds: the types.
+
+    Returns:
+        (counts, names of the rows, names of the columns). The diagonal holds the entities that are right; off it,
+        another type stands at the same place. Three more columns and rows hold those of the right type with a wrong
+        boundary, those missed, and those predicted where there is none.
+    """
+    position = {kind: i for i, kind in enumerate(kinds)}
+    size = len(kinds)
+    counts = np.zeros((size + 1, size + 2), dtype=np.int64)
+    for row in rows:
+        for own, other in matched(spans(row["label"]), spans(row["predicted"])):
+            line = position[own[0]] if own else size
+            if other is None:
+                column = size + 1
+            elif own and own[0] == other[0] and own != other:
+                column = size
+            else:
+                column = position[other[0]]
+            counts[line, column] += 1
+    return counts, [*kinds, SPURIOUS], [*kinds, BOUNDARY, MISSED]
+
+
+def by_surface(rows: Iterable[dict[str, Any]], known: set[str]) -> list[dict[str, Any]]:
+    """How entities fare whose form training knew, and whose it did not.
+
+    Args:
+        rows: as in ``predictions/``.
+        known: the forms of the training entities, of any type.
+
+    Returns:
+        A dict for each of the two: ``name``, ``true``, ``found``, ``predicted``.
+    """
+    tally = {True: [0, 0, 0], False: [0, 0, 0]}
+    for row in rows:
+        gold, predicted = set(spans(row["label"])), set(spans(row["predicted"]))
+        for column, members in enumerate((gold, gold & predicted, predicted)):
+            for _, first, end in members:
+                tally[" ".join(row["words"][first:end]) in known][column] += 1
+    return [
+        {"name": name, "true": tally[seen][0], "found": tally[seen][1], "predicted": tally[seen][2]}
+        for seen, name in ((True, "seen in training"), (False, "not seen in training"))
+    ]

@@ -1,0 +1,237 @@
+"""Rows worth reading: the highest loss, the most confident mistakes, the closest calls, likely label errors."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from thaw.labels import LabelSet
+from thaw.metrics.entities import spans
+from thaw.metrics.label_errors import likely_label_errors, likely_tag_errors
+
+SHOWN = 10  # rows of each list
+LONGEST = 400  # characters of a text
+AROUND = 20  # words shown on each side of a word
+LENGTHS = 5  # groups of texts by length
+SMALLEST = 5e-7  # predictions keep six digits
+
+Rows = Sequence[dict[str, Any]]
+Group = dict[str, Any]
+"""``title``, ``about``, and ``rows``: each with ``row`` (from 1), ``parts``, ``true``, ``predicted``, ``note``."""
+
+
+def probability_matrix(rows: Rows, labels: LabelSet) -> np.ndarray:
+    """(rows, labels), of sequence and multi-label predictions."""
+    return np.array([[row["probabilities"][name] for name in labels.names] for row in rows], dtype=np.float64)
+
+
+def label_matrix(rows: Rows, labels: LabelSet, field: str = "label") -> np.ndarray:
+    """0 or 1 (rows, labels): the true labels of sequence and multi-label predictions, or those ``predicted``."""
+    result = np.zeros((len(rows), len(labels)), dtype=np.int64)
+    for line, row in zip(result, rows, strict=True):
+        own = row[field] if isinstance(row[field], list) else [row[field]]
+        line[[labels.ids[name] for name in own]] = 1
+    return result
+
+
+def worth_reading(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | None = None) -> list[Group]:
+    """The lists for a task.
+
+    Args:
+        rows: as in ``predictions/``.
+        thresholds: of a multi-label task.
+    """
+    if labels.task == "token":
+        return _words(rows, labels)
+    scores, truth = probability_matrix(rows, labels), label_matrix(rows, labels)
+    if labels.task == "multi_label":
+        return _several(rows, labels, scores, truth, np.asarray(thresholds or [0.5] * len(labels)))
+    gold, predicted = truth.argmax(-1), np.array([labels.ids[row["predicted"]] for row in rows])
+    everyone = np.arange(len(rows))
+    own, best = scores[everyone, gold], scores[everyone, predicted]
+    second = np.partition(scores, -2, axis=-1)[:, -2] if len(labels) > 1 else best
+    loss, margin = -np.log(np.maximum(own, SMALLEST)), best - second
+    wrong = np.flatnonzero(predicted != gold)
+
+    def told(i: int) -> str:
+        mistaken = f", {labels.names[predicted[i]]} {best[i]:.3f}" if predicted[i] != gold[i] else ""
+        return f"loss {loss[i]:.2f}: {labels.names[gold[i]]} {own[i]:.3f}{mistaken}"
+
+    suspects = likely_label_errors(scores, gold)
+    lists = [
+        ("Highest loss", "What the run finds hardest to believe.", _first(everyone, -loss), told),
+        ("Most confident mistakes", "Wrong, and sure of it.", _first(wrong, -best[wrong]), told),
+        ("Closest calls", "The two best labels are nearly level.", _first(everyone, margin),
+         lambda i: f"{best[i]:.3f} against {second[i]:.3f}"),
+        ("Likely label errors", _about_errors(len(suspects)), suspects[:SHOWN], told),
+    ]  # fmt: skip
+    return [_group(title, about, chosen, rows, note) for title, about, chosen, note in lists]
+
+
+def _several(rows: Rows, labels: LabelSet, scores: np.ndarray, truth: np.ndarray, limits: np.ndarray) -> list[Group]:
+    everyone = np.arange(len(rows))
+    own = np.where(truth == 1, scores, 1 - scores)
+    loss = -np.log(np.maximum(own, SMALLEST)).mean(-1)
+    distance = np.abs(scores - limits)
+    mistaken = np.where((scores >= limits) != truth, distance, -1.0)
+    wrong = np.flatnonzero(mistaken.max(-1) > 0)
+    pairs = []
+    for label in range(len(labels)):
+        both = np.column_stack([1 - scores[:, label], scores[:, label]])
+        pairs += [(own[i, label], i) for i in likely_label_errors(both, truth[:, label])]
+    suspects = np.array(list(dict.fromkeys(i for _, i in sorted(pairs))), dtype=np.int64)
+
+    def worst(i: int) -> str:
+        label = int(own[i].argmin())
+        return f"loss {loss[i]:.2f}; {labels.names[label]} {scores[i, label]:.3f}"
+
+    def mistake(i: int) -> str:
+        label = int(mistaken[i].argmax())
+        return f"{labels.names[label]} {scores[i, label]:.3f}, given from {limits[label]:.3f}"
+
+    def nearest(i: int) -> str:
+        label = int(distance[i].argmin())
+        return f"{labels.names[label]} {scores[i, label]:.3f}, given from {limits[label]:.3f}"
+
+    lists = [
+        ("Highest loss", "What the run finds hardest to believe.", _first(everyone, -loss), worst),
+        ("Most confident mistakes", "Wrong, and sure of it.", _first(wrong, -mistaken[wrong].max(-1)), mistake),
+        ("Closest calls", "A label lies next to its threshold.", _first(everyone, distance.min(-1)), nearest),
+        ("Likely label errors", _about_errors(len(suspects)), suspects[:SHOWN], worst),
+    ]
+    return [_group(title, about, chosen, rows, note) for title, about, chosen, note in lists]
+
+
+def _words(rows: Rows, labels: LabelSet) -> list[Group]:
+    at = [(i, j) for i, row in enumerate(rows) for j, score in enumerate(row["scores"]) if score is not None]
+    sure = np.array([rows[i]["scores"][j] for i, j in at])
+    own = np.array([rows[i]["true_scores"][j] for i, j in at])
+    gold = np.array([labels.ids[rows[i]["label"][j]] for i, j in at], dtype=np.int64)
+    predicted = np.array([labels.ids[rows[i]["predicted"][j]] for i, j in at], dtype=np.int64)
+    loss = -np.log(np.maximum(own, SMALLEST))
+    of_row = np.array([i for i, _ in at], dtype=np.int64)
+    sums = np.bincount(of_row, weights=loss, minlength=len(rows))
+    wrong = np.flatnonzero(predicted != gold)
+    suspects = likely_tag_errors(sure, own, predicted, gold)
+
+    def told(k: int) -> str:
+        mistaken = f", {labels.names[predicted[k]]} {sure[k]:.3f}" if predicted[k] != gold[k] else ""
+        return f"{labels.names[gold[k]]} {own[k]:.3f}{mistaken}"
+
+    def words(title: str, about: str, chosen: Iterable[int]) -> Group:
+        found = [(at[k], f"{rows[at[k][0]]['words'][at[k][1]]}: {told(k)}") for k in chosen]
+        return {"title": title, "about": about,
+                "rows": [{"row": i + 1, "parts": marked(rows[i], labels, j), "note": note}
+                         for (i, j), note in found]}  # fmt: skip
+
+    sentences = _first(np.arange(len(rows)), -sums)
+    return [
+        {"title": "Highest loss", "about": "Sentences that the run finds hardest to believe, over all their words.",
+         "rows": [{"row": int(i) + 1, "parts": marked(rows[i], labels), "note": f"loss {sums[i]:.2f}"}
+                  for i in sentences]},
+        words("Most confident mistakes", "Words that are wrong, and sure of it.", _first(wrong, -sure[wrong])),
+        words("Closest calls", "Words whose tag is least sure.", _first(np.arange(len(at)), sure)),
+        words("Likely label errors", _about_errors(len(suspects)), suspects[:SHOWN]),
+    ]  # fmt: skip
+
+
+def _about_errors(count: int) -> str:
+    found = "None found" if count == 0 else f"{count:,} found"
+    return f"{found} by confident learning: the run is as sure of another label as it is of the rows that bear it."
+
+
+def _first(rows: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """The rows with the smallest keys."""
+    return rows[np.argsort(key, kind="stable")[:SHOWN]]
+
+
+def _group(title: str, about: str, chosen: Iterable[int], rows: Rows, note: Any) -> Group:
+    return {"title": title, "about": about, "rows": [{**shown(rows[i]), "row": int(i) + 1, "note": note(i)}
+                                                     for i in chosen]}  # fmt: skip
+
+
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as the page shows it."""
+    text = row["text"] if len(row["text"]) <= LONGEST else row["text"][:LONGEST] + " …"
+
+    def joined(label: Any) -> str:
+        return ", ".join(label) or "none" if isinstance(label, list) else label
+
+    return {
+        "parts": [{"text": text, "kind": "", "label": ""}],
+        "true": joined(row["label"]),
+        "predicted": joined(row["predicted"]),
+    }
+
+
+def marked(row: dict[str, Any], labels: LabelSet, word: int | None = None) -> list[dict[str, str]]:
+    """A sentence in parts: what has a tag is marked right or wrong, with the true and the predicted type.
+
+    Args:
+        word: show the words around this one; None for the beginning.
+    """
+    first = 0 if word is None else max(0, word - AROUND)
+    last = min(len(row["words"]), first + 3 * AROUND if word is None else word + AROUND)
+    gold, predicted = tag_names(row["label"], labels), tag_names(row["predicted"], labels)
+    parts: list[dict[str, str]] = []
+    for i in range(first, last):
+        own, other = gold[i], predicted[i]
+        kind = (
+            "" if own == other == "" or (own == other and not labels.entities) else "right" if own == other else "wrong"
+        )
+        name = {"right": own, "wrong": f"{own or 'O'} → {other or 'O'}"}.get(kind, "")
+        starts = (row["label"][i] + row["predicted"][i]).count("B-") > 0
+        if parts and parts[-1]["kind"] == kind and parts[-1]["label"] == name and not (kind and starts):
+            parts[-1]["text"] += " " + row["words"][i]
+        else:
+            parts.append({"text": row["words"][i], "kind": kind, "label": name})
+    if last < len(row["words"]):
+        parts.append({"text": "…", "kind": "", "label": ""})
+    return [{"text": "…", "kind": "", "label": ""}, *parts] if first else parts
+
+
+def tag_names(tags: Sequence[str], labels: LabelSet) -> list[str]:
+    """The type of the entity that each word is part of, or its tag; empty outside."""
+    if not labels.entities:
+        return list(tags)
+    names = [""] * len(tags)
+    for kind, first, end in spans(tags):
+        names[first:end] = [kind] * (end - first)
+    return names
+
+
+def length_bins(predictions: Rows, labels: LabelSet) -> list[dict[str, Any]]:
+    """Groups of about as many texts each, by words: how many are right, with Wilson's interval.
+
+    For token tasks what counts is the entities, or the words, of each text.
+    """
+    lengths = np.array([len(row["words"]) if "words" in row else len(row["text"].split()) for row in predictions])
+    hits, totals = np.ones(len(predictions), dtype=np.int64), np.ones(len(predictions), dtype=np.int64)
+    for i, row in enumerate(predictions):
+        if labels.entities:
+            gold = set(spans(row["label"]))
+            hits[i], totals[i] = len(gold & set(spans(row["predicted"]))), len(gold)
+        elif labels.task == "token":
+            hits[i] = sum(own == other for own, other in zip(row["label"], row["predicted"], strict=True))
+            totals[i] = len(row["label"])
+        else:
+            hits[i] = row["label"] == row["predicted"]
+    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, LENGTHS + 1), method="lower"))
+    places = np.searchsorted(edges[1:-1], lengths, side="left")
+    bins = []
+    for place in np.unique(places):
+        own = places == place
+        if totals[own].sum():
+            score, low, high = proportion(int(hits[own].sum()), int(totals[own].sum()))
+            bins.append({"from": int(lengths[own].min()), "to": int(lengths[own].max()), "rows": int(own.sum()),
+                         "score": score, "low": low, "high": high})  # fmt: skip
+    return bins
+
+
+def proportion(part: int, whole: int) -> tuple[float, float, float]:
+    """A share and its 95 % interval (Wilson 1927), by scipy; nan of nothing."""
+    if not whole:
+        return float("nan"), float("nan"), float("nan")
+    found = stats.binomtest(part, whole).proportion_ci(method="wilson")
+    return part / whole, float(found.low), float(found.high)

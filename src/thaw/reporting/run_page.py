@@ -1,0 +1,272 @@
+"""``report.html``: what a run did and how far it can be trusted, as one page that needs nothing but itself."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from thaw import runs
+from thaw.labels import LabelSet
+from thaw.metrics.entities import entity_types
+from thaw.metrics.intervals import RESAMPLES
+from thaw.reporting import plots, summary
+from thaw.reporting.drawing import visible
+from thaw.reporting.entity_errors import by_surface, error_matrix
+from thaw.reporting.reading import label_matrix, length_bins, probability_matrix, proportion, worth_reading
+
+Rows = Sequence[dict[str, Any]]
+TILES = {
+    "sequence": ("accuracy", "f1", "auc", "mcc", "ece"),
+    "multi_label": ("f1_micro", "f1_macro", "map", "subset_accuracy", "ece"),
+    "token": ("f1", "precision", "recall", "accuracy", "ece"),
+}
+RADAR = {
+    "sequence": {"accuracy": "accuracy", "F1": "f1_macro", "precision": "precision_macro", "recall": "recall_macro",
+                 "AUC": "auc"},
+    "multi_label": {"subset accuracy": "subset_accuracy", "F1": "f1_micro", "precision": "precision_micro",
+                    "recall": "recall_micro", "mean AP": "map"},
+    "token": {"accuracy": "accuracy", "F1": "f1", "precision": "precision", "recall": "recall",
+              "macro F1": "f1_macro"},
+}  # fmt: skip
+NAMES = {"f1": "F1", "f1_micro": "micro F1", "f1_macro": "macro F1", "auc": "AUC", "mcc": "MCC", "map": "mean AP",
+         "ece": "calibration error", "subset_accuracy": "subset accuracy"}  # fmt: skip
+UNTRAINED = "before training"
+CONFUSED = 12  # pairs of classes listed
+
+
+def page_path(run: Path, split: str) -> Path:
+    """``report.html`` for the split that the run was tested on, and a page of its own for any other rows."""
+    tested = "test" if (run / "predictions" / "test.jsonl").is_file() else "validation"
+    return run / ("report.html" if split == tested else f"report-{split}.html")
+
+
+def write_page(run: Path, split: str, metrics: Mapping[str, Any], predictions: Rows) -> None:
+    """Write the page.
+
+    Args:
+        run: the run folder, with all but ``metrics.json``.
+        split: the rows that the page is about.
+        metrics: as in ``metrics.json``.
+        predictions: a dict for each row, as in ``predictions/``.
+    """
+    saved = runs.read_json(run / "labels.json")
+    labels = LabelSet.from_dict(saved)
+    context = {
+        **_headline(run, split, metrics, predictions, labels),
+        **_curves(run, metrics),
+        **_classes(split, metrics, predictions, labels),
+        **_calibration(split, metrics, saved, labels),
+        **_reading(run, predictions, labels, saved.get("thresholds")),
+        **_trained(run, metrics),
+        **_data(run),
+        **_origin(run, metrics),
+    }
+    with runs.atomic_write(page_path(run, split)) as file:
+        file.write(render("run.html", context))
+
+
+def render(template: str, context: Mapping[str, Any]) -> str:
+    """Fill a template; all texts are escaped, only our own pictures are not."""
+    environment = Environment(
+        loader=PackageLoader("thaw.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
+    # Half a surrogate pair, which JSON can escape and UTF-8 cannot write, becomes a question mark.
+    return environment.get_template(template).render(context).encode("utf-8", "replace").decode("utf-8")
+
+
+def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Rows, labels: LabelSet) -> dict[str, Any]:
+    config = runs.load_config(run)
+    pairs, beside = metrics["intervals"], metrics.get("baselines", {}).get(split, {})
+    own = {name: metrics.get(f"{split}/{name}") for name in summary.headline_names(metrics, [split])}
+    others = [other for other in ("validation", "test") if other != split and f"{other}/loss" in metrics]
+    pictures = []
+    if beside:
+        corners: dict[str, Any] = {
+            name: (beside[UNTRAINED].get(key), own.get(key)) for name, key in RADAR[labels.task].items()
+        }
+        known = {name: pair for name, pair in corners.items() if None not in pair and np.isfinite(pair).all()}
+        if len(known) > 2:
+            pictures.append(plots.radar(known))
+        bars = {**{name: figures["f1"] for name, figures in beside.items()}, "this run": own["f1"]}
+        pictures.insert(0, plots.baseline_bars("F1", bars, pairs.get(f"{split}/f1")))
+    environment = runs.read_json(run / "environment.json")
+    tested = "" if split in ("test", "validation") else f", on {split}"
+    return {
+        "title": f"{config.data.name}: {Path(config.model.name).name}, freeze={config.freeze.name}{tested}",
+        "subtitle": f"{runs.display(run)} · started {environment['started'].replace('T', ' ')}",
+        "command": environment["command"],
+        "split": split,
+        "rows": len(predictions),
+        "unit": "sentences" if labels.task == "token" else "rows",
+        "token": labels.task == "token",
+        "single": labels.task == "sequence",
+        "resamples": RESAMPLES,
+        "tiles": [
+            {"name": NAMES.get(name, name), "value": own[name], "interval": pairs.get(f"{split}/{name}")}
+            for name in TILES[labels.task]
+            if own.get(name) is not None
+        ],
+        "figures": [
+            {
+                "name": name,
+                "value": value,
+                "interval": pairs.get(f"{split}/{name}"),
+                "others": [metrics.get(f"{other}/{name}") for other in others],
+                "baselines": [figures.get(name) for figures in beside.values()],
+            }
+            for name, value in own.items()
+        ],
+        "other_splits": others,
+        "baselines": list(beside),
+        "baseline_pictures": pictures,
+    }
+
+
+def _curves(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    path, best = run / "history.csv", metrics["best"]
+    history = []
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            history = list(csv.DictReader(file))
+    return {
+        "best": best,
+        "curve_pictures": plots.training_curves(history, best["monitor"], best["step"]) if history else [],
+    }
+
+
+def _classes(split: str, metrics: Mapping[str, Any], predictions: Rows, labels: LabelSet) -> dict[str, Any]:
+    gold = [row["label"] for row in predictions]
+    ids = [[labels.ids[name] for name in own] if isinstance(own, list) else labels.ids[own] for own in gold]
+    counts = summary.occurrences(ids, labels)
+    confused: list[list[str]] = []
+    confusions: list[str] = []
+    rankings: list[str] = []
+    if labels.entities:
+        confusions = [plots.entity_matrix(*error_matrix(predictions, entity_types(labels)))]
+    elif labels.task != "multi_label":
+        pairs = [(row["label"], row["predicted"]) for row in predictions]
+        if labels.task == "token":
+            pairs = [pair for true, given in pairs for pair in zip(true, given, strict=True)]
+        size = len(labels)
+        flat = np.array([labels.ids[true] * size + labels.ids[given] for true, given in pairs])
+        table = np.bincount(flat, minlength=size * size).reshape(size, size)
+        confusions = plots.confusion(table, labels.names)
+        confused = _most_confused(table, labels.names) if size > 2 else []
+    if labels.task != "token":
+        truth, scores = label_matrix(predictions, labels), probability_matrix(predictions, labels)
+        alone = labels.task == "sequence" and len(labels) == 2
+        chosen = [1] if alone else list(range(len(labels)))
+        rankings = plots.ranking_curves(truth[:, chosen], scores[:, chosen], [labels.names[i] for i in chosen])
+    return {
+        "entities": labels.entities,
+        "by_label": [
+            {
+                "name": name,
+                **{kind: metrics[f"{split}/{kind}/{name}"] for kind in ("f1", "precision", "recall")},
+                "occurs": counts[name],
+            }
+            for name in counts
+        ],
+        "confusion_pictures": confusions,
+        "confused": confused,
+        "ranking_pictures": rankings,
+    }
+
+
+def _most_confused(table: np.ndarray, names: Sequence[str]) -> list[list[str]]:
+    off = table * (1 - np.eye(len(table), dtype=np.int64))
+    order = np.argsort(-off, axis=None, kind="stable")[:CONFUSED]
+    pairs = [(int(i) // len(table), int(i) % len(table)) for i in order]
+    return [[names[i], names[j], f"{off[i, j]:,}", f"{off[i, j] / table[i].sum():.1%}"] for i, j in pairs if off[i, j]]
+
+
+def _calibration(split: str, metrics: Mapping[str, Any], saved: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
+    bins = metrics["calibration"][split]
+    across = "share true" if labels.task == "multi_label" else "accuracy"
+    ece, mended = metrics.get(f"{split}/ece"), metrics.get(f"{split}/ece_calibrated")
+    pictures = [plots.reliability_diagram(bins["bins"], "As trained", ece, across)]
+    if "calibrated" in bins:
+        pictures.append(plots.reliability_diagram(bins["calibrated"], "With temperature", mended, across))
+    return {
+        "ece": ece,
+        "ece_calibrated": mended,
+        "temperature": saved.get("temperature"),
+        "calibration_pictures": pictures,
+    }
+
+
+def _reading(run: Path, predictions: Rows, labels: LabelSet, thresholds: Sequence[float] | None) -> dict[str, Any]:
+    surfaces = []
+    if labels.entities and (run / "surfaces.json").is_file():
+        for row in by_surface(predictions, set(runs.read_json(run / "surfaces.json"))):
+            recall = proportion(row["found"], row["true"])
+            surfaces.append([
+                row["name"], f"{row['true']:,}", f"{row['found']:,}", summary.number(recall[0], 3),
+                f"{recall[1]:.3f} to {recall[2]:.3f}" if row["true"] else "", f"{row['predicted']:,}",
+                summary.number(proportion(row["found"], row["predicted"])[0], 3),
+            ])  # fmt: skip
+    across = {"sequence": "accuracy", "multi_label": "texts with exactly the right labels"}.get(
+        labels.task, "entities found" if labels.entities else "words right"
+    )
+    bins = length_bins(predictions, labels)
+    return {
+        "reading": worth_reading(predictions, labels, thresholds),
+        "length_pictures": [plots.score_by_length(bins, across)] if len(bins) > 1 else [],
+        "surfaces": surfaces,
+    }
+
+
+def _trained(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    table = runs.read_json(run / "parameters.json")
+    header, rows = summary.parameter_rows(table)
+    size = sum(path.stat().st_size for path in (run / "model").glob("*.safetensors"))
+    share = metrics["trainable"] / metrics["parameters"]
+    lines = [
+        f"{metrics['trainable']:,} of {metrics['parameters']:,} parameters train ({share:.2%}).",
+        f"The weights take {size / 1e6:,.1f} MB.",
+    ]
+    if metrics.get("rows_per_second"):
+        lines.append(f"Training went at {metrics['rows_per_second']:,.0f} rows a second, validations included.")
+    return {
+        "trained": " ".join(lines),
+        "block_pictures": [plots.blocks(table)],
+        "block_header": header,
+        "block_rows": rows,
+    }
+
+
+def _data(run: Path) -> dict[str, Any]:
+    data = runs.read_json(run / "data.json")
+    (_, header, rows), (_, label_header, label_rows) = summary.data_tables(data)
+    prints = [split.get("fingerprint", "–") for split in data["splits"].values()]
+    return {
+        "data_header": header,
+        "data_rows": [*rows, ["fingerprint", *prints]],
+        "label_header": label_header,
+        "label_rows": label_rows,
+        "leaks": summary.leaks(data),
+    }
+
+
+def _origin(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    environment = runs.read_json(run / "environment.json")
+    names = {"started": "started", "commit": "commit", "python": "Python", "platform": "platform",
+             "processor": "processor", "threads": "threads"}  # fmt: skip
+    shown = [(name, environment[key]) for key, name in names.items() if environment.get(key)]
+    gpus = ", ".join(environment.get("gpus", [])) or "none"
+    packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items() if version)
+    return {
+        "changed": environment.get("changed", []),
+        "times": [[name, f"{seconds:.1f}"] for name, seconds in metrics["seconds"].items()],
+        "environment": [*shown, ("GPUs", gpus), ("packages", packages)],
+        "config": OmegaConf.to_yaml(runs.load_config(run)),
+    }

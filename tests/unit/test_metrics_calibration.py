@@ -1,0 +1,87 @@
+"""Temperature, reliability, label errors and baselines."""
+
+import numpy as np
+import pytest
+
+from thaw.labels import LabelSet
+from thaw.metrics.baselines import bag_of_words, frequent_tags, majority
+from thaw.metrics.calibration import confidence, expected_calibration_error, fit_temperature, reliability
+from thaw.metrics.label_errors import likely_label_errors, likely_tag_errors
+from thaw.metrics.probabilities import sigmoid, softmax
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_that_was_put_in_is_found(temperature: float) -> None:
+    generator = np.random.default_rng(0)
+    honest = 2 * generator.normal(size=(20_000, 3))
+    gold = np.array([generator.choice(3, p=row) for row in softmax(honest)])
+    assert fit_temperature(honest * temperature, gold) == pytest.approx(temperature, rel=0.05)
+    before = expected_calibration_error(*confidence(softmax(honest * 3), gold))
+    after = expected_calibration_error(*confidence(softmax(honest), gold))
+    assert after < 0.01 < before
+
+
+def test_labels_that_do_not_exclude_one_another_have_a_temperature_too() -> None:
+    generator = np.random.default_rng(0)
+    honest = 2 * generator.normal(size=(5_000, 4))
+    truth = (generator.random(honest.shape) < sigmoid(honest)).astype(np.int64)
+    assert fit_temperature(honest * 2, truth) == pytest.approx(2, rel=0.05)
+    sure, true = confidence(sigmoid(honest), truth)
+    assert sure.shape == true.shape == (20_000,)
+
+
+def test_bins_add_up_and_give_the_error() -> None:
+    generator = np.random.default_rng(0)
+    sure = generator.random(500)
+    sure[0] = 1.0
+    correct = generator.random(500) < sure**2
+    bins = reliability(sure, correct)
+    assert sum(one["rows"] for one in bins) == 500
+    error = sum(one["rows"] * abs(one["confidence"] - one["accuracy"]) for one in bins) / 500
+    assert error == pytest.approx(expected_calibration_error(sure, correct), abs=1e-6)
+
+
+def test_flipped_labels_are_found_first() -> None:
+    generator = np.random.default_rng(0)
+    true = generator.integers(0, 3, 300)
+    probabilities = softmax(generator.normal(size=(300, 3)) + 4 * np.eye(3)[true])
+    gold = true.copy()
+    flipped = generator.choice(300, 15, replace=False)
+    gold[flipped] = (gold[flipped] + 1) % 3
+    found = likely_label_errors(probabilities, gold)
+    assert set(found.tolist()) <= set(flipped.tolist())
+    assert len(found) >= 12
+
+
+def test_words_with_a_wrong_tag_are_found_first() -> None:
+    gold = np.array([0, 0, 0, 1, 1, 1, 0])
+    predicted = np.array([0, 0, 0, 1, 1, 1, 1])
+    sure = np.array([0.9, 0.8, 0.9, 0.9, 0.8, 0.7, 0.95])
+    own = np.where(gold == predicted, sure, 0.02)
+    assert likely_tag_errors(sure, own, predicted, gold).tolist() == [6]
+
+
+def test_baselines_of_sequences() -> None:
+    labels = LabelSet("sequence", ("bad", "good", "odd"), (2, 4, 0), "", 6)
+    texts, gold = ["a dull film", "dull indeed", "a good film", "good", "so good", "good fun"], [0, 0, 1, 1, 1, 1]
+    assert majority(labels).argmax() == 1
+    logits = bag_of_words(texts, gold, ["dull", "a good one", ""], labels)
+    assert logits.argmax(-1).tolist() == [0, 1, 1]
+    assert np.isfinite(logits).all()
+
+
+def test_baselines_of_several_labels() -> None:
+    labels = LabelSet("multi_label", ("always", "fun", "never"), (4, 2, 0), "", 4)
+    texts, gold = ["good fun", "fun", "dull", "grey"], [[0, 1], [0, 1], [0], [0]]
+    assert (majority(labels) > 0).tolist() == [True, False, False]
+    logits = bag_of_words(texts, gold, ["such fun", "grey"], labels)
+    assert (logits > 0).tolist() == [[True, True, False], [True, False, False]]
+
+
+def test_the_most_frequent_tag_of_a_word() -> None:
+    labels = LabelSet("token", ("O", "B-LOC", "I-LOC"), (5, 3, 0), "", 3)
+    first, second = frequent_tags(
+        [["in", "Paris"], ["Paris", "Hilton"], ["Paris"]], [[0, 1], [0, 0], [1]], [["Paris", "in", "Oslo"], []], labels
+    )
+    assert first.argmax(-1).tolist() == [1, 0, 0]
+    assert second.shape == (0, 3)

@@ -1,0 +1,135 @@
+"""Intervals and paired tests: the figures of the resamples are the figures, and the answers those of the textbooks."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from thaw.labels import LabelSet
+from thaw.metrics.intervals import RESAMPLES, _auc, _average_precision, intervals, scorer
+from thaw.metrics.outputs import Outputs, figures
+from thaw.metrics.paired import mcnemar, paired_bootstrap
+
+
+def sequence(rows: int, classes: int, seed: int = 0, skill: float = 1.5) -> tuple[Outputs, LabelSet]:
+    generator = np.random.default_rng(seed)
+    gold = generator.integers(0, classes, rows)
+    logits = generator.normal(size=(rows, classes)) + skill * np.eye(classes)[gold]
+    names = tuple(f"c{i}" for i in range(classes))
+    return Outputs(np.arange(rows), logits.astype(np.float32), gold), LabelSet(
+        "sequence", names, (rows,) * classes, "", rows
+    )
+
+
+def tokens(names: tuple[str, ...], sentences: int = 80) -> tuple[Outputs, LabelSet]:
+    generator = np.random.default_rng(1)
+    gold = [generator.choice(len(names), size=generator.integers(1, 12)) for _ in range(sentences)]
+    logits = [generator.normal(size=(len(row), len(names))) + 2 * np.eye(len(names))[row] for row in gold]
+    words = [np.arange(len(row)) for row in gold]
+    return Outputs(np.arange(sentences), logits, gold, words), LabelSet(
+        "token", names, (5,) * len(names), "", sentences
+    )
+
+
+def several() -> tuple[Outputs, LabelSet]:
+    generator = np.random.default_rng(2)
+    truth = (generator.random((200, 4)) < 0.3).astype(np.int64)
+    logits = generator.normal(size=(200, 4)) + 2 * truth - 1
+    return Outputs(np.arange(200), logits, truth), LabelSet("multi_label", tuple("abcd"), (60,) * 4, "", 200)
+
+
+TASKS = {
+    "two classes": (*sequence(60, 2), False),
+    "five classes": (*sequence(120, 5), False),
+    "several labels": (*several(), False),
+    "entities": (*tokens(("O", "B-LOC", "I-LOC", "B-PER", "I-PER")), False),
+    "strict entities": (*tokens(("O", "B-LOC", "I-LOC", "B-PER", "I-PER")), True),
+    "parts of speech": (*tokens(("NOUN", "VERB", "X")), False),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_figures_from_weights_are_the_figures(task: str) -> None:
+    outputs, labels, strict = TASKS[task]
+    whole = scorer(outputs, labels, strict=strict)(np.ones((1, len(outputs.rows))))
+    known = figures(outputs, labels, strict=strict, thresholds=[0.5] * len(labels))
+    headline = {name for name in known if "/" not in name} - {"ece"}
+    assert set(whole) == headline
+    assert {name: values[0] for name, values in whole.items()} == pytest.approx(
+        {name: known[name] for name in headline}
+    )
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_intervals_hold_the_figure_and_are_the_same_each_time(task: str) -> None:
+    outputs, labels, strict = TASKS[task]
+    limits = [0.5] * len(labels)
+    found = intervals(outputs, labels, strict=strict, thresholds=limits)
+    known = figures(outputs, labels, strict=strict, thresholds=limits)
+    assert found
+    for name, (low, high) in found.items():
+        assert low <= known[name] <= high
+        assert high - low < 0.6
+    assert found == intervals(outputs, labels, strict=strict, thresholds=limits)
+
+
+def test_the_interval_of_accuracy_is_that_of_resampling_rows_within_classes() -> None:
+    outputs, labels = sequence(200, 3)
+    right = outputs.logits.argmax(-1) == outputs.gold
+    generator = np.random.default_rng(5)
+    drawn = [
+        np.mean(
+            np.concatenate(
+                [generator.choice(right[outputs.gold == i], size=(outputs.gold == i).sum()) for i in range(3)]
+            )
+        )
+        for _ in range(4_000)
+    ]
+    assert intervals(outputs, labels)["accuracy"] == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.015)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(_auc, roc_auc_score), (_average_precision, average_precision_score)], ids=["auc", "ap"]
+)
+def test_areas_and_their_slopes_are_those_of_scikit_learn(ours: object, theirs: object) -> None:
+    generator = np.random.default_rng(3)
+    truth = generator.random(60) < 0.4
+    scores = np.round(generator.normal(size=60) + truth, 1)  # with ties
+    area, slope = ours(truth, scores)  # type: ignore[operator]
+    assert area == pytest.approx(theirs(truth, scores))  # type: ignore[operator]
+    step = 1e-5
+    for row in range(0, 60, 7):
+        weights = np.ones(60)
+        weights[row] += step
+        moved = theirs(truth, scores, sample_weight=weights)  # type: ignore[operator]
+        assert slope[row] == pytest.approx((moved - area) / step, abs=1e-5)
+
+
+def test_one_row_of_a_class_and_one_row_at_all_are_no_trouble() -> None:
+    labels = LabelSet("sequence", ("a", "b"), (1, 1), "", 2)
+    logits = np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
+    found = intervals(Outputs(np.arange(3), logits, np.array([0, 0, 1])), labels)
+    assert found["accuracy"] == [1.0, 1.0]
+    found = intervals(Outputs(np.arange(1), logits[:1], np.array([0])), labels)
+    assert found["accuracy"] == [1.0, 1.0]
+    assert "auc" not in found
+
+
+def test_mcnemar_is_the_exact_binomial_test() -> None:
+    first = np.array([True] * 20 + [False] * 12 + [True] * 3)
+    second = np.array([True] * 20 + [True] * 12 + [False] * 3)
+    found = mcnemar(first, second)
+    assert found == {"only_first": 3, "only_second": 12, "p": stats.binomtest(3, 15).pvalue}
+    assert mcnemar(first, first)["p"] == 1.0
+
+
+def test_paired_bootstrap_sees_a_difference_where_there_is_one() -> None:
+    weak, labels = sequence(300, 3, skill=0.5)
+    strong = Outputs(weak.rows, weak.logits + 2 * np.eye(3, dtype=np.float32)[weak.gold], weak.gold)
+    found = paired_bootstrap(scorer(weak, labels), scorer(strong, labels), weak.gold)
+    assert found["accuracy"]["difference"] > 0.1
+    assert found["accuracy"]["p"] == pytest.approx(2 / (RESAMPLES + 1))
+    assert found["accuracy"]["interval"][0] > 0
+    same = paired_bootstrap(scorer(weak, labels), scorer(weak, labels), weak.gold)
+    assert same["f1"]["difference"] == 0
+    assert same["f1"]["p"] == 1.0

@@ -56,6 +56,11 @@ def _make(folder: Path, fill: Callable[[Path], None]) -> None:
         raise
 
 
+def cached_array(kind: str, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """One array under a key, memory-mapped: from the cache, or made and stored."""
+    return open_array(cached(kind, key, lambda folder: np.save(folder / "array.npy", make())) / "array.npy")
+
+
 def make_room(kind: str, needed: int, limit: int) -> bool:
     """Delete the folders of a kind that were unused for longest, until more bytes fit.
 

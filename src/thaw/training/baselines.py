@@ -1,10 +1,12 @@
 """What a run has to beat, on the rows that it is tested on: figures of what learns little or nothing."""
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from thaw.cache import cached_array
 from thaw.data.module import TextDataModule
 from thaw.evaluation import predict_rows
 from thaw.inference.predictor import Predictor, torch_logits
@@ -47,6 +49,10 @@ def baseline_figures(
         batch_size=config["data"]["eval_batch_size"],
     )
     untrained = predict_rows(predictor, texts, gold, f"{split} before training")
+
+    def fit_bag_of_words() -> np.ndarray:
+        return bag_of_words(train["text"], train["label"], texts, labels)
+
     if labels.task == "token":
         found: dict[str, Any] = {
             MAJORITY: [np.tile(majority(labels), (len(row), 1)) for row in texts],
@@ -56,11 +62,20 @@ def baseline_figures(
     else:
         found = {
             MAJORITY: np.tile(majority(labels), (len(texts), 1)),
-            BAG_OF_WORDS: bag_of_words(train["text"], train["label"], texts, labels),
+            # The same for all runs on this data, such as those of a sweep.
+            BAG_OF_WORDS: cached_array("baselines", data_key(data, split), fit_bag_of_words),
         }
         words = []
     outputs = {name: Outputs(untrained.rows, logits, untrained.gold, words) for name, logits in found.items()}
     return {name: headline(own, labels, config) for name, own in {**outputs, UNTRAINED: untrained}.items()}
+
+
+def data_key(data: TextDataModule, split: str) -> str:
+    """Changes with the rows of training and of a split, with the labels, and with the library that learns from them."""
+    import sklearn
+
+    parts = [data.summary["splits"][name]["fingerprint"] for name in ("train", split)]
+    return hashlib.sha256(repr([*parts, data.labels, sklearn.__version__]).encode()).hexdigest()[:32]
 
 
 def headline(outputs: Outputs, labels: LabelSet, config: dict[str, Any]) -> dict[str, float]:

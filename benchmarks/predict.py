@@ -1,8 +1,10 @@
 """Prediction: rows a second against the Hugging Face pipeline at its best batch size, and the latency of one text.
 
-    python -m benchmarks.predict run=outputs/... input=texts.txt [rows=2000] [pairs=3] [batch_sizes=1,8,32,64]
+    python -m benchmarks.predict run=outputs/... input=texts.txt [rows=2000] [pairs=3]
+        [systems=thaw,thaw_onnx,thaw_onnx_int8,pipeline_1,pipeline_8,pipeline_32]
 
-Every system labels the same rows of a file of texts, one a line; their labels and scores are compared.
+The forms of ONNX are there once ``export.py`` has made them; the number is the pipeline's batch size. Every system
+labels the same rows of a file of texts, one a line; their labels and scores are compared.
 """
 
 import json
@@ -16,13 +18,16 @@ from typing import Any
 
 from benchmarks.pairs import RESULTS, alternate, own_settings, report
 
+SYSTEMS = "thaw,pipeline_1,pipeline_8,pipeline_32"
 Answers = list[tuple[str, float]]
 
 
-def thaw(run: str) -> Callable[[list[str]], Answers]:
+def thaw(run: str, backend: str) -> Callable[[list[str]], Answers]:
     from thaw.inference.predictor import Predictor
+    from thaw.memory import keep_freed_memory
 
-    predictor = Predictor.from_run(run)
+    keep_freed_memory()  # as every script of thaw begins
+    predictor = Predictor.from_run(run, backend=backend)
     return lambda texts: [(row["label"], row["score"]) for row in predictor(texts)]
 
 
@@ -37,8 +42,8 @@ def pipeline(run: str, batch_size: int) -> Callable[[list[str]], Answers]:
 def side(system: str, run: str, source: str, rows: int) -> None:
     """One system in this process: prints its seconds, and its latency of one text at the 50th and 95th percentile."""
     texts = [line.strip() for line in Path(source).read_text(encoding="utf-8").split("\n")][:rows]
-    name, _, batch_size = system.partition("_")
-    predict = thaw(run) if name == "thaw" else pipeline(run, int(batch_size))
+    name, _, form = system.partition("_")
+    predict = thaw(run, form or "torch") if name == "thaw" else pipeline(run, int(form))
     predict(texts[:64])
     clock = time.perf_counter()
     answers = predict(texts)
@@ -70,11 +75,14 @@ def main(arguments: list[str]) -> None:
     if arguments[:1] == ["side"]:
         side(arguments[1], arguments[2], arguments[3], int(arguments[4]))
         return
-    own = own_settings(arguments, {"run": "", "input": "", "rows": "2000", "pairs": "3", "batch_sizes": "1,8,32,64"})
+    own = own_settings(
+        arguments,
+        {"run": "", "input": "", "rows": "2000", "pairs": "3", "systems": "thaw,pipeline_1,pipeline_8,pipeline_32"},
+    )
     if not own["run"] or not own["input"]:
         sys.exit("error: give run=outputs/... and input=texts.txt")
     run, source = (str(Path(own[name]).expanduser().resolve()) for name in ("run", "input"))
-    systems = ["thaw", *(f"pipeline_{size}" for size in own["batch_sizes"].split(","))]
+    systems = own["systems"].split(",")
     commands = {system: ["benchmarks.predict", "side", system, run, source, own["rows"]] for system in systems}
     report("predict", [f"{name}={value}" for name, value in own.items()], alternate(commands, int(own["pairs"])))
     compare(systems)

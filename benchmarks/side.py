@@ -37,8 +37,10 @@ def configured(overrides: list[str]) -> Any:
 
 def run_thaw(config: Any, folder: Path) -> dict[str, float]:
     """Train and evaluate with thaw: the test figures, and the seconds of training with its validations."""
+    from thaw.memory import keep_freed_memory
     from thaw.training.fit import fit
 
+    keep_freed_memory()  # as every script of thaw begins
     fit(config, folder)
     metrics = json.loads((folder / "metrics.json").read_text())
     return {**metrics, "seconds": metrics["seconds"]["train"]}

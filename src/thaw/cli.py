@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw.errors import Interrupted, UserError
+from thaw.memory import keep_freed_memory
 from thaw.runs import rank
 from thaw.settings import check
 
@@ -48,6 +49,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                 fail(error, conf, name)
 
         def main() -> None:
+            keep_freed_memory()
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character still gets the rest
             # Hydra prints its own errors over several lines, unless it is told to raise them.

@@ -17,7 +17,6 @@ from thaw.data.formats import delimited_records, format_of
 from thaw.data.rows import TEXT_COLUMNS, Options, find_column, open_lines
 from thaw.errors import UserError
 from thaw.inference.predictor import Predictor
-from thaw.memory import keep_freed_memory
 from thaw.reporting.progress import counting
 from thaw.reporting.summary import number, table
 
@@ -36,7 +35,6 @@ def label(config: DictConfig) -> None:
     if (config.text is None) == (config.input is None):
         raise UserError("predict.py needs either text= or input=", 'Give text="I love this", or input=tickets.csv.')
     suffix = output_format(config.output)
-    keep_freed_memory()
     if config.text is not None:
         predictor = Predictor.from_run(config.run, config.batch_size, config.backend, config.calibrated)
         results = iter(predictor([str(config.text)], config.probabilities))

@@ -23,7 +23,6 @@ from thaw.hub import locate_encoder
 from thaw.inference.predictor import Predictor
 from thaw.instantiate import build
 from thaw.labels import LabelSet
-from thaw.memory import keep_freed_memory
 from thaw.metrics.entities import surfaces
 from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
 from thaw.models.module import EncoderModule
@@ -52,7 +51,6 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         The best monitored validation score, for sweeps; None in all processes but the first.
     """
     quiet()
-    keep_freed_memory()
     times: dict[str, float] = {}
     clock = time.perf_counter()
     if config.resume:

@@ -26,8 +26,8 @@ lint: .venv/tested ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint ## lint, then every test
-	$(BIN)/python -m pytest
+test: lint ## lint, then every test, on all cores
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 clean: ## remove the environment and caches, keep outputs/
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

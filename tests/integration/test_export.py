@@ -185,7 +185,10 @@ def test_code_that_cannot_be_followed_is_a_user_error(fitted: Fitted, monkeypatc
         (["push_to_hub=mine"], "HF_HUB_OFFLINE"),
     ],
 )
-def test_what_cannot_be_exported_says_why(settings: list[str], said: str, fitted: Fitted) -> None:
+def test_what_cannot_be_exported_says_why(
+    settings: list[str], said: str, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # read when it was imported
     run = fitted("distilbert")
     overrides = [f"run={run}", *(one.format(run=run) for one in settings)]
     with pytest.raises(UserError, match=said):

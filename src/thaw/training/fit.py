@@ -1,6 +1,5 @@
 """A run from config to report: the one place that knows the order."""
 
-import gc
 import logging
 import os
 import time
@@ -89,9 +88,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         steps = trainer.global_step * trainer.accumulate_grad_batches
         rows = len(data.rows["train"]) * steps / max(float(trainer.num_training_batches), 1.0)
         prefix = reuse.prefix if module.prefix and reuse.exact else None
-        data.trainer = None
-        del trainer, module
-        gc.collect()  # gradients and optimizer states make room for the evaluation
+        release(trainer, module)
         # A fresh module, since strategies such as FSDP leave the trained one in a form of their own.
         result = finish(cfg, folder, make_module(cfg, encoder, data.labels), data, prefix, best, times, rows)
         log_evaluation(loggers, folder, result, data.labels)
@@ -99,6 +96,13 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     finally:
         for logger in loggers:
             logger.finish()
+
+
+def release(trainer: pl.Trainer, module: EncoderModule) -> None:
+    """Let gradients and the state of the optimizer, three times the weights, make room for the evaluation."""
+    module.zero_grad()
+    for optimizer in trainer.optimizers:
+        optimizer.state.clear()
 
 
 def make_module(cfg: dict[str, Any], encoder: Path, labels: LabelSet) -> EncoderModule:

@@ -19,6 +19,7 @@ from tiny_models import build
 
 ROOT = Path(__file__).resolve().parents[1]
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Fitted = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
@@ -113,3 +114,21 @@ def only_run(folder: Path) -> Path:
     """The one run folder below a working folder."""
     (config,) = folder.glob("outputs/*/*/*/config.yaml")
     return config.parent
+
+
+@pytest.fixture(scope="module")
+def fitted(encoders: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    """A function that trains a tiny encoder and gives the run folder; the same settings are trained once."""
+    from thaw.training.fit import fit
+
+    done: dict[tuple[str, ...], Path] = {}
+
+    def train(architecture: str, *overrides: str) -> Path:
+        key = (architecture, *overrides)
+        if key not in done:
+            done[key] = tmp_path_factory.mktemp("run") / "run"
+            settings = ["data.train_size=64", "data.eval_size=24", "data.epochs=2", "optimizer.lr=1e-2"]
+            fit(configured(f"model.name={encoders(architecture)}", *settings, *overrides), done[key])
+        return done[key]
+
+    return train

@@ -15,6 +15,17 @@ class UserError(Exception):
         super().__init__(f"{problem}{end} {remedy}".strip())
 
 
+def missing(wanted: str, package: str, extra: str) -> UserError:
+    """The error for what needs a package that is no part of the plain installation.
+
+    Args:
+        wanted: what asks for it, as the user wrote it.
+        package: that cannot be imported.
+        extra: of ``pyproject.toml`` that brings it.
+    """
+    return UserError(f"{wanted} needs the package {package}", f"From thaw's folder: pip install -e '.[{extra}]'.")
+
+
 class Interrupted(Exception):
     """A signal ended the run after its state was saved; the message says how to go on."""
 

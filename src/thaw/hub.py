@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from thaw.errors import UserError
+from thaw.errors import UserError, missing
 
 log = logging.getLogger(__name__)
 
@@ -137,9 +137,7 @@ def _from_modelscope(name: str, revision: str | None) -> Path:
     try:
         from modelscope import snapshot_download
     except ImportError:
-        raise UserError(
-            "model.hub=modelscope needs the package modelscope", "Install it: pip install 'thaw[modelscope]'."
-        ) from None
+        raise missing("model.hub=modelscope", "modelscope", "modelscope") from None
     try:
         return Path(snapshot_download(name, revision=revision))
     except Exception as error:  # the client raises what its HTTP library raises

@@ -3,42 +3,24 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from conftest import ROOT, Run, configured
+from conftest import ROOT, Fitted, Run, configured
 from hub_server import TOKEN, USER, HubServer
 from thaw.errors import UserError
 from thaw.inference.export import export
 from thaw.inference.onnx import load_onnx
 from thaw.inference.predictor import Predictor
 from thaw.inference.publishing import model_card
-from thaw.training.fit import fit
 from tiny_models import ARCHITECTURES, CORPUS
 
-Fitted = Callable[..., Path]
 LONG = " ".join(CORPUS)
 TEXTS = [*CORPUS[:12], "", "émoji 🎉 and שלום", LONG]
-
-
-@pytest.fixture(scope="module")
-def fitted(encoders: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Fitted:
-    """A function that trains a tiny encoder for a step or two and gives the run folder."""
-    done: dict[tuple[str, ...], Path] = {}
-
-    def train(architecture: str, *overrides: str) -> Path:
-        key = (architecture, *overrides)
-        if key not in done:
-            done[key] = tmp_path_factory.mktemp("run") / "run"
-            settings = ["data.train_size=64", "data.eval_size=24", "data.epochs=1", "optimizer.lr=1e-2"]
-            fit(configured(f"model.name={encoders(architecture)}", *settings, *overrides), done[key])
-        return done[key]
-
-    return train
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +185,7 @@ def test_a_backend_that_was_not_exported_says_how(fitted: Fitted, monkeypatch: p
     with pytest.raises(UserError, match="backend=tensorrt is not known"):
         Predictor.from_run(run, backend="tensorrt")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(UserError, match=r"needs the package onnxscript\. .*thaw\[onnx\]"):
+    with pytest.raises(UserError, match=r"needs the package onnxscript\. .*-e '\.\[onnx\]'"):
         run_export(run)
 
 

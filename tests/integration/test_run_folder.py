@@ -8,27 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import configured
+from conftest import Fitted, configured
 from thaw.inference.predictor import Predictor
 from thaw.training.fit import fit
-
-Fitted = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def fitted(encoders: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Fitted:
-    """A function that trains a tiny encoder and gives the run folder; the same settings are trained once."""
-    done: dict[tuple[str, ...], Path] = {}
-
-    def train(architecture: str, *overrides: str) -> Path:
-        key = (architecture, *overrides)
-        if key not in done:
-            done[key] = tmp_path_factory.mktemp("run")
-            settings = ["data.train_size=64", "data.eval_size=24", "data.epochs=2", "optimizer.lr=5e-3"]
-            fit(configured(f"model.name={encoders(architecture)}", *settings, *overrides), done[key])
-        return done[key]
-
-    return train
 
 
 @pytest.mark.parametrize("architecture", ["distilbert", "roberta", "modernbert"])

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from thaw import runs
-from thaw.errors import UserError
+from thaw.errors import UserError, missing
 from thaw.settings import EXPORT_RULES, check
 
 
@@ -85,6 +85,4 @@ def require_packages() -> None:
         try:
             __import__(name)
         except ImportError:
-            raise UserError(
-                f"format=onnx needs the package {name}", "Install what belongs together: pip install 'thaw[onnx]'."
-            ) from None
+            raise missing("format=onnx", name, "onnx") from None

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw.errors import UserError
+from thaw.errors import UserError, missing
 from thaw.inference.predictor import Logits, Predictor, require_temperature
 from thaw.labels import LabelSet
 
@@ -85,7 +85,7 @@ def onnx_logits(path: Path, threads: int | None = None) -> Logits:
     try:
         import onnxruntime
     except ImportError:
-        raise UserError("backend=onnx needs the package onnxruntime", "Install it: pip install 'thaw[onnx]'.") from None
+        raise missing("backend=onnx", "onnxruntime", "onnx") from None
     options = onnxruntime.SessionOptions()
     # Left to itself the runtime takes every core of the machine, also of one that it shares.
     options.intra_op_num_threads = threads or cpu_threads()

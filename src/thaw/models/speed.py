@@ -4,7 +4,7 @@ Both change how a network computes and nothing else: parameters, their names and
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import MethodType
 from typing import Any
 
@@ -218,9 +218,8 @@ def output_of(network: Any, layers: Sequence[nn.Module], ids: Tensor, mask: Tens
     hooks = [layers[depth - 1].register_forward_hook(keep)]
     hooks += [layer.register_forward_pre_hook(stop) for layer in layers[depth:][:1]]
     try:
-        network(input_ids=ids, attention_mask=mask)
-    except _Reached:
-        pass
+        with suppress(_Reached):
+            network(input_ids=ids, attention_mask=mask)
     finally:
         for hook in hooks:
             hook.remove()

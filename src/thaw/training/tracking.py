@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thaw.errors import UserError
+from thaw.errors import missing
 from thaw.instantiate import build
 from thaw.labels import LabelSet
 from thaw.runs import read_jsonl
@@ -35,7 +35,7 @@ def make_loggers(cfg: dict[str, Any], folder: Path) -> list[Tracker]:
         try:
             logger = build(settings, save_dir=str(folder))
         except (ImportError, ModuleNotFoundError) as error:
-            raise UserError(f"logger={kind}: {error}", f"Install it: pip install 'thaw[{kind}]'.") from error
+            raise missing(f"logger={kind}", kind, kind) from error
         if kind == "wandb":
             logger.experiment.config.update(cfg)
         elif kind == "tensorboard":

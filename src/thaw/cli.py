@@ -23,6 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from thaw import multirun
 from thaw.errors import Interrupted, UserError
 from thaw.memory import keep_freed_memory
 from thaw.runs import rank
@@ -42,10 +43,16 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
         conf = Path(function.__code__.co_filename).resolve().parent / "conf"
 
         def task(config: DictConfig) -> Any:
+            folder = Path(HydraConfig.get().runtime.output_dir)
             try:
                 return function(config)
-            except (UserError, OmegaConfBaseException, Interrupted, BrokenPipeError, KeyboardInterrupt) as error:
-                drop_empty(Path(HydraConfig.get().runtime.output_dir))
+            except (Interrupted, BrokenPipeError, KeyboardInterrupt) as error:
+                drop_empty(folder)
+                fail(error, conf, name)
+            except Exception as error:
+                if multirun.active():
+                    return multirun.keep_failure(readable(error, conf, name), folder)
+                drop_empty(folder)
                 fail(error, conf, name)
 
         def main() -> None:
@@ -57,6 +64,10 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
             sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
             OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
             OmegaConf.register_new_resolver("stem", stem, replace=True)
+            # Cached, since a job's config holds its own overrides: it gets those of its multirun from where it began.
+            OmegaConf.register_new_resolver("multirun_overrides", list, use_cache=True, replace=True)
+            OmegaConf.register_new_resolver("multirun_folder", multirun.multirun_folder, replace=True)
+            OmegaConf.register_new_resolver("job_folder", multirun.job_folder, replace=True)
             OmegaConf.register_new_resolver("sample", lambda data: str(conf.parent / "samples" / data), replace=True)
             try:
                 hydra.main(version_base="1.3", config_path=str(conf), config_name=name)(task)()
@@ -79,7 +90,7 @@ def fail(error: BaseException, conf: Path, name: str) -> NoReturn:
     if isinstance(error, Interrupted):
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
-    if isinstance(error, HydraException | OmegaConfBaseException):
+    if isinstance(error, Exception):
         error = readable(error, conf, name)
     if not isinstance(error, UserError):
         raise error
@@ -98,8 +109,10 @@ def drop_empty(folder: Path) -> None:
         parent.rmdir()
 
 
-def readable(error: Exception, conf: Path, name: str) -> UserError:
-    """One line for what Hydra and OmegaConf say over several."""
+def readable(error: Exception, conf: Path, name: str) -> Exception:
+    """One line for what Hydra and OmegaConf say over several; other errors as they are."""
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return error
     said = str(error)
     if isinstance(error, OverrideParseException):
         return UserError(f"{error.override}: cannot be read as a setting", "Quote the value: 'key=\"value\"'.")
@@ -188,7 +201,8 @@ def job(config: DictConfig) -> dict[str, Any]:
 
     Returns:
         ``folder`` of the run; ``multirun``: whether it is one of several in this process; ``origin``: the ``command``
-        that makes this very run, and the settings ``changed`` by it, each with its value and the default.
+        that makes this very run, its ``overrides``, and the settings ``changed`` by it, each with its value and the
+        default.
 
     Raises:
         UserError: for a value that no such setting takes, or settings changed together with ``resume``.
@@ -204,9 +218,8 @@ def job(config: DictConfig) -> dict[str, Any]:
         check(plain)
     name = str(state.job.config_name)
     command = shlex.join(["python", f"{name}.py", *state.overrides.task])
-    origin = {"command": command, "changed": changed(config, name)}
-    multirun = state.mode == RunMode.MULTIRUN
-    return {"folder": Path(state.runtime.output_dir), "multirun": multirun, "origin": origin}
+    origin = {"command": command, "overrides": list(state.overrides.task), "changed": changed(config, name)}
+    return {"folder": Path(state.runtime.output_dir), "multirun": multirun.active(), "origin": origin}
 
 
 def changed(config: DictConfig, name: str) -> list[tuple[str, str, str]]:

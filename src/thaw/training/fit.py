@@ -1,7 +1,6 @@
 """A run from config to report: the one place that knows the order."""
 
 import logging
-import os
 import time
 import warnings
 from collections.abc import Callable
@@ -54,7 +53,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     clock = time.perf_counter()
     if config.resume:
         folder, config = continued(config)
-    make_absolute(config)
+    runs.make_absolute(config)
     cfg: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     first = runs.rank() == 0
 
@@ -78,7 +77,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         runs.write_json(folder / "parameters.json", module.table)
     times["prepare"] = time.perf_counter() - clock
 
-    loggers = make_loggers(cfg, folder) if first else []
+    loggers = make_loggers(cfg, folder, multirun) if first else []
     try:
         reuse = Reuse(cfg["freeze"], data)
         trainer, best = train(cfg, folder, module, data, reuse, loggers, times, multirun)
@@ -110,14 +109,6 @@ def make_module(cfg: dict[str, Any], encoder: Path, labels: LabelSet) -> Encoder
     pl.seed_everything(cfg["seed"], workers=True, verbose=False)
     groups = {name: cfg[name] for name in ("model", "freeze", "loss", "optimizer")}
     return EncoderModule(encoder, labels, {**groups, "strict": cfg["strict_iob2"]})
-
-
-def make_absolute(config: DictConfig) -> None:
-    """Let local paths hold wherever the run is resumed or evaluated from."""
-    for group, key in (("data", "path"), ("model", "name")):
-        value = config[group][key]
-        if value and os.path.exists(os.path.expanduser(value)):
-            config[group][key] = os.path.abspath(os.path.expanduser(value))
 
 
 def continued(config: DictConfig) -> tuple[Path, DictConfig]:

@@ -28,6 +28,7 @@ def test_the_readme_has_commands() -> None:
 def test_command_composes(command: str) -> None:
     script, *arguments = shlex.split(command, comments=True)
     overrides = [argument for argument in arguments if argument not in ("-m", "--help", "--cfg", "job", "...")]
+    overrides = [item for item in overrides if "glob(" not in item]  # every experiment is composed in a test of its own
     overrides = [item.split(",")[0] if "-m" in arguments and sweeps(item) else item for item in overrides]
     config = configured(*(quoted(item) for item in overrides), verb=script.removesuffix(".py"))
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing="--help" not in arguments)

@@ -14,6 +14,7 @@ from thaw.labels import LabelSet
 from thaw.metrics.entities import entity_counts
 from thaw.metrics.intervals import Scorer, entity_scorer, label_scorer, tag_scorer, words_right
 from thaw.metrics.paired import mcnemar, paired_bootstrap
+from thaw.reporting.published import compare_with_paper
 from thaw.reporting.reading import label_matrix, marked, probability_matrix, shown
 from thaw.reporting.run_page import render
 from thaw.reporting.summary import interval, number, table
@@ -29,7 +30,11 @@ def report(config: DictConfig) -> None:
     listed = settings["runs"]
     names = [str(name).strip() for name in (listed if isinstance(listed, list) else str(listed).split(","))]
     if len(names) == 1 and names[0]:
-        summarise(Path(names[0]).expanduser().absolute())
+        folder = Path(names[0]).expanduser().absolute()
+        if settings["paper"]:
+            compare_with_paper(folder)
+        else:
+            summarise(folder)
         return
     if len(names) != 2 or not all(names):
         hint = "Give two run folders, runs=A,B, or the folder of a multirun."

@@ -70,7 +70,7 @@ def _member(folder: Path) -> Member:
     if (folder / runs.FAILURE).is_file():
         failure = runs.read_json(folder / runs.FAILURE)
         return Member(folder, _settings(failure["overrides"]), "failed", error=failure["error"])
-    settings = _settings(runs.read_json(folder / "environment.json").get("overrides", []))
+    settings = overridden(folder)
     if not (folder / "metrics.json").is_file():
         return Member(folder, settings, "stopped")
     metrics = runs.read_json(folder / "metrics.json")
@@ -78,6 +78,11 @@ def _member(folder: Path) -> Member:
     names = summary.headline_names(metrics, [split])
     figures = {name: metrics[f"{split}/{name}"] for name in names if metrics[f"{split}/{name}"] is not None}
     return Member(folder, settings, "finished", metrics["best"]["score"], figures, metrics["seconds"]["train"])
+
+
+def overridden(run: Path) -> dict[str, str]:
+    """The overrides of a run that has begun, key -> value."""
+    return _settings(runs.read_json(run / "environment.json").get("overrides", []))
 
 
 def _settings(overrides: Sequence[str]) -> dict[str, str]:

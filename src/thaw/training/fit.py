@@ -26,6 +26,7 @@ from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
 from thaw.models.module import EncoderModule
 from thaw.models.prefix import FrozenPrefix
 from thaw.reporting import summary
+from thaw.reporting.published import published_table
 from thaw.reporting.run_page import write_page
 from thaw.training.baselines import baseline_figures
 from thaw.training.callbacks import LAST, History, Lines, Resumable
@@ -225,6 +226,8 @@ def finish(
     counts = summary.occurrences(list(data.rows[last]["label"]), labels)
     log.info(summary.table(f"By label, {last}", *summary.label_rows(metrics, last, counts)))
     log.info(summary.table("Figures", *summary.headline_rows(metrics, scored)))
+    if published := published_table(folder):
+        log.info(published)
     log.info(summary.goodbye(folder, labels))
     return metrics
 

@@ -94,7 +94,7 @@ def train_with_trainer(
     # Scored by thaw's own code, word by word, so that nothing but the training differs.
     predictor = Predictor(torch_logits(network), data.tokenizer, labels, max_length=data.max_length)
     scores = figures(predictor.outputs(data.encoded["test"]), labels, strict=cfg["strict_iob2"])
-    best = trainer.state.best_metric
+    best = float(trainer.state.best_metric or 0)
     return {"seconds": seconds, "best": best, **{f"test/{name}": value for name, value in scores.items()}}
 
 

@@ -45,6 +45,8 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
             try:
                 return function(config)
             except (UserError, OmegaConfBaseException, Interrupted, BrokenPipeError, KeyboardInterrupt) as error:
+                if isinstance(error, UserError) and HydraConfig.get().mode == RunMode.MULTIRUN:
+                    raise  # one run of several
                 drop_empty(Path(HydraConfig.get().runtime.output_dir))
                 fail(error, conf, name)
 
@@ -203,7 +205,8 @@ def job(config: DictConfig) -> dict[str, Any]:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         check(plain)
     name = str(state.job.config_name)
-    command = shlex.join(["python", f"{name}.py", *state.overrides.task])
+    own = [item for item in state.overrides.task if not item.startswith("sweep=")]  # a preset makes many runs of one
+    command = shlex.join(["python", f"{name}.py", *own])
     origin = {"command": command, "changed": changed(config, name)}
     multirun = state.mode == RunMode.MULTIRUN
     return {"folder": Path(state.runtime.output_dir), "multirun": multirun, "origin": origin}

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,7 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw.errors import Interrupted, UserError
+from thaw.errors import Interrupted, UserError, missing
 from thaw.memory import keep_freed_memory
 from thaw.runs import rank
 from thaw.settings import check
@@ -57,12 +58,14 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
             # Hydra prints its own errors over several lines, unless it is told to raise them.
             os.environ["HYDRA_FULL_ERROR"] = "1"
             sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
+            # conf/hydra/launcher/ gives values to the settings that the launcher's package declares: that is meant.
+            warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against")
             OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
             OmegaConf.register_new_resolver("stem", stem, replace=True)
             OmegaConf.register_new_resolver("sample", lambda data: str(conf.parent / "samples" / data), replace=True)
             try:
                 hydra.main(version_base="1.3", config_path=str(conf), config_name=name)(task)()
-            except (HydraException, OmegaConfBaseException, UserError, OSError, ValueError) as error:
+            except (HydraException, OmegaConfBaseException, UserError, OSError, ValueError, RuntimeError) as error:
                 fail(error, conf, name)
 
         return main
@@ -81,6 +84,8 @@ def fail(error: BaseException, conf: Path, name: str) -> NoReturn:
     if isinstance(error, Interrupted):
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
+    if match := re.search(r"Unknown plugin class : 'hydra_plugins\.hydra_(\w+)_launcher", str(error)):
+        error = missing("this hydra/launcher", f"hydra-{match[1]}-launcher", match[1])
     if isinstance(error, HydraException | OmegaConfBaseException):
         error = readable(error, conf, name)
     if not isinstance(error, UserError):

@@ -79,7 +79,7 @@ def search_space(overrides: Sequence["Override"], grid: bool) -> dict[str, "Base
 def _distribution(override: "Override", grid: bool) -> "BaseDistribution":
     kinds = load_optuna().distributions
     sweep: Any = override.value()
-    tags = getattr(sweep, "tags", set())
+    tags: set[str] = getattr(sweep, "tags", set())  # those of a glob have none
     if unknown := tags - {"log"}:
         raise UserError(f"{override.input_line}: unknown tag {min(unknown)}", "There is one: tag(log, interval(a, b)).")
     if override.is_interval_sweep():
@@ -92,6 +92,8 @@ def _distribution(override: "Override", grid: bool) -> "BaseDistribution":
         return kinds.CategoricalDistribution(list(override.sweep_string_iterator()))
     else:
         values = list(sweep.range())
+        if not values:
+            raise UserError(f"{override.input_line}: an empty range", "Change the range.")
         low, high = values[0], values[-1]
         kind = kinds.IntDistribution if isinstance(low, int) else kinds.FloatDistribution
         options = {"log": True} if "log" in tags else {"step": sweep.step}

@@ -123,7 +123,7 @@ class OptunaSweeper(Sweeper):
         own = self.settings
         if own["pruner"] == "none":
             return []
-        pruner = {"n_startup_trials": own["startup_trials"], "n_warmup_steps": own["warmup_validations"]}
+        pruner = {"n_startup_trials": own["startup_trials"], "n_warmup_steps": own["warmup_validations"] + 1}
         text = ticket(study, trial.number, own["storage"], folder, pruner)
         return [f"hydra.sweeper.trial={QuotedString(text, Quote.single).with_quotes()}"]
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import optuna
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from conftest import ROOT, Run
+from conftest import ROOT, Run, configured
 from hydra_plugins.thaw_optuna.sweeper import OptunaSweeper
 from thaw.errors import Pruned, UserError
+from thaw.settings import check
 from thaw.study import join, search_space
 
 RATE = "optimizer.lr=tag(log,interval(1e-4,1e-1))"
@@ -216,6 +218,20 @@ def test_bad_trials_are_pruned_from_any_process(study: Study) -> None:
     assert max(pruned) < max(float(row["val/f1"]) for row in rows if row["state"] == "complete")
     launcher, _ = study(lambda given, ticket: 1.0 if ticket is None else 0.0, RATE, n_trials=13, pruner="none")
     assert len(launcher.jobs) == 1, "no ticket where none is pruned"
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in (ROOT / "conf/sweep").glob("*.yaml")))
+def test_every_value_of_a_preset_is_one_that_train_takes(preset: str) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        own = compose("train", [f"sweep={preset}"], return_hydra_config=True).hydra
+    assert (str(own.mode) == "RunMode.MULTIRUN") == (preset != "none"), "a preset needs no -m"
+    for key, value in (own.sweeper.params or {}).items():
+        (override,) = OverridesParser.create().parse_overrides([f"{key}={value}"])
+        sweep: Any = override.value()
+        ends = [str(sweep.start), str(sweep.end)] if override.is_interval_sweep() else override.sweep_string_iterator()
+        for one in ends:
+            plain: Any = OmegaConf.to_container(configured(f"{key}={one}"), resolve=True)
+            check(plain)
 
 
 def test_settings_of_the_sweeper_are_checked(script: Run) -> None:

@@ -1,6 +1,7 @@
 """The page and the table of a study: its best trial, the course of the scores, what they depend on."""
 
 import csv
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,7 @@ def write_study(
         "counts": ", ".join(f"{count} {state}" for state, count in counts.items()),
         "monitor": monitor,
         "best": best and {**best, "folder": runs.display(Path(best["folder"]))},
+        "link": best and Path(os.path.relpath(best["folder"], folder)).as_posix() + "/report.html",
         "command": command,
         "pictures": pictures,
         "header": header,
@@ -97,7 +99,14 @@ def course(rows: Rows, monitor: str, mode: str) -> str:
         if own:
             axes.plot(*np.array(own).T, mark, color=colour, markersize=5, label=state)
     x, y = np.array([(trial, score) for trial, score, state in points if state == "complete"]).T
-    axes.step(x, (np.maximum if mode == "max" else np.minimum).accumulate(y), where="post", color=ORANGE, label="best")
+    axes.step(
+        x,
+        (np.maximum if mode == "max" else np.minimum).accumulate(y),
+        where="post",
+        color=ORANGE,
+        label="best",
+        zorder=1,
+    )
     axes.set(xlabel="trial", ylabel=monitor)
     axes.set_title("Scores")
     axes.xaxis.get_major_locator().set_params(integer=True)

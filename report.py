@@ -1,4 +1,4 @@
-"""Compare two finished runs on the same test rows: python report.py runs=outputs/...,outputs/..."""
+"""Compare two runs, runs=outputs/...,outputs/..., or sum a multirun up: python report.py runs=outputs/multirun/..."""
 
 from omegaconf import DictConfig
 
@@ -7,7 +7,7 @@ from thaw.cli import command
 
 @command("report")
 def main(config: DictConfig) -> None:
-    """Paired tests of the difference, and the texts that changed sides."""
+    """Paired tests of two runs on the same rows; figures over seeds of many."""
     from thaw.reporting.comparison import report
 
     report(config)

@@ -3,12 +3,15 @@
 from omegaconf import DictConfig
 
 from thaw.cli import command, job
+from thaw.multirun import begin
 
 
 @command("train")
 def main(config: DictConfig) -> float | None:
     """Train, evaluate, save and report; returns the best validation score."""
     around = job(config)
+    if around["multirun"] and (score := begin(config, around["folder"])) is not None:
+        return score  # finished when the same multirun was started before
     from thaw.training.fit import fit
 
     return fit(config, **around)

@@ -31,14 +31,16 @@ def train_with_trainer(
         folder: for its checkpoints.
         seed: of head, order and dropout.
         form: ``padded`` to 128 tokens or ``data.max_length``, as tutorials do; ``dynamic`` padding; ``grouped`` by
-            length as well, which a careful user would choose.
+            length as well, which a careful user would choose; ``tutorial``: in random order, padded as ``data.padding``
+            says.
 
     Returns:
-        The test figures, and ``seconds`` of training with its validations.
+        The test figures, the best monitored score on validation, and ``seconds`` of training with its validations.
     """
     from transformers import (
         DataCollatorForTokenClassification,
         DataCollatorWithPadding,
+        EarlyStoppingCallback,
         Trainer,
         TrainingArguments,
         set_seed,
@@ -49,6 +51,8 @@ def train_with_trainer(
     network: Any = load_encoder(encoder, labels, cfg["model"])
     freeze_to(network, trainable(blocks(network), cfg["freeze"]))
     optimizer, trainer_cfg = cfg["optimizer"], cfg["trainer"]
+    every = "steps" if trainer_cfg["eval_every"] else "epoch"
+    padded = form == "padded" or (form == "tutorial" and cfg["data"]["padding"] == "max_length")
     arguments = TrainingArguments(
         output_dir=str(folder),
         learning_rate=optimizer["lr"],
@@ -61,12 +65,14 @@ def train_with_trainer(
         per_device_eval_batch_size=cfg["data"]["eval_batch_size"],
         train_sampling_strategy="group_by_length" if form == "grouped" else "random",
         dataloader_pin_memory=torch.cuda.is_available(),
-        eval_strategy="epoch",
-        save_strategy="epoch",
+        eval_strategy=every,
+        eval_steps=trainer_cfg["eval_every"],
+        save_strategy=every,
+        save_steps=trainer_cfg["eval_every"] or 500,
         save_total_limit=1,
         load_best_model_at_end=True,
-        metric_for_best_model="f1",
-        greater_is_better=True,
+        metric_for_best_model=cfg["monitor"].removeprefix("val/"),
+        greater_is_better=cfg["mode"] == "max",
         report_to="none",
         disable_tqdm=True,
         seed=seed,
@@ -78,8 +84,9 @@ def train_with_trainer(
         args=arguments,
         train_dataset=rows_of(data, "train"),
         eval_dataset=rows_of(data, "validation"),
-        data_collator=collate(data.tokenizer, **(fixed if form == "padded" else {})),
+        data_collator=collate(data.tokenizer, **(fixed if padded else {})),
         compute_metrics=scorer(labels),
+        callbacks=[EarlyStoppingCallback(one["patience"]) for one in cfg["callbacks"].values()],
     )
     clock = time.perf_counter()
     trainer.train()
@@ -87,7 +94,8 @@ def train_with_trainer(
     # Scored by thaw's own code, word by word, so that nothing but the training differs.
     predictor = Predictor(torch_logits(network), data.tokenizer, labels, max_length=data.max_length)
     scores = figures(predictor.outputs(data.encoded["test"]), labels, strict=cfg["strict_iob2"])
-    return {"seconds": seconds, **{f"test/{name}": value for name, value in scores.items()}}
+    best = float(trainer.state.best_metric or 0)
+    return {"seconds": seconds, "best": best, **{f"test/{name}": value for name, value in scores.items()}}
 
 
 def rows_of(data: TextDataModule, split: str) -> Any:

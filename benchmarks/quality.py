@@ -1,12 +1,15 @@
 """Does thaw reach what the Hugging Face Trainer reaches? The same rows, encoder and settings, several seeds each.
 
     python -m benchmarks.quality data=emotion data.path=~/emotion freeze=none [seeds=1,2,3] [systems=thaw]
+    python -m benchmarks.quality experiment=conll_bert_1k model=minilm data.path=~/ner systems=thaw,trainer_tutorial
 
-Takes the settings of ``train.py``. Prints each run, then the mean and standard deviation of the test figures over the
-seeds, and appends them to ``outputs/benchmarks/quality.jsonl``.
+Takes the settings of ``train.py``. Prints each run, then the mean and standard deviation of the figures over the seeds,
+and by how much the two systems differ, with the standard error of that (Welch); ``best`` is the monitored score on
+validation. All goes to ``outputs/benchmarks/quality.jsonl`` as well.
 """
 
 import json
+import math
 import statistics
 import sys
 
@@ -26,6 +29,21 @@ def main(arguments: list[str]) -> None:
             values = [row[name] for row in rows]
             figures[name] = f"{statistics.mean(values):.4f} ± {statistics.stdev(values) if len(values) > 1 else 0:.4f}"
         write({"system": system, "settings": arguments, "runs": len(rows), **figures})
+    if len(results) == 2 and len(own["seeds"].split(",")) > 1:
+        first, second = results.values()
+        write(
+            {
+                "difference": list(results),
+                **{name: difference(first, second, name) for name in first[0] if name in second[0]},
+            }
+        )
+
+
+def difference(first: list[Row], second: list[Row], name: str) -> str:
+    """The difference of two means, first minus second, and its standard error."""
+    sides = [[row[name] for row in rows] for rows in (first, second)]
+    error = math.sqrt(sum(statistics.variance(values) / len(values) for values in sides))
+    return f"{statistics.mean(sides[0]) - statistics.mean(sides[1]):+.4f} ± {error:.4f}"
 
 
 def write(row: Row) -> None:

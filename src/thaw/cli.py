@@ -24,7 +24,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw.errors import Interrupted, UserError, missing
+from thaw import multirun
+from thaw.errors import Interrupted, Pruned, UserError, missing
 from thaw.memory import keep_freed_memory
 from thaw.runs import rank
 from thaw.settings import check
@@ -43,12 +44,18 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
         conf = Path(function.__code__.co_filename).resolve().parent / "conf"
 
         def task(config: DictConfig) -> Any:
+            folder = Path(HydraConfig.get().runtime.output_dir)
             try:
                 return function(config)
-            except (UserError, OmegaConfBaseException, Interrupted, BrokenPipeError, KeyboardInterrupt) as error:
-                if isinstance(error, UserError) and HydraConfig.get().mode == RunMode.MULTIRUN:
-                    raise  # one run of several
-                drop_empty(Path(HydraConfig.get().runtime.output_dir))
+            except Pruned:
+                raise  # the sweeper takes note
+            except (Interrupted, BrokenPipeError, KeyboardInterrupt) as error:
+                drop_empty(folder)
+                fail(error, conf, name)
+            except Exception as error:
+                if multirun.active():
+                    return multirun.keep_failure(readable(error, conf, name), folder)
+                drop_empty(folder)
                 fail(error, conf, name)
 
         def main() -> None:
@@ -62,6 +69,10 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
             warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against")
             OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
             OmegaConf.register_new_resolver("stem", stem, replace=True)
+            # Cached, since a job's config holds its own overrides: it gets those of its multirun from where it began.
+            OmegaConf.register_new_resolver("multirun_overrides", list, use_cache=True, replace=True)
+            OmegaConf.register_new_resolver("multirun_folder", multirun.multirun_folder, replace=True)
+            OmegaConf.register_new_resolver("job_folder", multirun.job_folder, replace=True)
             OmegaConf.register_new_resolver("sample", lambda data: str(conf.parent / "samples" / data), replace=True)
             try:
                 hydra.main(version_base="1.3", config_path=str(conf), config_name=name)(task)()
@@ -84,9 +95,7 @@ def fail(error: BaseException, conf: Path, name: str) -> NoReturn:
     if isinstance(error, Interrupted):
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
-    if match := re.search(r"Unknown plugin class : 'hydra_plugins\.hydra_(\w+)_launcher", str(error)):
-        error = missing("this hydra/launcher", f"hydra-{match[1]}-launcher", match[1])
-    if isinstance(error, HydraException | OmegaConfBaseException):
+    if isinstance(error, Exception):
         error = readable(error, conf, name)
     if not isinstance(error, UserError):
         raise error
@@ -105,9 +114,13 @@ def drop_empty(folder: Path) -> None:
         parent.rmdir()
 
 
-def readable(error: Exception, conf: Path, name: str) -> UserError:
-    """One line for what Hydra and OmegaConf say over several."""
+def readable(error: Exception, conf: Path, name: str) -> Exception:
+    """One line for what Hydra and OmegaConf say over several; other errors as they are."""
     said = str(error)
+    if match := re.search(r"Unknown plugin class : 'hydra_plugins\.hydra_(\w+)_launcher", said):
+        return missing("this hydra/launcher", f"hydra-{match[1]}-launcher", match[1])
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return error
     if isinstance(error, OverrideParseException):
         return UserError(f"{error.override}: cannot be read as a setting", "Quote the value: 'key=\"value\"'.")
     if match := re.search(r"Missing mandatory value: (\S+)", said):
@@ -195,7 +208,8 @@ def job(config: DictConfig) -> dict[str, Any]:
 
     Returns:
         ``folder`` of the run; ``multirun``: whether it is one of several in this process; ``origin``: the ``command``
-        that makes this very run, and the settings ``changed`` by it, each with its value and the default.
+        that makes this very run, its ``overrides``, and the settings ``changed`` by it, each with its value and the
+        default.
 
     Raises:
         UserError: for a value that no such setting takes, or settings changed together with ``resume``.
@@ -212,9 +226,8 @@ def job(config: DictConfig) -> dict[str, Any]:
     name = str(state.job.config_name)
     own = [item for item in state.overrides.task if not item.startswith("sweep=")]  # a preset makes many runs of one
     command = shlex.join(["python", f"{name}.py", *own])
-    origin = {"command": command, "changed": changed(config, name)}
-    multirun = state.mode == RunMode.MULTIRUN
-    return {"folder": Path(state.runtime.output_dir), "multirun": multirun, "origin": origin}
+    origin = {"command": command, "overrides": list(state.overrides.task), "changed": changed(config, name)}
+    return {"folder": Path(state.runtime.output_dir), "multirun": multirun.active(), "origin": origin}
 
 
 def changed(config: DictConfig, name: str) -> list[tuple[str, str, str]]:

@@ -20,6 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 from thaw.errors import UserError
 from thaw.labels import LabelSet
 
+FAILURE = "failure.json"  # in the folder of a run of a multirun: why it failed
+PRUNED = "pruned.json"  # in that of a trial: when it was ended, since others were better
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[str]]:
@@ -125,6 +128,14 @@ def display(path: Path) -> str:
     """The path as a user would type it: relative to the working folder where it lies below it."""
     path = path.absolute()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def make_absolute(config: DictConfig) -> None:
+    """Let local paths hold wherever the run is resumed or evaluated from."""
+    for group, key in (("data", "path"), ("model", "name")):
+        value = config[group][key]
+        if value and os.path.exists(os.path.expanduser(value)):
+            config[group][key] = os.path.abspath(os.path.expanduser(value))
 
 
 def save_config(run: Path, config: DictConfig) -> None:

@@ -39,10 +39,16 @@ def or_null(rule: Rule) -> Rule:
     return (lambda value: value is None or rule[0](value)), f"{rule[1]}, or null"
 
 
+EXPECTED = {"figure", "value", "tolerance", "reason", "source", "open"}
+
 RULES: dict[str, Rule] = {
     "seed": SEED,
     "mode": one_of("max", "min"),
     "strict_iob2": FLAG,
+    "expected": (
+        lambda value: isinstance(value, list) and all(isinstance(one, dict) and set(one) == EXPECTED for one in value),
+        f"a list of published figures, each with {', '.join(sorted(EXPECTED))}",
+    ),
     "model.name": TEXT,
     "model.hub": one_of("huggingface", "modelscope"),
     "model.dropout": or_null(BELOW_ONE),
@@ -54,6 +60,7 @@ RULES: dict[str, Rule] = {
     "data.quoting": one_of("minimal", "all", "nonnumeric", "none"),
     "data.padding": one_of("longest", "max_length"),
     "data.subword_labels": one_of("first", "all"),
+    "data.score_subwords": FLAG,
     "data.sampler": one_of("shuffle", "balanced"),
     "data.clean_html": FLAG,
     "data.header": FLAG,

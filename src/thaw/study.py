@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thaw.errors import UserError, missing
+from thaw.errors import Pruned, UserError, missing
+from thaw.runs import FAILURE, read_json
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -141,7 +142,7 @@ def untried(study: "Study", space: dict[str, Any]) -> list[dict[str, Any]]:
     return [point for point in grid if point not in done]
 
 
-def tell(study: "Study", number: int, outcome: Any, folder: str) -> str | None:
+def tell(study: "Study", number: int, outcome: Any, folder: Path) -> str | None:
     """Note how a trial ended.
 
     Args:
@@ -151,10 +152,8 @@ def tell(study: "Study", number: int, outcome: Any, folder: str) -> str | None:
     Returns:
         Why it failed, or None.
     """
-    from thaw.errors import Pruned
-
     state = load_optuna().trial.TrialState
-    _mark(study, number, "folder", folder)
+    _mark(study, number, "folder", str(folder))
     if isinstance(outcome, Pruned):
         study.tell(number, state=state.PRUNED)
         return None
@@ -162,6 +161,8 @@ def tell(study: "Study", number: int, outcome: Any, folder: str) -> str | None:
         study.tell(number, float(outcome))
         return None
     error = str(outcome) if isinstance(outcome, Exception) else f"the score is {outcome}"
+    if (folder / FAILURE).is_file():
+        error = read_json(folder / FAILURE)["error"]
     _mark(study, number, "error", error)
     study.tell(number, state=state.FAIL)
     return error
@@ -193,6 +194,12 @@ def join(held: str) -> "Trial":
     return _trial(study, of["number"])
 
 
+def values(trial: Any) -> dict[str, str]:
+    """The parameters of a trial as its run gets them: four digits of a continuous one, which tell all there is to it."""
+    free = {key for key, own in trial.distributions.items() if getattr(own, "step", 1) is None}
+    return {key: f"{value:.4g}" if key in free else str(value) for key, value in trial.params.items()}
+
+
 def importance(study: "Study") -> dict[str, float]:
     """How much of the differences in score each parameter accounts for, by Optuna's default way; empty if unknown."""
     optuna = load_optuna()
@@ -212,7 +219,7 @@ def rows(study: "Study") -> Iterator[dict[str, Any]]:
             "trial": trial.number,
             "state": state,
             "score": trial.value,
-            "parameters": trial.params,
+            "parameters": values(trial),
             "seconds": trial.duration.total_seconds() if trial.duration else None,
             "folder": trial.user_attrs.get("folder", ""),
             "error": trial.user_attrs.get("error", ""),

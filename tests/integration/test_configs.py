@@ -15,8 +15,8 @@ from thaw.labels import LabelSet
 from thaw.models.freezing import STRATEGIES
 from thaw.models.module import EncoderModule
 from thaw.models.optimization import parameter_groups
+from thaw.runs import make_absolute
 from thaw.settings import RULES, check
-from thaw.training.fit import make_absolute
 from thaw.training.tracking import make_loggers
 from thaw.training.trainer import make_trainer
 

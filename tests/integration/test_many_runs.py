@@ -1,7 +1,9 @@
 """Several processes for one run, several runs in one process, and what the loggers keep of them."""
 
+import csv
 import json
 import shutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Run, configured, only_run
+from thaw.multirun import begin
 from thaw.runs import read_jsonl
 from thaw.training.fit import fit
 
@@ -38,7 +41,7 @@ def test_runs_of_a_multirun_stay_apart_in_wandb(encoders: Callable[[str], Path],
     )  # fmt: skip
     wandb = shutil.which("wandb", path=str(Path(sys.executable).parent))
     assert wandb is not None
-    runs = sorted(tmp_path.glob("outputs/multirun/*/[01]"))
+    runs = sorted(tmp_path.glob("outputs/multirun/*/seed-[12]"))
     assert len(runs) == 2
     seeds = []
     for run in runs:
@@ -56,7 +59,7 @@ def test_runs_of_a_multirun_stay_apart_in_wandb(encoders: Callable[[str], Path],
 
 def test_several_devices_in_a_multirun_are_refused(encoders: Callable[[str], Path], script: Run) -> None:
     done = script("train.py", "-m", f"model.name={encoders('bert')}", "trainer=ddp_cpu", "seed=1,2", ok=False)
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "trainer.devices=1" in done.stderr
 
 
@@ -70,3 +73,51 @@ def test_tensorboard_keeps_the_figures(encoders: Callable[[str], Path], tmp_path
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert events.Scalars("test/loss")[0].value == pytest.approx(metrics["test/loss"])
     assert "val/f1" in events.Tags()["scalars"]
+
+
+SMALL = ["data.train_size=48", "data.eval_size=20", "data.epochs=1"]
+
+
+def test_a_multirun_goes_on_past_failures_and_is_not_done_again(
+    encoders: Callable[[str], Path], script: Run, tmp_path: Path
+) -> None:
+    settings = ["-m", f"model.name={encoders('distilbert')}", *SMALL, "seed=1,2", "data.max_length=16,9999"]
+    done = script("train.py", *settings, ok=False)
+    assert done.returncode == 1
+    assert "failed: data.max_length=9999" in done.stdout
+    (folder,) = tmp_path.glob("outputs/multirun/*")
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == [
+        f"seed-{seed}_max_length-{length}" for seed in (1, 2) for length in (16, 9999)
+    ]
+    with (folder / "runs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["status"] for row in rows] == ["finished", "failed"] * 2
+    scores = [json.loads((folder / row["run"] / "metrics.json").read_text())["best"]["score"] for row in rows[::2]]
+    assert [float(row["score"]) for row in rows[::2]] == scores
+    assert f"{statistics.mean(scores):.4f} ± {statistics.stdev(scores):.4f}" in (folder / "summary.md").read_text()
+    page = (folder / "summary.html").read_text()
+    assert 'href="seed-1_max_length-16/report.html"' in page
+    assert "this encoder takes 3 to 64 tokens" in page
+
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.json")}
+    again = script("train.py", *settings, ok=False)
+    assert again.stdout.count("is finished already") == 2
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.json")} == before
+    shown = script("report.py", f"runs={folder}")
+    assert shown.stdout.splitlines()[1:] == again.stdout[again.stdout.index("\n4 runs of") :].splitlines()[1:]
+
+
+def test_a_stopped_run_of_a_multirun_goes_on_and_a_changed_one_is_set_aside(
+    encoders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    settings = [f"model.name={encoders('distilbert')}", *SMALL]
+    run = tmp_path / "seed-1"
+    fit(configured(*settings), run)
+    config = configured(*settings)
+    assert begin(config, run) == json.loads((run / "metrics.json").read_text())["best"]["score"]
+    (run / "metrics.json").unlink()
+    assert begin(config, run) is None
+    assert config.resume == str(run)
+    assert begin(configured(*settings, "optimizer.lr=1e-3"), run) is None
+    assert (tmp_path / "earlier/seed-1/config.yaml").is_file()
+    assert not list(run.iterdir())

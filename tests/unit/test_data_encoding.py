@@ -120,6 +120,19 @@ def test_unknown_subword_labels_are_an_error() -> None:
         align([0], np.array([0]), TAGS, "last")
 
 
+def test_every_labelled_subtoken_can_be_scored_as_a_word(tokenizer: Any) -> None:
+    tags = [[1, 2, 2, 0][: len(sentence)] + [0] * max(len(sentence) - 4, 0) for sentence in SENTENCES]
+    plain = encode_split(SENTENCES, tags, TAGS, tokenizer, 16, "all")
+    scored = encode_split(SENTENCES, tags, TAGS, tokenizer, 16, "all", score_subwords=True)
+    assert scored.labels.tolist() == plain.labels.tolist()
+    assert scored.tags.tolist() == plain.labels[plain.labels != IGNORED].tolist()
+    for words, own, gold in zip(
+        rows(scored.words, scored.offsets), rows(plain.labels, plain.offsets), rows(scored.tags, scored.tag_offsets),
+        strict=True,
+    ):  # fmt: skip
+        assert [gold[word] for word in words if word >= 0] == [label for label in own if label != IGNORED]
+
+
 @pytest.mark.parametrize("subwords", ["first", "all"])
 def test_every_tag_is_kept_also_of_words_without_tokens(subwords: str, tokenizer: Any) -> None:
     """What vanishes in tokenisation, or is cut off by truncation, still counts in the evaluation."""

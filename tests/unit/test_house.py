@@ -15,7 +15,7 @@ from thaw.instantiate import build
 PACKAGE = ROOT / "src" / "thaw"
 MODULES = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
 LAYERS = [
-    {"cli"},
+    {"cli", "multirun"},
     {"training"},
     {"evaluation"},
     {"inference"},

@@ -35,6 +35,7 @@ def test_the_readme_has_commands() -> None:
 def test_command_composes(command: str) -> None:
     script, *arguments = shlex.split(command, comments=True)
     overrides = [argument for argument in arguments if argument not in ("-m", "--help", "--cfg", "job", "...")]
+    overrides = [item for item in overrides if "glob(" not in item]  # every experiment is composed in a test of its own
     overrides = [quoted(item) for item in overrides]
     if "-m" in arguments or "sweep=" in command:
         overrides = [first(item) for item in overrides]

@@ -91,7 +91,11 @@ def study(tmp_path: Path) -> Callable[..., tuple[Launcher, list[dict[str, str]]]
         config_loader = None
 
     def sweep(
-        function: Callable[..., Any], *arguments: str, mode: str = "max", **settings: Any
+        function: Callable[..., Any],
+        *arguments: str,
+        mode: str = "max",
+        launcher: type[Launcher] = Launcher,
+        **settings: Any,
     ) -> tuple[Launcher, list[dict[str, str]]]:
         own = OmegaConf.load(ROOT / "conf/hydra/sweeper/optuna.yaml")
         plain: Any = {**OmegaConf.to_container(own), "params": {}, **settings}  # type: ignore[dict-item]
@@ -99,11 +103,11 @@ def study(tmp_path: Path) -> Callable[..., tuple[Launcher, list[dict[str, str]]]
         sweeper.hydra_context = Context()  # type: ignore[assignment]
         hydra = {"sweep": {"dir": str(tmp_path / "study")}, "job": {"config_name": "train"}}
         sweeper.config = OmegaConf.create({"monitor": "val/f1", "mode": mode, "hydra": hydra})
-        launcher = Launcher(function)
-        sweeper.launcher = launcher  # type: ignore[assignment]
+        runs = launcher(function)
+        sweeper.launcher = runs  # type: ignore[assignment]
         sweeper.sweep(list(arguments))
         with (tmp_path / "study" / "study.csv").open() as file:
-            return launcher, list(csv.DictReader(file))
+            return runs, list(csv.DictReader(file))
 
     return sweep
 
@@ -146,6 +150,20 @@ def test_a_failing_trial_is_not_the_end(study: Study) -> None:
     assert [row["state"] for row in rows] == ["complete", "fail", "fail", "fail", "fail", "complete"]
     assert rows[2]["error"] == "too large."
     assert "nan" in rows[1]["error"]
+
+
+def test_a_killed_process_is_not_the_end(study: Study) -> None:
+    """Of a batch in processes nothing comes back when one of them is killed."""
+
+    class Killing(Launcher):
+        def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+            if initial_job_idx == 0:
+                raise RuntimeError("out of memory")
+            return super().launch(job_overrides, initial_job_idx)
+
+    _, rows = study(score, RATE, n_trials=4, n_jobs=2, launcher=Killing)
+    assert [row["state"] for row in rows] == ["fail", "fail", "complete", "complete"]
+    assert rows[0]["error"] == "out of memory"
 
 
 def test_a_study_without_a_score_is_an_error(study: Study) -> None:

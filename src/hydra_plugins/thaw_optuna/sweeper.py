@@ -9,10 +9,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 log = logging.getLogger(__name__)
 
@@ -101,17 +103,24 @@ class OptunaSweeper(Sweeper):
                     study.enqueue_trial(ahead.pop(0))
                 batch.append(studies.ask(study, space))
             jobs = [
-                [*fixed, *(f"{key}={value}" for key, value in trial.params.items()), *self.told(study, trial, folder)]
+                [
+                    *fixed,
+                    *(f"{key}={value}" for key, value in studies.values(trial).items()),
+                    *self.told(study, trial, folder),
+                ]
                 for trial in batch
             ]
-            results = self.launcher.launch(jobs, initial_job_idx=batch[0].number)
+            try:
+                results = self.launcher.launch(jobs, initial_job_idx=batch[0].number)
+            except (HydraException, OmegaConfBaseException):
+                raise  # no run can be made of these overrides
+            except Exception as reason:  # a process was killed, for its memory say, and took its batch with it
+                results = [JobReturn(status=JobStatus.FAILED, _return_value=reason) for _ in batch]
             for trial, result in zip(batch, results, strict=True):
-                outcome = result._return_value  # the property raises, and says so on standard error
-                if result.status == JobStatus.COMPLETED or isinstance(outcome, Exception):
-                    run = Path(result.hydra_cfg.hydra.runtime.output_dir) if result.hydra_cfg else folder
-                    error = studies.tell(study, trial.number, outcome, str(run))
-                    if error:
-                        log.warning("Trial %d failed: %s", trial.number, error)
+                run = Path(result.hydra_cfg.hydra.runtime.output_dir) if result.hydra_cfg else folder
+                # The property would raise the exception.
+                if error := studies.tell(study, trial.number, result._return_value, run):
+                    log.warning("Trial %d failed: %s", trial.number, error)
             returned.append(results)
         self.report(study, folder, fixed)
         return returned

@@ -157,13 +157,21 @@ def align(
 
 
 def encode_split(
-    texts: Sequence[Any], label_ids: Sequence[Any], labels: LabelSet, tokenizer: Any, max_length: int, subwords: str
+    texts: Sequence[Any],
+    label_ids: Sequence[Any],
+    labels: LabelSet,
+    tokenizer: Any,
+    max_length: int,
+    subwords: str,
+    score_subwords: bool = False,
 ) -> Encoded:
     """Encode one split of any task.
 
     Args:
         texts: strings, or lists of words for token tasks.
         label_ids: an id, a list of ids (multi-label), or an id for each word.
+        subwords: as in `align`.
+        score_subwords: every labelled sub-token that truncation left counts as a word.
     """
     empty = np.empty(0, dtype=np.int64)
     if labels.task != "token":
@@ -179,6 +187,10 @@ def encode_split(
     aligned = [
         align(tags, words[offsets[row] : offsets[row + 1]], labels, subwords) for row, tags in enumerate(label_ids)
     ]
+    if score_subwords:
+        label_ids = [own[own != IGNORED] for own, _ in aligned]
+        words = np.concatenate([np.cumsum(own != IGNORED) - 1 for own, _ in aligned])
+        aligned = [(own, own != IGNORED) for own, _ in aligned]
     tags = np.concatenate([np.asarray(row, dtype=np.int64) for row in label_ids])
     return Encoded(
         ids,

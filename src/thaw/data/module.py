@@ -67,12 +67,14 @@ class TextDataModule(pl.LightningDataModule):
             "names": self.labels.names,
             "max_length": self.max_length,
             "subword_labels": self.data["subword_labels"],
+            "score_subwords": self.data["score_subwords"],
         }
         texts, ids = rows[:]["text"], rows[:]["label"]
         key = fingerprint(texts, ids, self.tokenizer, options)
         make = partial(
-            encode_split, texts, ids, self.labels, self.tokenizer, self.max_length, self.data["subword_labels"]
-        )
+            encode_split, texts, ids, self.labels, self.tokenizer, self.max_length, self.data["subword_labels"],
+            self.data["score_subwords"],
+        )  # fmt: skip
         return cached_split(key, make)
 
     def train_dataloader(self) -> DataLoader:

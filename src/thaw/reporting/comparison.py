@@ -14,21 +14,31 @@ from thaw.labels import LabelSet
 from thaw.metrics.entities import entity_counts
 from thaw.metrics.intervals import Scorer, entity_scorer, label_scorer, tag_scorer, words_right
 from thaw.metrics.paired import mcnemar, paired_bootstrap
+from thaw.reporting.published import compare_with_paper
 from thaw.reporting.reading import label_matrix, marked, probability_matrix, shown
 from thaw.reporting.run_page import render
 from thaw.reporting.summary import interval, number, table
+from thaw.reporting.sweep import summarise
 
 FLIPS = 100  # changed rows on the page; all are counted
 Rows = list[dict[str, Any]]
 
 
 def report(config: DictConfig) -> None:
-    """What ``report.py`` does: compare two runs, show the figures, write the page."""
+    """What ``report.py`` does: sum a multirun up; or compare two runs, show the figures, write the page."""
     settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     listed = settings["runs"]
     names = [str(name).strip() for name in (listed if isinstance(listed, list) else str(listed).split(","))]
+    if len(names) == 1 and names[0]:
+        folder = Path(names[0]).expanduser().absolute()
+        if settings["paper"]:
+            compare_with_paper(folder)
+        else:
+            summarise(folder)
+        return
     if len(names) != 2 or not all(names):
-        raise UserError(f"runs={','.join(names)}: {len(names)} given", "Give two run folders: runs=A,B.")
+        hint = "Give two run folders, runs=A,B, or the folder of a multirun."
+        raise UserError(f"runs={','.join(names)}: {len(names)} given", hint)
     first, second = (runs.open_run(name, needs="metrics.json") for name in names)
     result = compare(first, second, settings["split"])
     path = Path(settings["output"]).expanduser().absolute()

@@ -45,7 +45,7 @@ def write_study(
     if best is not None:
         command = shlex.join(["python", script, *fixed, *(f"{k}={v}" for k, v in best["parameters"].items())])
     names = list(dict.fromkeys(name for row in rows for name in row["parameters"]))
-    table = [[*_start(row, folder), *(written(row["parameters"].get(name)) for name in names)] for row in rows]
+    table = [[*_start(row, folder), *(row["parameters"].get(name, "") for name in names)] for row in rows]
     header = ["trial", "state", monitor, "seconds", "run", *names]
     counts = {state: sum(row["state"] == state for row in rows) for state in dict.fromkeys(r["state"] for r in rows)}
     pictures = [course(rows, monitor, mode)] if done else []
@@ -70,7 +70,7 @@ def write_study(
         writer.writerow(["trial", "state", monitor, "seconds", "run", *names, "error"])
         for row in rows:
             own = [row["trial"], row["state"], row["score"], row["seconds"], row["folder"]]
-            writer.writerow([*own, *(row["parameters"].get(name) for name in names), row["error"]])
+            writer.writerow([*own, *(row["parameters"].get(name, "") for name in names), row["error"]])
     lines = [f"Trials     {context['counts']}"]
     if best is not None:
         lines += [f"Best       {monitor} {best['score']:.4f}, trial {best['trial']}", f"Again      {command}"]
@@ -81,11 +81,6 @@ def _start(row: Mapping[str, Any], folder: Path) -> list[str]:
     run = Path(row["folder"])
     place = run.name if run.parent == folder else row["folder"]
     return [str(row["trial"]), row["state"], number(row["score"]), number(row["seconds"], 1), place]
-
-
-def written(value: Any) -> str:
-    """A parameter as short as it can be told apart."""
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @styled
@@ -113,7 +108,7 @@ def course(rows: Rows, monitor: str, mode: str) -> str:
     axes.legend()
     figure.canvas.draw()
     w, h = np.ptp(axes.get_xlim()) / 40, np.ptp(axes.get_ylim()) / 20
-    told = {row["trial"]: ", ".join(f"{k}={written(v)}" for k, v in row["parameters"].items()) for row in rows}
+    told = {row["trial"]: ", ".join(f"{k}={v}" for k, v in row["parameters"].items()) for row in rows}
     areas = [(a - w / 2, b - h / 2, w, h, f"trial {a}: {b:.4f}, {state}; {told[a]}") for a, b, state in points]
     return picture(figure, "Scores by trial", [(axes, areas)])
 

@@ -1,7 +1,6 @@
 """A run from config to report: the one place that knows the order."""
 
 import logging
-import os
 import time
 import warnings
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
 from thaw.models.module import EncoderModule
 from thaw.models.prefix import FrozenPrefix
 from thaw.reporting import summary
+from thaw.reporting.published import published_table
 from thaw.reporting.run_page import write_page
 from thaw.training.baselines import baseline_figures
 from thaw.training.callbacks import LAST, History, Lines, Resumable
@@ -55,7 +55,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     clock = time.perf_counter()
     if config.resume:
         folder, config = continued(config)
-    make_absolute(config)
+    runs.make_absolute(config)
     cfg: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     first = runs.rank() == 0
 
@@ -79,7 +79,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         runs.write_json(folder / "parameters.json", module.table)
     times["prepare"] = time.perf_counter() - clock
 
-    loggers = make_loggers(cfg, folder) if first else []
+    loggers = make_loggers(cfg, folder, multirun) if first else []
     try:
         reuse = Reuse(cfg["freeze"], data)
         trainer, best = train(cfg, folder, module, data, reuse, loggers, times, multirun)
@@ -111,14 +111,6 @@ def make_module(cfg: dict[str, Any], encoder: Path, labels: LabelSet) -> Encoder
     pl.seed_everything(cfg["seed"], workers=True, verbose=False)
     groups = {name: cfg[name] for name in ("model", "freeze", "loss", "optimizer")}
     return EncoderModule(encoder, labels, {**groups, "strict": cfg["strict_iob2"]})
-
-
-def make_absolute(config: DictConfig) -> None:
-    """Let local paths hold wherever the run is resumed or evaluated from."""
-    for group, key in (("data", "path"), ("model", "name")):
-        value = config[group][key]
-        if value and os.path.exists(os.path.expanduser(value)):
-            config[group][key] = os.path.abspath(os.path.expanduser(value))
 
 
 def continued(config: DictConfig) -> tuple[Path, DictConfig]:
@@ -236,6 +228,8 @@ def finish(
     counts = summary.occurrences(list(data.rows[last]["label"]), labels)
     log.info(summary.table(f"By label, {last}", *summary.label_rows(metrics, last, counts)))
     log.info(summary.table("Figures", *summary.headline_rows(metrics, scored)))
+    if published := published_table(folder):
+        log.info(published)
     log.info(summary.goodbye(folder, labels))
     return metrics
 

@@ -7,12 +7,10 @@ from typing import Any
 import pytorch_lightning as pl
 
 from thaw.errors import Pruned
-from thaw.runs import write_json
+from thaw.runs import PRUNED, write_json
 from thaw.study import join
 
 log = logging.getLogger(__name__)
-
-PRUNED = "pruned.json"
 
 
 class Pruning(pl.Callback):
@@ -54,5 +52,6 @@ def pruning(folder: Path, monitor: str) -> list[pl.Callback]:
     """The callback of a trial; none for a run that is not part of a study, or of one that lets all finish."""
     from hydra.core.hydra_config import HydraConfig
 
+    (folder / PRUNED).unlink(missing_ok=True)
     held = HydraConfig.get().sweeper.get("trial") if HydraConfig.initialized() else None
     return [Pruning(folder, monitor, join(held))] if held else []

@@ -28,10 +28,12 @@ class Tracker:
             wandb.finish()
 
 
-def make_loggers(cfg: dict[str, Any], folder: Path) -> list[Tracker]:
-    """The loggers of the ``logger`` group."""
+def make_loggers(cfg: dict[str, Any], folder: Path, multirun: bool = False) -> list[Tracker]:
+    """The loggers of the ``logger`` group; W&B shows the runs of a multirun as one group."""
     trackers = []
     for kind, settings in cfg["logger"].items():
+        if kind == "wandb" and multirun:
+            settings = {**settings, "group": settings["group"] or folder.parent.name}
         try:
             logger = build(settings, save_dir=str(folder))
         except (ImportError, ModuleNotFoundError) as error:

@@ -1,0 +1,145 @@
+"""Many runs as one: a folder of its own for each, nothing finished is done again, a failure does not stop the others.
+
+Nothing heavy is imported here, as in `thaw.cli`.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from thaw import runs
+from thaw.errors import UserError
+
+LONGEST = 60  # characters of a folder's name before the digest
+log = logging.getLogger(__name__)
+
+
+def multirun_folder(overrides: Sequence[str]) -> str:
+    """The folder of a multirun below ``outputs/multirun``: the same command gives the same.
+
+    Args:
+        overrides: ``key=value``, the swept ones with all their values.
+    """
+    swept = _swept(overrides)
+    said = "_".join(_said(override) for override in [*swept, *(one for one in overrides if one not in swept)])
+    return f"{_plain(said)}_{_digest(overrides)}"
+
+
+def job_folder(overrides: Sequence[str], every: Sequence[str]) -> str:
+    """The folder of one run in that of its multirun: what is swept, with its value in this run.
+
+    Args:
+        overrides: of this run.
+        every: of the multirun.
+    """
+    shared = {override.partition("=")[0] for override in every} - {one.partition("=")[0] for one in _swept(every)}
+    own = [override for override in overrides if override.partition("=")[0] not in shared]
+    said = "_".join(_said(override) for override in own)
+    # Where something had to be left out, the digest keeps names apart.
+    return _plain(said) if said and _plain(said) == said else f"{_plain(said)}_{_digest(own)}"
+
+
+def _swept(overrides: Sequence[str]) -> list[str]:
+    """The overrides with several values; a list or a text in quotes may be among them, which does no harm."""
+    return [override for override in overrides if re.search(r"=.*[,(]", override)]
+
+
+def _said(override: str) -> str:
+    key, _, value = override.partition("=")
+    return f"{key.rpartition('.')[2]}-{value}"
+
+
+def _plain(said: str) -> str:
+    return re.sub(r"[^\w.+-]+", "-", said)[:LONGEST].strip("-_.")
+
+
+def _digest(overrides: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()[:8]
+
+
+def active() -> bool:
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def begin(config: DictConfig, folder: Path) -> float | None:
+    """Take up a run of a multirun where an earlier start of the same multirun left it.
+
+    A run that was stopped goes on (``config.resume`` is set); one whose settings have changed since, in ``conf/`` say,
+    is set aside under ``earlier/``.
+
+    Args:
+        config: of this run.
+        folder: of this run.
+
+    Returns:
+        The best validation score of a run that is finished already, else None.
+    """
+    runs.make_absolute(config)
+    (folder / runs.FAILURE).unlink(missing_ok=True)
+    if not (folder / "config.yaml").is_file():
+        return None
+    if _comparable(runs.load_config(folder)) != _comparable(config):
+        aside = _free(folder.parent / "earlier" / folder.name)
+        aside.parent.mkdir(exist_ok=True)
+        os.replace(folder, aside)
+        folder.mkdir()
+        log.warning("%s had other settings, and was set aside as %s.", runs.display(folder), runs.display(aside))
+        return None
+    if not (folder / "metrics.json").is_file():
+        config.resume = str(folder)
+        log.info("Going on with %s, which was stopped.", runs.display(folder))
+        return None
+    log.info("%s is finished already.", runs.display(folder))
+    score = runs.read_json(folder / "metrics.json")["best"]["score"]
+    return float("nan") if score is None else float(score)
+
+
+def _comparable(config: DictConfig) -> Any:
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    return {key: value for key, value in plain.items() if key != "resume"}
+
+
+def _free(path: Path) -> Path:
+    """The path, or the first with a number that does not exist yet."""
+    number, free = 1, path
+    while free.exists():
+        number, free = number + 1, path.with_name(f"{path.name}_{number}")
+    return free
+
+
+def keep_failure(error: Exception, folder: Path) -> float:
+    """Write down why a run failed, so that the others can go on.
+
+    Returns:
+        Not a number: what a sweeper takes for a failed trial.
+    """
+    mendable = isinstance(error, UserError)
+    said = str(error) if mendable else f"{type(error).__name__}: {error}"
+    failure = {"overrides": list(HydraConfig.get().overrides.task), "error": " ".join(said.split())}
+    if not mendable:
+        traceback.print_exception(error)
+        failure["traceback"] = "".join(traceback.format_exception(error))
+    runs.write_json(folder / runs.FAILURE, failure)
+    print(f"error: {failure['error']}", file=sys.stderr)
+    return float("nan")
+
+
+class Summarise(Callback):
+    """Hydra's hook at the end of a multirun: its summary, and an exit code that tells of failures."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        from thaw.reporting.sweep import summarise
+
+        if summarise(Path(config.hydra.sweep.dir)):
+            sys.exit(1)

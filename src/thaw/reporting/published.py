@@ -1,0 +1,164 @@
+"""What experiments were to reproduce, beside what they gave: ``report.py runs=<multirun> paper=true``."""
+
+import csv
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from thaw import runs
+from thaw.errors import UserError
+from thaw.reporting.run_page import render
+from thaw.reporting.summary import table
+from thaw.reporting.sweep import Group, Member, grouped, markdown_table, overridden, read_members, spread, swept_keys
+
+# Settings that say where and how a protocol runs, and leave it the same protocol.
+NEUTRAL = (
+    "experiment", "seed", "resume", "sweep", "logger", "data.path", "data.num_workers", "data.eval_batch_size",
+    "data.on_bad_row", "freeze.reuse", "freeze.reuse_gb", "trainer", "trainer.accelerator", "trainer.devices",
+    "trainer.progress_bar", "trainer.checkpoint_every", "trainer.log_every",
+)  # fmt: skip
+HEADER = ["experiment", "figure", "published", "obtained", "runs", "difference", "verdict"]
+UNTRAINED = "untrained "
+Expected = Sequence[Mapping[str, Any]]
+
+
+def obtained(run: Path, figure: str) -> float | None:
+    """A figure of a finished run.
+
+    Args:
+        run: its folder.
+        figure: ``test/...`` or ``validation/...`` as in ``metrics.json``; ``val/...`` as in ``history.csv`` at the best
+            step; ``untrained test/...`` of the encoder before training.
+    """
+    metrics = runs.read_json(run / "metrics.json")
+    if figure.startswith("val/"):
+        with (run / "history.csv").open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row.get(figure)]
+        at_best = [float(row[figure]) for row in rows if int(row["step"]) == metrics["best"]["step"]]
+        return at_best[-1] if at_best else None
+    if figure.startswith(UNTRAINED):
+        split, _, name = figure.removeprefix(UNTRAINED).partition("/")
+        value = metrics["baselines"].get(split, {}).get("before training", {}).get(name)
+    else:
+        value = metrics.get(figure)
+    return None if value is None else float(value)
+
+
+def changed(settings: Mapping[str, str]) -> list[str]:
+    """The overrides that make another protocol of an experiment."""
+    own = {key: value for key, value in settings.items() if key not in NEUTRAL and not key.startswith("hydra")}
+    return [f"{key}={Path(value).name}" for key, value in own.items()]
+
+
+def verdict(one: Mapping[str, Any], value: float | None, others: Sequence[str]) -> str:
+    """Whether a figure was reproduced.
+
+    Args:
+        one: an entry of ``expected``: its value, and the tolerance around it.
+        value: what was obtained.
+        others: the overrides that make it another protocol.
+    """
+    if value is None:
+        return "not obtained"
+    if others:
+        return f"another protocol: {' '.join(others)}"
+    if one["value"] is None:
+        return "none published"
+    if abs(value - one["value"]) <= one["tolerance"]:
+        return "within tolerance"
+    return "above" if value > one["value"] else "below"
+
+
+def rows_of(name: str, expected: Expected, settings: Mapping[str, str], members: Sequence[Path]) -> list[list[str]]:
+    """A line for each published figure of an experiment.
+
+    Args:
+        name: of the experiment.
+        expected: as in its config.
+        settings: its overrides.
+        members: run folders that differ in their seed alone.
+    """
+    rows = []
+    for one in expected:
+        values = [value for value in (obtained(run, one["figure"]) for run in members) if value is not None]
+        mean = statistics.mean(values) if values else None
+        difference = "–" if mean is None or one["value"] is None else f"{mean - one['value']:+.4f}"
+        published = "–" if one["value"] is None else f"{one['value']:g} ± {one['tolerance']:g}"
+        judged = verdict(one, mean, changed(settings))
+        rows.append([name, one["figure"], published, spread(values), str(len(values)), difference, judged])
+    return rows
+
+
+def compare_with_paper(folder: Path) -> None:
+    """Write ``paper.html``, ``paper.md`` and ``paper.csv`` into the folder of a multirun, and show the table.
+
+    Raises:
+        UserError: when none of its finished runs is an experiment with published figures.
+    """
+    members = read_members(folder)
+    experiments = [
+        (group, runs.load_config(group.members[0].folder).get("expected") or [])
+        for group in grouped(members, swept_keys(members))
+    ]
+    experiments = [(group, expected) for group, expected in experiments if expected]
+    if not experiments:
+        raise UserError(
+            f"{runs.display(folder)}: no finished run has published figures",
+            "Start some: python train.py -m experiment=... seed=1,2,3.",
+        )
+    parts = [(_name(group), expected, group) for group, expected in experiments]
+    rows = [
+        row
+        for name, expected, group in parts
+        for row in rows_of(name, expected, group.members[0].settings, [member.folder for member in group.members])
+    ]
+    sources = [(name, one) for name, expected, _ in parts for one in expected]
+    unfinished = [member for member in members if member.status != "finished"]
+    context = {
+        "title": f"Published and obtained: {folder.name}",
+        "header": HEADER,
+        "rows": rows,
+        "sources": sources,
+        "experiments": parts,
+        "unfinished": unfinished,
+    }
+    with runs.atomic_write(folder / "paper.html") as file:
+        file.write(render("paper.html", context))
+    with runs.atomic_write(folder / "paper.md") as file:
+        file.write(_markdown(f"Published and obtained: {folder.name}", rows, parts, sources))
+    with runs.atomic_write(folder / "paper.csv") as file:
+        csv.writer(file, lineterminator="\n").writerows([HEADER, *rows])
+    print(table("Published and obtained", HEADER, rows))
+    for member in unfinished:
+        print(f"{member.status}: {member.folder.name} {member.error}")
+    print(f"\nReport  {runs.display(folder / 'paper.html')}")
+
+
+def _name(group: Group) -> str:
+    return group.members[0].settings.get("experiment", group.members[0].folder.name)
+
+
+def _markdown(
+    title: str, rows: Sequence[Sequence[str]], parts: Sequence[Any], sources: Sequence[tuple[str, Mapping[str, Any]]]
+) -> str:
+    lines = [f"- {name}, {one['figure']}: {one['source']} {one['reason']}" for name, one in sources]
+
+    def link(member: Member) -> str:
+        return f"[{member.folder.name}]({member.folder.name}/report.html)"
+
+    links = [f"- {name}: {', '.join(map(link, group.members))}" for name, _, group in parts]
+    return "\n".join(
+        [f"# {title}", "", markdown_table(HEADER, rows), "Sources", "", *lines, "", "Runs", "", *links, ""]
+    )
+
+
+def published_table(run: Path) -> str:
+    """What a finished experiment was to reproduce, for the end of the run; empty for other runs."""
+    expected = runs.load_config(run).get("expected") or []
+    settings = overridden(run)
+    return (
+        table("Published", HEADER, rows_of(settings.get("experiment", "–"), expected, settings, [run]))
+        if expected
+        else ""
+    )

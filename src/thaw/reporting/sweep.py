@@ -1,0 +1,211 @@
+"""The summary of a multirun: what was swept, what it gave over seeds, the best, and what failed."""
+
+import csv
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thaw import runs
+from thaw.errors import UserError
+from thaw.reporting import summary, sweep_plots
+from thaw.reporting.run_page import render
+from thaw.reporting.summary import number
+
+SHOWN = ("accuracy", "f1", "f1_weighted")  # figures of the test rows in the table; runs.csv has them all
+NOT_SWEPT = ("seed",)  # runs that differ in this alone are repetitions of one another
+
+
+@dataclass
+class Member:
+    """One run of a multirun.
+
+    Args:
+        folder: of the run.
+        settings: its overrides, key -> value.
+        status: finished, failed, pruned or stopped.
+        score: the best monitored validation score.
+        figures: of the test rows, name -> value.
+        seconds: of training.
+        error: why it failed.
+    """
+
+    folder: Path
+    settings: dict[str, str]
+    status: str
+    score: float | None = None
+    figures: dict[str, float] | None = None
+    seconds: float | None = None
+    error: str = ""
+
+
+@dataclass
+class Group:
+    """Finished runs that differ in their seed alone."""
+
+    settings: dict[str, str]
+    members: list[Member]
+
+    def scores(self) -> list[float]:
+        return [member.score for member in self.members if member.score is not None]
+
+    def figure(self, name: str) -> list[float]:
+        return [member.figures[name] for member in self.members if member.figures and name in member.figures]
+
+
+def read_members(folder: Path) -> list[Member]:
+    """The runs of a multirun, in the order in which their folders are named.
+
+    Raises:
+        UserError: when the folder holds none.
+    """
+    found = sorted({path.parent for name in ("config.yaml", runs.FAILURE) for path in folder.glob(f"*/{name}")})
+    if not found:
+        raise UserError(f"{runs.display(folder)}: no runs", "Give the folder of a multirun: outputs/multirun/...")
+    return [_member(path) for path in found]
+
+
+def _member(folder: Path) -> Member:
+    if (folder / runs.FAILURE).is_file():
+        failure = runs.read_json(folder / runs.FAILURE)
+        return Member(folder, _settings(failure["overrides"]), "failed", error=failure["error"])
+    settings = overridden(folder)
+    if not (folder / "metrics.json").is_file():
+        return Member(folder, settings, "pruned" if (folder / runs.PRUNED).is_file() else "stopped")
+    metrics = runs.read_json(folder / "metrics.json")
+    split = runs.known_splits(folder)[-1]
+    names = summary.headline_names(metrics, [split])
+    figures = {name: metrics[f"{split}/{name}"] for name in names if metrics[f"{split}/{name}"] is not None}
+    return Member(folder, settings, "finished", metrics["best"]["score"], figures, metrics["seconds"]["train"])
+
+
+def overridden(run: Path) -> dict[str, str]:
+    """The overrides of a run that has begun, key -> value."""
+    return _settings(runs.read_json(run / "environment.json").get("overrides", []))
+
+
+def _settings(overrides: Sequence[str]) -> dict[str, str]:
+    return dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
+
+
+def swept_keys(members: Sequence[Member]) -> list[str]:
+    """The settings that are not the same in all runs, the seed apart."""
+    keys = dict.fromkeys(key for member in members for key in member.settings if key not in NOT_SWEPT)
+    return [key for key in keys if len({member.settings.get(key) for member in members}) > 1]
+
+
+def grouped(members: Sequence[Member], keys: Sequence[str]) -> list[Group]:
+    """Finished runs, those together that differ in their seed alone."""
+    groups: dict[tuple[str, ...], Group] = {}
+    for member in members:
+        if member.status == "finished":
+            settings = {key: member.settings.get(key, "–") for key in keys}
+            groups.setdefault(tuple(settings.values()), Group(settings, [])).members.append(member)
+    return list(groups.values())
+
+
+def best_of(groups: Sequence[Group], mode: str) -> Group | None:
+    """The group with the best mean validation score; the test rows have no say."""
+    scored = [group for group in groups if group.scores()]
+    pick = max if mode == "max" else min
+    return pick(scored, key=lambda group: statistics.mean(group.scores())) if scored else None
+
+
+def spread(values: Sequence[float]) -> str:
+    """``0.9323 ± 0.0035``: the mean, and the standard deviation of several."""
+    if not values:
+        return "–"
+    mean = number(statistics.mean(values))
+    return f"{mean} ± {number(statistics.stdev(values))}" if len(values) > 1 else mean
+
+
+def summarise(folder: Path) -> list[Member]:
+    """Write ``summary.html``, ``summary.md`` and ``runs.csv`` into the folder of a multirun, and show the table.
+
+    Returns:
+        The runs that failed.
+    """
+    members = read_members(folder)
+    keys = swept_keys(members)
+    groups = grouped(members, keys)
+    monitor, mode = _monitored(members)
+    best = best_of(groups, mode)
+    figures = [name for name in SHOWN if any(group.figure(name) for group in groups)]
+    title = f"{len(members)} run{'s' * (len(members) > 1)} of {folder.name}"
+    header = [*(keys or ["settings"]), "runs", f"best {monitor}", *(f"test {name}" for name in figures), "seconds"]
+    rows = [
+        [
+            *(group.settings.values() or ["all"]),
+            str(len(group.members)),
+            spread(group.scores()),
+            *(spread(group.figure(name)) for name in figures),
+            f"{statistics.mean(member.seconds or 0 for member in group.members):.1f}",
+        ]
+        for group in groups
+    ]
+    unfinished = [member for member in members if member.status != "finished"]
+    context = {
+        "title": title,
+        "command": runs.read_json(best.members[0].folder / "environment.json")["command"] if best else "",
+        "monitor": monitor,
+        "keys": keys,
+        "header": header,
+        "rows": rows,
+        "best": groups.index(best) if best else None,
+        "pictures": sweep_plots.pictures(
+            [(group.settings, statistics.mean(group.scores())) for group in groups if group.scores()], keys, monitor
+        ),
+        "members": members,
+        "unfinished": unfinished,
+    }
+    with runs.atomic_write(folder / "summary.html") as file:
+        file.write(render("sweep.html", context))
+    with runs.atomic_write(folder / "summary.md") as file:
+        file.write(_markdown(title, header, rows, unfinished))
+    _write_csv(folder / "runs.csv", members)
+    print(summary.table(title, header, rows))
+    if best and keys:
+        print("Best on validation: " + " ".join(f"{key}={value}" for key, value in best.settings.items()))
+    for line in dict.fromkeys(f"{member.status}: {member.error or member.folder.name}" for member in unfinished):
+        print(line)
+    if unfinished:
+        print(f"{len(unfinished)} runs are not finished; the same command goes on with them.")
+    print(f"\nSummary  {runs.display(folder / 'summary.html')}")
+    return [member for member in unfinished if member.status == "failed"]
+
+
+def _monitored(members: Sequence[Member]) -> tuple[str, str]:
+    """What picks the best, as most runs have it."""
+    configs = [runs.load_config(member.folder) for member in members if member.status == "finished"]
+    pairs = [(str(config.monitor), str(config.mode)) for config in configs]
+    return max(pairs, key=pairs.count) if pairs else ("score", "max")
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as Markdown; a ``|`` within a cell is escaped."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def _markdown(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], unfinished: Sequence[Member]) -> str:
+    lines = [f"- {member.status}: `{member.folder.name}` {member.error}\n" for member in unfinished]
+    return f"# {title}\n\n{markdown_table(header, rows)}\n{''.join(lines)}"
+
+
+def _write_csv(path: Path, members: Sequence[Member]) -> None:
+    keys = list(dict.fromkeys(key for member in members for key in member.settings))
+    figures = list(dict.fromkeys(name for member in members for name in member.figures or {}))
+    rows: list[Mapping[str, Any]] = [
+        {
+            "run": member.folder.name, **member.settings, "status": member.status, "score": member.score,
+            **{f"test/{name}": value for name, value in (member.figures or {}).items()},
+            "seconds": member.seconds, "error": member.error,
+        }
+        for member in members
+    ]  # fmt: skip
+    columns = ["run", *keys, "status", "score", *(f"test/{name}" for name in figures), "seconds", "error"]
+    with runs.atomic_write(path) as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,85 @@
+"""The pictures of a multirun: a score by one swept value, or by two."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from thaw.reporting.drawing import BLUE, INK, matrix, new_figure, picture, short, styled
+
+Point = tuple[Mapping[str, str], float]
+"""The swept settings of a group of runs, and its mean score."""
+
+
+def pictures(points: Sequence[Point], keys: Sequence[str], monitor: str) -> list[str]:
+    """A line for one swept setting, a heat map for two, and the score by each setting for more.
+
+    Args:
+        points: of the groups of runs.
+        keys: the swept settings.
+        monitor: the name of the score.
+    """
+    points = [(settings, score) for settings, score in points if math.isfinite(score)]
+    if len(points) < 2:
+        return []
+    if len(keys) == 2:
+        return [heat_map(points, keys[0], keys[1], monitor)]
+    return [by_value(points, key, monitor) for key in keys]
+
+
+def in_order(values: Sequence[str]) -> list[str]:
+    """Each value once, numbers by size."""
+    once = list(dict.fromkeys(values))
+    return sorted(once, key=float) if all(map(_is_number, once)) else once
+
+
+def _is_number(value: str) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except ValueError:
+        return False
+
+
+@styled
+def by_value(points: Sequence[Point], key: str, monitor: str) -> str:
+    """The score at each value of a setting: a dot for each group of runs, a line through the means of numbers."""
+    values = in_order([settings[key] for settings, _ in points])
+    numeric = len(values) > 1 and all(map(_is_number, values))
+    places = {value: float(value) if numeric else float(i) for i, value in enumerate(values)}
+    figure = new_figure(430, 290 if numeric else max(160, 70 + 30 * len(values)))
+    axes: Any = figure.subplots()
+    scores = {value: [score for settings, score in points if settings[key] == value] for value in values}
+    dots = [(places[value], score) for value in values for score in scores[value]]
+    x, y = np.array(dots).T
+    if numeric:
+        axes.plot([places[value] for value in values], [float(np.mean(scores[value])) for value in values], color=BLUE)
+        axes.plot(x, y, "o", color=INK, markersize=4)
+        if min(places.values()) > 0 and max(places.values()) / min(places.values()) >= 10:
+            axes.set_xscale("log")
+        axes.set(xlabel=key, ylabel=monitor)
+    else:
+        axes.plot(y, x, "o", color=BLUE, markersize=6)
+        axes.set_yticks(range(len(values)), [short(value) for value in values])
+        axes.tick_params(axis="y", labelcolor=INK, length=0)
+        axes.invert_yaxis()
+        axes.set(xlabel=monitor)
+    axes.set_title(f"{monitor} by {key}")
+    return picture(figure, f"{monitor} by {key}")
+
+
+def heat_map(points: Sequence[Point], down: str, across: str, monitor: str) -> str:
+    """The mean score at each pair of values; the darker the better stands out, whatever the range."""
+    rows, columns = (in_order([settings[key] for settings, _ in points]) for key in (down, across))
+    scores = np.full((len(rows), len(columns)), np.nan)
+    for settings, score in points:
+        scores[rows.index(settings[down]), columns.index(settings[across])] = score
+    low, high = np.nanmin(scores), np.nanmax(scores)
+    shares = np.nan_to_num((scores - low) / (high - low if high > low else 1)) * 0.9 + 0.1
+    shares[np.isnan(scores)] = 0
+    written = [["" if math.isnan(score) else f"{score:.3f}" for score in line] for line in scores]
+    told = [
+        [f"{down}={row}, {across}={column}: {monitor} {written[i][j] or 'no run'}" for j, column in enumerate(columns)]
+        for i, row in enumerate(rows)
+    ]
+    return matrix(np.nan_to_num(scores), shares, rows, columns, monitor, written, told, (across, down))

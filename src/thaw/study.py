@@ -195,7 +195,7 @@ def join(held: str) -> "Trial":
 
 
 def values(trial: Any) -> dict[str, str]:
-    """The parameters of a trial as its run gets them: four digits of a continuous one, which tell all there is to it."""
+    """The parameters of a trial as its run gets them: of a continuous one four digits, which say enough."""
     free = {key for key, own in trial.distributions.items() if getattr(own, "step", 1) is None}
     return {key: f"{value:.4g}" if key in free else str(value) for key, value in trial.params.items()}
 

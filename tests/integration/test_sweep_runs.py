@@ -43,10 +43,10 @@ def test_optuna_prunes_and_goes_on(encoders: Callable[[str], Path], script: Run,
     rows = list(csv.DictReader((study / "study.csv").open()))
     assert [row["state"] for row in rows] == ["complete", "pruned", "pruned"]
     assert "python train.py" in done.stdout
-    assert float(rows[0]["val/loss"]) == pytest.approx(read_json(study / "lr-1e-2/metrics.json")["best"]["score"])
-    pruned = read_json(study / "lr-1e-9/pruned.json")
+    assert float(rows[0]["val/loss"]) == pytest.approx(read_json(study / "lr-0.01/metrics.json")["best"]["score"])
+    pruned = read_json(study / "lr-1e-09/pruned.json")
     assert (pruned["monitor"], pruned["validations"]) == ("val/loss", 2)
-    assert not (study / "lr-1e-9/metrics.json").exists()
+    assert not (study / "lr-1e-09/metrics.json").exists()
     assert "data.epochs=3 mode=min" not in (study / "study.html").read_text()
 
 

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw import multirun
-from thaw.errors import Interrupted, UserError
+from thaw.errors import Interrupted, Pruned, UserError, missing
 from thaw.memory import keep_freed_memory
 from thaw.runs import rank
 from thaw.settings import check
@@ -46,6 +47,8 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
             folder = Path(HydraConfig.get().runtime.output_dir)
             try:
                 return function(config)
+            except Pruned:
+                raise  # the sweeper takes note
             except (Interrupted, BrokenPipeError, KeyboardInterrupt) as error:
                 drop_empty(folder)
                 fail(error, conf, name)
@@ -62,6 +65,8 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
             # Hydra prints its own errors over several lines, unless it is told to raise them.
             os.environ["HYDRA_FULL_ERROR"] = "1"
             sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
+            # conf/hydra/launcher/ gives values to the settings that the launcher's package declares: that is meant.
+            warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against")
             OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
             OmegaConf.register_new_resolver("stem", stem, replace=True)
             # Cached, since a job's config holds its own overrides: it gets those of its multirun from where it began.
@@ -71,7 +76,7 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
             OmegaConf.register_new_resolver("sample", lambda data: str(conf.parent / "samples" / data), replace=True)
             try:
                 hydra.main(version_base="1.3", config_path=str(conf), config_name=name)(task)()
-            except (HydraException, OmegaConfBaseException, UserError, OSError, ValueError) as error:
+            except (HydraException, OmegaConfBaseException, UserError, OSError, ValueError, RuntimeError) as error:
                 fail(error, conf, name)
 
         return main
@@ -111,9 +116,11 @@ def drop_empty(folder: Path) -> None:
 
 def readable(error: Exception, conf: Path, name: str) -> Exception:
     """One line for what Hydra and OmegaConf say over several; other errors as they are."""
+    said = str(error)
+    if match := re.search(r"Unknown plugin class : 'hydra_plugins\.hydra_(\w+)_launcher", said):
+        return missing("this hydra/launcher", f"hydra-{match[1]}-launcher", match[1])
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return error
-    said = str(error)
     if isinstance(error, OverrideParseException):
         return UserError(f"{error.override}: cannot be read as a setting", "Quote the value: 'key=\"value\"'.")
     if match := re.search(r"Missing mandatory value: (\S+)", said):
@@ -217,7 +224,8 @@ def job(config: DictConfig) -> dict[str, Any]:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         check(plain)
     name = str(state.job.config_name)
-    command = shlex.join(["python", f"{name}.py", *state.overrides.task])
+    own = [item for item in state.overrides.task if not item.startswith("sweep=")]  # a preset makes many runs of one
+    command = shlex.join(["python", f"{name}.py", *own])
     origin = {"command": command, "overrides": list(state.overrides.task), "changed": changed(config, name)}
     return {"folder": Path(state.runtime.output_dir), "multirun": multirun.active(), "origin": origin}
 

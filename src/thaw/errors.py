@@ -32,3 +32,7 @@ class Interrupted(Exception):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class Pruned(Exception):
+    """A trial of a study ended early because others were better; its run folder says so. Not an error."""

@@ -138,6 +138,10 @@ def keep_failure(error: Exception, folder: Path) -> float:
 class Summarise(Callback):
     """Hydra's hook at the end of a multirun: its summary, and an exit code that tells of failures."""
 
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        # Read here, so that all jobs get what is cached: also where hydra.sweep.dir is given, which reads it otherwise.
+        _ = config.hydra.sweep.subdir
+
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         from thaw.reporting.sweep import summarise
 

@@ -21,6 +21,7 @@ from thaw.errors import UserError
 from thaw.labels import LabelSet
 
 FAILURE = "failure.json"  # in the folder of a run of a multirun: why it failed
+PRUNED = "pruned.json"  # in that of a trial: when it was ended, since others were better
 
 
 @contextmanager

@@ -108,6 +108,18 @@ EXPORT_RULES: dict[str, Rule] = {
 }
 
 
+SWEEPER_RULES: dict[str, Rule] = {
+    "n_trials": COUNT,
+    "n_jobs": COUNT,
+    "sampler": one_of("tpe", "random", "grid"),
+    "seed": SEED,
+    "pruner": one_of("median", "none"),
+    "startup_trials": NATURAL,
+    "warmup_validations": NATURAL,
+    "storage": OPTIONAL_TEXT,
+}
+
+
 def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:
     """Refuse a config with a value that no setting of that name takes.
 

@@ -116,6 +116,7 @@ def test_optional_groups_can_be_switched_off() -> None:
     assert "none" in options("callbacks")
     assert "none" in options("logger")
     assert "none" in options("freeze")
+    assert "none" in options("sweep")
 
 
 def test_every_setting_is_read_by_something() -> None:

@@ -22,7 +22,7 @@ LAYERS = [
     {"reporting"},
     {"data", "models"},
     {"metrics"},
-    {"hub", "cache", "memory", "runs", "settings", "instantiate", "labels", "errors"},
+    {"hub", "cache", "memory", "runs", "settings", "instantiate", "labels", "errors", "study"},
 ]
 """From the scripts downwards: a module imports its own layer or those below."""
 

@@ -2,8 +2,10 @@
 
 import re
 import shlex
+from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from conftest import ROOT, configured
@@ -15,9 +17,14 @@ FOUND = re.findall(r"python ((?:train|evaluate|predict|export|report)\.py[^`\n]*
 COMMANDS = sorted({re.split(r" [>|] ", command)[0] for command in FOUND})
 
 
-def sweeps(override: str) -> bool:
-    """Whether an override of a multirun lists several values."""
-    return "," in override.partition("=")[2] and not override.partition("=")[2].startswith("[")
+def first(override: str) -> str:
+    """What the first run of a sweep gets."""
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    if not parsed.is_sweep_override():
+        return override
+    sweep: Any = parsed.value()
+    value = sweep.start if parsed.is_interval_sweep() else next(iter(parsed.sweep_string_iterator()))
+    return f"{parsed.get_key_element()}={value}"
 
 
 def test_the_readme_has_commands() -> None:
@@ -29,8 +36,10 @@ def test_command_composes(command: str) -> None:
     script, *arguments = shlex.split(command, comments=True)
     overrides = [argument for argument in arguments if argument not in ("-m", "--help", "--cfg", "job", "...")]
     overrides = [item for item in overrides if "glob(" not in item]  # every experiment is composed in a test of its own
-    overrides = [item.split(",")[0] if "-m" in arguments and sweeps(item) else item for item in overrides]
-    config = configured(*(quoted(item) for item in overrides), verb=script.removesuffix(".py"))
+    overrides = [quoted(item) for item in overrides]
+    if "-m" in arguments or "sweep=" in command:
+        overrides = [first(item) for item in overrides]
+    config = configured(*overrides, verb=script.removesuffix(".py"))
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing="--help" not in arguments)
     assert isinstance(plain, dict)
     if script in ("train.py", "export.py"):

@@ -24,7 +24,7 @@ class Member:
     Args:
         folder: of the run.
         settings: its overrides, key -> value.
-        status: finished, failed or stopped.
+        status: finished, failed, pruned or stopped.
         score: the best monitored validation score.
         figures: of the test rows, name -> value.
         seconds: of training.
@@ -72,7 +72,7 @@ def _member(folder: Path) -> Member:
         return Member(folder, _settings(failure["overrides"]), "failed", error=failure["error"])
     settings = overridden(folder)
     if not (folder / "metrics.json").is_file():
-        return Member(folder, settings, "stopped")
+        return Member(folder, settings, "pruned" if (folder / runs.PRUNED).is_file() else "stopped")
     metrics = runs.read_json(folder / "metrics.json")
     split = runs.known_splits(folder)[-1]
     names = summary.headline_names(metrics, [split])

@@ -22,7 +22,8 @@ from thaw.runs import atomic_write, resume_command
 log = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)  # of schedulers, some time before they end a job
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *REQUEUE)
 
 
 class Resumable(pl.Callback):
@@ -55,7 +56,7 @@ class Resumable(pl.Callback):
         self.handlers = {}
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
+        if self.signal == number:
             raise Interrupted(f"Stopped at once. Go on with: {resume_command(self.folder)}", 128 + number)
         self.signal = number
         log.warning("Saving, then stopping. Again to stop at once.")
@@ -74,6 +75,8 @@ class Resumable(pl.Callback):
         trainer.save_checkpoint(self.path)
         self.saved_at = time.monotonic()
         if stop:
+            if stop in REQUEUE and callable(handler := self.handlers[stop]):
+                handler(stop, None)  # submitit's, which puts the job back into the queue
             raise Interrupted(f"Saved. Go on with: {resume_command(self.folder)}", 128 + stop)
 
     def _due(self, trainer: pl.Trainer) -> bool:

@@ -30,6 +30,7 @@ from thaw.reporting.published import published_table
 from thaw.reporting.run_page import write_page
 from thaw.training.baselines import baseline_figures
 from thaw.training.callbacks import LAST, History, Lines, Resumable
+from thaw.training.pruning import pruning
 from thaw.training.reuse import Reuse
 from thaw.training.tracking import log_evaluation, make_loggers
 from thaw.training.trainer import best_checkpoint, check_distributed, make_trainer
@@ -144,6 +145,7 @@ def train(
         reuse,
         *(build(callback) for callback in cfg["callbacks"].values()),
         best,
+        *pruning(folder, cfg["monitor"]),
     ]
     trainer = make_trainer(settings, callbacks, [logger.logger for logger in loggers], folder)
     if trainer.world_size > 1:

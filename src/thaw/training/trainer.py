@@ -5,6 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 from thaw.errors import UserError
 from thaw.labels import LabelSet
@@ -44,6 +45,7 @@ def check_distributed(strategy: str, multirun: bool) -> None:
 def make_trainer(settings: dict[str, Any], callbacks: list[Any], loggers: list[Any], folder: Path) -> pl.Trainer:
     """The Lightning Trainer of the ``trainer`` group."""
     every = settings["eval_every"]
+    slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
     accumulate = settings["accumulate_grad_batches"]
     try:
         return pl.Trainer(
@@ -62,6 +64,8 @@ def make_trainer(settings: dict[str, Any], callbacks: list[Any], loggers: list[A
             log_every_n_steps=settings["log_every"],
             deterministic=settings["deterministic"],
             callbacks=callbacks,
+            # Lightning's way of requeueing saves a state of its own, which would be preferred to ours ever after.
+            plugins=[SLURMEnvironment(auto_requeue=False)] if slurm else None,
             logger=loggers or False,
             default_root_dir=folder,
             num_sanity_val_steps=0,

@@ -1,0 +1,157 @@
+"""Hydra's side of a sweep by Optuna 5: ``sweep=optuna``. Hydra imports this at every start, so it is light."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+log = logging.getLogger(__name__)
+
+
+class OptunaSweeper(Sweeper):
+    """Runs trials in batches, by any launcher, until the study has as many as it should.
+
+    Args:
+        settings: of ``conf/hydra/sweeper/optuna.yaml``.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+        self.hydra_context: HydraContext | None = None
+        self.config: DictConfig | None = None
+        self.launcher: Launcher | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from thaw.settings import SWEEPER_RULES, check
+        from thaw.study import load_optuna
+
+        load_optuna()  # before anything is made
+        check(self.settings, SWEEPER_RULES)
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        """Run the trials that the study lacks, and report.
+
+        Args:
+            arguments: the overrides of the command line.
+
+        Raises:
+            UserError: when there is nothing to search, or no trial gave a score.
+        """
+        from filelock import FileLock, Timeout
+
+        from thaw.errors import UserError
+
+        assert self.config is not None
+        folder = Path(str(self.config.hydra.sweep.dir)).absolute()
+        fixed, swept = self.split(arguments)
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
+        try:
+            with FileLock(folder / ".lock", timeout=0):
+                return self.run(folder, fixed, swept)
+        except Timeout:
+            raise UserError(f"{folder}: another process is at this sweep", "Wait for it, or stop it.") from None
+
+    def split(self, arguments: list[str]) -> tuple[list[str], list[Override]]:
+        """The overrides that every trial shares, and those to be searched; of a key given twice the last counts."""
+        from thaw.errors import UserError
+
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        preset = [f"{key}={value}" for key, value in self.settings["params"].items()]
+        given = {one.get_key_element(): one for one in parser.parse_overrides([*preset, *arguments])}
+        swept = [one for one in given.values() if one.is_sweep_override()]
+        if not swept:
+            example = "'optimizer.lr=tag(log,interval(1e-5,1e-3))'"
+            raise UserError("hydra/sweeper=optuna: there is nothing to search", f"Give a range: {example}.")
+        fixed = [f"{key}={one.get_value_element_as_str()}" for key, one in given.items() if not one.is_sweep_override()]
+        return fixed, swept
+
+    def run(self, folder: Path, fixed: list[str], swept: Sequence[Override]) -> list[Sequence[JobReturn]]:
+        """Ask, launch and tell, a batch at a time."""
+        from thaw import study as studies
+
+        assert self.config is not None
+        assert self.launcher is not None
+        own, grid = self.settings, self.settings["sampler"] == "grid"
+        space = studies.search_space(swept, grid)
+        study = studies.open_study(folder, own["storage"], own["sampler"], own["seed"], self.config.mode == "max")
+        again = studies.forget_killed(study, space)
+        returned: list[Sequence[JobReturn]] = []
+        while (left := own["n_trials"] - len(studies.counted(study))) > 0:
+            ahead = studies.untried(study, space) if grid else again
+            if grid and not ahead:
+                break
+            batch = []
+            for _ in range(min(own["n_jobs"], left, len(ahead) if grid else left)):
+                if ahead:
+                    study.enqueue_trial(ahead.pop(0))
+                batch.append(studies.ask(study, space))
+            jobs = [
+                [
+                    *fixed,
+                    *(f"{key}={value}" for key, value in studies.values(trial).items()),
+                    *self.told(study, trial, folder),
+                ]
+                for trial in batch
+            ]
+            try:
+                results = self.launcher.launch(jobs, initial_job_idx=batch[0].number)
+            except (HydraException, OmegaConfBaseException):
+                raise  # no run can be made of these overrides
+            except Exception as reason:  # a process was killed, for its memory say, and took its batch with it
+                results = [JobReturn(status=JobStatus.FAILED, _return_value=reason) for _ in batch]
+            for trial, result in zip(batch, results, strict=True):
+                run = Path(result.hydra_cfg.hydra.runtime.output_dir) if result.hydra_cfg else folder
+                # The property would raise the exception.
+                if error := studies.tell(study, trial.number, result._return_value, run):
+                    log.warning("Trial %d failed: %s", trial.number, error)
+            returned.append(results)
+        self.report(study, folder, fixed)
+        return returned
+
+    def told(self, study: Any, trial: Any, folder: Path) -> list[str]:
+        """The override that tells a run its trial, so that it can be pruned, in whatever process it runs."""
+        from thaw.study import ticket
+
+        own = self.settings
+        if own["pruner"] == "none":
+            return []
+        pruner = {"n_startup_trials": own["startup_trials"], "n_warmup_steps": own["warmup_validations"] + 1}
+        text = ticket(study, trial.number, own["storage"], folder, pruner)
+        return [f"hydra.sweeper.trial={QuotedString(text, Quote.single).with_quotes()}"]
+
+    def report(self, study: Any, folder: Path, fixed: list[str]) -> None:
+        """Write the page and the table of the study, and say which trial is the best."""
+        from thaw import study as studies
+        from thaw.errors import UserError
+        from thaw.reporting.study_page import write_study
+
+        assert self.config is not None
+        rows = list(studies.rows(study))
+        script = f"{self.config.hydra.job.config_name}.py"
+        # A trial is one run, and its command makes one run: without the preset.
+        own = [item for item in fixed if not item.startswith("sweep=")]
+        lines = write_study(
+            folder, rows, studies.importance(study), str(self.config.monitor), str(self.config.mode), script, own
+        )
+        for line in lines:
+            log.info(line)
+        if not any(row["state"] == "complete" for row in rows):
+            reason = next((row["error"] for row in rows if row["error"]), "all were pruned")
+            raise UserError(f"none of {len(rows)} trials gave a score: {reason}")

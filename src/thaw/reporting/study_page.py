@@ -1,0 +1,131 @@
+"""The page and the table of a study: its best trial, the course of the scores, what they depend on."""
+
+import csv
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw import runs
+from thaw.reporting.drawing import BLUE, INK, MUTED, ORANGE, new_figure, picture, short, styled
+from thaw.reporting.run_page import render
+from thaw.reporting.summary import number
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def write_study(
+    folder: Path,
+    rows: Rows,
+    importance: Mapping[str, float],
+    monitor: str,
+    mode: str,
+    script: str,
+    fixed: Sequence[str],
+) -> list[str]:
+    """Write ``study.html`` and ``study.csv``.
+
+    Args:
+        folder: of the sweep.
+        rows: the trials in order, as `thaw.study.rows` gives them.
+        importance: of each parameter, from 0 to 1; may be empty.
+        monitor, mode: the score, and whether ``max`` or ``min`` is good.
+        script: that runs a trial, ``train.py``.
+        fixed: the overrides that all trials share.
+
+    Returns:
+        Lines for the terminal.
+    """
+    done = [row for row in rows if row["state"] == "complete"]
+    best = (max if mode == "max" else min)(done, key=lambda row: row["score"], default=None)
+    command = ""
+    if best is not None:
+        command = shlex.join(["python", script, *fixed, *(f"{k}={v}" for k, v in best["parameters"].items())])
+    names = list(dict.fromkeys(name for row in rows for name in row["parameters"]))
+    table = [[*_start(row, folder), *(row["parameters"].get(name, "") for name in names)] for row in rows]
+    header = ["trial", "state", monitor, "seconds", "run", *names]
+    counts = {state: sum(row["state"] == state for row in rows) for state in dict.fromkeys(r["state"] for r in rows)}
+    pictures = [course(rows, monitor, mode)] if done else []
+    if importance:
+        pictures.append(weights(importance))
+    context = {
+        "title": f"Study {folder.name}",
+        "counts": ", ".join(f"{count} {state}" for state, count in counts.items()),
+        "monitor": monitor,
+        "best": best and {**best, "folder": runs.display(Path(best["folder"]))},
+        "link": best and Path(os.path.relpath(best["folder"], folder)).as_posix() + "/report.html",
+        "command": command,
+        "pictures": pictures,
+        "header": header,
+        "rows": table,
+        "errors": [(row["trial"], row["error"]) for row in rows if row["error"]],
+    }
+    with runs.atomic_write(folder / "study.html") as file:
+        file.write(render("study.html", context))
+    with runs.atomic_write(folder / "study.csv") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["trial", "state", monitor, "seconds", "run", *names, "error"])
+        for row in rows:
+            own = [row["trial"], row["state"], row["score"], row["seconds"], row["folder"]]
+            writer.writerow([*own, *(row["parameters"].get(name, "") for name in names), row["error"]])
+    lines = [f"Trials     {context['counts']}"]
+    if best is not None:
+        lines += [f"Best       {monitor} {best['score']:.4f}, trial {best['trial']}", f"Again      {command}"]
+    return [*lines, f"Study      {runs.display(folder)}/study.html"]
+
+
+def _start(row: Mapping[str, Any], folder: Path) -> list[str]:
+    run = Path(row["folder"])
+    place = run.name if run.parent == folder else row["folder"]
+    return [str(row["trial"]), row["state"], number(row["score"]), number(row["seconds"], 1), place]
+
+
+@styled
+def course(rows: Rows, monitor: str, mode: str) -> str:
+    """The score of every trial in order, and the best so far."""
+    points = [(row["trial"], row["score"], row["state"]) for row in rows if row["score"] is not None]
+    figure = new_figure(560, 290)
+    axes: Any = figure.subplots()
+    for state, colour, mark in (("complete", BLUE, "o"), ("pruned", MUTED, "x")):
+        own = [(trial, score) for trial, score, kind in points if kind == state]
+        if own:
+            axes.plot(*np.array(own).T, mark, color=colour, markersize=5, label=state)
+    x, y = np.array([(trial, score) for trial, score, state in points if state == "complete"]).T
+    axes.step(
+        x,
+        (np.maximum if mode == "max" else np.minimum).accumulate(y),
+        where="post",
+        color=ORANGE,
+        label="best",
+        zorder=1,
+    )
+    axes.set(xlabel="trial", ylabel=monitor)
+    axes.set_title("Scores")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend()
+    figure.canvas.draw()
+    w, h = np.ptp(axes.get_xlim()) / 40, np.ptp(axes.get_ylim()) / 20
+    told = {row["trial"]: ", ".join(f"{k}={v}" for k, v in row["parameters"].items()) for row in rows}
+    areas = [(a - w / 2, b - h / 2, w, h, f"trial {a}: {b:.4f}, {state}; {told[a]}") for a, b, state in points]
+    return picture(figure, "Scores by trial", [(axes, areas)])
+
+
+@styled
+def weights(importance: Mapping[str, float]) -> str:
+    """How much of the differences between trials each parameter accounts for."""
+    figure = new_figure(430, 90 + 28 * len(importance))
+    axes: Any = figure.subplots()
+    names, values = list(importance)[::-1], list(importance.values())[::-1]
+    axes.barh(range(len(names)), values, color=BLUE, height=0.6)
+    axes.set_yticks(range(len(names)), [short(name, 28) for name in names])
+    axes.tick_params(axis="y", labelcolor=INK, length=0)
+    axes.set_xlim(0, 1)
+    axes.set_title("Importance")
+    axes.grid(axis="y", visible=False)
+    areas = [
+        (0, i - 0.4, 1, 0.8, f"{name}: {value:.3f}") for i, (name, value) in enumerate(zip(names, values, strict=True))
+    ]
+    return picture(figure, "Importance of the parameters", [(axes, areas)])

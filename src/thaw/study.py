@@ -1,0 +1,226 @@
+"""A study of Optuna as a sweep sees it: its search space in Hydra's syntax, its trials, and where they are kept.
+
+Optuna 5 (Akiba et al. 2019), through ask and tell. It is imported where it is needed, since it is an extra.
+"""
+
+import contextlib
+import itertools
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thaw.errors import Pruned, UserError, missing
+from thaw.runs import FAILURE, read_json
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import Trial
+
+DATABASE = "study.db"
+FRESH = "Give the new search a folder of its own: hydra.sweep.dir=..."
+KILLED = "killed"  # marks trials that a kill ended: they count for nothing and are tried again
+
+
+def load_optuna() -> Any:
+    """The package, without what it says to its developers."""
+    try:
+        import optuna
+    except ModuleNotFoundError:
+        raise missing("sweep=optuna", "optuna", "optuna") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def open_study(folder: Path, storage: str | None, sampler: str, seed: int, maximize: bool) -> "Study":
+    """The study of a sweep's folder, new or to go on with.
+
+    Args:
+        folder: of the sweep.
+        storage: where trials are kept, as a URL of SQLAlchemy; None for SQLite in the folder.
+        sampler: ``tpe``, ``random``, or ``grid``, whose trials `untried` puts in line.
+        seed: of the sampler.
+        maximize: whether high scores are good.
+    """
+    optuna = load_optuna()
+    samplers = optuna.samplers
+    study = optuna.create_study(
+        storage=connect(storage or f"sqlite:///{folder / DATABASE}"),
+        study_name=folder.name,
+        direction="maximize" if maximize else "minimize",
+        load_if_exists=True,
+    )
+    # Moved on by the trials there are, or a study that goes on would draw the first ones again.
+    seed += len(study.trials)
+    study.sampler = samplers.TPESampler(seed=seed) if sampler == "tpe" else samplers.RandomSampler(seed=seed)
+    return study
+
+
+def connect(url: str) -> Any:
+    """A storage; several processes may write to one SQLite file, so each waits for its turn."""
+    optuna = load_optuna()
+    options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}  # seconds
+    return optuna.storages.RDBStorage(url, engine_kwargs=options)
+
+
+def search_space(overrides: Sequence["Override"], grid: bool) -> dict[str, "BaseDistribution"]:
+    """What Optuna chooses from, by key; the overrides with one value are left out.
+
+    Choices are texts, as they will stand on the command line. In a grid everything is a choice.
+
+    Raises:
+        UserError: when an override has an unknown tag, or cannot be part of a grid.
+    """
+    return {one.get_key_element(): _distribution(one, grid) for one in overrides if one.is_sweep_override()}
+
+
+def _distribution(override: "Override", grid: bool) -> "BaseDistribution":
+    kinds = load_optuna().distributions
+    sweep: Any = override.value()
+    tags: set[str] = getattr(sweep, "tags", set())  # those of a glob have none
+    if unknown := tags - {"log"}:
+        raise UserError(f"{override.input_line}: unknown tag {min(unknown)}", "There is one: tag(log, interval(a, b)).")
+    if override.is_interval_sweep():
+        if grid:
+            raise UserError(f"{override.input_line}: a grid has no intervals", "Give a list, or sampler=tpe.")
+        low, high = sweep.start, sweep.end
+        kind = kinds.IntDistribution if isinstance(low, int) and isinstance(high, int) else kinds.FloatDistribution
+        options: dict[str, Any] = {"log": "log" in tags}
+    elif grid or override.is_choice_sweep() or sweep.step < 0:
+        return kinds.CategoricalDistribution(list(override.sweep_string_iterator()))
+    else:
+        values = list(sweep.range())
+        if not values:
+            raise UserError(f"{override.input_line}: an empty range", "Change the range.")
+        low, high = values[0], values[-1]
+        kind = kinds.IntDistribution if isinstance(low, int) else kinds.FloatDistribution
+        options = {"log": True} if "log" in tags else {"step": sweep.step}
+    try:
+        return kind(low, high, **options)
+    except ValueError as error:
+        raise UserError(f"{override.input_line}: {error}", "Change the range.") from error
+
+
+def ask(study: "Study", space: dict[str, "BaseDistribution"]) -> "Trial":
+    """The next trial.
+
+    Raises:
+        UserError: when the study has searched other values so far.
+    """
+    try:
+        return study.ask(space)
+    except ValueError as error:
+        raise UserError(f"{study.study_name}: this study has searched other values: {error}", FRESH) from error
+
+
+def forget_killed(study: "Study", space: dict[str, "BaseDistribution"]) -> list[dict[str, Any]]:
+    """Mark the trials as failed that were running when the study was killed.
+
+    Returns:
+        Their parameters, to be tried again.
+    """
+    state = load_optuna().trial.TrialState
+    killed = study.get_trials(states=(state.RUNNING,))
+    for trial in killed:
+        _mark(study, trial.number, KILLED, True)
+        study.tell(trial.number, state=state.FAIL)
+    return [trial.params for trial in killed if trial.distributions == space]
+
+
+def counted(study: "Study") -> list[Any]:
+    """The trials that are over: with a score, pruned or failed; those that a kill ended do not count."""
+    return [trial for trial in study.trials if trial.state.is_finished() and KILLED not in trial.user_attrs]
+
+
+def untried(study: "Study", space: dict[str, Any]) -> list[dict[str, Any]]:
+    """The points of the grid that no trial has been at."""
+    done = [trial.params for trial in counted(study)]
+    grid = (dict(zip(space, point, strict=True)) for point in itertools.product(*(s.choices for s in space.values())))
+    return [point for point in grid if point not in done]
+
+
+def tell(study: "Study", number: int, outcome: Any, folder: Path) -> str | None:
+    """Note how a trial ended.
+
+    Args:
+        outcome: its score, or the exception that ended it.
+        folder: of the run.
+
+    Returns:
+        Why it failed, or None.
+    """
+    state = load_optuna().trial.TrialState
+    _mark(study, number, "folder", str(folder))
+    if isinstance(outcome, Pruned):
+        study.tell(number, state=state.PRUNED)
+        return None
+    if isinstance(outcome, int | float) and math.isfinite(outcome):
+        study.tell(number, float(outcome))
+        return None
+    error = str(outcome) if isinstance(outcome, Exception) else f"the score is {outcome}"
+    if (folder / FAILURE).is_file():
+        error = read_json(folder / FAILURE)["error"]
+    _mark(study, number, "error", error)
+    study.tell(number, state=state.FAIL)
+    return error
+
+
+def _mark(study: "Study", number: int, name: str, value: Any) -> None:
+    _trial(study, number).set_user_attr(name, value)
+
+
+def _trial(study: "Study", number: int) -> "Trial":
+    return load_optuna().trial.Trial(study, study.trials[number]._trial_id)
+
+
+def ticket(study: "Study", number: int, storage: str | None, folder: Path, pruner: dict[str, int]) -> str:
+    """What ``hydra.sweeper.trial`` holds, so that a run can `join` its study from any process.
+
+    Args:
+        pruner: arguments of the median pruner, which no storage keeps.
+    """
+    url = storage or f"sqlite:///{folder / DATABASE}"
+    return json.dumps({"storage": url, "study": study.study_name, "number": number, "pruner": pruner})
+
+
+def join(held: str) -> "Trial":
+    """The trial of a `ticket`, with the pruner of its study."""
+    optuna, of = load_optuna(), json.loads(held)
+    pruner = optuna.pruners.MedianPruner(**of["pruner"])
+    study = optuna.load_study(study_name=of["study"], storage=connect(of["storage"]), pruner=pruner)
+    return _trial(study, of["number"])
+
+
+def values(trial: Any) -> dict[str, str]:
+    """The parameters of a trial as its run gets them: of a continuous one four digits, which say enough."""
+    free = {key for key, own in trial.distributions.items() if getattr(own, "step", 1) is None}
+    return {key: f"{value:.4g}" if key in free else str(value) for key, value in trial.params.items()}
+
+
+def importance(study: "Study") -> dict[str, float]:
+    """How much of the differences in score each parameter accounts for, by Optuna's default way; empty if unknown."""
+    optuna = load_optuna()
+    done = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
+    if len(done) < 2 or len({trial.value for trial in done}) < 2:
+        return {}
+    with contextlib.suppress(ValueError, RuntimeError):  # such as a parameter with a single value
+        return optuna.importance.get_param_importances(study)
+    return {}
+
+
+def rows(study: "Study") -> Iterator[dict[str, Any]]:
+    """A plain row for each trial: number, state, score, parameters, seconds, folder, error."""
+    for trial in study.trials:
+        state = KILLED if KILLED in trial.user_attrs else trial.state.name.lower()
+        yield {
+            "trial": trial.number,
+            "state": state,
+            "score": trial.value,
+            "parameters": values(trial),
+            "seconds": trial.duration.total_seconds() if trial.duration else None,
+            "folder": trial.user_attrs.get("folder", ""),
+            "error": trial.user_attrs.get("error", ""),
+        }

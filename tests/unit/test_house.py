@@ -17,7 +17,7 @@ MODULES = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) 
 LAYERS = [
     {"cli"},
     {"training"},
-    {"evaluation"},
+    {"evaluation", "exploration"},
     {"inference"},
     {"reporting"},
     {"data", "models"},

@@ -15,9 +15,10 @@ def main(config: DictConfig) -> None:
     from thaw.exploration.explore import explore
 
     around = HydraConfig.get()
-    model, overrides = around.runtime.choices.model, list(around.overrides.task)
+    overrides = list(around.overrides.task)
     if config.text is None and not config.output:
         now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+        model = str(around.runtime.choices["model"])
         config.output = run_folder(None, f"explore/{config.data.name}", model, overrides, now)
     explore(config, overrides)
 

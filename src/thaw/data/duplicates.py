@@ -77,7 +77,7 @@ def _lowered(text: str | Sequence[str]) -> Sequence[str]:
 
 def similarity(one: str | Sequence[str], other: str | Sequence[str]) -> float:
     """Jaccard similarity of the pairs of neighbouring words of two texts, in lower case; 0 where one has no words."""
-    first, second = (set(zip(words, [*words[1:], ""], strict=True)) for words in map(_lowered, (one, other)))
+    first, second = (set(zip(words, [*words[1:], ""], strict=False)) for words in map(_lowered, (one, other)))
     return len(first & second) / len(first | second) if first and second else 0.0
 
 

@@ -39,10 +39,12 @@ def truncation_curve(lengths: np.ndarray, limit: int) -> dict[str, list[float]]:
         limit: the most tokens that the encoder takes.
 
     Returns:
-        ``max_length``; ``texts``: the share of texts that lose tokens; ``tokens``: the share of tokens lost.
+        ``max_length``, up to the longest text or the limit; ``texts``: the share of texts that lose tokens;
+        ``tokens``: the share of tokens lost.
     """
     ordered = np.sort(lengths).astype(np.int64)
-    points = np.unique(np.linspace(min(8, limit), limit, min(POINTS, limit)).round().astype(np.int64))
+    last = min(limit, max(int(ordered[-1]), 16))
+    points = np.unique(np.linspace(min(8, last), last, POINTS).round().astype(np.int64))
     longer = len(ordered) - np.searchsorted(ordered, points, side="right")
     above = ordered.sum() - np.concatenate(([0], np.cumsum(ordered)))[len(ordered) - longer]
     return {
@@ -104,11 +106,11 @@ def _encodings(words: Sequence[str], tokenizer: Any) -> Any:
 
 
 def _slices(word: str, encoding: Any) -> list[str]:
-    """The pieces as they stand in the word; bytes of a character that is split have the whole of it each."""
-    return [word[start:end] or piece for (start, end), piece in zip(encoding.offsets, encoding.tokens, strict=True)]
+    """The pieces as they stand in the word; that of the blank before it, where it is one by itself, as a sign."""
+    return [word[start:end] or "␣" for start, end in encoding.offsets]
 
 
-def entity_survey(texts: Iterable[Sequence[str]], tags: Iterable[Sequence[int]], labels: LabelSet) -> dict[str, Any]:
+def entity_survey(texts: Iterable[Sequence[str]], tags: Iterable[Iterable[int]], labels: LabelSet) -> dict[str, Any]:
     """The entities of a split.
 
     Returns:

@@ -8,14 +8,15 @@ import numpy as np
 
 from thaw.data.duplicates import SIMILAR, first_rows, near_duplicates, signatures, text_keys
 from thaw.data.module import TextDataModule
-from thaw.data.survey import box, entity_survey, truncation_curve, vocabulary, words_of
+from thaw.data.survey import WORD, box, entity_survey, truncation_curve, vocabulary, words_of
 from thaw.exploration.rows import CHUNK, Rows
 from thaw.metrics.label_noise import FOLDS, suspicious_labels
 from thaw.reporting.progress import counting
 
 VOCABULARY_ROWS = 200_000  # training rows whose words are counted at most
 NOISE_ROWS = 20_000  # training rows that are judged by the others at most: tens of seconds
-LISTED = 20  # duplicates, suspicious labels
+LISTED = 20  # repeated texts, near duplicates, suspicious labels
+MEMBERS = 6  # rows of a repeated text
 EXAMPLES = 3  # of each class
 
 
@@ -74,7 +75,7 @@ def count_words(rows: Rows) -> dict[str, Any]:
             found = words_of(text)
             words[i] = len(found)
             if i < training and i % step == 0:
-                counts.update(found)
+                counts.update(word for word in found if WORD.search(word))
             if i % CHUNK == 0:
                 progress(CHUNK)
     groups = {}
@@ -115,11 +116,13 @@ def find_duplicates(rows: Rows) -> dict[str, Any]:
     crossing = np.unique(origin[splits[repeated] != splits[origin]])
     contrary = np.unique(origin[labels[repeated] != labels[origin]])
     size = np.bincount(origin, minlength=len(rows))[groups]
-    rank = np.lexsort((-size, ~np.isin(groups, contrary), ~np.isin(groups, crossing)))
+    rank = np.lexsort((-size, ~np.isin(groups, crossing), ~np.isin(groups, contrary)))
     shown = []
     for group in groups[rank][:LISTED]:
-        members = [group, *repeated[origin == group][: LISTED - 1]]
-        shown.append({"rows": int((origin == group).sum()) + 1, "members": [rows.told(int(i)) for i in members]})
+        others = repeated[origin == group]
+        alike = (splits[others] == splits[group]).astype(int) + (labels[others] == labels[group])
+        members = [group, *others[np.argsort(alike, kind="stable")][: MEMBERS - 1]]  # what differs most comes first
+        shown.append({"rows": len(others) + 1, "members": [rows.told(int(i)) for i in members]})
     exact = {
         "rows": len(repeated),
         "groups": len(groups),

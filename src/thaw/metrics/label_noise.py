@@ -1,5 +1,6 @@
 """Labels that are likely wrong, told without any encoder: by what a bag of words, or each word's usual tag, expects."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,9 +38,11 @@ def suspicious_labels(texts: Sequence[Any], gold: Sequence[Any], labels: LabelSe
         return []
     logits = np.empty((len(texts), len(labels)))
     for fold in range(FOLDS):
-        kept, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        kept, held = ([int(i) for i in np.flatnonzero(chosen)] for chosen in (folds != fold, folds == fold))
         others = [texts[i] for i in held]
-        logits[held] = bag_of_words([texts[i] for i in kept], [gold[i] for i in kept], others, labels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # where words say nothing of the label, the last digits take long to settle
+            logits[held] = bag_of_words([texts[i] for i in kept], [gold[i] for i in kept], others, labels)
     scores = probabilities(logits, labels)
     if labels.task == "sequence":
         truth = np.asarray(gold)
@@ -65,10 +68,10 @@ def _tags(texts: Sequence[Any], gold: Sequence[Any], labels: LabelSet, folds: np
     at: list[tuple[int, int]] = []
     scores: list[np.ndarray] = []
     for fold in range(FOLDS if len(texts) >= FOLDS else 0):
-        kept, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        kept, held = ([int(i) for i in np.flatnonzero(chosen)] for chosen in (folds != fold, folds == fold))
         others = [texts[i] for i in held]
         given = frequent_tags([texts[i] for i in kept], [gold[i] for i in kept], others, labels)
-        at += [(int(i), j) for i in held for j in range(len(texts[i]))]
+        at += [(i, j) for i in held for j in range(len(texts[i]))]
         scores += [np.exp(own) for own in given]
     if not at:
         return []

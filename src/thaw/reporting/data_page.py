@@ -31,14 +31,15 @@ def write_page(path: Path, result: Mapping[str, Any]) -> None:
 def _context(result: Mapping[str, Any]) -> dict[str, Any]:
     data, task = result["data"], result["task"]
     labels = LabelSet(task, tuple(data["labels"]), (0,) * len(data["labels"]))
-    (_, header, rows), (_, label_header, label_rows) = summary.data_tables(data)
+    _, header, rows = summary.data_tables(data)[0]
     lengths, vocabulary = result["lengths"], result["vocabulary"]
-    counts = {name: dict(split["labels"]) for name, split in data["splits"].items()}
-    unit = {"token": "words"}.get(task, "rows")
-    if result["entities"]:
-        for own in counts.values():
-            own.pop("O", None)
-        unit = "words in entities"
+    counts = {name: split["labels"] for name, split in data["splits"].items()}
+    unit = "words" if task == "token" else "rows"
+    if result["entities"]:  # each has one B- tag
+        counts = {
+            split: {name[2:]: own[name] for name in own if name.startswith("B-")} for split, own in counts.items()
+        }
+        unit = "entities"
     unit_of_texts = "sentences" if task == "token" else "texts"
     features, probes = result.get("features"), {}
     if features:
@@ -56,8 +57,10 @@ def _context(result: Mapping[str, Any]) -> dict[str, Any]:
         "unit": unit_of_texts,
         "data_header": header,
         "data_rows": [*rows, ["fingerprint", *(split["fingerprint"] for split in data["splits"].values())]],
-        "label_header": label_header,
-        "label_rows": label_rows,
+        "label_header": ["label", *data["splits"]],
+        "label_rows": [
+            [name, *(f"{split['labels'][name]:,}" for split in data["splits"].values())] for name in labels.names
+        ],
         "leaks": summary.leaks(data),
         "class_picture": data_plots.class_bars(counts, unit),
         "length_pictures": [
@@ -92,9 +95,11 @@ def _row(row: Mapping[str, Any], labels: LabelSet, word: int | None = None) -> d
 
 
 def _with_parts(group: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
-    """Texts that are alike; those that are the same to the letter are shown once."""
+    """Texts that are alike, each shown where it, or what is marked in it, is not that of the one before."""
     members = [_row(row, labels) for row in group["members"]]
-    return {**group, "members": members, "same": "similarity" not in group}
+    for before, row in zip([None, *members], members, strict=False):
+        row["again"] = before is not None and before["parts"] == row["parts"]
+    return {**group, "members": members}
 
 
 def _suspect(row: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
@@ -125,27 +130,28 @@ def console(result: Mapping[str, Any]) -> list[str]:
     ]
     header = [lengths["by"], "words, median", "words, 95 %", "tokens, median", "tokens, 95 %"]
     costly = ", ".join(visible("·".join(row["pieces"])) for row in result["vocabulary"]["costly"][:WORDS])
+    of = " of words" if result["task"] == "token" else ""
     findings = [
         ["repeated texts", f"{exact['rows']:,}"],
         ["texts in several splits", f"{exact['across']:,}"],
         ["repeated texts with different labels", f"{exact['contrary']:,}"],
         ["texts with a near duplicate", f"{near['rows']:,}"],
         ["pairs of near duplicates across splits", f"{near['across']:,}"],
-        [f"suspicious labels, of {noise['rows']:,} training rows", f"{noise['found']:,}"],
+        [f"suspicious labels{of}, of {noise['rows']:,} training rows", f"{noise['found']:,}"],
     ]
     lines = [summary.table(*table) for table in summary.data_tables(data)]
     lines += [summary.table("Lengths", header, boxes[: summary.SHOWN_LABELS])]
-    lines += [summary.table("Vocabulary", ["", ""], vocabulary_rows(result["vocabulary"]))]
+    lines += [summary.table("Vocabulary", ["", "training rows"], vocabulary_rows(result["vocabulary"]))]
     lines += [f"Most split: {costly}"] if costly else []
     if surfaces := result.get("surfaces"):
         rows = [[kind, f"{own['count']:,}", f"{own['distinct']:,}", ", ".join(form for form, _ in own["surfaces"][:4])]
                 for kind, own in surfaces["types"].items()]  # fmt: skip
         lines.append(summary.table("Entities", ["type", "entities", "forms", "most frequent"], rows))
-    lines.append(summary.table("Duplicates and labels", ["", ""], findings))
+    lines.append(summary.table("Duplicates and labels", ["", "found"], findings))
     if features := result.get("features"):
         names = {"accuracy": "accuracy", "macro F1": "f1_macro", "accuracy of the majority class": "majority"}
         rows = [[name, summary.number(features[key])] for name, key in names.items()]
-        lines.append(summary.table(f"Linear probe of {features['pooling']} vectors, validation", ["", ""], rows))
+        lines.append(summary.table(f"Linear probe of {features['pooling']} vectors", ["", "validation"], rows))
     return lines + [f"skipped {line}" for line in data["skipped_rows"]]
 
 

@@ -45,8 +45,8 @@ def class_bars(counts: Mapping[str, Mapping[str, int]], unit: str) -> str:
     areas: list[Any] = []
     if many:
         for (split, own), colour, dash in zip(counts.items(), SERIES, DASHES, strict=False):
-            shares = np.sort([own[name] / totals[split] for name in names])[::-1]
-            axes.plot(np.arange(1, len(names) + 1), shares, linestyle=dash, color=colour, label=split)
+            ranked = np.sort([own[name] / totals[split] for name in names])[::-1]
+            axes.plot(np.arange(1, len(names) + 1), ranked, linestyle=dash, color=colour, label=split)
         axes.set(xlabel="classes, the most frequent first", ylabel="share", xlim=(0, len(names) + 1))
         axes.set_ylim(bottom=0)
     else:
@@ -116,7 +116,8 @@ def truncation(curve: Mapping[str, Sequence[float]], chosen: int) -> str:
     x, texts, tokens = (np.array(curve[name]) for name in ("max_length", "texts", "tokens"))
     axes.plot(x, texts, "-", color=BLUE, label="texts that lose tokens")
     axes.plot(x, tokens, "--", color=ORANGE, label="tokens lost")
-    axes.axvline(chosen, color=RED, linestyle=":", linewidth=1.2, label=f"max_length={chosen}")
+    if chosen <= x.max():
+        axes.axvline(chosen, color=RED, linestyle=":", linewidth=1.2, label=f"max_length={chosen}")
     axes.set(xlabel="max_length", xlim=(0, x.max() * 1.02), ylim=(-0.02, 1.02))
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.set_title("Truncation")
@@ -161,8 +162,7 @@ def scatter(points: np.ndarray, gold: np.ndarray, names: Sequence[str], title: s
     figure = new_figure(PANEL[0], 400)
     axes: Any = figure.subplots()
     counts = np.bincount(gold, minlength=len(names))
-    chosen = np.argsort(-counts, kind="stable")[:COLOURED]
-    chosen = [int(i) for i in chosen if counts[i]]
+    chosen = [int(i) for i in np.argsort(-counts, kind="stable")[:COLOURED] if counts[i]]
     rest = ~np.isin(gold, chosen)
     if rest.any():
         axes.scatter(*points[rest].T, s=5, color=LINE, label=f"{np.count_nonzero(counts) - len(chosen)} others")

@@ -17,7 +17,7 @@ LISTED = 25  # words of each list
 POINTS = 60  # of the truncation curve
 # Chinese, Japanese and Korean set no blanks: there each character counts as a word.
 NO_BLANKS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
-WORD = re.compile(f"[{NO_BLANKS}]|[^\\W{NO_BLANKS}]+")
+WORD = re.compile(f"[{NO_BLANKS}]|[^\\W_{NO_BLANKS}]+")
 
 
 def words_of(text: str | Sequence[str]) -> Sequence[str]:

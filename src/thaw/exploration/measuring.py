@@ -14,7 +14,8 @@ from thaw.metrics.label_noise import FOLDS, suspicious_labels
 from thaw.reporting.progress import counting
 
 VOCABULARY_ROWS = 200_000  # training rows whose words are counted at most
-NOISE_ROWS = 20_000  # training rows that are judged by the others at most: tens of seconds
+NOISE_ROWS = 20_000  # training rows that are judged by the others at most, and
+NOISE_WORDS = 2_000_000  # the words in them: what takes tens of seconds
 LISTED = 20  # repeated texts, near duplicates, suspicious labels
 MEMBERS = 6  # rows of a repeated text
 EXAMPLES = 3  # of each class
@@ -53,7 +54,8 @@ def measure(data: TextDataModule, limit: int) -> dict[str, Any]:
     done("lengths and words")
     result |= find_duplicates(rows)
     done("duplicates")
-    result["noise"] = find_noise(rows)
+    words = result["vocabulary"]["running"] / result["vocabulary"]["rows"]
+    result["noise"] = find_noise(rows, min(NOISE_ROWS, int(NOISE_WORDS / max(words, 1))))
     done("label noise")
     if labels.entities:
         training = np.arange(len(data.rows["train"]))
@@ -155,10 +157,10 @@ def find_duplicates(rows: Rows) -> dict[str, Any]:
     return {"duplicates": exact, "near": near}
 
 
-def find_noise(rows: Rows) -> dict[str, Any]:
-    """Training rows whose label a simple model of the other rows does not believe; of many rows an even sample."""
+def find_noise(rows: Rows, most: int) -> dict[str, Any]:
+    """Training rows whose label a simple model of the other rows does not believe; of more rows an even sample."""
     train = rows.data.rows["train"]
-    chosen = evenly(len(train), NOISE_ROWS)
+    chosen = evenly(len(train), most)
     part = train.select(chosen)
     found = suspicious_labels(part["text"][:], part["label"][:], rows.labels)
     listed = [{**rows.told(int(chosen[one["row"]])), **suspicion(one)} for one in found[:LISTED]]

@@ -22,7 +22,8 @@ from thaw.reporting.drawing import (
 )
 from thaw.reporting.plots import PANEL
 
-NAMED = 40  # classes that have a bar or box of their own in a picture; the tables have them all
+BARS, BOXES = 40, 20  # classes that have one of their own; the table has all
+FEW = 12  # classes that keep their order; more are drawn with the most frequent first
 COLOURED = 6  # classes told apart by colour
 MARKERS = "os^Dvp"
 LENGTHS = ("1 word", "2", "3", "4", "5 or more")
@@ -36,10 +37,11 @@ def class_bars(counts: Mapping[str, Mapping[str, int]], unit: str) -> str:
         counts: split -> class -> how often.
         unit: of the counts.
     """
-    names = list(next(iter(counts.values())))
+    first = next(iter(counts.values()))
+    names = list(first) if len(first) <= FEW else sorted(first, key=lambda name: -first[name])
     title = f"Share of the {unit} by class"
     totals = {split: max(sum(own.values()), 1) for split, own in counts.items()}
-    many = len(names) > NAMED
+    many = len(names) > BARS
     figure = new_figure(PANEL[0] * 1.2, 290 if many else 80 + len(names) * (8 + 9 * len(counts)))
     axes: Any = figure.subplots()
     areas: list[Any] = []
@@ -47,8 +49,9 @@ def class_bars(counts: Mapping[str, Mapping[str, int]], unit: str) -> str:
         for (split, own), colour, dash in zip(counts.items(), SERIES, DASHES, strict=False):
             ranked = np.sort([own[name] / totals[split] for name in names])[::-1]
             axes.plot(np.arange(1, len(names) + 1), ranked, linestyle=dash, color=colour, label=split)
-        axes.set(xlabel="classes, the most frequent first", ylabel="share", xlim=(0, len(names) + 1))
+        axes.set(xlabel="classes, the most frequent first", xlim=(0, len(names) + 1))
         axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(percent)
     else:
         height = 0.8 / len(counts)
         for i, ((split, own), colour) in enumerate(zip(counts.items(), SERIES, strict=False)):
@@ -59,15 +62,19 @@ def class_bars(counts: Mapping[str, Mapping[str, int]], unit: str) -> str:
             areas += [(0, place - height / 2, widest, height, f"{name}, {split}: {own[name]:,} ({share:.1%})")
                       for place, name, share in zip(places, names, shares, strict=True)]  # fmt: skip
         _named(axes, names)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
+        axes.xaxis.set_major_formatter(percent)
     axes.set_title(title)
     figure.legend(loc="outside lower center", ncols=3)
     return picture(figure, title, [(axes, areas)])
 
 
+def percent(value: float, _: Any) -> str:
+    return f"{100 * value:.3g} %"
+
+
 def _named(axes: Any, names: Sequence[str]) -> None:
     """Rows of a picture with a name each, the first on top."""
-    axes.set_yticks(np.arange(len(names)), [short(name) for name in names])
+    axes.set_yticks(np.arange(len(names)), [short(name, 30) for name in names])
     axes.set_ylim(len(names) - 0.45, -0.55)
     axes.tick_params(axis="y", labelcolor=INK, length=0)
     axes.grid(axis="y", visible=False)
@@ -83,8 +90,9 @@ def length_boxes(groups: Mapping[str, Mapping[str, float]], unit: str, by: str, 
         by: what the groups are.
         mark: a limit, shown as a line where it lies within the picture.
     """
-    shown = dict(list(groups.items())[:NAMED])
-    title = f"{unit} by {by}".capitalize() + (f", the first {NAMED}" if len(groups) > NAMED else "")
+    ranked = sorted(groups, key=lambda name: -groups[name]["rows"])[:BOXES]
+    shown = groups if len(groups) <= FEW else {name: groups[name] for name in ranked}
+    title = f"{unit} by {by}".capitalize() + (f", the {BOXES} most frequent" if len(groups) > BOXES else "")
     figure = new_figure(PANEL[0], 70 + 26 * max(len(shown), 2))
     axes: Any = figure.subplots()
     highest = max(own["high"] for own in shown.values())
@@ -119,7 +127,7 @@ def truncation(curve: Mapping[str, Sequence[float]], chosen: int) -> str:
     if chosen <= x.max():
         axes.axvline(chosen, color=RED, linestyle=":", linewidth=1.2, label=f"max_length={chosen}")
     axes.set(xlabel="max_length", xlim=(0, x.max() * 1.02), ylim=(-0.02, 1.02))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.yaxis.set_major_formatter(percent)
     axes.set_title("Truncation")
     figure.legend(loc="outside lower center", ncols=2)
     width = x.max() / len(x)
@@ -145,7 +153,7 @@ def entity_lengths(types: Mapping[str, Mapping[str, Any]]) -> str:
         left += shares
     _named(axes, list(types))
     axes.set_xlim(0, 1)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.xaxis.set_major_formatter(percent)
     axes.set_title("Words of an entity by type")
     figure.legend(loc="outside lower center", ncols=5)
     return picture(figure, "Words of an entity by type", [(axes, areas)])

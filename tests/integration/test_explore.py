@@ -153,6 +153,7 @@ def test_vectors_are_those_of_the_encoder(encoders: object) -> None:
     [
         (["pooling=max"], "pooling=max is not one of: cls, mean"),
         (["data=conll2003_sample", "features=true"], "features=true needs one label per text"),
+        (["features=true", "feature_rows=1"], "feature_rows=1: all these rows have one label"),
         (["data=csv"], "data.path"),
         (["data.path=nowhere"], "nowhere: no such file or folder"),
         (["featurs=true"], "did you mean features?"),

@@ -10,6 +10,7 @@ import numpy as np
 from thaw.cache import cached_array
 from thaw.data.module import TextDataModule, make_loader
 from thaw.data.ragged import sorted_batches
+from thaw.errors import UserError
 from thaw.exploration.measuring import evenly
 from thaw.metrics.classification import sequence_metrics
 from thaw.metrics.probe import linear_probe, projections
@@ -43,6 +44,8 @@ def features(data: TextDataModule, encoder: Path, settings: dict[str, Any]) -> d
             make = partial(text_vectors, network, loader, pooling, progress)
             vectors[split] = np.asarray(cached_array("features", digest.hexdigest()[:32], make))
         gold[split] = np.asarray(encoded.labels)[chosen]
+    if len(np.unique(gold["train"])) < 2:
+        raise UserError(f"feature_rows={settings['feature_rows']}: all these rows have one label", "Give more of them.")
     scores = linear_probe(vectors["train"], gold["train"], vectors["validation"], labels)
     truth, guessed = gold["validation"], scores.argmax(-1)
     table = np.bincount(truth * len(labels) + guessed, minlength=len(labels) ** 2).reshape(len(labels), -1)

@@ -107,6 +107,15 @@ EXPORT_RULES: dict[str, Rule] = {
     "private": FLAG,
 }
 
+EXPLORE_RULES: dict[str, Rule] = {
+    **{key: rule for key, rule in RULES.items() if key.startswith(("model.", "data."))},
+    "text": or_null((lambda value: isinstance(value, str), "a text")),
+    "features": FLAG,
+    "pooling": one_of("cls", "mean"),
+    "feature_rows": COUNT,
+    "output": OPTIONAL_TEXT,
+}
+
 
 SWEEPER_RULES: dict[str, Rule] = {
     "n_trials": COUNT,

@@ -17,7 +17,7 @@ MODULES = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) 
 LAYERS = [
     {"cli", "multirun"},
     {"training"},
-    {"evaluation"},
+    {"evaluation", "exploration"},
     {"inference"},
     {"reporting"},
     {"data", "models"},
@@ -75,7 +75,8 @@ def test_an_exported_model_is_served_by_numpy_tokenizers_and_onnxruntime() -> No
 
 
 def test_no_page_needs_torch() -> None:
-    code = "import sys, thaw.reporting.run_page, thaw.reporting.comparison; print('torch' in sys.modules)"
+    pages = "thaw.reporting.run_page, thaw.reporting.comparison, thaw.reporting.data_page"
+    code = f"import sys, {pages}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

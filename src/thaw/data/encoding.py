@@ -90,10 +90,12 @@ def encode_texts(texts: Iterable[str], tokenizer: Any, max_length: int) -> tuple
     ids: list[np.ndarray] = []
     kept, lengths = [], []
     for chunk in _chunks(texts):
+        held: list[int] = []
         for row in _ids(tokenizer, chunk, add_special_tokens=False):
             lengths.append(len(row) + len(before) + len(after))
-            ids.append(np.array(before + row[:room] + after, dtype=np.int32))
-            kept.append(len(ids[-1]))
+            held += before + row[:room] + after
+            kept.append(min(len(row), room) + len(before) + len(after))
+        ids.append(np.array(held, dtype=np.int32))  # an array of each chunk: a million small ones would take much room
     return np.concatenate(ids), _offsets(kept), np.array(lengths, dtype=np.int32)
 
 

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from thaw.data import sources, splits
 from thaw.data.batching import Batches, EncodedDataset, sorted_batches
 from thaw.data.encoding import Encoded, cached_split, encode_split, fingerprint
+from thaw.data.rows import dataset_of
 from thaw.data.sources import Source
 from thaw.errors import UserError
 from thaw.labels import TASKS, LabelSet, Task, count_labels, order_names, order_tags, require_classes
@@ -51,6 +52,7 @@ class TextDataModule(pl.LightningDataModule):
         for name in source.splits:
             source.splits[name] = _with_ids(source, name, self.labels, self.data)
         self.rows = splits.divide(source.splits, self.labels, self.data)
+        source.splits = {}  # the rows stand in `rows` now
         train = self.rows["train"]
         self.labels = replace(self.labels, counts=_counts(train, self.labels), rows=len(train))
         require_classes(self.labels, ", ".join(source.files[first]))
@@ -60,6 +62,7 @@ class TextDataModule(pl.LightningDataModule):
         self.tokenizer.backend_tokenizer.no_padding()
         self.encoded = {name: self._encode(rows) for name, rows in self.rows.items()}
         self.summary = summarise(self.rows, self.encoded, self.labels, source)
+        self.source = source
 
     def _encode(self, rows: Any) -> Encoded:
         options = {
@@ -69,7 +72,7 @@ class TextDataModule(pl.LightningDataModule):
             "subword_labels": self.data["subword_labels"],
             "score_subwords": self.data["score_subwords"],
         }
-        texts, ids = rows[:]["text"], rows[:]["label"]
+        texts, ids = rows["text"][:], rows["label"][:]
         key = fingerprint(texts, ids, self.tokenizer, options)
         make = partial(
             encode_split, texts, ids, self.labels, self.tokenizer, self.max_length, self.data["subword_labels"],
@@ -168,7 +171,7 @@ def detect_task(source: Source, data: dict[str, Any]) -> Task:
             f"data.task={wanted}, but each row has {form[found]}", f"Leave data.task out, or set data.task={found}."
         )
     for name, rows in source.splits.items():
-        labels = rows[:]["label"]
+        labels = rows["label"][:]
         if wanted == "sequence" and (odd := [i for i, own in enumerate(labels) if len(own) != 1]):
             problem = f"{len(labels[odd[0]])} labels, where data.task=sequence needs one"
             raise UserError(f"{_place(source, name, odd[0])}: {problem}", "Leave data.task out.")
@@ -195,11 +198,10 @@ def _relabelled(rows: Any, labels: list[Any], keep: list[int] | None = None) -> 
 
     By Arrow, since the datasets library would pickle all labels to find a name for the result.
     """
-    import datasets
     import pyarrow as pa
 
     table = rows.data.table if keep is None else rows.data.table.take(keep)
-    return datasets.Dataset(table.set_column(table.column_names.index("label"), "label", pa.array(labels)))
+    return dataset_of(table.set_column(table.column_names.index("label"), "label", pa.array(labels)))
 
 
 def _with_ids(source: Source, split: str, labels: LabelSet, data: dict[str, Any]) -> Any:
@@ -208,7 +210,7 @@ def _with_ids(source: Source, split: str, labels: LabelSet, data: dict[str, Any]
     known = ", ".join(labels.names[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
     keep: list[int] = []
     ids: list[Any] = []
-    for position, label in enumerate(rows[:]["label"]):
+    for position, label in enumerate(rows["label"][:]):
         try:
             own = [labels.id_of(one) for one in label] if isinstance(label, list) else labels.id_of(label)
         except KeyError as unknown:
@@ -226,17 +228,20 @@ def _with_ids(source: Source, split: str, labels: LabelSet, data: dict[str, Any]
 
 
 def _counts(rows: Any, labels: LabelSet) -> tuple[int, ...]:
-    column = rows[:]["label"]
+    column = rows["label"][:]
     ids = column if labels.task == "sequence" else (one for row in column for one in row)
     return count_labels(labels.names, ids)
 
 
 def summarise(rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSet, source: Source) -> dict[str, Any]:
     """The figures that a user checks before trusting a run, as plain containers."""
-    texts = {
-        name: [text if isinstance(text, str) else "\x00".join(text) for text in split[:]["text"]]
-        for name, split in rows.items()
-    }
+    keys, prints = {}, {}
+    for name, split in rows.items():
+        texts = [text if isinstance(text, str) else "\x00".join(text) for text in split["text"][:]]
+        # Of a million texts only their hashes are held for all splits at once.
+        keys[name] = np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))
+        prints[name] = splits.fingerprint(texts, split["label"][:])
+        del texts
     names = list(rows)
     skipped = Counter(split for split, _, _ in source.skipped)
     return {
@@ -250,13 +255,13 @@ def summarise(rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSe
                 "labels": dict(zip(labels.names, _counts(rows[name], labels), strict=True)),
                 "tokens": _lengths(encoded[name].lengths),
                 "truncated": encoded[name].truncated / len(encoded[name]),
-                "repeated": splits.repeated(texts[name]),
-                "fingerprint": splits.fingerprint(texts[name], rows[name][:]["label"]),
+                "repeated": splits.repeated(keys[name]),
+                "fingerprint": prints[name],
             }
             for name in names
         },
         "shared": [
-            {"in": later, "also_in": earlier, "rows": splits.shared(texts[later], texts[earlier])}
+            {"in": later, "also_in": earlier, "rows": splits.shared(keys[later], keys[earlier])}
             for i, earlier in enumerate(names)
             for later in names[i + 1 :]
         ],
@@ -290,4 +295,4 @@ def load_labelled(data: dict[str, Any], labels: LabelSet, split: str) -> tuple[l
     task = detect_task(source, data)
     assert task == labels.task
     rows = _with_ids(source, name, labels, data)
-    return rows[:]["text"], rows[:]["label"], [f"{place}: {problem}" for _, place, problem in source.skipped]
+    return rows["text"][:], rows["label"][:], [f"{place}: {problem}" for _, place, problem in source.skipped]

@@ -5,6 +5,7 @@ Lines end at ``\\n`` alone: some IMDB reviews hold U+0085, at which ``str.splitl
 
 import gzip
 import json
+import uuid
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -175,3 +176,10 @@ def name_of(label: Any, names: list[str] | None) -> Any:
     if isinstance(label, list):
         return [name_of(item, names) for item in label]
     return names[label] if isinstance(label, int) and 0 <= label < len(names) else label
+
+
+def dataset_of(table: Any) -> Any:
+    """A ``datasets.Dataset`` of an Arrow table; without a name given, the library would pickle all rows to find one."""
+    import datasets
+
+    return datasets.Dataset(table, fingerprint=uuid.uuid4().hex)

@@ -14,7 +14,7 @@ from typing import Any
 
 from thaw.data import formats
 from thaw.data.cleaning import clean_html
-from thaw.data.rows import Bad, Options, Row, class_names, encodable, name_of, named_columns
+from thaw.data.rows import Bad, Options, Row, class_names, dataset_of, encodable, name_of, named_columns
 from thaw.data.splits import SPLITS
 from thaw.errors import UserError
 from thaw.hub import WAYS_OUT, go_offline_if_unreachable
@@ -236,7 +236,6 @@ def _hub_rows(dataset: Any, text: str, label: str, names: list[str] | None) -> I
 
 def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], data: dict[str, Any]) -> Any:
     """Check every row and gather those that can be used."""
-    import datasets
     import pyarrow as pa
 
     skip = data.get("on_bad_row", "error")
@@ -273,7 +272,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
         where = ", ".join(source.files[split])
         left = f"; all {skipped} were skipped, the last since {source.skipped[-1][2]}" if skipped else ""
         raise UserError(f"{where}: no rows{left}", "Check data.path and data.format.")
-    return datasets.Dataset(pa.concat_tables(chunks))
+    return dataset_of(pa.concat_tables(chunks))
 
 
 def _schema(row: Row) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from thaw.data.rows import dataset_of
 from thaw.errors import UserError
 from thaw.labels import LabelSet
 
@@ -71,15 +72,14 @@ def check_size(size: int | float, total: int, key: str) -> int:
     return count
 
 
-def repeated(texts: Sequence[Hashable]) -> int:
-    """Rows whose text stands earlier in the same split."""
-    return len(texts) - len(set(texts))
+def repeated(keys: np.ndarray) -> int:
+    """Rows whose text stands earlier in the same split, by a hash of each text."""
+    return len(keys) - len(np.unique(keys))
 
 
-def shared(texts: Sequence[Hashable], other: Sequence[Hashable]) -> int:
+def shared(keys: np.ndarray, other: np.ndarray) -> int:
     """Rows of the first split whose text also stands in the other."""
-    known = set(other)
-    return sum(text in known for text in texts)
+    return int(np.isin(keys, other).sum())
 
 
 def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any]) -> dict[str, Any]:
@@ -92,9 +92,9 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any]) -> dic
     if "all" in found:
         rows = found["all"]
         rest, test = hold_out(_strata(rows, labels), 0.15, seed)
-        others = rows.select(rest)
+        others = _some(rows, rest)
         train, validation = hold_out(_strata(others, labels), 0.15 / 0.85, seed)
-        parts = {"train": others.select(train), "validation": others.select(validation), "test": rows.select(test)}
+        parts = {"train": _some(others, train), "validation": _some(others, validation), "test": _some(rows, test)}
         parts["train"] = subset(parts["train"], train_size, "data.train_size")
     else:
         parts = {name: found[name] for name in SPLITS if name in found}
@@ -140,11 +140,22 @@ def _validation_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) ->
             "Give a validation file, or a smaller data.eval_size or data.validation_size.",
         )
     kept, held = hold_out(_strata(train, labels), size, seed)
-    return train.select(kept), train.select(held)
+    return _some(train, kept), _some(train, held)
+
+
+def _some(rows: Any, numbers: np.ndarray) -> Any:
+    """Some of the rows, by sorted numbers; where they stand in a plain table, as one, which is read much faster."""
+    if rows._indices is not None:
+        return rows.select(numbers)
+    import pyarrow as pa
+
+    chosen = np.zeros(len(rows), dtype=bool)
+    chosen[numbers] = True
+    return dataset_of(rows.data.table.filter(pa.array(chosen)))
 
 
 def _strata(rows: Any, labels: LabelSet) -> list[Any]:
-    return list(rows[:]["label"]) if labels.task == "sequence" else [0] * len(rows)
+    return list(rows["label"][:]) if labels.task == "sequence" else [0] * len(rows)
 
 
 def fingerprint(texts: Sequence[str], labels: Sequence[Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from thaw.labels import LabelSet
 from thaw.runs import display
@@ -26,7 +27,7 @@ def table(title: str, header: Sequence[str], rows: Rows) -> str:
     for position, name in enumerate(header):
         grid.add_column(name, justify="left" if position == 0 else "right", overflow="fold")
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*map(Text, row))  # not the markup of rich: a label may be [red]
     # Standard output that is a file is given the width of a page.
     page = Console(width=Console().width if interactive() else 120, force_terminal=False)
     with page.capture() as captured:

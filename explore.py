@@ -1,0 +1,27 @@
+"""Look before training: python explore.py data=emotion model=distilbert, or text="..." model=bert."""
+
+from datetime import datetime
+
+from omegaconf import DictConfig
+
+from thaw.cli import command, run_folder
+
+
+@command("explore")
+def main(config: DictConfig) -> None:
+    """Measure the data, write the page, show the summary; or show how one text is split."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from thaw.exploration.explore import explore
+
+    around = HydraConfig.get()
+    overrides = list(around.overrides.task)
+    if config.text is None and not config.output:
+        now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+        model = str(around.runtime.choices["model"])
+        config.output = run_folder(None, f"explore/{config.data.name}", model, overrides, now)
+    explore(config, overrides)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""What there is to know of texts before training: lengths, what truncation costs, how words are split."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from thaw.data.encoding import special_tokens
+from thaw.labels import LabelSet
+from thaw.metrics.entities import spans
+
+QUANTILES = {"low": 0.05, "first": 0.25, "median": 0.5, "third": 0.75, "high": 0.95}
+CHUNK = 5_000  # words handed to the tokenizer at once
+LISTED = 25  # words of each list
+POINTS = 60  # of the truncation curve
+# Chinese, Japanese and Korean set no blanks: there each character counts as a word.
+NO_BLANKS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+WORD = re.compile(f"[{NO_BLANKS}]|[^\\W_{NO_BLANKS}]+")
+
+
+def words_of(text: str | Sequence[str]) -> Sequence[str]:
+    """The words of a text, without marks; those of a sentence that is given as words, as they are."""
+    return WORD.findall(text) if isinstance(text, str) else text
+
+
+def box(values: np.ndarray) -> dict[str, float]:
+    """Quantiles for a box plot: 5, 25, 50, 75 and 95 %, and how many values there are."""
+    found = np.quantile(values, list(QUANTILES.values()))
+    return {name: round(float(value), 2) for name, value in zip(QUANTILES, found, strict=True)} | {"rows": len(values)}
+
+
+def truncation_curve(lengths: np.ndarray, limit: int) -> dict[str, list[float]]:
+    """What each ``data.max_length`` would cut.
+
+    Args:
+        lengths: tokens of each text, before truncation.
+        limit: the most tokens that the encoder takes.
+
+    Returns:
+        ``max_length``, up to the longest text or the limit; ``texts``: the share of texts that lose tokens;
+        ``tokens``: the share of tokens lost.
+    """
+    ordered = np.sort(lengths).astype(np.int64)
+    last = min(limit, max(int(ordered[-1]), 16))
+    points = np.unique(np.linspace(min(8, last), last, POINTS).round().astype(np.int64))
+    longer = len(ordered) - np.searchsorted(ordered, points, side="right")
+    above = ordered.sum() - np.concatenate(([0], np.cumsum(ordered)))[len(ordered) - longer]
+    return {
+        "max_length": points.tolist(),
+        "texts": (longer / len(ordered)).round(6).tolist(),
+        "tokens": ((above - longer * points) / ordered.sum()).round(6).tolist(),
+    }
+
+
+def vocabulary(counts: Counter[str], tokenizer: Any) -> dict[str, Any]:
+    """How a tokenizer splits words.
+
+    Args:
+        counts: how often each word occurs.
+        tokenizer: of the encoder, for text given as words.
+
+    Returns:
+        ``running`` and ``distinct`` words; of the running words the shares ``one_piece`` and ``unknown`` (a piece is
+        the unknown token), of the distinct ones ``distinct_one_piece``; ``pieces`` for each running word; the lists
+        ``costly`` (the words whose splitting adds most pieces), ``longest`` (in most pieces) and ``unknowns``, each of
+        ``word``, ``count`` and ``pieces``.
+    """
+    words = list(counts)
+    often = np.fromiter(counts.values(), dtype=np.int64, count=len(words))
+    pieces = np.empty(len(words), dtype=np.int64)
+    unknown = np.zeros(len(words), dtype=bool)
+    for start in range(0, len(words), CHUNK):
+        for place, encoding in enumerate(_encodings(words[start : start + CHUNK], tokenizer), start=start):
+            pieces[place] = len(encoding.ids)
+            # A word of which nothing is left, such as a lone control character, is no more known than an unknown one.
+            unknown[place] = not encoding.ids or tokenizer.unk_token_id in encoding.ids
+    total = max(int(often.sum()), 1)
+
+    def listed(rank: np.ndarray, those: np.ndarray) -> list[dict[str, Any]]:
+        rows = those[np.argsort(-rank[those], kind="stable")[:LISTED]]
+        shown = _encodings([words[i] for i in rows], tokenizer) if len(rows) else []
+        return [
+            {"word": words[i], "count": int(often[i]), "pieces": _slices(words[i], encoding)}
+            for i, encoding in zip(rows, shown, strict=True)
+        ]
+
+    split = np.flatnonzero((pieces > 1) & ~unknown)
+    return {
+        "running": int(often.sum()),
+        "distinct": len(words),
+        "one_piece": float(often[(pieces == 1) & ~unknown].sum() / total),
+        "distinct_one_piece": float(((pieces == 1) & ~unknown).sum() / max(len(words), 1)),
+        "pieces": float((often * pieces).sum() / total),
+        "unknown": float(often[unknown].sum() / total),
+        "costly": listed(often * (pieces - 1), split),
+        "longest": listed(pieces, split),
+        "unknowns": listed(often, np.flatnonzero(unknown)),
+    }
+
+
+def _encodings(words: Sequence[str], tokenizer: Any) -> Any:
+    rows = [[word] for word in words]
+    return tokenizer(rows, is_split_into_words=True, add_special_tokens=False, verbose=False).encodings
+
+
+def _slices(word: str, encoding: Any) -> list[str]:
+    """The pieces as they stand in the word; that of the blank before it, where it is one by itself, as a sign."""
+    return [word[start:end] or "␣" for start, end in encoding.offsets]
+
+
+def entity_survey(texts: Iterable[Sequence[str]], tags: Iterable[Iterable[int]], labels: LabelSet) -> dict[str, Any]:
+    """The entities of a split.
+
+    Returns:
+        ``types``: for each type the ``count``, the ``lengths`` (how many have 1, 2, 3, 4, and 5 or more words), the
+        number of ``distinct`` forms and the most frequent ``surfaces`` with their counts; ``ambiguous``: forms that
+        occur with several types, with the count of each.
+    """
+    forms: dict[str, Counter[str]] = {}
+    lengths: dict[str, list[int]] = {}
+    for words, own in zip(texts, tags, strict=True):
+        for kind, first, end in spans([labels.names[i] for i in own]):
+            forms.setdefault(kind, Counter())[" ".join(words[first:end])] += 1
+            lengths.setdefault(kind, [0] * 5)[min(end - first, 5) - 1] += 1
+    several: dict[str, Counter[str]] = {}
+    for kind, found in forms.items():
+        for form, count in found.items():
+            several.setdefault(form, Counter())[kind] = count
+    ambiguous = sorted((form for form in several if len(several[form]) > 1), key=lambda form: -several[form].total())
+    return {
+        "types": {
+            kind: {
+                "count": forms[kind].total(),
+                "lengths": lengths[kind],
+                "distinct": len(forms[kind]),
+                "surfaces": [list(pair) for pair in forms[kind].most_common(10)],
+            }
+            for kind in sorted(forms)
+        },
+        "ambiguous_forms": len(ambiguous),
+        "ambiguous": [{"form": form, "types": dict(several[form].most_common())} for form in ambiguous[:LISTED]],
+    }
+
+
+def pieces_of(text: str, tokenizer: Any, max_length: int) -> list[dict[str, Any]]:
+    """How a text is split.
+
+    Args:
+        max_length: tokens kept, special tokens included.
+
+    Returns:
+        For each token: ``piece`` as in the vocabulary, ``id``, ``start`` and ``end`` in characters of the text,
+        ``word`` (its number, None for special tokens), and whether it is ``special``, ``unknown``, or ``cut`` off.
+    """
+    before, after = special_tokens(tokenizer)
+    (encoding,) = tokenizer([text], verbose=False).encodings
+    total = len(encoding.ids)
+    first_cut = max_length - len(after) if total > max_length else total
+    return [
+        {
+            "piece": encoding.tokens[i],
+            "id": encoding.ids[i],
+            "start": encoding.offsets[i][0],
+            "end": encoding.offsets[i][1],
+            "word": encoding.word_ids[i],
+            "special": i < len(before) or i >= total - len(after),
+            "unknown": encoding.ids[i] == tokenizer.unk_token_id,
+            "cut": first_cut <= i < total - len(after),
+        }
+        for i in range(total)
+    ]

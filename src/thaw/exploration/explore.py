@@ -1,0 +1,62 @@
+"""``explore.py``: data seen through a tokenizer, before any training."""
+
+import shlex
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from thaw import runs
+from thaw.data.module import TextDataModule
+from thaw.data.survey import pieces_of
+from thaw.errors import UserError
+from thaw.exploration.measuring import measure
+from thaw.hub import locate_encoder
+from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
+from thaw.reporting import data_page
+from thaw.settings import EXPLORE_RULES, check
+
+OWN = ("text", "features", "pooling", "feature_rows", "output")  # settings that training does not have
+
+
+def explore(config: DictConfig, overrides: Sequence[str]) -> None:
+    """What ``explore.py`` does.
+
+    Args:
+        config: with ``output`` set, unless it has a ``text``.
+        overrides: the settings as they were typed.
+    """
+    settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    check(settings, EXPLORE_RULES)
+    encoder, trust = locate_encoder(settings["model"]), settings["model"]["trust_remote_code"]
+    limit = length_limit(encoder, trust)
+    max_length = resolve_length(settings["data"]["max_length"], limit)
+    if settings["text"] is not None:
+        pieces = pieces_of(settings["text"], load_tokenizer(encoder, "sequence", trust), max_length)
+        print(data_page.pieces_table(settings["text"], pieces, max_length))
+        return
+    data = TextDataModule(settings["data"], partial(load_tokenizer, encoder, trust_remote_code=trust), max_length, 0)
+    data.prepare()
+    if settings["features"] and data.labels.task != "sequence":
+        raise UserError(
+            f"features=true needs one label per text, and this is a {data.labels.task} task", "Leave features out."
+        )
+    command = shlex.join(["python", "explore.py", *overrides])
+    result = {"command": command, "name": settings["data"]["name"], "model": settings["model"]["name"]}
+    result |= measure(data, limit)
+    if settings["features"]:
+        from thaw.exploration.features import features
+
+        result["features"] = features(data, encoder, settings)
+    result["next"] = shlex.join(
+        ["python", "train.py", *(item for item in overrides if item.partition("=")[0] not in OWN)]
+    )
+    folder = Path(settings["output"]).expanduser().absolute()
+    data_page.write_page(folder / "data.html", result)
+    runs.write_json(folder / "data.json", result)
+    for line in data_page.console(result):
+        print(line)
+    print(f"\nPage   {runs.display(folder / 'data.html')}")
+    print(f"Train  {result['next']}")

@@ -1,0 +1,66 @@
+"""What the hidden states of an encoder, as it is before training, tell apart."""
+
+import hashlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw.cache import cached_array
+from thaw.data.module import TextDataModule, make_loader
+from thaw.data.ragged import sorted_batches
+from thaw.errors import UserError
+from thaw.exploration.measuring import evenly
+from thaw.metrics.classification import sequence_metrics
+from thaw.metrics.probe import linear_probe, projections
+from thaw.reporting.progress import counting
+
+PROJECTED = 1_000  # points of a projection
+
+
+def features(data: TextDataModule, encoder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """What the vectors of the encoder, as it is before training, tell apart: a linear probe and two projections."""
+    import torch
+
+    from thaw.models.encoder import load_encoder
+    from thaw.models.features import network_key, text_vectors
+
+    labels, pooling = data.labels, settings["pooling"]
+    torch.manual_seed(0)
+    network: Any = load_encoder(encoder, labels, settings["model"])
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    key = network_key(network)
+    vectors, gold = {}, {}
+    for split in ("train", "validation"):
+        encoded = data.encoded[split]
+        chosen = evenly(len(encoded), settings["feature_rows"])
+        batches = [chosen[batch].tolist() for batch in sorted_batches(encoded.kept[chosen], 64)]
+        loader = make_loader(encoded, batches, data.tokenizer.pad_token_id)
+        digest = hashlib.sha256(key + pooling.encode() + chosen.tobytes())
+        digest.update(np.ascontiguousarray(encoded.ids).data)
+        digest.update(np.ascontiguousarray(encoded.offsets).data)
+        with counting(len(chosen), f"vectors of {split}") as progress:
+            make = partial(text_vectors, network, loader, pooling, progress)
+            vectors[split] = np.asarray(cached_array("features", digest.hexdigest()[:32], make))
+        gold[split] = np.asarray(encoded.labels)[chosen]
+    if len(np.unique(gold["train"])) < 2:
+        raise UserError(f"feature_rows={settings['feature_rows']}: all these rows have one label", "Give more of them.")
+    scores = linear_probe(vectors["train"], gold["train"], vectors["validation"], labels)
+    truth, guessed = gold["validation"], scores.argmax(-1)
+    table = np.bincount(truth * len(labels) + guessed, minlength=len(labels) ** 2).reshape(len(labels), -1)
+    figures = sequence_metrics(scores, truth, labels)
+    majority = np.bincount(gold["train"]).argmax()
+    spread = evenly(len(truth), PROJECTED)
+    points = projections(vectors["validation"][spread])
+    return {
+        "pooling": pooling,
+        "rows": {split: len(own) for split, own in gold.items()},
+        "size": int(vectors["train"].shape[1]),
+        "accuracy": figures["accuracy"],
+        "f1_macro": figures["f1_macro"],
+        "majority": float((truth == majority).mean()),
+        "confusion": table.tolist(),
+        "labels": truth[spread].tolist(),
+        "projections": {name: np.round(own, 3).tolist() for name, own in points.items()},
+    }

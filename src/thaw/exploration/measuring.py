@@ -1,0 +1,191 @@
+"""What the page about a data set tells, as plain containers."""
+
+import time
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from thaw.data.duplicates import SIMILAR, first_rows, near_duplicates, signatures, text_keys
+from thaw.data.module import TextDataModule
+from thaw.data.survey import WORD, box, entity_survey, truncation_curve, vocabulary, words_of
+from thaw.exploration.rows import CHUNK, Rows
+from thaw.metrics.label_noise import FOLDS, suspicious_labels
+from thaw.reporting.progress import counting
+
+VOCABULARY_ROWS = 200_000  # training rows whose words are counted at most
+NOISE_ROWS = 20_000  # training rows that are judged by the others at most, and
+NOISE_WORDS = 2_000_000  # the words in them: what takes tens of seconds
+LISTED = 20  # repeated texts, near duplicates, suspicious labels
+MEMBERS = 6  # rows of a repeated text
+EXAMPLES = 3  # of each class
+
+
+def evenly(total: int, most: int) -> np.ndarray:
+    """At most so many of the numbers below ``total``, evenly spread."""
+    return np.unique(np.linspace(0, total - 1, min(total, most)).round().astype(np.int64))
+
+
+def measure(data: TextDataModule, limit: int) -> dict[str, Any]:
+    """Everything that the page shows but the hidden states.
+
+    Args:
+        data: prepared.
+        limit: the most tokens that the encoder takes.
+    """
+    rows, labels, seconds = Rows(data), data.labels, {}
+    clock = time.perf_counter()
+
+    def done(name: str) -> None:
+        nonlocal clock
+        now = time.perf_counter()
+        seconds[name], clock = round(now - clock, 2), now
+
+    result: dict[str, Any] = {
+        "task": labels.task,
+        "entities": labels.entities,
+        "max_length": data.max_length,
+        "limit": limit,
+        "data": data.summary,
+    }
+    result |= count_words(rows)
+    tokens = np.concatenate([data.encoded[name].lengths for name in rows.names])
+    result["truncation"] = truncation_curve(tokens, limit)
+    done("lengths and words")
+    result |= find_duplicates(rows)
+    done("duplicates")
+    words = result["vocabulary"]["running"] / result["vocabulary"]["rows"]
+    result["noise"] = find_noise(rows, min(NOISE_ROWS, int(NOISE_WORDS / max(words, 1))))
+    done("label noise")
+    if labels.entities:
+        training = np.arange(len(data.rows["train"]))
+        result["surfaces"] = entity_survey(rows.stream(training), rows.label_ids("train"), labels)
+    result["examples"] = examples(rows)
+    done("examples")
+    return {**result, "seconds": seconds}
+
+
+def count_words(rows: Rows) -> dict[str, Any]:
+    """Words and tokens of each text by class (by split for token tasks), and how the tokenizer splits the words."""
+    data, labels = rows.data, rows.labels
+    training = len(data.rows["train"])
+    step = max(-(-training // VOCABULARY_ROWS), 1)
+    counts: Counter[str] = Counter()
+    words = np.empty(len(rows), dtype=np.int32)
+    with counting(len(rows), "counting words") as progress:
+        for i, text in enumerate(rows.stream()):
+            found = words_of(text)
+            words[i] = len(found)
+            if i < training and i % step == 0:
+                counts.update(word for word in found if WORD.search(word))
+            if i % CHUNK == 0:
+                progress(CHUNK)
+    groups = {}
+    if labels.task == "token":
+        for name, first, last in zip(rows.names, rows.starts, rows.starts[1:], strict=False):
+            groups[name] = (words[first:last], data.encoded[name].lengths)
+    else:
+        gold, tokens = data.encoded["train"].labels, data.encoded["train"].lengths
+        for i, name in enumerate(labels.names):
+            own = np.flatnonzero(gold == i if labels.task == "sequence" else gold[:, i])
+            if len(own):
+                groups[name] = (words[own], tokens[own])
+    ids = [data.encoded[name].ids for name in rows.names]
+    unknown = sum(int(np.count_nonzero(own == data.tokenizer.unk_token_id)) for own in ids)
+    return {
+        "lengths": {
+            "by": "split" if labels.task == "token" else "class",
+            "words": {name: box(own) for name, (own, _) in groups.items()},
+            "tokens": {name: box(own) for name, (_, own) in groups.items()},
+        },
+        "vocabulary": {
+            **vocabulary(counts, data.tokenizer_for("token")),
+            "rows": -(-training // step),
+            "of": training,
+            "unknown_tokens": unknown / sum(map(len, ids)),
+        },
+    }
+
+
+def find_duplicates(rows: Rows) -> dict[str, Any]:
+    """Texts that occur more than once, in one split or in two, word for word and nearly."""
+    first = first_rows(text_keys(rows.stream()))
+    labels = rows.label_keys()
+    repeated = np.flatnonzero(first != np.arange(len(rows)))
+    origin = first[repeated]
+    splits = rows.splits(np.arange(len(rows)))
+    groups = np.unique(origin)
+    crossing = np.unique(origin[splits[repeated] != splits[origin]])
+    contrary = np.unique(origin[labels[repeated] != labels[origin]])
+    size = np.bincount(origin, minlength=len(rows))[groups]
+    rank = np.lexsort((-size, ~np.isin(groups, crossing), ~np.isin(groups, contrary)))
+    shown = []
+    for group in groups[rank][:LISTED]:
+        others = repeated[origin == group]
+        alike = (splits[others] == splits[group]).astype(int) + (labels[others] == labels[group])
+        members = [group, *others[np.argsort(alike, kind="stable")][: MEMBERS - 1]]  # what differs most comes first
+        shown.append({"rows": len(others) + 1, "members": [rows.told(int(i)) for i in members]})
+    exact = {
+        "rows": len(repeated),
+        "groups": len(groups),
+        "across": len(crossing),
+        "contrary": len(contrary),
+        "listed": shown,
+    }
+    unique = np.setdiff1d(np.arange(len(rows)), repeated)
+    bands = []
+    with counting(len(unique), "near duplicates") as progress:
+        for part in signatures(rows.stream(unique)):
+            bands.append(part)
+            progress(len(part))
+    found, alike, left = near_duplicates(np.concatenate(bands), lambda chosen: rows.at(unique[chosen]))
+    pairs = unique[found]
+    across = splits[pairs[:, 0]] != splits[pairs[:, 1]]
+    differ = labels[pairs[:, 0]] != labels[pairs[:, 1]]
+    near = {
+        "rows": len(np.unique(pairs)),
+        "pairs": len(pairs),
+        "across": int(across.sum()),
+        "contrary": int(differ.sum()),
+        "not_compared": left,
+        "threshold": SIMILAR,
+        "listed": [
+            {"similarity": round(float(alike[i]), 3), "members": [rows.told(int(k)) for k in pairs[i]]}
+            for i in np.lexsort((-alike, ~differ, ~across))[:LISTED]
+        ],
+    }
+    return {"duplicates": exact, "near": near}
+
+
+def find_noise(rows: Rows, most: int) -> dict[str, Any]:
+    """Training rows whose label a simple model of the other rows does not believe; of more rows an even sample."""
+    train = rows.data.rows["train"]
+    chosen = evenly(len(train), most)
+    part = train.select(chosen)
+    found = suspicious_labels(part["text"][:], part["label"][:], rows.labels)
+    listed = [{**rows.told(int(chosen[one["row"]])), **suspicion(one)} for one in found[:LISTED]]
+    return {"found": len(found), "rows": len(chosen), "of": len(train), "folds": FOLDS, "listed": listed}
+
+
+def suspicion(one: dict[str, Any]) -> dict[str, Any]:
+    """What is said of a suspicious label, apart from its row."""
+    said = {"label_here": one["label"], "suggested": one["suggested"]}
+    said |= {name: round(one[name], 4) for name in ("own", "sure")}
+    return said | ({"word": one["word"]} if "word" in one else {})
+
+
+def examples(rows: Rows) -> dict[str, list[dict[str, Any]]]:
+    """Training rows of each class, or of each type of entity, evenly spread."""
+    encoded, labels = rows.data.encoded["train"], rows.labels
+    found: dict[str, list[dict[str, Any]]] = {}
+    for i, name in enumerate(labels.names):
+        if labels.task == "token":
+            if name.startswith("I-") or i == labels.outside:
+                continue
+            own = np.unique(np.searchsorted(encoded.tag_offsets, np.flatnonzero(encoded.tags == i), side="right") - 1)
+            name = name.removeprefix("B-")
+        else:
+            own = np.flatnonzero(encoded.labels == i if labels.task == "sequence" else encoded.labels[:, i])
+        if len(own):
+            found[name] = [rows.told(int(k)) for k in own[evenly(len(own), EXAMPLES)]]
+    return found

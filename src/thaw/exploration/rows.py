@@ -1,0 +1,83 @@
+"""All rows of a data set under one numbering, read a chunk at a time."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from thaw.data.module import TextDataModule
+
+CHUNK = 10_000  # rows held as Python objects
+LONGEST = 300  # characters of a text
+Text = str | Sequence[str]
+
+
+class Rows:
+    """The rows of all splits, counted through.
+
+    Args:
+        data: prepared.
+    """
+
+    def __init__(self, data: TextDataModule) -> None:
+        self.data, self.labels, self.names = data, data.labels, list(data.rows)
+        self.starts = np.concatenate(([0], np.cumsum([len(data.rows[name]) for name in self.names])))
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def splits(self, numbers: np.ndarray) -> np.ndarray:
+        """The number of the split that each row belongs to."""
+        return np.searchsorted(self.starts, numbers, side="right") - 1
+
+    def stream(self, numbers: np.ndarray | None = None) -> Iterator[Text]:
+        """The texts of all rows, or of some, by ascending numbers; a chunk of them at a time is held."""
+        for place, name in enumerate(self.names):
+            first, last = self.starts[place], self.starts[place + 1]
+            own = np.arange(last - first) if numbers is None else numbers[(numbers >= first) & (numbers < last)] - first
+            for start in range(0, len(own), CHUNK):
+                yield from self.data.rows[name].select(own[start : start + CHUNK])["text"][:]
+
+    def at(self, numbers: np.ndarray) -> list[Text]:
+        """The texts of some rows, in any order."""
+        order = np.argsort(numbers, kind="stable")
+        found: list[Text] = [""] * len(numbers)
+        for place, text in zip(order, self.stream(numbers[order]), strict=True):
+            found[place] = text
+        return found
+
+    def label_keys(self) -> np.ndarray:
+        """A number for each row that is the same for rows with the same label or labels."""
+        if self.labels.task == "sequence":
+            return np.concatenate([self.data.encoded[name].labels for name in self.names])
+        keys = (hash(np.asarray(own).tobytes()) for name in self.names for own in self.label_ids(name))
+        return np.fromiter(keys, dtype=np.int64, count=len(self))
+
+    def label_ids(self, split: str) -> Iterator[np.ndarray]:
+        """What `Encoded` keeps of each row's labels; for token tasks the tag of every word."""
+        encoded = self.data.encoded[split]
+        if self.labels.task != "token":
+            yield from encoded.labels
+            return
+        for first, last in pairwise(encoded.tag_offsets):
+            yield encoded.tags[first:last]
+
+    def told(self, number: int) -> dict[str, Any]:
+        """A row for the page: its split, number (from 1) and place in the files, text, and label."""
+        place = int(self.splits(np.array([number]))[0])
+        name = self.names[place]
+        row = self.data.rows[name][int(number - self.starts[place])]
+        source = self.data.source
+        # Rows that were held out of another split stand in its files.
+        origin = next(split for split in (name, "train", "all") if split in source.files)
+        shown = {
+            "split": name,
+            "row": int(number - self.starts[place]) + 1,
+            "place": source.place(origin, row["file"], row["line"]),
+        }
+        if self.labels.task == "token":
+            return {**shown, "words": row["text"], "label": [self.labels.names[i] for i in row["label"]]}
+        ids = row["label"] if self.labels.task == "multi_label" else [row["label"]]
+        text = row["text"] if len(row["text"]) <= LONGEST else row["text"][:LONGEST] + " …"
+        return {**shown, "text": text, "label": ", ".join(self.labels.names[i] for i in ids) or "none"}

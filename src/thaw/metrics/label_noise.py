@@ -1,0 +1,86 @@
+"""Labels that are likely wrong, told without any encoder: by what a bag of words, or each word's usual tag, expects."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from thaw.labels import LabelSet
+from thaw.metrics.baselines import bag_of_words, frequent_tags
+from thaw.metrics.label_errors import likely_label_errors, likely_tag_errors
+from thaw.metrics.probabilities import probabilities
+
+FOLDS = 5
+
+
+def suspicious_labels(texts: Sequence[Any], gold: Sequence[Any], labels: LabelSet) -> list[dict[str, Any]]:
+    """Rows whose label a model of the other rows does not believe, by confident learning, the most suspicious first.
+
+    The model is logistic regression on TF-IDF, or for token tasks the most frequent tag of each word; each row is
+    judged by one that was fitted without its fold.
+
+    Args:
+        texts: strings, or lists of words.
+        gold: an id, a list of ids, or an id for each word.
+
+    Returns:
+        For each: ``row``, the ``label`` it has (or lacks), what is ``suggested`` instead, the probabilities of both,
+        ``own`` and ``sure``, and for token tasks the number of the ``word``.
+    """
+    names = labels.names
+    order = sorted(range(len(texts)), key=lambda i: str(gold[i])) if labels.task == "sequence" else range(len(texts))
+    folds = np.empty(len(texts), dtype=np.int64)
+    folds[list(order)] = np.arange(len(texts)) % FOLDS  # each label in every fold, as far as it goes
+    if labels.task == "token":
+        return _tags(texts, gold, labels, folds)
+    if len(texts) < 2 * FOLDS or (labels.task == "sequence" and sum(np.bincount(np.asarray(gold)) > 1) < 2):
+        return []
+    logits = np.empty((len(texts), len(labels)))
+    for fold in range(FOLDS):
+        kept, held = ([int(i) for i in np.flatnonzero(chosen)] for chosen in (folds != fold, folds == fold))
+        others = [texts[i] for i in held]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # where words say nothing of the label, the last digits take long to settle
+            logits[held] = bag_of_words([texts[i] for i in kept], [gold[i] for i in kept], others, labels)
+    scores = probabilities(logits, labels)
+    if labels.task == "sequence":
+        truth = np.asarray(gold)
+        best = scores.argmax(-1)
+        return [
+            {"row": int(i), "label": names[truth[i]], "suggested": names[best[i]],
+             "own": float(scores[i, truth[i]]), "sure": float(scores[i, best[i]])}
+            for i in likely_label_errors(scores, truth)
+        ]  # fmt: skip
+    found = []
+    for label, name in enumerate(names):
+        truth = np.array([label in own for own in gold], dtype=np.int64)
+        both = np.column_stack([1 - scores[:, label], scores[:, label]])
+        for i in likely_label_errors(both, truth):
+            own = float(both[i, truth[i]])
+            with_it, without = name, f"without {name}"
+            first, second = (with_it, without) if truth[i] else (without, with_it)
+            found.append({"row": int(i), "label": first, "suggested": second, "own": own, "sure": 1 - own})
+    return sorted(found, key=lambda one: float(one["own"]))
+
+
+def _tags(texts: Sequence[Any], gold: Sequence[Any], labels: LabelSet, folds: np.ndarray) -> list[dict[str, Any]]:
+    at: list[tuple[int, int]] = []
+    scores: list[np.ndarray] = []
+    for fold in range(FOLDS if len(texts) >= FOLDS else 0):
+        kept, held = ([int(i) for i in np.flatnonzero(chosen)] for chosen in (folds != fold, folds == fold))
+        others = [texts[i] for i in held]
+        given = frequent_tags([texts[i] for i in kept], [gold[i] for i in kept], others, labels)
+        at += [(i, j) for i in held for j in range(len(texts[i]))]
+        scores += [np.exp(own) for own in given]
+    if not at:
+        return []
+    flat = np.concatenate(scores)
+    truth = np.array([gold[i][j] for i, j in at])
+    best, everyone = flat.argmax(-1), np.arange(len(flat))
+    sure, own = flat[everyone, best], flat[everyone, truth]
+    return [
+        {"row": at[k][0], "word": at[k][1], "label": labels.names[truth[k]], "suggested": labels.names[best[k]],
+         "own": float(own[k]), "sure": float(sure[k])}
+        for k in likely_tag_errors(sure, own, best, truth)
+    ]  # fmt: skip

@@ -1,0 +1,51 @@
+"""Texts as vectors of an encoder that is used as it is."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thaw.models.encoder import body_of
+from thaw.models.speed import probing
+
+
+def text_vectors(
+    network: Any, batches: Iterable[dict[str, Tensor]], pooling: str, progress: Callable[[int], None]
+) -> np.ndarray:
+    """The last hidden states of each text as one vector, (rows, size), in the order of the row numbers.
+
+    Args:
+        network: an encoder with a head, of which the head is not used.
+        batches: each row once.
+        pooling: ``cls`` for the first token's, ``mean`` for the mean over all tokens.
+        progress: called with the number of rows just done.
+    """
+    body, device = body_of(network)[1], next(network.parameters()).device
+    rows, vectors = [], []
+    with probing(network):
+        for batch in batches:
+            ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
+            hidden = body(input_ids=ids, attention_mask=mask).last_hidden_state
+            if pooling == "mean":
+                weights = mask.unsqueeze(-1).to(hidden.dtype)
+                pooled = (hidden * weights).sum(1) / weights.sum(1)
+            else:
+                pooled = hidden[:, 0]
+            rows.append(batch["rows"].numpy())
+            vectors.append(pooled.float().cpu().numpy())
+            progress(len(pooled))
+    return np.concatenate(vectors)[np.argsort(np.concatenate(rows))]
+
+
+def network_key(network: Any) -> bytes:
+    """Changes with any weight of the encoder below the head, and with the library that computes it."""
+    import transformers
+
+    digest = hashlib.sha256(f"{torch.__version__} {transformers.__version__}".encode())
+    for name, parameter in body_of(network)[1].named_parameters():
+        digest.update(name.encode())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.digest()

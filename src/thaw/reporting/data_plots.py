@@ -1,0 +1,184 @@
+"""The pictures of the page about a data set."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from thaw.reporting.drawing import (
+    BLUE,
+    DASHES,
+    GREEN,
+    INK,
+    LINE,
+    MUTED,
+    ORANGE,
+    RED,
+    SERIES,
+    new_figure,
+    picture,
+    short,
+    styled,
+)
+from thaw.reporting.plots import PANEL
+
+BARS, BOXES = 40, 20  # classes that have one of their own; the table has all
+FEW = 12  # classes that keep their order; more are drawn with the most frequent first
+COLOURED = 6  # classes told apart by colour
+MARKERS = "os^Dvp"
+LENGTHS = ("1 word", "2", "3", "4", "5 or more")
+
+
+@styled
+def class_bars(counts: Mapping[str, Mapping[str, int]], unit: str) -> str:
+    """How often each class occurs, as a share of each split; of very many classes the curve by rank.
+
+    Args:
+        counts: split -> class -> how often.
+        unit: of the counts.
+    """
+    first = next(iter(counts.values()))
+    names = list(first) if len(first) <= FEW else sorted(first, key=lambda name: -first[name])
+    title = f"Share of the {unit} by class"
+    totals = {split: max(sum(own.values()), 1) for split, own in counts.items()}
+    many = len(names) > BARS
+    figure = new_figure(PANEL[0] * 1.2, 290 if many else 80 + len(names) * (8 + 9 * len(counts)))
+    axes: Any = figure.subplots()
+    areas: list[Any] = []
+    if many:
+        for (split, own), colour, dash in zip(counts.items(), SERIES, DASHES, strict=False):
+            ranked = np.sort([own[name] / totals[split] for name in names])[::-1]
+            axes.plot(np.arange(1, len(names) + 1), ranked, linestyle=dash, color=colour, label=split)
+        axes.set(xlabel="classes, the most frequent first", xlim=(0, len(names) + 1))
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(percent)
+    else:
+        height = 0.8 / len(counts)
+        for i, ((split, own), colour) in enumerate(zip(counts.items(), SERIES, strict=False)):
+            places = np.arange(len(names)) - 0.4 + height * (i + 0.5)
+            shares = [own[name] / totals[split] for name in names]
+            axes.barh(places, shares, height=height * 0.9, color=colour, label=split)
+            widest = max(max(own[name] / totals[split] for name in names) for split, own in counts.items())
+            areas += [(0, place - height / 2, widest, height, f"{name}, {split}: {own[name]:,} ({share:.1%})")
+                      for place, name, share in zip(places, names, shares, strict=True)]  # fmt: skip
+        _named(axes, names)
+        axes.xaxis.set_major_formatter(percent)
+    axes.set_title(title)
+    figure.legend(loc="outside lower center", ncols=3)
+    return picture(figure, title, [(axes, areas)])
+
+
+def percent(value: float, _: Any) -> str:
+    return f"{100 * value:.3g} %"
+
+
+def _named(axes: Any, names: Sequence[str]) -> None:
+    """Rows of a picture with a name each, the first on top."""
+    axes.set_yticks(np.arange(len(names)), [short(name, 30) for name in names])
+    axes.set_ylim(len(names) - 0.45, -0.55)
+    axes.tick_params(axis="y", labelcolor=INK, length=0)
+    axes.grid(axis="y", visible=False)
+
+
+@styled
+def length_boxes(groups: Mapping[str, Mapping[str, float]], unit: str, by: str, mark: float | None = None) -> str:
+    """Lengths of texts by class: a box from 25 to 75 % with the median, and whiskers from 5 to 95 %.
+
+    Args:
+        groups: class -> ``low``, ``first``, ``median``, ``third``, ``high``, ``rows``.
+        unit: of the lengths.
+        by: what the groups are.
+        mark: a limit, shown as a line where it lies within the picture.
+    """
+    ranked = sorted(groups, key=lambda name: -groups[name]["rows"])[:BOXES]
+    shown = groups if len(groups) <= FEW else {name: groups[name] for name in ranked}
+    title = f"{unit} by {by}".capitalize() + (f", the {BOXES} most frequent" if len(groups) > BOXES else "")
+    figure = new_figure(PANEL[0], 70 + 26 * max(len(shown), 2))
+    axes: Any = figure.subplots()
+    highest = max(own["high"] for own in shown.values())
+    for place, own in enumerate(shown.values()):
+        axes.plot([own["low"], own["high"]], [place, place], color=MUTED, linewidth=1.2)
+        axes.barh(place, own["third"] - own["first"], left=own["first"], height=0.6, color=BLUE, alpha=0.45)
+        axes.plot([own["median"]] * 2, [place - 0.3, place + 0.3], color=INK, linewidth=2)
+    if mark is not None and mark <= highest * 1.05:
+        axes.axvline(mark, color=RED, linestyle=":", linewidth=1.2)
+        axes.text(mark, -0.52, " max_length", color=INK, fontsize=8, va="top", ha="right")
+    axes.set_xlim(0, highest * 1.05)
+    _named(axes, list(shown))
+    axes.set_xlabel(unit)
+    axes.set_title(title)
+    areas = [
+        (0, place - 0.5, highest * 1.05, 1,
+         f"{name}: median {own['median']:g}, 25 to 75 %: {own['first']:g} to {own['third']:g}, "
+         f"5 to 95 %: {own['low']:g} to {own['high']:g}; {own['rows']:,} texts")
+        for place, (name, own) in enumerate(shown.items())
+    ]  # fmt: skip
+    return picture(figure, title, [(axes, areas)])
+
+
+@styled
+def truncation(curve: Mapping[str, Sequence[float]], chosen: int) -> str:
+    """What each ``data.max_length`` cuts off; see `thaw.data.survey.truncation_curve`."""
+    figure = new_figure(PANEL[0], PANEL[1])
+    axes: Any = figure.subplots()
+    x, texts, tokens = (np.array(curve[name]) for name in ("max_length", "texts", "tokens"))
+    axes.plot(x, texts, "-", color=BLUE, label="texts that lose tokens")
+    axes.plot(x, tokens, "--", color=ORANGE, label="tokens lost")
+    if chosen <= x.max():
+        axes.axvline(chosen, color=RED, linestyle=":", linewidth=1.2, label=f"max_length={chosen}")
+    axes.set(xlabel="max_length", xlim=(0, x.max() * 1.02), ylim=(-0.02, 1.02))
+    axes.yaxis.set_major_formatter(percent)
+    axes.set_title("Truncation")
+    figure.legend(loc="outside lower center", ncols=2)
+    width = x.max() / len(x)
+    areas = [(a - width / 2, 0, width, 1, f"max_length={a}: {b:.1%} of the texts lose {c:.1%} of all tokens")
+             for a, b, c in zip(x, texts, tokens, strict=True)]  # fmt: skip
+    return picture(figure, "Truncation by max_length", [(axes, areas)])
+
+
+@styled
+def entity_lengths(types: Mapping[str, Mapping[str, Any]]) -> str:
+    """Of how many words the entities of each type are."""
+    figure = new_figure(PANEL[0], 100 + 30 * max(len(types), 2))
+    axes: Any = figure.subplots()
+    left = np.zeros(len(types))
+    areas: list[Any] = []
+    for i, (name, colour) in enumerate(zip(LENGTHS, (BLUE, "#56b4e9", GREEN, ORANGE, RED), strict=True)):
+        counts = np.array([own["lengths"][i] for own in types.values()])
+        shares = counts / [max(own["count"], 1) for own in types.values()]
+        axes.barh(np.arange(len(types)), shares, left=left, height=0.7, color=colour, label=name)
+        areas += [(start, place - 0.35, share, 0.7, f"{kind}, {name}: {count:,} ({share:.1%})")
+                  for place, (kind, start, share, count) in enumerate(zip(types, left, shares, counts, strict=True))
+                  if count]  # fmt: skip
+        left += shares
+    _named(axes, list(types))
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(percent)
+    axes.set_title("Words of an entity by type")
+    figure.legend(loc="outside lower center", ncols=5)
+    return picture(figure, "Words of an entity by type", [(axes, areas)])
+
+
+@styled
+def scatter(points: np.ndarray, gold: np.ndarray, names: Sequence[str], title: str) -> str:
+    """Vectors in two dimensions by class; of many classes the most frequent have a colour.
+
+    Args:
+        points: (rows, 2).
+        gold: label ids (rows,).
+    """
+    figure = new_figure(PANEL[0], 400)
+    axes: Any = figure.subplots()
+    counts = np.bincount(gold, minlength=len(names))
+    chosen = [int(i) for i in np.argsort(-counts, kind="stable")[:COLOURED] if counts[i]]
+    rest = ~np.isin(gold, chosen)
+    if rest.any():
+        axes.scatter(*points[rest].T, s=5, color=LINE, label=f"{np.count_nonzero(counts) - len(chosen)} others")
+    for i, colour, marker in zip(sorted(chosen), SERIES, MARKERS, strict=False):
+        axes.scatter(*points[gold == i].T, s=11, color=colour, marker=marker, linewidths=0, alpha=0.75,
+                     label=short(names[i], 16))  # fmt: skip
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(title)
+    figure.legend(loc="outside lower center", ncols=3, markerscale=2)
+    return picture(figure, f"Vectors by class: {title}")

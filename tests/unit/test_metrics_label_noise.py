@@ -1,0 +1,64 @@
+"""Wrong labels that were planted are found before any training."""
+
+import numpy as np
+import pytest
+
+from thaw.labels import LabelSet
+from thaw.metrics.label_noise import suspicious_labels
+from thaw.metrics.probe import linear_probe, projections
+
+WORDS = {"joy": "happy glad cheerful", "anger": "angry mad furious"}
+
+
+def rows(count: int) -> tuple[list[str], list[int]]:
+    names = list(WORDS)
+    texts = [f"row {i % 7} and i am {WORDS[names[i % 2]].split()[i // 2 % 3]} today" for i in range(count)]
+    return texts, [i % 2 for i in range(count)]
+
+
+def test_flipped_labels_come_first() -> None:
+    texts, gold = rows(120)
+    for i in (10, 33, 77):
+        gold[i] = 1 - gold[i]
+    found = suspicious_labels(texts, gold, LabelSet("sequence", ("joy", "anger"), (60, 60), "", 120))
+    assert {one["row"] for one in found[:3]} == {10, 33, 77}
+    assert all(one["sure"] > one["own"] and one["label"] != one["suggested"] for one in found)
+
+
+def test_labels_that_are_missing_or_too_many_are_found() -> None:
+    texts, gold = rows(120)
+    several = [[label] for label in gold]
+    several[10], several[33] = [], [0, 1]
+    found = suspicious_labels(texts, several, LabelSet("multi_label", ("joy", "anger"), (60, 60), "", 120))
+    assert [(one["row"], one["label"], one["suggested"]) for one in sorted(found[:2], key=lambda one: one["row"])] == [
+        (10, "without joy", "joy"),
+        (33, "joy", "without joy"),
+    ]
+
+
+def test_a_word_with_an_unusual_tag_is_found() -> None:
+    labels = LabelSet("token", ("O", "B-LOC", "I-LOC"), (80, 40, 0), "", 40)
+    texts, tags = [["in", "Paris", f"x{i}"] for i in range(40)], [[0, 1, 0] for _ in range(40)]
+    tags[7][1] = 0
+    (found,) = suspicious_labels(texts, tags, labels)
+    assert (found["row"], found["word"], found["label"], found["suggested"]) == (7, 1, "O", "B-LOC")
+
+
+@pytest.mark.parametrize("count", [2, 6])
+def test_too_little_data_has_no_suspects(count: int) -> None:
+    texts, gold = rows(count)
+    assert suspicious_labels(texts, gold, LabelSet("sequence", ("joy", "anger"), (1, 1), "", count)) == []
+
+
+def test_linear_probe_tells_apart_what_lies_apart() -> None:
+    generator = np.random.default_rng(0)
+    gold = np.arange(300) % 3
+    vectors = generator.normal(size=(300, 8)) + 6 * np.eye(8)[gold]
+    labels = LabelSet("sequence", ("a", "b", "c", "never"), (100, 100, 100, 0), "", 300)
+    scores = linear_probe(vectors[:200], gold[:200], vectors[200:], labels)
+    assert scores.shape == (100, 4)
+    assert (scores.argmax(-1) == gold[200:]).mean() > 0.98
+    found = projections(vectors[:120])
+    assert {name: own.shape for name, own in found.items()} == {"PCA": (120, 2), "t-SNE": (120, 2)}
+    assert list(projections(vectors[:5])) == ["PCA"]
+    assert projections(vectors[:1]) == {}

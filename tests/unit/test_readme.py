@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from conftest import ROOT, configured
 from thaw.cli import quoted
-from thaw.settings import EXPORT_RULES, RULES, check
+from thaw.settings import EXPLAIN_RULES, EXPORT_RULES, RULES, check
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FOUND = re.findall(r"python ((?:train|evaluate|predict|export|report)\.py[^`\n]*)", README)
@@ -32,8 +32,7 @@ def test_command_composes(command: str) -> None:
     config = configured(*(quoted(item) for item in overrides), verb=script.removesuffix(".py"))
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing="--help" not in arguments)
     assert isinstance(plain, dict)
-    if script in ("train.py", "export.py"):
-        check(plain, RULES if script == "train.py" else EXPORT_RULES)
+    check(plain, {"train.py": RULES, "export.py": EXPORT_RULES}.get(script, EXPLAIN_RULES))
 
 
 def test_files_named_in_the_readme_exist() -> None:

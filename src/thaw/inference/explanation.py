@@ -12,7 +12,8 @@ import numpy as np
 
 from thaw.data.encoding import special_tokens
 from thaw.errors import UserError
-from thaw.inference.attribution import Attribution, Reading, Target, attribute, check_method, joined
+from thaw.inference.attribution import Attribution, attribute, check_method
+from thaw.inference.masking import Reading, Target, joined
 from thaw.inference.predictor import Predictor, find_words, is_punctuation, tagged
 from thaw.reporting.explanations import write_explanations
 from thaw.reporting.progress import counting
@@ -25,6 +26,7 @@ CHUNK = 32  # texts that are explained together
 SHOWN = 50  # texts on the page of predict.py
 IDEOGRAPHS = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # written without blanks: each stands for itself
 CHUNKS = re.compile(f"[{IDEOGRAPHS}]|[^\\s{IDEOGRAPHS}]+")
+JOINERS = "'’-."
 
 Span = tuple[int, int]
 Text = str | Sequence[str]
@@ -41,11 +43,11 @@ def explain(
         evaluations: of the network that SHAP may spend on each text.
 
     Returns:
-        Dicts with ``method``, ``words`` (characters: start, end; of words with a blank between them where the text is
-        given as words), ``read`` (characters up to which the network read) and ``targets``: for each label, or predicted entity, ``name``, ``probability``, ``score`` and
-        ``baseline`` (log-odds of the text, and with every word hidden), ``values`` (log-odds that each word adds),
-        ``gap`` (by how much the values miss score minus baseline), ``comprehensiveness`` and ``sufficiency``. An
-        entity has ``start`` and ``end``, too.
+        Dicts with ``method``, ``words`` (first character and the one after the last; there is a blank between words
+        that are given), ``read`` (characters up to which the network read) and ``targets``: for each label, or
+        predicted entity, ``name``, ``probability``, ``score`` and ``baseline`` (log-odds of the text, and with every
+        word hidden), ``values`` (log-odds that each word adds), ``gap`` (by how much the values miss score minus
+        baseline), ``comprehensiveness`` and ``sufficiency``. An entity has ``start`` and ``end``, too.
     """
     check_method(method, gradients=predictor.network is not None)
     waiting = iter(texts)
@@ -92,13 +94,13 @@ def read(predictor: Predictor, texts: Sequence[Text]) -> list[Reading]:
     room = predictor.max_length - len(before) - len(after)
     cut = []
     for text in texts:
-        whole, ids, words = words_of(predictor.tokenizer, text, labels.task)
+        whole, tokens_of, words = words_of(predictor.tokenizer, text, labels.task)
         kept = [(span, tokens[tokens < room] + len(before)) for span, tokens in words if tokens[0] < room]
-        end = len(whole) if len(ids) <= room else kept[-1][0][1] if kept else 0
-        cut.append((whole, np.array(before + ids[:room] + after, dtype=np.int64), kept, end))
-    logits = predictor._run(*joined([ids for _, ids, _, _ in cut]))
+        end = len(whole) if len(tokens_of) <= room else kept[-1][0][1] if kept else 0
+        cut.append((np.array(before + tokens_of[:room] + after, dtype=np.int64), kept, end))
+    logits = predictor._run(*joined([ids for ids, _, _ in cut]))
     result = []
-    for (whole, ids, kept, end), own in zip(cut, logits, strict=True):
+    for (ids, kept, end), own in zip(cut, logits, strict=True):
         spans, owner = [span for span, _ in kept], np.full(len(ids), -1)
         for word, (_, tokens) in enumerate(kept):
             owner[tokens] = word
@@ -120,53 +122,59 @@ def read(predictor: Predictor, texts: Sequence[Text]) -> list[Reading]:
 def words_of(tokenizer: Any, text: Text, task: str) -> tuple[str, list[int], list[tuple[Span, np.ndarray]]]:
     """A text as token ids, and its words, each with its characters and the numbers of its tokens.
 
-    Words that are given stay as they are. In a text, those of token tasks are what the predictor takes for words;
-    else they end at blanks, and the punctuation around them stands for itself. Words without a token are left out.
+    Words that are given stay as they are. In a text, those of token tasks are what the predictor takes for words, else
+    see `split_words`. Words without a token are left out.
 
     Returns:
         (text, ids, words): the ids without special tokens.
     """
-    given = not isinstance(text, str)
     options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
-    if given:
-        encoding = tokenizer([list(text)], is_split_into_words=True, **options).encodings[0]
+    if isinstance(text, str):
+        whole, encoding = text, tokenizer([text], **options).encodings[0]
+        spans, owner = (_words_of_tagging if task == "token" else _words_of_text)(whole, encoding)
+    else:
+        whole, encoding = " ".join(text), tokenizer([list(text)], is_split_into_words=True, **options).encodings[0]
         ends = np.cumsum([len(word) + 1 for word in text]) - 1
         spans = [(int(end) - len(word), int(end)) for word, end in zip(text, ends, strict=True)]
         owner = np.array(encoding.word_ids, dtype=np.int64)
-        text = " ".join(text)
-    else:
-        encoding = tokenizer([text], **options).encodings[0]
-        offsets = encoding.offsets
-        owner = np.full(len(offsets), -1)
-        if task == "token":
-            found = find_words(text, encoding.word_ids, offsets)
-            spans = [(first_character(text, *offsets[first]), offsets[last][1]) for first, last in found]
-            for word, (first, last) in enumerate(found):
-                owner[first : last + 1] = word
-        else:
-            spans = split_words(text)
-            for token, place in enumerate(offsets):
-                start = first_character(text, *place)
-                word = bisect_right(spans, start, key=lambda span: span[0]) - 1
-                if word >= 0 and start < spans[word][1]:
-                    owner[token] = word
     words = [(span, np.flatnonzero(owner == word)) for word, span in enumerate(spans)]
-    return text, encoding.ids, [(span, tokens) for span, tokens in words if len(tokens)]
+    return whole, encoding.ids, [(span, tokens) for span, tokens in words if len(tokens)]
+
+
+def _words_of_tagging(text: str, encoding: Any) -> tuple[list[Span], np.ndarray]:
+    offsets = encoding.offsets
+    found = find_words(text, encoding.word_ids, offsets)
+    owner = np.full(len(offsets), -1)
+    for word, (first, last) in enumerate(found):
+        owner[first : last + 1] = word
+    return [(first_character(text, *offsets[first]), offsets[last][1]) for first, last in found], owner
+
+
+def _words_of_text(text: str, encoding: Any) -> tuple[list[Span], np.ndarray]:
+    spans = split_words(text)
+    owner = np.full(len(encoding.offsets), -1)
+    for token, place in enumerate(encoding.offsets):
+        start = first_character(text, *place)
+        word = bisect_right(spans, start, key=lambda span: span[0]) - 1
+        if word >= 0 and start < spans[word][1]:
+            owner[token] = word
+    return spans, owner
 
 
 def split_words(text: str) -> list[Span]:
-    """First character and the one after the last of each word, and of the punctuation before and behind it.
+    """First character and the one after the last of each word, and of the punctuation between words.
 
-    Hyphens and apostrophes within a word belong to it.
+    An apostrophe, hyphen or point within a word belongs to it.
     """
     found = []
     for chunk in CHUNKS.finditer(text):
-        start, end = first, last = chunk.span()
-        while first < end and is_punctuation(text[first]):
-            first += 1
-        while last > first and is_punctuation(text[last - 1]):
-            last -= 1
-        found += [(one, other) for one, other in ((start, first), (first, last), (last, end)) if one < other]
+        marks = [is_punctuation(character) for character in chunk[0]]
+        for i in range(1, len(marks) - 1):
+            if chunk[0][i] in JOINERS and not (marks[i - 1] or marks[i + 1]):
+                marks[i] = False
+        for _, group in itertools.groupby(range(len(marks)), marks.__getitem__):
+            places = list(group)
+            found.append((chunk.start() + places[0], chunk.start() + places[-1] + 1))
     return found
 
 
@@ -176,12 +184,13 @@ def first_character(text: str, start: int, end: int) -> int:
 
 
 def explained(
-    predictor: Predictor, results: Iterable[dict[str, Any]], method: str, evaluations: int, page: str
+    predictor: Predictor, results: Iterable[dict[str, Any]], run: str, method: str, evaluations: int, page: str
 ) -> Iterator[dict[str, Any]]:
     """Predictions, each with its ``explanation``; a page shows the first of them.
 
     Args:
         results: as ``Predictor.stream`` gives them.
+        run: named on the page.
         page: file to be written at the end.
 
     Raises:
@@ -191,12 +200,12 @@ def explained(
     while chunk := list(itertools.islice(waiting, CHUNK)):
         texts = [result["text"] for result in chunk]
         for result, found in zip(chunk, explain(predictor, texts, method, evaluations), strict=True):
-            result["explanation"] = found
-            shown += [dict(result)] if len(shown) < SHOWN else []
-            yield result
+            if len(shown) < SHOWN:
+                shown.append({"text": result["text"], "explanation": found})
+            yield {**result, "explanation": found}
     path = Path(page).expanduser().absolute()
     try:
-        write_explanations(path, "Explanations", f"{len(shown)} texts", shown)
+        write_explanations(path, method, f"Of {run}.", shown)
     except OSError as error:
         raise UserError(f"explain_page={page}: cannot be written: {error.strerror}", "Choose another place.") from None
     print(f"Explanations  {display(path)}", file=sys.stderr)
@@ -218,11 +227,11 @@ def explain_rows(
     with counting(len(chosen), f"explaining {split}") as progress:
         found = explain(predictor, texts, method, settings["explain_evaluations"])
         for (i, why), text, explanation in zip(chosen.items(), texts, found, strict=True):
-            row = {key: predictions[i][key] for key in ("words", "label", "predicted") if key in predictions[i]}
-            text = text if isinstance(text, str) else " ".join(text)
-            items.append({"row": i + 1, "why": why, "text": text, **row, "explanation": explanation})
+            row = {key: value for key, value in predictions[i].items() if key in ("words", "label", "predicted")}
+            whole = text if isinstance(text, str) else " ".join(text)
+            items.append({"row": i + 1, "why": why, "text": whole, **row, "explanation": explanation})
             progress(1)
     path = explanations_path(run, split)
     write_jsonl(path.with_suffix(".jsonl"), items)
-    write_explanations(path, f"{run.name}: explanations", f"{len(items)} rows of {split}", items)
+    write_explanations(path, method, f"{len(items)} rows of {split}, of {display(run)}.", items)
     return path

@@ -74,7 +74,7 @@ def predict(predictor: Predictor, texts: Iterable[str], config: DictConfig) -> I
         return results
     from thaw.inference.explanation import explained
 
-    return explained(predictor, results, config.explain, config.explain_evaluations, config.explain_page)
+    return explained(predictor, results, config.run, config.explain, config.explain_evaluations, config.explain_page)
 
 
 def free_name(key: str, record: Record) -> str:

@@ -24,26 +24,25 @@ Item = dict[str, Any]
 """A text with its ``explanation``; where it is known also ``row`` (from 1), ``why``, ``label`` and ``predicted``."""
 
 
-def write_explanations(path: Path, title: str, subtitle: str, items: Sequence[Item]) -> None:
+def write_explanations(path: Path, method: str, subtitle: str, items: Sequence[Item]) -> None:
     """Write a page of explanations by one method.
 
     Args:
-        title: of the page.
-        subtitle: a line below it.
+        method: by which they were made.
+        subtitle: what they are of.
         items: with ``text`` and ``explanation``, as `thaw.inference.explanation.explain` gives it.
     """
     explanations = [item["explanation"] for item in items]
     entities = any("start" in target for one in explanations for target in one["targets"])
     # Of the labels of a text the most probable one counts, of entities all.
     leading = [target for one in explanations for target in one["targets"][: None if entities else 1]]
-    method = explanations[0]["method"] if explanations else ""
     gaps = [abs(target["gap"]) for one in explanations for target in one["targets"]]
     context = {
-        "title": title,
+        "title": "Explanations",
         "subtitle": subtitle,
-        "method": METHODS.get(method, ""),
+        "method": METHODS[method],
         "entities": entities,
-        "gap": max(gaps, default=0.0) if method != "leave_one_out" else None,
+        "gap": max([1e-6, *gaps]) if method != "leave_one_out" else None,
         "means": {
             name: sum(target[name] for target in leading) / len(leading)
             for name in ("comprehensiveness", "sufficiency")
@@ -57,8 +56,8 @@ def write_explanations(path: Path, title: str, subtitle: str, items: Sequence[It
 
 def _item(item: Item) -> Item:
     explanation, text = item["explanation"], item["text"]
-    labels = {key: ", ".join(value) or "none" if isinstance(value, list) else value
-              for key, value in item.items() if key in ("label", "predicted") and "words" not in item}  # fmt: skip
+    named = {} if "words" in item else {key: item[key] for key in ("label", "predicted") if key in item}
+    labels = {key: ", ".join(own) or "none" if isinstance(own, list) else own for key, own in named.items()}
     return {
         "row": item.get("row"),
         "why": ", ".join(item.get("why", ())),

@@ -30,7 +30,7 @@ from thaw.memory import keep_freed_memory
 from thaw.runs import rank
 from thaw.settings import check
 
-FREE_TEXT = ("text", "run", "runs", "resume", "input", "output", "data.path", "model.name")
+FREE_TEXT = ("text", "run", "runs", "resume", "input", "output", "explain_page", "data.path", "model.name")
 
 
 def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:

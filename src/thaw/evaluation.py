@@ -10,6 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from thaw import runs
 from thaw.data.encoding import encode_split
 from thaw.data.module import load_labelled
+from thaw.inference.attribution import check_method
+from thaw.inference.explanation import explain_rows
 from thaw.inference.predictor import Predictor
 from thaw.metrics.calibration import confidence, expected_calibration_error, fit_temperature, reliability
 from thaw.metrics.classification import best_thresholds
@@ -19,7 +21,8 @@ from thaw.metrics.probabilities import probabilities
 from thaw.models.losses import make_loss
 from thaw.reporting import summary
 from thaw.reporting.progress import counting
-from thaw.reporting.run_page import page_path, write_page
+from thaw.reporting.run_page import explanations_path, page_path, write_page
+from thaw.settings import EXPLAIN_RULES, check
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,8 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     """What ``evaluate.py`` does.
 
     Args:
-        settings: the config of ``evaluate.py``: ``run``, ``split``, ``data`` (overrides for a new file), ``output``.
+        settings: the config of ``evaluate.py``: ``run``, ``split``, ``data`` (overrides for a new file), ``output``,
+            and those of the explanations.
 
     Returns:
         (file with the predictions, figures with the split as prefix, ``intervals`` and ``calibration``).
@@ -133,6 +137,9 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     Raises:
         UserError: when the run is not finished, the split unknown, or the new data does not fit its labels.
     """
+    check(settings, EXPLAIN_RULES)
+    if settings.get("explain"):
+        check_method(settings["explain"])
     run = runs.open_run(settings["run"], needs="metrics.json")
     predictor = Predictor.from_run(run)
     config: Any = OmegaConf.to_container(runs.load_config(run))
@@ -152,6 +159,8 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     result = score_rows(predictor, predict_rows(predictor, texts, gold, name), texts, config)
     path = Path(settings["output"]) if settings["output"] else run / "predictions" / f"{name}.jsonl"
     runs.write_jsonl(path, result.predictions)
+    if settings.get("explain"):
+        explain_rows(run, name, predictor, result.predictions, settings)
     metrics = join_figures({name: result})
     write_page(run, name, {**runs.read_json(run / "metrics.json"), **metrics}, result.predictions)
     return path, metrics
@@ -173,5 +182,8 @@ def evaluate(config: DictConfig) -> None:
     path, metrics = evaluate_run(settings)
     (split,) = metrics["calibration"]
     print(summary.table("Figures", *summary.headline_rows(metrics, [split])))
-    print(f"\nReport       {runs.display(page_path(runs.open_run(settings['run']), split))}")
-    print(f"Predictions  {runs.display(path)}")
+    run = runs.open_run(settings["run"])
+    print(f"\nReport        {runs.display(page_path(run, split))}")
+    print(f"Predictions   {runs.display(path)}")
+    if settings["explain"]:
+        print(f"Explanations  {runs.display(explanations_path(run, split))}")

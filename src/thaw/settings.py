@@ -129,6 +129,14 @@ SWEEPER_RULES: dict[str, Rule] = {
 }
 
 
+EXPLAIN_RULES: dict[str, Rule] = {
+    "explain": or_null(one_of("shap", "integrated_gradients", "leave_one_out")),
+    "explain_rows": NATURAL,
+    "explain_evaluations": COUNT,
+    "explain_page": TEXT,
+}
+
+
 def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:
     """Refuse a config with a value that no setting of that name takes.
 

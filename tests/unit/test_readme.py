@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from conftest import ROOT, configured
 from thaw.cli import quoted
-from thaw.settings import EXPLORE_RULES, EXPORT_RULES, RULES, check
+from thaw.settings import EXPLAIN_RULES, EXPLORE_RULES, EXPORT_RULES, RULES, check
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FOUND = re.findall(r"python ((?:train|evaluate|predict|export|report)\.py[^`\n]*)", README)
@@ -43,8 +43,7 @@ def test_command_composes(command: str) -> None:
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing="--help" not in arguments)
     assert isinstance(plain, dict)
     rules = {"train.py": RULES, "explore.py": EXPLORE_RULES, "export.py": EXPORT_RULES}
-    if script in rules:
-        check(plain, rules[script])
+    check(plain, rules.get(script, EXPLAIN_RULES))
 
 
 def test_files_named_in_the_readme_exist() -> None:

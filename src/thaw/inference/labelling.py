@@ -16,9 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from thaw.data.formats import delimited_records, format_of
 from thaw.data.rows import TEXT_COLUMNS, Options, find_column, open_lines
 from thaw.errors import UserError
+from thaw.inference.attribution import check_method
 from thaw.inference.predictor import Predictor
 from thaw.reporting.progress import counting
 from thaw.reporting.summary import number, table
+from thaw.settings import EXPLAIN_RULES, check
 
 Record = dict[str, Any]
 FORMATS = ("jsonl", "csv", "tsv")
@@ -35,17 +37,20 @@ def label(config: DictConfig) -> None:
     if (config.text is None) == (config.input is None):
         raise UserError("predict.py needs either text= or input=", 'Give text="I love this", or input=tickets.csv.')
     suffix = output_format(config.output)
-    if config.text is not None:
-        predictor = Predictor.from_run(config.run, config.batch_size, config.backend, config.calibrated)
-        results = iter(predictor([str(config.text)], config.probabilities))
+    settings: Any = OmegaConf.to_container(config, resolve=True)
+    check(settings, EXPLAIN_RULES)
+    if config.explain:
+        check_method(config.explain, gradients=config.backend == "torch")
+    records = None if config.text is not None else read_records(str(config.input), config.text_column)
+    predictor = Predictor.from_run(config.run, config.batch_size, config.backend, config.calibrated)
+    if records is None:
+        (result,) = predict(predictor, [str(config.text)], config)
         if config.output is None and sys.stdout.isatty():
-            show_result(next(results))
+            show_result(result)
             return
         with writer(config.output, suffix) as write:
-            write(next(results))
+            write(result)
         return
-    records = read_records(str(config.input), config.text_column)
-    predictor = Predictor.from_run(config.run, config.batch_size, config.backend, config.calibrated)
     waiting: deque[Record] = deque()
 
     def texts() -> Iterator[str]:
@@ -54,12 +59,22 @@ def label(config: DictConfig) -> None:
             yield text
 
     with writer(config.output, suffix) as write, counting(None, "labelling") as progress:
-        for result in predictor.stream(texts(), config.probabilities):
+        for result in predict(predictor, texts(), config):
             del result["text"]
             record = waiting.popleft()
             # A column of the input keeps its value; ours takes another name beside it.
             write({**record, **{free_name(key, record): value for key, value in result.items()}})
             progress(1)
+
+
+def predict(predictor: Predictor, texts: Iterable[str], config: DictConfig) -> Iterator[Record]:
+    """The predictions, with their explanations where these are asked for."""
+    results = predictor.stream(texts, config.probabilities)
+    if not config.explain:
+        return results
+    from thaw.inference.explanation import explained
+
+    return explained(predictor, results, config.run, config.explain, config.explain_evaluations, config.explain_page)
 
 
 def free_name(key: str, record: Record) -> str:
@@ -68,6 +83,14 @@ def free_name(key: str, record: Record) -> str:
 
 def show_result(result: Record) -> None:
     """One result as a person reads it."""
+    if "explanation" in result:
+        from rich.console import Console
+
+        from thaw.reporting.explanations import plot
+
+        names = result.get("labels") or [result["label"]] if "entities" not in result else None
+        Console().print(plot(result, names))
+        return
     if "entities" in result:
         rows = [[one["text"], one["type"], number(one["score"])] for one in result["entities"]]
         print(table(f"{len(rows)} entities", ["text", "type", "score"], rows))

@@ -37,6 +37,8 @@ class PlainTokenizer:
         self.backend.no_padding()
         self.backend.no_truncation()
         self.pad_token_id = pad_token_id
+        known = (self.backend.token_to_id(name) for name in ("[MASK]", "<mask>"))
+        self.mask_token_id = next((own for own in known if own is not None), None)
 
     def __call__(self, texts: list[Any], *, add_special_tokens: bool = True, **_: Any) -> SimpleNamespace:
         return SimpleNamespace(encodings=self.backend.encode_batch(texts, add_special_tokens=add_special_tokens))

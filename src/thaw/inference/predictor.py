@@ -64,6 +64,7 @@ class Predictor:
             raise UserError(f"batch_size={batch_size} is not a number of texts", "Give 64, say.")
         self.logits, self.tokenizer, self.labels = logits, tokenizer, labels
         self.max_length, self.batch_size, self.batch_tokens = max_length, batch_size, batch_tokens
+        self.network: Any = None  # of torch, for gradients
         self.prefix: FrozenPrefix | None = None  # set after training, which has computed the frozen layers already
         self.thresholds = thresholds or [0.5] * len(labels)
         self.temperature, self.calibrated = temperature, calibrated
@@ -113,6 +114,7 @@ class Predictor:
             temperature=saved.get("temperature"),
             calibrated=calibrated,
         )
+        predictor.network = network
         predictor.prefix = prefix(network) if prefix else None
         return predictor
 
@@ -253,12 +255,9 @@ class Predictor:
         """Entities of one text: the first sub-token speaks for its word, the mean of the words for the entity."""
         found = find_words(text, words, offsets)
         own = scores[[first for first, _ in found]]
-        best, sure = own.argmax(-1), own.max(-1)
-        tags = [self.labels.names[i] for i in best]
-        # Tags that mark no spans, such as parts of speech, stand for a word each.
-        marked = spans(tags) if self.labels.entities else [(tag, i, i + 1) for i, tag in enumerate(tags)]
+        sure = own.max(-1)
         result = []
-        for kind, first, end in marked:
+        for kind, first, end in tagged(self.labels, own.argmax(-1)):
             start, stop = offsets[found[first][0]][0], offsets[found[end - 1][1]][1]
             name = text[start:stop].strip()  # some tokenizers count the blank before a word to it
             start = text.index(name, start)
@@ -313,6 +312,13 @@ def torch_logits(network: Any) -> Logits:
         return result
 
     return logits
+
+
+def tagged(labels: LabelSet, best: np.ndarray) -> list[tuple[str, int, int]]:
+    """What the tag ids of some words mark: (type, first word, word after the last)."""
+    tags = [labels.names[i] for i in best]
+    # Tags that mark no spans, such as parts of speech, stand for a word each.
+    return spans(tags) if labels.entities else [(tag, i, i + 1) for i, tag in enumerate(tags)]
 
 
 def find_words(text: str, words: list[int], offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -69,6 +69,37 @@ def worth_reading(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | No
     return [_group(title, about, chosen, rows, note) for title, about, chosen, note in lists]
 
 
+def rows_to_explain(
+    rows: Rows, labels: LabelSet, thresholds: Sequence[float] | None, count: int
+) -> dict[int, list[str]]:
+    """So many rows worth an explanation, each with the reasons: the lists of `worth_reading`, and what is surely right.
+
+    The lists take turns. Sentences without a predicted entity have nothing to explain.
+    """
+    lists = [(group["title"].lower(), [one["row"] - 1 for one in group["rows"]])
+             for group in worth_reading(rows, labels, thresholds)]  # fmt: skip
+    right = [i for i, row in enumerate(rows) if row["label"] == row["predicted"]]
+    lists.append(("sure and right", sorted(right, key=lambda i: -_sure(rows[i]))))
+    if labels.entities:
+        lists = [(title, [i for i in own if set(rows[i]["predicted"]) - {"O"}]) for title, own in lists]
+    chosen: dict[int, list[str]] = {}
+    for place in range(max(len(own) for _, own in lists)):
+        for title, own in lists:
+            if place < len(own) and (own[place] in chosen or len(chosen) < count):
+                chosen[own[place]] = list(dict.fromkeys([*chosen.get(own[place], []), title]))
+    return chosen
+
+
+def _sure(row: dict[str, Any]) -> float:
+    """How sure a prediction is, by the least sure of its words or labels."""
+    if "scores" in row:
+        return min((score for score in row["scores"] if score is not None), default=0.0)
+    scores = row["probabilities"]
+    if isinstance(row["predicted"], str):
+        return float(scores[row["predicted"]])
+    return min(max(score, 1 - score) for score in scores.values())
+
+
 def _several(rows: Rows, labels: LabelSet, scores: np.ndarray, truth: np.ndarray, limits: np.ndarray) -> list[Group]:
     everyone = np.arange(len(rows))
     own = np.where(truth == 1, scores, 1 - scores)

@@ -43,6 +43,12 @@ def page_path(run: Path, split: str) -> Path:
     return run / ("report.html" if split == tested else f"report-{split}.html")
 
 
+def explanations_path(run: Path, split: str) -> Path:
+    """The page of explanations that stands beside the page of a split."""
+    page = page_path(run, split)
+    return page.with_name(page.name.replace("report", "explanations", 1))
+
+
 def write_page(run: Path, split: str, metrics: Mapping[str, Any], predictions: Rows) -> None:
     """Write the page.
 
@@ -63,6 +69,7 @@ def write_page(run: Path, split: str, metrics: Mapping[str, Any], predictions: R
         **_trained(run, metrics),
         **_data(run),
         **_origin(run, metrics),
+        "explanations": explained.name if (explained := explanations_path(run, split)).is_file() else "",
     }
     with runs.atomic_write(page_path(run, split)) as file:
         file.write(render("run.html", context))

@@ -1,0 +1,256 @@
+"""How much each word adds to each score, by three methods, and how far their answer can be trusted.
+
+All of them hide words in the same way (see `masking`), so they start from the same baseline: the text of which nothing
+but the special tokens is left.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from thaw.data.ragged import capped, gather, sorted_batches
+from thaw.errors import UserError, missing
+from thaw.inference.masking import Reading, Target, chances, hidden_id, joined, log_odds, masked_logits, temperature_of
+from thaw.inference.predictor import Predictor
+from thaw.labels import LabelSet
+
+METHODS = ("shap", "integrated_gradients", "leave_one_out")
+STEPS = 50  # of integrated gradients, by Gauss and Legendre's rule: MiniLM is then 0.002 off, with 20 steps 0.3
+STEP_TOKENS = 2_048  # in a batch with gradients, which keeps what every layer has computed
+BINS = (1, 5, 10, 20, 50)  # per cent of the words by which faithfulness is measured, as in ERASER
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What is known of the targets of one text; every array has the targets first.
+
+    Args:
+        values: (targets, words): log-odds that each word adds.
+        scores: log-odds of the text as it is.
+        baselines: log-odds with every word hidden.
+        probabilities: of the text as it is.
+        comprehensiveness, sufficiency: see `faithfulness`.
+    """
+
+    values: np.ndarray
+    scores: np.ndarray
+    baselines: np.ndarray
+    probabilities: np.ndarray
+    comprehensiveness: np.ndarray
+    sufficiency: np.ndarray
+
+
+def check_method(method: str, gradients: bool = True) -> None:
+    """Refuse what cannot be done.
+
+    Args:
+        gradients: whether the network is one of torch.
+
+    Raises:
+        UserError: for a method that is not known, integrated gradients of an exported model, or SHAP without shap.
+    """
+    if method not in METHODS:
+        raise UserError(f"explain={method} is not known", f"Choose one of: {', '.join(METHODS)}.")
+    if method == "integrated_gradients" and not gradients:
+        raise UserError(
+            "explain=integrated_gradients needs gradients, which an exported model has not",
+            "Leave backend=onnx out, or take explain=shap or leave_one_out.",
+        )
+    if method == "shap":
+        partition_explainer()
+
+
+def partition_explainer() -> Any:
+    """The class of shap.
+
+    Raises:
+        UserError: when shap is not installed.
+    """
+    try:
+        config: Any = import_module("numba").config
+        before, config.DISABLE_JIT = config.DISABLE_JIT, True  # to compile takes ten seconds, and saves milliseconds
+        try:
+            from shap.explainers import PartitionExplainer
+        finally:
+            config.DISABLE_JIT = before
+    except ImportError:
+        raise missing("explain=shap", "shap", "shap") from None
+    return PartitionExplainer
+
+
+def attribute(
+    predictor: Predictor, readings: Sequence[Reading], method: str, evaluations: int = 200
+) -> list[Attribution]:
+    """Attributions of some texts, computed together.
+
+    Args:
+        method: one of `METHODS`.
+        evaluations: of the network that SHAP may spend on each text.
+    """
+    all_and_none = [np.array([[True], [False]]).repeat(len(one.words), axis=1) for one in readings]
+    ends = masked_logits(predictor, readings, all_and_none)
+    if method == "integrated_gradients":
+        values = integrated_gradients(predictor, readings)
+    elif method == "leave_one_out":
+        values = leave_one_out(predictor, readings)
+    else:
+        values = [shap_values(predictor, one, evaluations) for one in readings]
+    faithful = faithfulness(predictor, readings, values)
+    result = []
+    for reading, end, own, (removed, alone) in zip(readings, ends, values, faithful, strict=True):
+        score, baseline = log_odds(reading, end, predictor)
+        result.append(Attribution(own, score, baseline, chances(reading, end, predictor)[0], removed, alone))
+    return result
+
+
+def leave_one_out(predictor: Predictor, readings: Sequence[Reading]) -> list[np.ndarray]:
+    """What each score loses when one word is hidden: (targets, words) for each text."""
+    kept = [np.vstack([np.ones(len(one.words), dtype=bool), ~np.eye(len(one.words), dtype=bool)]) for one in readings]
+    result = []
+    for reading, values in zip(readings, masked_logits(predictor, readings, kept), strict=True):
+        scores = log_odds(reading, values, predictor)
+        result.append((scores[:1] - scores[1:]).T)
+    return result
+
+
+def shap_values(predictor: Predictor, reading: Reading, evaluations: int) -> np.ndarray:
+    """Owen values by the partition explainer of shap (Lundberg and Lee 2017): (targets, words).
+
+    They add up to the score minus its baseline whatever the number of evaluations: where these run out, the words of a
+    phrase share what it adds.
+
+    Args:
+        evaluations: of the network at most.
+    """
+
+    def scores(kept: np.ndarray) -> np.ndarray:
+        return log_odds(reading, masked_logits(predictor, [reading], [kept])[0], predictor)
+
+    words = len(reading.words)
+    if words < 2 or not reading.targets:  # nothing to share out
+        both = scores(np.array([[True], [False]]).repeat(words, 1))
+        return np.repeat((both[0] - both[1])[:, None], words, axis=1)
+
+    def hide(kept: np.ndarray, _: Any) -> tuple[np.ndarray]:
+        return (kept[None],)
+
+    hide.shape = (1, words)  # type: ignore[attr-defined]
+    hide.clustering = phrases(words)  # type: ignore[attr-defined]
+    explainer = partition_explainer()(scores, hide)
+    before = np.random.get_state()
+    np.random.seed(0)  # shap draws numbers to decide between phrases of the same weight
+    try:
+        found = explainer.explain_row(
+            np.arange(words), max_evals=evaluations, main_effects=False, error_bounds=False, outputs=None, silent=True,
+            batch_size=predictor.batch_size, fixed_context=None,
+        )  # fmt: skip
+    finally:
+        np.random.set_state(before)
+    return np.asarray(found["values"]).T
+
+
+def phrases(words: int) -> np.ndarray:
+    """A balanced tree of neighbouring words, as shap reads it: left, right, height and size of each phrase."""
+    rows: list[list[float]] = []
+
+    def join(start: int, end: int) -> int:
+        if end - start == 1:
+            return start
+        left, right = join(start, (start + end) // 2), join((start + end) // 2, end)
+        rows.append([left, right, end - start, end - start])
+        return words + len(rows) - 1
+
+    join(0, words)
+    return np.array(rows, dtype=np.float64)
+
+
+def integrated_gradients(predictor: Predictor, readings: Sequence[Reading], steps: int = STEPS) -> list[np.ndarray]:
+    """Integrated gradients on the word embeddings (Sundararajan et al. 2017): (targets, words) for each text.
+
+    The way leads from the embedding of the mask token, special tokens kept, to those of the words. By how much the
+    values miss the score minus its baseline shows how exact the sum over the steps is.
+    """
+    import torch
+
+    network: Any = predictor.network
+    embed = network.get_input_embeddings()
+    network.requires_grad_(False)
+    device = embed.weight.device
+    tokenizer, scale = predictor.tokenizer, temperature_of(predictor)
+    mask_id, padding = hidden_id(tokenizer), tokenizer.pad_token_id
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    at, weights = (nodes + 1) / 2, weights / 2
+    flat, offsets = joined([one.ids for one in readings])
+    hidden, _ = joined([np.where(one.owner < 0, one.ids, mask_id) for one in readings])
+    result = [np.zeros((len(one.targets), len(one.words) + 1)) for one in readings]  # the last: of no word
+    lengths = np.repeat(np.diff(offsets), steps)
+    given: Any = None
+
+    def replace(*_: Any) -> Any:
+        return given
+
+    for batch in capped(sorted_batches(lengths, len(lengths)), lengths, STEP_TOKENS):
+        rows, step = np.divmod(batch, steps)
+        ids, mask = (torch.from_numpy(array).to(device) for array in gather(flat, offsets, rows, padding))
+        start = embed(torch.from_numpy(gather(hidden, offsets, rows, padding)[0]).to(device))
+        way = embed(ids) - start
+        given = (start + torch.from_numpy(at[step]).to(way)[:, None, None] * way).requires_grad_()
+        hook = embed.register_forward_hook(replace)
+        try:
+            logits = network(input_ids=ids, attention_mask=mask).logits / scale
+        finally:
+            hook.remove()
+        odds = _log_odds(logits if logits.ndim == 3 else logits[:, None], predictor.labels)
+        for t in range(max(len(readings[row].targets) for row in rows)):
+            chosen = [(i, readings[row], readings[row].targets[t])
+                      for i, row in enumerate(rows) if t < len(readings[row].targets)]  # fmt: skip
+            total = sum(odds[i, _positions(one, target), target.labels].mean() for i, one, target in chosen)
+            (gradient,) = torch.autograd.grad(total, given, retain_graph=True)
+            shares = (gradient * way).sum(-1).double().cpu().numpy() * weights[step][:, None]
+            for i, one, _ in chosen:
+                np.add.at(result[rows[i]][t], one.owner, shares[i, : len(one.ids)])
+    return [own[:, :-1] for own in result]
+
+
+def _positions(reading: Reading, target: Target) -> np.ndarray:
+    return reading.at[target.places] if len(reading.at) else target.places
+
+
+def _log_odds(logits: Any, labels: LabelSet) -> Any:
+    """As in `log_odds`, with gradients."""
+    import torch
+
+    if labels.task == "multi_label":
+        return logits
+    own = torch.eye(len(labels), dtype=torch.bool, device=logits.device)
+    return logits - logits[..., None, :].masked_fill(own, float("-inf")).logsumexp(-1)
+
+
+def faithfulness(
+    predictor: Predictor, readings: Sequence[Reading], values: Sequence[np.ndarray]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Comprehensiveness and sufficiency of each target (DeYoung et al. 2020, ERASER), means over `BINS`.
+
+    Comprehensiveness is what the probability loses when the words with the highest values are hidden: the more, the
+    better. Sufficiency is what it loses when they alone are left: the less, the better.
+
+    Args:
+        values: (targets, words) for each text.
+    """
+    kept = []
+    for reading, own in zip(readings, values, strict=True):
+        words = len(reading.words)
+        places = np.argsort(np.argsort(-own, axis=-1, kind="stable"), axis=-1)  # 0: the word that adds most
+        tops = [places < -(-share * words // 100) for share in BINS]
+        rows = [np.ones((1, words), dtype=bool), *(~top for top in tops), *tops]
+        kept.append(np.concatenate(rows))
+    result = []
+    for reading, found in zip(readings, masked_logits(predictor, readings, kept), strict=True):
+        targets, scores = len(reading.targets), chances(reading, found, predictor)
+        mine = scores[1:].reshape(2, len(BINS), targets, targets).diagonal(axis1=2, axis2=3)
+        removed, alone = (scores[0] - mine.mean(axis=1)) if targets else np.zeros((2, 0))
+        result.append((removed, alone))
+    return result

@@ -1,0 +1,237 @@
+"""Why a label or an entity was predicted: texts into words and targets, attributions into plain dicts and pages."""
+
+import itertools
+import re
+import sys
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw.data.encoding import special_tokens
+from thaw.errors import UserError
+from thaw.inference.attribution import Attribution, attribute, check_method
+from thaw.inference.masking import Reading, Target, joined
+from thaw.inference.predictor import Predictor, find_words, is_punctuation, tagged
+from thaw.reporting.explanations import write_explanations
+from thaw.reporting.progress import counting
+from thaw.reporting.reading import rows_to_explain
+from thaw.reporting.run_page import explanations_path
+from thaw.runs import display, write_jsonl
+
+TARGETS = 10  # labels of a text that are explained, the most probable ones
+CHUNK = 32  # texts that are explained together
+SHOWN = 50  # texts on the page of predict.py
+IDEOGRAPHS = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # written without blanks: each stands for itself
+CHUNKS = re.compile(f"[{IDEOGRAPHS}]|[^\\s{IDEOGRAPHS}]+")
+JOINERS = "'’-."
+
+Span = tuple[int, int]
+Text = str | Sequence[str]
+
+
+def explain(
+    predictor: Predictor, texts: Iterable[Text], method: str, evaluations: int = 200
+) -> Iterator[dict[str, Any]]:
+    """The explanation of each text, lazily and in order.
+
+    Args:
+        texts: strings, or for token tasks lists of words.
+        method: ``shap``, ``integrated_gradients`` or ``leave_one_out``.
+        evaluations: of the network that SHAP may spend on each text.
+
+    Returns:
+        Dicts with ``method``, ``words`` (first character and the one after the last; there is a blank between words
+        that are given), ``read`` (characters up to which the network read) and ``targets``: for each label, or
+        predicted entity, ``name``, ``probability``, ``score`` and ``baseline`` (log-odds of the text, and with every
+        word hidden), ``values`` (log-odds that each word adds), ``gap`` (by how much the values miss score minus
+        baseline), ``comprehensiveness`` and ``sufficiency``. An entity has ``start`` and ``end``, too.
+    """
+    check_method(method, gradients=predictor.network is not None)
+    waiting = iter(texts)
+    while chunk := list(itertools.islice(waiting, CHUNK)):
+        readings = read(predictor, chunk)
+        for reading, found in zip(readings, attribute(predictor, readings, method, evaluations), strict=True):
+            yield described(reading, found, method)
+
+
+def described(reading: Reading, found: Attribution, method: str) -> dict[str, Any]:
+    """An explanation in plain containers."""
+    targets = []
+    for i, target in enumerate(reading.targets):
+        score, baseline, values = found.scores[i], found.baselines[i], found.values[i]
+        figures = {
+            "probability": found.probabilities[i],
+            "score": score,
+            "baseline": baseline,
+            "gap": values.sum() - (score - baseline),
+            "comprehensiveness": found.comprehensiveness[i],
+            "sufficiency": found.sufficiency[i],
+        }
+        targets.append({
+            "name": target.name,
+            **(dict(zip(("start", "end"), target.span, strict=True)) if target.span else {}),
+            **{name: round(float(value), 6) for name, value in figures.items()},
+            "values": [round(float(value), 6) for value in values],
+        })  # fmt: skip
+    return {
+        "method": method,
+        "words": [list(word) for word in reading.words],
+        "read": reading.read,
+        "targets": targets,
+    }
+
+
+def read(predictor: Predictor, texts: Sequence[Text]) -> list[Reading]:
+    """Texts as the network reads them, with what is to be explained.
+
+    Longer texts than the network takes are cut, for token tasks too.
+    """
+    labels = predictor.labels
+    before, after = special_tokens(predictor.tokenizer)
+    room = predictor.max_length - len(before) - len(after)
+    cut = []
+    for text in texts:
+        whole, tokens_of, words = words_of(predictor.tokenizer, text, labels.task)
+        kept = [(span, tokens[tokens < room] + len(before)) for span, tokens in words if tokens[0] < room]
+        end = len(whole) if len(tokens_of) <= room else kept[-1][0][1] if kept else 0
+        cut.append((np.array(before + tokens_of[:room] + after, dtype=np.int64), kept, end))
+    logits = predictor._run(*joined([ids for ids, _, _ in cut]))
+    result = []
+    for (ids, kept, end), own in zip(cut, logits, strict=True):
+        spans, owner = [span for span, _ in kept], np.full(len(ids), -1)
+        for word, (_, tokens) in enumerate(kept):
+            owner[tokens] = word
+        at = np.array([tokens[0] for _, tokens in kept], dtype=np.int64)
+        if labels.task == "token":
+            best = own[at].argmax(-1)
+            targets = [
+                Target(kind, np.arange(first, last), best[first:last], (spans[first][0], spans[last - 1][1]))
+                for kind, first, last in tagged(labels, best)
+            ]
+        else:
+            at = at[:0]
+            chosen = np.argsort(-own, kind="stable")[:TARGETS]
+            targets = [Target(labels.names[i], np.array([0]), np.array([i])) for i in chosen]
+        result.append(Reading(ids, owner, spans, end, at, targets))
+    return result
+
+
+def words_of(tokenizer: Any, text: Text, task: str) -> tuple[str, list[int], list[tuple[Span, np.ndarray]]]:
+    """A text as token ids, and its words, each with its characters and the numbers of its tokens.
+
+    Words that are given stay as they are. In a text, those of token tasks are what the predictor takes for words, else
+    see `split_words`. Words without a token are left out.
+
+    Returns:
+        (text, ids, words): the ids without special tokens.
+    """
+    options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
+    if isinstance(text, str):
+        whole, encoding = text, tokenizer([text], **options).encodings[0]
+        spans, owner = (_words_of_tagging if task == "token" else _words_of_text)(whole, encoding)
+    else:
+        whole, encoding = " ".join(text), tokenizer([list(text)], is_split_into_words=True, **options).encodings[0]
+        ends = np.cumsum([len(word) + 1 for word in text]) - 1
+        spans = [(int(end) - len(word), int(end)) for word, end in zip(text, ends, strict=True)]
+        owner = np.array(encoding.word_ids, dtype=np.int64)
+    words = [(span, np.flatnonzero(owner == word)) for word, span in enumerate(spans)]
+    return whole, encoding.ids, [(span, tokens) for span, tokens in words if len(tokens)]
+
+
+def _words_of_tagging(text: str, encoding: Any) -> tuple[list[Span], np.ndarray]:
+    offsets = encoding.offsets
+    found = find_words(text, encoding.word_ids, offsets)
+    owner = np.full(len(offsets), -1)
+    for word, (first, last) in enumerate(found):
+        owner[first : last + 1] = word
+    return [(first_character(text, *offsets[first]), offsets[last][1]) for first, last in found], owner
+
+
+def _words_of_text(text: str, encoding: Any) -> tuple[list[Span], np.ndarray]:
+    spans = split_words(text)
+    owner = np.full(len(encoding.offsets), -1)
+    for token, place in enumerate(encoding.offsets):
+        start = first_character(text, *place)
+        word = bisect_right(spans, start, key=lambda span: span[0]) - 1
+        if word >= 0 and start < spans[word][1]:
+            owner[token] = word
+    return spans, owner
+
+
+def split_words(text: str) -> list[Span]:
+    """First character and the one after the last of each word, and of the punctuation between words.
+
+    An apostrophe, hyphen or point within a word belongs to it.
+    """
+    found = []
+    for chunk in CHUNKS.finditer(text):
+        marks = [is_punctuation(character) for character in chunk[0]]
+        for i in range(1, len(marks) - 1):
+            if chunk[0][i] in JOINERS and not (marks[i - 1] or marks[i + 1]):
+                marks[i] = False
+        for _, group in itertools.groupby(range(len(marks)), marks.__getitem__):
+            places = list(group)
+            found.append((chunk.start() + places[0], chunk.start() + places[-1] + 1))
+    return found
+
+
+def first_character(text: str, start: int, end: int) -> int:
+    """Some tokenizers count the blank before a word to it."""
+    return end - len(text[start:end].lstrip())
+
+
+def explained(
+    predictor: Predictor, results: Iterable[dict[str, Any]], run: str, method: str, evaluations: int, page: str
+) -> Iterator[dict[str, Any]]:
+    """Predictions, each with its ``explanation``; a page shows the first of them.
+
+    Args:
+        results: as ``Predictor.stream`` gives them.
+        run: named on the page.
+        page: file to be written at the end.
+
+    Raises:
+        UserError: when the page cannot be written.
+    """
+    waiting, shown = iter(results), list[dict[str, Any]]()
+    while chunk := list(itertools.islice(waiting, CHUNK)):
+        texts = [result["text"] for result in chunk]
+        for result, found in zip(chunk, explain(predictor, texts, method, evaluations), strict=True):
+            if len(shown) < SHOWN:
+                shown.append({"text": result["text"], "explanation": found})
+            yield {**result, "explanation": found}
+    path = Path(page).expanduser().absolute()
+    try:
+        write_explanations(path, method, f"Of {run}.", shown)
+    except OSError as error:
+        raise UserError(f"explain_page={page}: cannot be written: {error.strerror}", "Choose another place.") from None
+    print(f"Explanations  {display(path)}", file=sys.stderr)
+
+
+def explain_rows(
+    run: Path, split: str, predictor: Predictor, predictions: Sequence[dict[str, Any]], settings: dict[str, Any]
+) -> Path:
+    """Explain the rows of a split that are worth reading: ``explanations.jsonl``, and a page that it returns.
+
+    Args:
+        predictions: a dict for each row, as in ``predictions/``.
+        settings: ``explain``, ``explain_rows`` and ``explain_evaluations`` of ``evaluate.py``.
+    """
+    method, labels = settings["explain"], predictor.labels
+    chosen = rows_to_explain(predictions, labels, predictor.thresholds, settings["explain_rows"])
+    texts = [predictions[i].get("words") or predictions[i]["text"] for i in chosen]
+    items = []
+    with counting(len(chosen), f"explaining {split}") as progress:
+        found = explain(predictor, texts, method, settings["explain_evaluations"])
+        for (i, why), text, explanation in zip(chosen.items(), texts, found, strict=True):
+            row = {key: value for key, value in predictions[i].items() if key in ("words", "label", "predicted")}
+            whole = text if isinstance(text, str) else " ".join(text)
+            items.append({"row": i + 1, "why": why, "text": whole, **row, "explanation": explanation})
+            progress(1)
+    path = explanations_path(run, split)
+    write_jsonl(path.with_suffix(".jsonl"), items)
+    write_explanations(path, method, f"{len(items)} rows of {split}, of {display(run)}.", items)
+    return path

@@ -49,7 +49,7 @@ def test_runs_of_a_multirun_stay_apart_in_wandb(encoders: Callable[[str], Path],
         command = [wandb, "leet", "inspect", "--summary", "--json", str(offline)]
         kept = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
         seeds.append(kept["config"]["seed"])
-        assert kept["config"]["chosen"] == {"freeze": "head"}
+        assert kept["config"]["chosen"]["freeze"] == "head"
         metrics = json.loads((run / "metrics.json").read_text())
         assert kept["summary"]["test/loss"] == pytest.approx(metrics["test/loss"])
         assert kept["summary"]["test/confusion_matrix_table"]["nrows"] == 36

@@ -1,6 +1,7 @@
 """A multirun's report on W&B: what is sent, seen by a server of our own; and what is said where nothing can be sent."""
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from thaw import runs
 from thaw.errors import UserError
 from thaw.reporting.sweep import read_members
 from thaw.reporting.wandb_report import build_report, make_report
+from thaw.training.tracking import Tracker
 from wandb_server import ENTITY, WandbServer
 
 Make = Callable[..., Path]
@@ -94,11 +96,16 @@ def test_a_report_tells_published_from_obtained_and_what_failed(multirun: Make) 
     assert failed == "- failed: `run-2` no such file\n"
 
 
-def test_a_dry_run_needs_no_account_and_says_how_to_sync(multirun: Make, script: Run) -> None:
+def test_a_dry_run_needs_no_account_and_says_how_to_sync(
+    multirun: Make, script: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = multirun(*grid())
     done = script("report.py", f"runs={folder}", "wandb=dry_run", env={"WANDB_API_KEY": None})
     assert "outputs/multirun/some runs/wandb_report.json" in done.stdout
     assert "wandb sync 'outputs/multirun/some runs'/*/wandb/offline-run-*" in done.stdout
+    caplog.set_level(logging.INFO)
+    Tracker("wandb", None, folder / "run-0").finish()
+    assert "run-0'/wandb/offline-run-*" in caplog.text
     for run in folder.glob("*/wandb/*"):
         (run / f"{next(run.iterdir()).name}.synced").touch()
     assert runs.sync_command(folder) == ""

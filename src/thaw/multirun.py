@@ -144,6 +144,8 @@ class Summarise(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         from thaw.reporting.sweep import summarise
+        from thaw.reporting.wandb_report import send_table
 
+        send_table(Path(config.hydra.sweep.dir))
         if summarise(Path(config.hydra.sweep.dir)):
             sys.exit(1)

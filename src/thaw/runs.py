@@ -7,6 +7,7 @@
 import json
 import math
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -128,6 +129,16 @@ def display(path: Path) -> str:
     """The path as a user would type it: relative to the working folder where it lies below it."""
     path = path.absolute()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def sync_command(folder: Path) -> str:
+    """What sends the W&B runs below a run or a multirun that were recorded offline; empty where all are sent."""
+    patterns = [
+        f"{below}wandb/offline-run-*"
+        for below in ("", "*/")
+        if any(not list(run.glob("*.wandb.synced")) for run in folder.glob(f"{below}wandb/offline-run-*"))
+    ]
+    return " ".join(["wandb sync", *(f"{shlex.quote(display(folder))}/{one}" for one in patterns)]) if patterns else ""
 
 
 def make_absolute(config: DictConfig) -> None:

@@ -34,9 +34,9 @@ def test_two_processes_give_the_figures_of_one(encoders: Callable[[str], Path], 
 
 
 def test_runs_of_a_multirun_stay_apart_in_wandb(encoders: Callable[[str], Path], script: Run, tmp_path: Path) -> None:
-    script(
+    done = script(
         "train.py", "-m", f"model.name={encoders('distilbert')}", "data.train_size=48", "data.eval_size=20",
-        "data.epochs=1", "seed=1,2", "logger=wandb_offline",
+        "data.epochs=1", "seed=1,2", "freeze=head", "logger=wandb_offline",
         env={"WANDB_SILENT": "true", "WANDB_DIR": str(tmp_path), "HOME": str(tmp_path)},
     )  # fmt: skip
     wandb = shutil.which("wandb", path=str(Path(sys.executable).parent))
@@ -49,12 +49,20 @@ def test_runs_of_a_multirun_stay_apart_in_wandb(encoders: Callable[[str], Path],
         command = [wandb, "leet", "inspect", "--summary", "--json", str(offline)]
         kept = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
         seeds.append(kept["config"]["seed"])
+        assert kept["config"]["chosen"]["freeze"] == "head"
         metrics = json.loads((run / "metrics.json").read_text())
         assert kept["summary"]["test/loss"] == pytest.approx(metrics["test/loss"])
         assert kept["summary"]["test/confusion_matrix_table"]["nrows"] == 36
         wrong = [row for row in read_jsonl(run / "predictions/test.jsonl") if row["label"] != row["predicted"]]
         assert kept["summary"]["test/errors"]["nrows"] == len(wrong)
     assert seeds == [1, 2]
+    (folder,) = tmp_path.glob("outputs/multirun/*")
+    name = f"outputs/multirun/{folder.name}"
+    assert f"Sync     wandb sync {name}/wandb/offline-run-* {name}/*/wandb/offline-run-*" in done.stdout
+    (offline,) = folder.glob("wandb/offline-run-*/*.wandb")
+    command = [wandb, "leet", "inspect", "--summary", "--json", str(offline)]
+    kept = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert (kept["name"], kept["summary"]["sweep"]["nrows"]) == (f"summary of {folder.name}", 1)
 
 
 def test_several_devices_in_a_multirun_are_refused(encoders: Callable[[str], Path], script: Run) -> None:

@@ -13,7 +13,7 @@ from thaw.cli import quoted
 from thaw.settings import EXPLAIN_RULES, EXPLORE_RULES, EXPORT_RULES, RULES, check
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FOUND = re.findall(r"python ((?:train|evaluate|predict|export|report)\.py[^`\n]*)", README)
+FOUND = re.findall(r"python ((?:train|explore|evaluate|predict|export|report)\.py[^`\n]*)", README)
 COMMANDS = sorted({re.split(r" [>|] ", command)[0] for command in FOUND})
 
 

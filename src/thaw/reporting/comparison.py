@@ -19,13 +19,14 @@ from thaw.reporting.reading import label_matrix, marked, probability_matrix, sho
 from thaw.reporting.run_page import render
 from thaw.reporting.summary import interval, number, table
 from thaw.reporting.sweep import summarise
+from thaw.reporting.wandb_report import make_report
 
 FLIPS = 100  # changed rows on the page; all are counted
 Rows = list[dict[str, Any]]
 
 
 def report(config: DictConfig) -> None:
-    """What ``report.py`` does: sum a multirun up; or compare two runs, show the figures, write the page."""
+    """What ``report.py`` does: sum a multirun up, here or on W&B; or compare two runs and write their page."""
     settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     listed = settings["runs"]
     names = [str(name).strip() for name in (listed if isinstance(listed, list) else str(listed).split(","))]
@@ -33,9 +34,13 @@ def report(config: DictConfig) -> None:
         folder = Path(names[0]).expanduser().absolute()
         if settings["paper"]:
             compare_with_paper(folder)
+        elif settings["wandb"]:
+            make_report(folder, str(settings["wandb"]))
         else:
             summarise(folder)
         return
+    if settings["wandb"]:
+        raise UserError(f"wandb={settings['wandb']}: a report is made of one multirun", "Give its folder as runs=...")
     if len(names) != 2 or not all(names):
         hint = "Give two run folders, runs=A,B, or the folder of a multirun."
         raise UserError(f"runs={','.join(names)}: {len(names)} given", hint)

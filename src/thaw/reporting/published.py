@@ -21,6 +21,8 @@ NEUTRAL = (
 HEADER = ["experiment", "figure", "published", "obtained", "runs", "difference", "verdict"]
 UNTRAINED = "untrained "
 Expected = Sequence[Mapping[str, Any]]
+Experiment = tuple[str, Expected, Group]
+"""Its name, what it is to reproduce, and its runs."""
 
 
 def obtained(run: Path, figure: str) -> float | None:
@@ -90,6 +92,24 @@ def rows_of(name: str, expected: Expected, settings: Mapping[str, str], members:
     return rows
 
 
+def experiments_of(members: Sequence[Member]) -> list[Experiment]:
+    """The finished runs that have published figures, those together that differ in their seed alone."""
+    parts = [
+        (_name(group), runs.load_config(group.members[0].folder).get("expected") or [], group)
+        for group in grouped(members, swept_keys(members))
+    ]
+    return [part for part in parts if part[1]]
+
+
+def all_rows(parts: Sequence[Experiment]) -> list[list[str]]:
+    """The lines of several experiments."""
+    return [
+        row
+        for name, expected, group in parts
+        for row in rows_of(name, expected, group.members[0].settings, [member.folder for member in group.members])
+    ]
+
+
 def compare_with_paper(folder: Path) -> None:
     """Write ``paper.html``, ``paper.md`` and ``paper.csv`` into the folder of a multirun, and show the table.
 
@@ -97,22 +117,13 @@ def compare_with_paper(folder: Path) -> None:
         UserError: when none of its finished runs is an experiment with published figures.
     """
     members = read_members(folder)
-    experiments = [
-        (group, runs.load_config(group.members[0].folder).get("expected") or [])
-        for group in grouped(members, swept_keys(members))
-    ]
-    experiments = [(group, expected) for group, expected in experiments if expected]
-    if not experiments:
+    parts = experiments_of(members)
+    if not parts:
         raise UserError(
             f"{runs.display(folder)}: no finished run has published figures",
             "Start some: python train.py -m experiment=... seed=1,2,3.",
         )
-    parts = [(_name(group), expected, group) for group, expected in experiments]
-    rows = [
-        row
-        for name, expected, group in parts
-        for row in rows_of(name, expected, group.members[0].settings, [member.folder for member in group.members])
-    ]
+    rows = all_rows(parts)
     sources = [(name, one) for name, expected, _ in parts for one in expected]
     unfinished = [member for member in members if member.status != "finished"]
     context = {

@@ -15,6 +15,7 @@ from thaw.reporting.summary import number
 
 SHOWN = ("accuracy", "f1", "f1_weighted")  # figures of the test rows in the table; runs.csv has them all
 NOT_SWEPT = ("seed",)  # runs that differ in this alone are repetitions of one another
+CHOSEN = "chosen"  # in the config of a W&B run: the files of config groups, which have no value of their own
 
 
 @dataclass
@@ -54,6 +55,29 @@ class Group:
         return [member.figures[name] for member in self.members if member.figures and name in member.figures]
 
 
+@dataclass
+class Overview:
+    """A multirun over its seeds.
+
+    Args:
+        keys: the swept settings, the seed apart.
+        monitor: the score that picks the best.
+        mode: whether more (``max``) or less (``min``) of it is better.
+        groups: of finished runs, a row of the table for each.
+        best: of the groups.
+        header: of the table.
+        rows: of the table.
+    """
+
+    keys: list[str]
+    monitor: str
+    mode: str
+    groups: list[Group]
+    best: Group | None
+    header: list[str]
+    rows: list[list[str]]
+
+
 def read_members(folder: Path) -> list[Member]:
     """The runs of a multirun, in the order in which their folders are named.
 
@@ -89,6 +113,11 @@ def _settings(overrides: Sequence[str]) -> dict[str, str]:
     return dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
 
 
+def picks_a_file(key: str, config: Mapping[str, Any]) -> bool:
+    """Whether a setting names a file of a config group, as ``freeze=head`` does: the config has no such value."""
+    return "." not in key and isinstance(config.get(key, {}), Mapping)
+
+
 def swept_keys(members: Sequence[Member]) -> list[str]:
     """The settings that are not the same in all runs, the seed apart."""
     keys = dict.fromkeys(key for member in members for key in member.settings if key not in NOT_SWEPT)
@@ -120,19 +149,13 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean} ± {number(statistics.stdev(values))}" if len(values) > 1 else mean
 
 
-def summarise(folder: Path) -> list[Member]:
-    """Write ``summary.html``, ``summary.md`` and ``runs.csv`` into the folder of a multirun, and show the table.
-
-    Returns:
-        The runs that failed.
-    """
-    members = read_members(folder)
+def overview(members: Sequence[Member]) -> Overview:
+    """What a multirun gave over seeds, as a table."""
     keys = swept_keys(members)
     groups = grouped(members, keys)
     monitor, mode = _monitored(members)
     best = best_of(groups, mode)
     figures = [name for name in SHOWN if any(group.figure(name) for group in groups)]
-    title = f"{len(members)} run{'s' * (len(members) > 1)} of {folder.name}"
     header = [*(keys or ["settings"]), "runs", f"best {monitor}", *(f"test {name}" for name in figures), "seconds"]
     rows = [
         [
@@ -144,17 +167,32 @@ def summarise(folder: Path) -> list[Member]:
         ]
         for group in groups
     ]
+    return Overview(keys, monitor, mode, groups, best, header, rows)
+
+
+def summarise(folder: Path) -> list[Member]:
+    """Write ``summary.html``, ``summary.md`` and ``runs.csv`` into the folder of a multirun, and show the table.
+
+    Returns:
+        The runs that failed.
+    """
+    members = read_members(folder)
+    over = overview(members)
+    keys, groups, best = over.keys, over.groups, over.best
+    title = f"{len(members)} run{'s' * (len(members) > 1)} of {folder.name}"
     unfinished = [member for member in members if member.status != "finished"]
     context = {
         "title": title,
         "command": runs.read_json(best.members[0].folder / "environment.json")["command"] if best else "",
-        "monitor": monitor,
+        "monitor": over.monitor,
         "keys": keys,
-        "header": header,
-        "rows": rows,
+        "header": over.header,
+        "rows": over.rows,
         "best": groups.index(best) if best else None,
         "pictures": sweep_plots.pictures(
-            [(group.settings, statistics.mean(group.scores())) for group in groups if group.scores()], keys, monitor
+            [(group.settings, statistics.mean(group.scores())) for group in groups if group.scores()],
+            keys,
+            over.monitor,
         ),
         "members": members,
         "unfinished": unfinished,
@@ -162,9 +200,9 @@ def summarise(folder: Path) -> list[Member]:
     with runs.atomic_write(folder / "summary.html") as file:
         file.write(render("sweep.html", context))
     with runs.atomic_write(folder / "summary.md") as file:
-        file.write(_markdown(title, header, rows, unfinished))
+        file.write(_markdown(title, over.header, over.rows, unfinished))
     _write_csv(folder / "runs.csv", members)
-    print(summary.table(title, header, rows))
+    print(summary.table(title, over.header, over.rows))
     if best and keys:
         print("Best on validation: " + " ".join(f"{key}={value}" for key, value in best.settings.items()))
     for line in dict.fromkeys(f"{member.status}: {member.error or member.folder.name}" for member in unfinished):
@@ -172,6 +210,8 @@ def summarise(folder: Path) -> list[Member]:
     if unfinished:
         print(f"{len(unfinished)} runs are not finished; the same command goes on with them.")
     print(f"\nSummary  {runs.display(folder / 'summary.html')}")
+    if command := runs.sync_command(folder):
+        print(f"Sync     {command}")
     return [member for member in unfinished if member.status == "failed"]
 
 

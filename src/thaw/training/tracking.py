@@ -1,5 +1,6 @@
 """Loggers beside the history: W&B, TensorBoard. What one run sends is ended with the run."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +9,24 @@ from typing import Any
 from thaw.errors import missing
 from thaw.instantiate import build
 from thaw.labels import LabelSet
-from thaw.runs import read_jsonl
+from thaw.reporting.sweep import CHOSEN, overridden, picks_a_file
+from thaw.runs import read_jsonl, sync_command
 
 ERRORS_SHOWN = 100  # rows in the table of errors
+log = logging.getLogger(__name__)
 
 
 @dataclass
 class Tracker:
-    """A Lightning logger and its kind (``wandb``, ``tensorboard``)."""
+    """A Lightning logger and its kind (``wandb``, ``tensorboard``).
+
+    Args:
+        folder: of a run on its own, which says how to send what was recorded offline; a multirun says it once.
+    """
 
     kind: str
     logger: Any
+    folder: Path | None
 
     def finish(self) -> None:
         if self.kind == "wandb":
@@ -26,6 +34,8 @@ class Tracker:
 
             # Otherwise the next run of a multirun would go on writing into this one.
             wandb.finish()
+            if self.folder and (command := sync_command(self.folder)):
+                log.info("Sync       %s", command)
 
 
 def make_loggers(cfg: dict[str, Any], folder: Path, multirun: bool = False) -> list[Tracker]:
@@ -39,10 +49,12 @@ def make_loggers(cfg: dict[str, Any], folder: Path, multirun: bool = False) -> l
         except (ImportError, ModuleNotFoundError) as error:
             raise missing(f"logger={kind}", kind, kind) from error
         if kind == "wandb":
-            logger.experiment.config.update(cfg)
+            # Which files were chosen, by the names that the user gave, so that a report can tell runs apart by them.
+            chosen = {key: value for key, value in overridden(folder).items() if picks_a_file(key, cfg)}
+            logger.experiment.config.update({**cfg, CHOSEN: chosen})
         elif kind == "tensorboard":
             logger.log_hyperparams({key: str(value) for key, value in cfg.items()})
-        trackers.append(Tracker(kind, logger))
+        trackers.append(Tracker(kind, logger, None if multirun else folder))
     return trackers
 
 

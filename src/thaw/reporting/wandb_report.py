@@ -1,0 +1,220 @@
+"""A multirun on Weights & Biases: its table, and ``report.py runs=<multirun> wandb=entity/project``."""
+
+import hashlib
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from thaw import runs
+from thaw.errors import UserError, missing
+from thaw.reporting.published import HEADER, all_rows, experiments_of
+from thaw.reporting.sweep import CHOSEN, Member, Overview, markdown_table, overview, picks_a_file, read_members
+
+DRY_RUN = "dry_run"
+TITLE = 128  # characters that W&B allows
+STEP = "trainer/global_step"  # what Lightning counts; W&B's own step counts calls
+
+
+def make_report(folder: Path, target: str) -> None:
+    """What ``report.py wandb=`` does: save the report of a multirun and show its address, or write what would be sent.
+
+    Args:
+        folder: of the multirun.
+        target: ``entity/project``, or ``dry_run``.
+
+    Raises:
+        UserError: when the runs were not logged to W&B, or W&B does not take the report.
+    """
+    if target != DRY_RUN and not re.fullmatch(r"[^/\s]+/[^/\s]+", target):
+        raise UserError(f"wandb={target} is neither entity/project nor {DRY_RUN}", "Give both names, as in W&B's URL.")
+    members = read_members(folder)
+    settings = logged(members)
+    if not settings:
+        hint = "Start them with logger=wandb, or logger=wandb_offline."
+        raise UserError(f"{runs.display(folder)}: these runs were not logged to W&B", hint)
+    group = settings["group"] or folder.name
+    entity, _, project = target.partition("/")
+    report = build_report(folder.name, group, members, entity, project or settings["project"])
+    command = runs.sync_command(folder)
+    if target == DRY_RUN:
+        path = folder / "wandb_report.json"
+        with runs.atomic_write(path) as file:
+            # The very text that Report.save sends.
+            file.write(report._to_model().spec.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
+        print(f"Report   {runs.display(path)}   (not sent)")
+    else:
+        print(f"Report   {publish(report, group, command)}")
+    if command:
+        print(f"Sync     {command}")
+
+
+def logged(members: Sequence[Member]) -> dict[str, Any]:
+    """How the runs of a multirun were logged to W&B; empty if none was."""
+    for member in members:
+        if (member.folder / "config.yaml").is_file():
+            settings: Any = OmegaConf.to_container(runs.load_config(member.folder).logger)
+            if "wandb" in settings:
+                return dict(settings["wandb"])
+    return {}
+
+
+def build_report(name: str, group: str, members: Sequence[Member], entity: str, project: str) -> Any:
+    """The report as an object of ``wandb_workspaces.reports.v2``; nothing is asked of the network.
+
+    Args:
+        name: of the multirun.
+        group: of its runs on W&B.
+        members: the runs.
+        entity: that the report is to belong to.
+        project: that it is to stand in.
+
+    Raises:
+        UserError: when the extra is not installed, or the group's name has no place in a filter.
+    """
+    try:
+        import wandb_workspaces.reports.v2 as wr
+    except ImportError:
+        raise missing("wandb=", "wandb-workspaces", "reports") from None
+    over = overview(members)
+    unfinished = [f"- {one.status}: `{one.folder.name}` {one.error}\n" for one in members if one.status != "finished"]
+    published = all_rows(experiments_of(members))
+    blocks = [
+        wr.P(
+            f"{len(members)} runs, {len(members) - len(unfinished)} finished. Runs that differ in their seed alone are "
+            "one line: mean ± standard deviation. The best is picked on validation; the test rows have no say."
+        ),
+        wr.MarkdownBlock(markdown_table(over.header, over.rows)),
+        *_best(over, wr),
+        wr.H2("Course"),
+        _course(group, over, wr),
+        wr.H2("Settings"),
+        _by_settings(group, members, over, wr),
+        *([wr.H2("Published and obtained"), wr.MarkdownBlock(markdown_table(HEADER, published))] if published else []),
+        *([wr.H2("Not finished"), wr.MarkdownBlock("".join(unfinished))] if unfinished else []),
+    ]
+    return wr.Report(entity=entity, project=project, title=name[:TITLE], blocks=blocks, width="fluid")
+
+
+def _best(over: Overview, wr: Any) -> list[Any]:
+    if over.best is None:
+        return []
+    command = runs.read_json(over.best.members[0].folder / "environment.json")["command"]
+    return [wr.P(["The best run again: ", wr.InlineCode(command)])]
+
+
+def _course(group: str, over: Overview, wr: Any) -> Any:
+    """Losses and the monitored score by step; the runs that differ in their seed alone as one line."""
+    config = _config(over)
+    repeated = any(len(one.members) > 1 for one in over.groups)
+    keys = [f"config.{_name(key, config)}" for key in over.keys] if config and repeated else []
+    names = dict.fromkeys([over.monitor, "train/loss", "val/loss"])
+    panels = [wr.LinePlot(title=name, x=STEP, y=[name]) for name in names]
+    return wr.PanelGrid(runsets=[_run_set("Over seeds" if keys else "Runs", group, wr, groupby=keys)], panels=panels)
+
+
+def _by_settings(group: str, members: Sequence[Member], over: Overview, wr: Any) -> Any:
+    """Each run as a line through its settings to its score."""
+    config = _config(over)
+    seeds = ["seed"] if len({member.settings.get("seed") for member in members}) > 1 else []
+    columns = [
+        wr.ParallelCoordinatesPlotColumn(wr.Config(_name(key, config)), display_name=key)
+        for key in [*over.keys, *seeds]
+        if config
+    ]
+    # W&B keeps the last value of what is logged by step; this is the figure of the best one.
+    score = over.monitor.replace("val/", "validation/")
+    columns.append(wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(score), display_name=score))
+    order = [wr.OrderBy(wr.SummaryMetric(score), ascending=over.mode == "min")]
+    panel = wr.ParallelCoordinatesPlot(columns=columns, layout=wr.Layout(w=24, h=9))
+    return wr.PanelGrid(runsets=[_run_set("Runs", group, wr, order=order)], panels=[panel])
+
+
+def _config(over: Overview) -> DictConfig | None:
+    return runs.load_config(over.groups[0].members[0].folder) if over.groups else None
+
+
+def _name(key: str, config: DictConfig | None) -> str:
+    """Where the config of a W&B run has a setting."""
+    return f"{CHOSEN}.{key}" if config is not None and picks_a_file(key, config) else key
+
+
+def _run_set(name: str, group: str, wr: Any, **settings: Any) -> Any:
+    # Without entity and project, which stand for the report's own, nothing is looked up.
+    from wandb_workspaces.expr import Metric
+
+    if re.search(r"['\"\\=<>!]", group):  # the library makes a line of Python of a filter, and takes it apart again
+        raise UserError(f"the W&B group {group}: such a name has no place in a report's filter", "Use plain letters.")
+    return wr.Runset(name=name, filters=[Metric("Group") == group, Metric("JobType") != "summary"], **settings)
+
+
+def publish(report: Any, group: str, sync: str) -> str:
+    """Save a report on W&B.
+
+    Args:
+        report: as built.
+        group: of the runs, which must be there.
+        sync: the command that sends the runs recorded offline, or "".
+
+    Returns:
+        The address of the report.
+
+    Raises:
+        UserError: without an account or network, or where W&B has no such project or runs.
+    """
+    import wandb
+    from wandb.sdk.lib.service.service_connection import WandbApiFailedError
+
+    target = f"{report.entity}/{report.project}"
+    wandb.setup(wandb.Settings(silent=True))
+    hint = f"Send them: {sync}" if sync else "Give the entity and project that the runs were logged to."
+    try:
+        api = wandb.Api()
+        # Report.save would make a new project of a misspelt one.
+        if report.project not in _projects(api, report.entity):
+            raise UserError(f"wandb={target}: W&B has no such project, or not for this account", hint)
+        if not len(api.runs(target, filters={"group": group})):
+            raise UserError(f"wandb={target}: the project has no runs of the group {group}", hint)
+        report.save()
+        return str(report.url)
+    except (wandb.errors.Error, WandbApiFailedError) as error:
+        remedy = f"Check the names, the network and `wandb login`; wandb={DRY_RUN} needs none of them."
+        raise UserError(f"wandb={target}: {error}", remedy) from error
+
+
+def _projects(api: Any, entity: str) -> list[str]:
+    try:
+        return [project.name for project in api.projects(entity)]
+    except ValueError:  # an entity that is not known
+        return []
+
+
+def send_table(folder: Path) -> None:
+    """Log the table of a finished multirun to W&B, as a run of its own beside the others; what prevents it is said.
+
+    Args:
+        folder: of the multirun.
+    """
+    members = read_members(folder)
+    settings = logged(members)
+    over = overview(members)
+    if not settings or not over.rows:
+        return
+    import wandb
+
+    group = settings["group"] or folder.name
+    try:
+        # The same id for the same multirun: started again, it does not leave a second table.
+        run = wandb.init(
+            project=settings["project"], entity=settings.get("entity"), group=group, job_type="summary",
+            name=f"summary of {folder.name}", id=hashlib.sha256(group.encode()).hexdigest()[:12], dir=str(folder),
+            mode="offline" if settings["offline"] else "online", resume=None if settings["offline"] else "allow",
+            settings=wandb.Settings(silent=True),
+        )  # fmt: skip
+        run.log({"sweep": wandb.Table(columns=[*over.header], data=over.rows)})
+        run.finish()
+    except wandb.errors.Error as error:
+        print(f"warning: the table was not sent to W&B: {error}", file=sys.stderr)

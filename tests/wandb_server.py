@@ -1,4 +1,4 @@
-"""As much of the W&B server on this machine as it takes to save a report, so that tests see what the client sends.
+"""As much of the W&B server on this machine as saving a report and beginning a run take: tests see what is sent.
 
 The real client (wandb, with its service process) talks GraphQL to it over HTTP: with ``WANDB_BASE_URL`` at
 the server's address and ``WANDB_API_KEY`` set to `KEY`, nothing leaves this machine.
@@ -52,6 +52,12 @@ class _Handler(BaseHTTPRequestHandler):
                 runs = {"edges": [], "pageInfo": {"endCursor": None, "hasNextPage": False}}
                 count = self.server.projects.get(variables["project"], {}).get(group, 0)
                 return {"project": {**project, "runCount": count, "readOnly": False, "runs": runs}}
+            case "runresumestatus":
+                return {"model": {**project, "entity": {"id": "RW50aXR5", "name": ENTITY}, "bucket": None}}
+            case "upsertbucket":
+                owner = {"id": "UHJvamVjdA==", "name": "thaw", "entity": {"id": "RW50aXR5", "name": ENTITY}}
+                run = {"id": "UnVu", "name": variables["name"], "config": "{}", "sweepName": None, "project": owner}
+                return {"upsertBucket": {"bucket": {**run, "historyLineCount": 0}, "inserted": True}}
             case "upsertview":
                 kept = {key: variables[key] for key in ("name", "displayName", "description", "spec")}
                 owner = {**project, "entityName": variables["entityName"]}

@@ -13,7 +13,7 @@ from conftest import Run, configured
 from thaw import runs
 from thaw.errors import UserError
 from thaw.reporting.sweep import read_members
-from thaw.reporting.wandb_report import build_report, make_report
+from thaw.reporting.wandb_report import build_report, make_report, send_table
 from thaw.training.tracking import Tracker
 from wandb_server import ENTITY, WandbServer
 
@@ -156,6 +156,21 @@ def test_without_account_or_network_it_is_said(
     monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=f"{said}.*wandb login.*wandb=dry_run"):
         make_report(multirun(*grid()), f"{ENTITY}/thaw")
+
+
+def test_the_table_of_a_multirun_is_a_run_of_the_same_group(multirun: Make, server: WandbServer) -> None:
+    send_table(multirun(*grid(), logger="wandb"))
+    begun = next(variables for name, variables in server.requests if name == "UpsertBucket")
+    assert (begun["project"], begun["groupName"], begun["jobType"]) == ("thaw", "some runs", "summary")
+    assert any("-sweep" in str(variables) for name, variables in server.requests if name == "CreateArtifact")
+
+
+def test_a_table_that_cannot_be_sent_does_not_stop_the_summary(
+    multirun: Make, server: WandbServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "f" * 48)
+    send_table(multirun(*grid(), logger="wandb"))
+    assert "the table was not sent to W&B" in capsys.readouterr().err
 
 
 def test_what_cannot_be_a_report_is_said(multirun: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """The run folder: what stands where, written atomically, read back in one place.
 
 ``config.yaml`` (resolved) ``labels.json`` ``environment.json`` ``data.json`` ``parameters.json`` ``history.csv``
-``metrics.json`` ``surfaces.json`` ``report.html`` ``predictions/`` ``checkpoints/`` ``model/``
+``metrics.json`` ``surfaces.json`` ``report.html`` ``explanations.html`` ``predictions/`` ``checkpoints/`` ``model/``
 """
 
 import json

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +124,16 @@ def encode_words(
             return_attention_mask=False,
             verbose=False,
         )
+        held: list[int] = []
+        numbers: list[int] = []
         for encoding in encoded.encodings:
             row, own = encoding.ids, encoding.word_ids
             lengths.append(len(row) + len(before) + len(after))
-            ids.append(np.array(before + row[:room] + after, dtype=np.int32))
-            words.append(np.array([-1] * len(before) + own[:room] + [-1] * len(after), dtype=np.int32))
-            kept.append(len(ids[-1]))
+            held += before + row[:room] + after
+            numbers += [-1] * len(before) + own[:room] + [-1] * len(after)
+            kept.append(min(len(row), room) + len(before) + len(after))
+        ids.append(np.array(held, dtype=np.int32))
+        words.append(np.array(numbers, dtype=np.int32))
     return np.concatenate(ids), _offsets(kept), np.array(lengths, dtype=np.int32), np.concatenate(words)
 
 
@@ -178,17 +183,17 @@ def encode_split(
                 targets[row, own] = 1
         return Encoded(ids, offsets, lengths, targets, empty, empty, empty)
     ids, offsets, lengths, words = encode_words(texts, tokenizer, max_length)
-    aligned = [
-        align(tags, words[offsets[row] : offsets[row + 1]], labels, subwords) for row, tags in enumerate(label_ids)
-    ]
-    tags = np.concatenate([np.asarray(row, dtype=np.int64) for row in label_ids])
+    targets, firsts = np.empty(len(ids), dtype=np.int64), np.empty(len(ids), dtype=bool)
+    for row, tags in enumerate(label_ids):
+        own = slice(offsets[row], offsets[row + 1])
+        targets[own], firsts[own] = align(tags, words[own], labels, subwords)
     return Encoded(
         ids,
         offsets,
         lengths,
-        np.concatenate([row for row, _ in aligned]),
-        np.where(np.concatenate([starts for _, starts in aligned]), words, -1),
-        tags,
+        targets,
+        np.where(firsts, words, -1),
+        np.fromiter(chain.from_iterable(label_ids), dtype=np.int64),
         _offsets([len(row) for row in label_ids]),
     )
 

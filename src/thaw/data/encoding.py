@@ -164,19 +164,19 @@ def align(
 
 
 def encode_split(
-    texts: Sequence[Any], label_ids: Sequence[Any], labels: LabelSet, tokenizer: Any, max_length: int, subwords: str
+    texts: Iterable[Any], label_ids: Iterable[Any], labels: LabelSet, tokenizer: Any, max_length: int, subwords: str
 ) -> Encoded:
     """Encode one split of any task.
 
     Args:
         texts: strings, or lists of words for token tasks.
-        label_ids: an id, a list of ids (multi-label), or an id for each word.
+        label_ids: an id, a list of ids (multi-label), or an id for each word; gone through twice.
     """
     empty = np.empty(0, dtype=np.int64)
     if labels.task != "token":
         ids, offsets, lengths = encode_texts(texts, tokenizer, max_length)
         if labels.task == "sequence":
-            targets = np.asarray(label_ids, dtype=np.int64)
+            targets = np.fromiter(label_ids, dtype=np.int64)
         else:
             targets = np.zeros((len(offsets) - 1, len(labels)), dtype=np.int8)
             for row, own in enumerate(label_ids):

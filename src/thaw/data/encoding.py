@@ -5,6 +5,7 @@ are memory-mapped from the cache, and worker processes share them.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -123,12 +124,16 @@ def encode_words(
             return_attention_mask=False,
             verbose=False,
         )
+        held: list[int] = []
+        numbers: list[int] = []
         for encoding in encoded.encodings:
             row, own = encoding.ids, encoding.word_ids
             lengths.append(len(row) + len(before) + len(after))
-            ids.append(np.array(before + row[:room] + after, dtype=np.int32))
-            words.append(np.array([-1] * len(before) + own[:room] + [-1] * len(after), dtype=np.int32))
-            kept.append(len(ids[-1]))
+            held += before + row[:room] + after
+            numbers += [-1] * len(before) + own[:room] + [-1] * len(after)
+            kept.append(min(len(row), room) + len(before) + len(after))
+        ids.append(np.array(held, dtype=np.int32))
+        words.append(np.array(numbers, dtype=np.int32))
     return np.concatenate(ids), _offsets(kept), np.array(lengths, dtype=np.int32), np.concatenate(words)
 
 
@@ -159,8 +164,8 @@ def align(
 
 
 def encode_split(
-    texts: Sequence[Any],
-    label_ids: Sequence[Any],
+    texts: Iterable[Any],
+    label_ids: Iterable[Any],
     labels: LabelSet,
     tokenizer: Any,
     max_length: int,
@@ -171,7 +176,7 @@ def encode_split(
 
     Args:
         texts: strings, or lists of words for token tasks.
-        label_ids: an id, a list of ids (multi-label), or an id for each word.
+        label_ids: an id, a list of ids (multi-label), or an id for each word; gone through twice.
         subwords: as in `align`.
         score_subwords: every labelled sub-token that truncation left counts as a word.
     """
@@ -179,28 +184,29 @@ def encode_split(
     if labels.task != "token":
         ids, offsets, lengths = encode_texts(texts, tokenizer, max_length)
         if labels.task == "sequence":
-            targets = np.asarray(label_ids, dtype=np.int64)
+            targets = np.fromiter(label_ids, dtype=np.int64)
         else:
             targets = np.zeros((len(offsets) - 1, len(labels)), dtype=np.int8)
             for row, own in enumerate(label_ids):
                 targets[row, own] = 1
         return Encoded(ids, offsets, lengths, targets, empty, empty, empty)
     ids, offsets, lengths, words = encode_words(texts, tokenizer, max_length)
-    aligned = [
-        align(tags, words[offsets[row] : offsets[row + 1]], labels, subwords) for row, tags in enumerate(label_ids)
-    ]
+    targets, firsts = np.empty(len(ids), dtype=np.int64), np.empty(len(ids), dtype=bool)
+    for row, tags in enumerate(label_ids):
+        own = slice(offsets[row], offsets[row + 1])
+        targets[own], firsts[own] = align(tags, words[own], labels, subwords)
     if score_subwords:
-        label_ids = [own[own != IGNORED] for own, _ in aligned]
-        words = np.concatenate([np.cumsum(own != IGNORED) - 1 for own, _ in aligned])
-        aligned = [(own, own != IGNORED) for own, _ in aligned]
-    tags = np.concatenate([np.asarray(row, dtype=np.int64) for row in label_ids])
+        firsts = targets != IGNORED
+        parts = [slice(start, end) for start, end in itertools.pairwise(offsets)]
+        words = np.concatenate([np.cumsum(firsts[own]) - 1 for own in parts])
+        label_ids = [targets[own][firsts[own]] for own in parts]
     return Encoded(
         ids,
         offsets,
         lengths,
-        np.concatenate([row for row, _ in aligned]),
-        np.where(np.concatenate([starts for _, starts in aligned]), words, -1),
-        tags,
+        targets,
+        np.where(firsts, words, -1),
+        np.fromiter(itertools.chain.from_iterable(label_ids), dtype=np.int64),
         _offsets([len(row) for row in label_ids]),
     )
 

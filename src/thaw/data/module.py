@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from thaw.data import sources, splits
 from thaw.data.batching import Batches, EncodedDataset, sorted_batches
 from thaw.data.encoding import Encoded, cached_split, encode_split, fingerprint
-from thaw.data.rows import dataset_of
+from thaw.data.rows import Values, dataset_of
 from thaw.data.sources import Source
 from thaw.errors import UserError
 from thaw.labels import TASKS, LabelSet, Task, count_labels, order_names, order_tags, require_classes
@@ -72,7 +72,7 @@ class TextDataModule(pl.LightningDataModule):
             "subword_labels": self.data["subword_labels"],
             "score_subwords": self.data["score_subwords"],
         }
-        texts, ids = rows["text"][:], rows["label"][:]
+        texts, ids = Values(rows, "text"), Values(rows, "label")
         key = fingerprint(texts, ids, self.tokenizer, options)
         make = partial(
             encode_split, texts, ids, self.labels, self.tokenizer, self.max_length, self.data["subword_labels"],
@@ -237,10 +237,10 @@ def summarise(rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSe
     """The figures that a user checks before trusting a run, as plain containers."""
     keys, prints = {}, {}
     for name, split in rows.items():
-        texts = [text if isinstance(text, str) else "\x00".join(text) for text in split["text"][:]]
+        texts = [text if isinstance(text, str) else "\x00".join(text) for text in Values(split, "text")]
         # Of a million texts only their hashes are held for all splits at once.
         keys[name] = np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))
-        prints[name] = splits.fingerprint(texts, split["label"][:])
+        prints[name] = splits.fingerprint(texts, Values(split, "label"))
         del texts
     names = list(rows)
     skipped = Counter(split for split, _, _ in source.skipped)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from thaw.errors import UserError
 
+CHUNK = 10_000  # rows held as Python objects
 NOT_UTF8 = "not UTF-8 (save the file as UTF-8)"
 
 
@@ -183,3 +184,14 @@ def dataset_of(table: Any) -> Any:
     import datasets
 
     return datasets.Dataset(table, fingerprint=uuid.uuid4().hex)
+
+
+class Values:
+    """A column of a ``datasets.Dataset``, to be gone through any number of times with a chunk as Python objects."""
+
+    def __init__(self, rows: Any, column: str) -> None:
+        self.rows, self.column = rows, column
+
+    def __iter__(self) -> Iterator[Any]:
+        for start in range(0, len(self.rows), CHUNK):
+            yield from self.rows.select(range(start, min(start + CHUNK, len(self.rows))))[self.column][:]

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -158,7 +158,7 @@ def _strata(rows: Any, labels: LabelSet) -> list[Any]:
     return list(rows["label"][:]) if labels.task == "sequence" else [0] * len(rows)
 
 
-def fingerprint(texts: Sequence[str], labels: Sequence[Any]) -> str:
+def fingerprint(texts: Iterable[str], labels: Iterable[Any]) -> str:
     """A key that changes with any text, label or the order of the rows."""
     digest = hashlib.sha256()
     for text, label in zip(texts, labels, strict=True):

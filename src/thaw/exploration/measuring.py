@@ -8,8 +8,9 @@ import numpy as np
 
 from thaw.data.duplicates import SIMILAR, first_rows, near_duplicates, signatures, text_keys
 from thaw.data.module import TextDataModule
+from thaw.data.rows import CHUNK
 from thaw.data.survey import WORD, box, entity_survey, truncation_curve, vocabulary, words_of
-from thaw.exploration.rows import CHUNK, Rows
+from thaw.exploration.rows import Rows
 from thaw.metrics.label_noise import FOLDS, suspicious_labels
 from thaw.reporting.progress import counting
 

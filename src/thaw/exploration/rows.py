@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from thaw.data.module import TextDataModule
+from thaw.data.rows import Values
 
-CHUNK = 10_000  # rows held as Python objects
 LONGEST = 300  # characters of a text
 Text = str | Sequence[str]
 
@@ -36,8 +36,7 @@ class Rows:
         for place, name in enumerate(self.names):
             first, last = self.starts[place], self.starts[place + 1]
             own = np.arange(last - first) if numbers is None else numbers[(numbers >= first) & (numbers < last)] - first
-            for start in range(0, len(own), CHUNK):
-                yield from self.data.rows[name].select(own[start : start + CHUNK])["text"][:]
+            yield from Values(self.data.rows[name].select(own), "text")
 
     def at(self, numbers: np.ndarray) -> list[Text]:
         """The texts of some rows, in any order."""

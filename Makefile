@@ -26,8 +26,8 @@ lint: .venv/tested ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint ## lint, then every test, on all cores
-	$(BIN)/python -m pytest -n auto --dist loadfile
+test: lint ## lint, then every test, on all cores; the slow integration tests begin
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 clean: ## remove the environment and caches, keep outputs/
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -30,8 +30,8 @@ def report(config: DictConfig) -> None:
     settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     listed = settings["runs"]
     names = [str(name).strip() for name in (listed if isinstance(listed, list) else str(listed).split(","))]
-    if len(names) == 1 and names[0]:
-        folder = Path(names[0]).expanduser().absolute()
+    folder = Path(names[0]).expanduser().absolute()
+    if len(names) == 1 and names[0] and not (folder / "config.yaml").is_file():
         if settings["paper"]:
             compare_with_paper(folder)
         elif settings["wandb"]:

@@ -154,7 +154,7 @@ def test_offline_the_answer_names_the_three_ways_out() -> None:
         ({"name": "~/no/where"}, "no such folder"),
         ({"name": "a/b/c"}, "neither a folder nor a Hub id"),
         ({"name": "owner/tiny", "hub": "elsewhere"}, "Choose huggingface or modelscope"),
-        ({"name": "owner/tiny", "hub": "modelscope"}, r"pip install 'thaw\[modelscope\]'"),
+        ({"name": "owner/tiny", "hub": "modelscope"}, r"pip install -e '\.\[modelscope\]'"),
     ],
 )
 def test_wrong_sources_are_user_errors(model: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,8 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
                 raise  # the sweeper takes note
             except (Interrupted, BrokenPipeError, KeyboardInterrupt) as error:
                 drop_empty(folder)
+                if multirun.active():
+                    print("The multirun ends here; the same command goes on with it.", file=sys.stderr)
                 fail(error, conf, name)
             except Exception as error:
                 if multirun.active():

@@ -14,7 +14,8 @@ from thaw.data.encoding import special_tokens
 from thaw.errors import UserError
 from thaw.inference.attribution import Attribution, attribute, check_method
 from thaw.inference.masking import Reading, Target, joined
-from thaw.inference.predictor import Predictor, find_words, is_punctuation, tagged
+from thaw.inference.predictor import Predictor
+from thaw.inference.words import find_words, is_punctuation, tagged
 from thaw.reporting.explanations import write_explanations
 from thaw.reporting.progress import counting
 from thaw.reporting.reading import rows_to_explain

@@ -73,8 +73,8 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     if first:
         log.info(summary.table("Parameters", *summary.parameter_rows(module.table)))
         if not config.resume:
-            runs.save_config(folder, config)
             runs.write_json(folder / "environment.json", {**runs.environment(), **(origin or {})})
+            runs.save_config(folder, config)  # last: from here on the run can be resumed
         runs.write_json(folder / "data.json", data.summary)
         runs.write_json(folder / "parameters.json", module.table)
     times["prepare"] = time.perf_counter() - clock

@@ -1,0 +1,56 @@
+"""From sub-tokens to words and entities, and from long texts to windows."""
+
+import string
+import unicodedata
+
+import numpy as np
+
+from thaw.labels import LabelSet
+from thaw.metrics.entities import spans
+
+
+def tagged(labels: LabelSet, best: np.ndarray) -> list[tuple[str, int, int]]:
+    """What the tag ids of some words mark: (type, first word, word after the last)."""
+    tags = [labels.names[i] for i in best]
+    # Tags that mark no spans, such as parts of speech, stand for a word each.
+    return spans(tags) if labels.entities else [(tag, i, i + 1) for i, tag in enumerate(tags)]
+
+
+def find_words(text: str, words: list[int], offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The first and the last sub-token of each word.
+
+    Words end at blanks and at punctuation. SentencePiece tokenizers cut at blanks only and would count the full stop
+    to the name before it, unlike the words they are trained on; the others cut like this themselves. Byte-level
+    tokenizers take a second blank for a word, which it is not.
+
+    Args:
+        words: the word that each sub-token belongs to, as the tokenizer sees it.
+        offsets: the characters of each sub-token.
+    """
+    firsts = []
+    for i, (start, _) in enumerate(offsets):
+        if i > 0 and words[i] == words[i - 1]:
+            before, end = offsets[i - 1]
+            # Bytes of one character have the same offsets; a blank alone is no word yet.
+            if start < end or not text[before:end].strip():
+                continue
+            if not (is_punctuation(text[start : start + 1]) or is_punctuation(text[end - 1 : end])):
+                continue
+        firsts.append(i)
+    lasts = [first - 1 for first in firsts[1:]] + [len(offsets) - 1]
+    pairs = zip(firsts, lasts, strict=False)
+    return [(first, last) for first, last in pairs if text[offsets[first][0] : offsets[last][1]].strip()]
+
+
+def is_punctuation(character: str) -> bool:
+    """As BERT's tokenizer sees it: the symbols of ASCII too."""
+    return character != "" and (character in string.punctuation or unicodedata.category(character).startswith("P"))
+
+
+def split_windows(length: int, room: int) -> list[tuple[int, int]]:
+    """Overlapping windows of at most ``room`` tokens that cover a text; a quarter of each is shared."""
+    if length <= room:
+        return [(0, length)]
+    step = max(room - room // 4, 1)
+    starts = list(range(0, length - room, step))
+    return [(start, start + room) for start in starts] + [(length - room, length)]

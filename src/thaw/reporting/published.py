@@ -167,9 +167,7 @@ def _markdown(
 def published_table(run: Path) -> str:
     """What a finished experiment was to reproduce, for the end of the run; empty for other runs."""
     expected = runs.load_config(run).get("expected") or []
+    if not expected:
+        return ""
     settings = overridden(run)
-    return (
-        table("Published", HEADER, rows_of(settings.get("experiment", "–"), expected, settings, [run]))
-        if expected
-        else ""
-    )
+    return table("Published", HEADER, rows_of(settings.get("experiment", "–"), expected, settings, [run]))

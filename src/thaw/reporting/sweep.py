@@ -207,8 +207,8 @@ def summarise(folder: Path) -> list[Member]:
         print("Best on validation: " + " ".join(f"{key}={value}" for key, value in best.settings.items()))
     for line in dict.fromkeys(f"{member.status}: {member.error or member.folder.name}" for member in unfinished):
         print(line)
-    if unfinished:
-        print(f"{len(unfinished)} runs are not finished; the same command goes on with them.")
+    if waiting := [member for member in unfinished if member.status != "pruned"]:
+        print(f"Not finished: {len(waiting)}; the same command goes on with them.")
     print(f"\nSummary  {runs.display(folder / 'summary.html')}")
     if command := runs.sync_command(folder):
         print(f"Sync     {command}")

@@ -156,3 +156,13 @@ def test_evaluate_on_new_data_with_the_same_labels(fitted: Fitted, tmp_path: Pat
     (tmp_path / "odd.csv").write_text("text,label\ni am happy,bliss\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"odd\.csv:2: the label 'bliss' is unknown"):
         evaluate_run({**base, "data": {"path": str(tmp_path / "odd.csv")}})
+
+
+def test_the_history_tells_the_rate_of_the_head_where_it_has_its_own(fitted: Fitted) -> None:
+    with (fitted("distilbert", "optimizer.head_lr=0.05", "trainer.log_every=1") / "history.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["learning_rate"]]
+    assert [float(row["learning_rate/head"]) for row in rows] == pytest.approx(
+        [5 * float(row["learning_rate"]) for row in rows]
+    )
+    with (fitted("distilbert") / "history.csv").open() as file:
+        assert "learning_rate/head" not in next(csv.reader(file))

@@ -98,7 +98,7 @@ def training_curves(history: Sequence[Mapping[str, str]], monitor: str, best: in
     panels = [
         ("Loss", [("train/loss", "training", BLUE, "-"), ("val/loss", "validation", ORANGE, "--")]),
         (f"Score on validation: {monitor.removeprefix('val/')}", [(monitor, "validation", ORANGE, "-")]),
-        ("Learning rate", [("learning_rate", "first group", GREEN, "-")]),
+        ("Learning rate", [("learning_rate", "lowest block", GREEN, "-"), ("learning_rate/head", "head", BLUE, "--")]),
     ]
     pictures = []
     for title, lines in panels:

@@ -188,9 +188,12 @@ class History(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.is_global_zero and trainer.global_step % self.every == 0:
             loss = trainer.callback_metrics.get("train/loss")
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
+            lowest, head = (trainer.optimizers[0].param_groups[i] for i in (0, -1))  # from the bottom up
+            rates = {"learning_rate": lowest["lr"]}
+            if head["initial_lr"] != lowest["initial_lr"]:
+                rates["learning_rate/head"] = head["lr"]
             if loss is not None and (not self.rows or self.rows[-1]["step"] != trainer.global_step):
-                self._add(trainer, {"train/loss": float(loss), "learning_rate": rate})
+                self._add(trainer, {"train/loss": float(loss), **rates})
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero and not trainer.sanity_checking:

@@ -1,5 +1,6 @@
 """A finished run -> figures and predictions: the same code right after training and later from the folder alone."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,20 +10,28 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw import runs
 from thaw.data.encoding import encode_split
-from thaw.data.module import load_labelled
+from thaw.data.module import TextDataModule, load_labelled
+from thaw.data.splits import fingerprint
+from thaw.errors import UserError
+from thaw.hub import locate_encoder
 from thaw.inference.attribution import check_method
 from thaw.inference.explanation import explain_rows
-from thaw.inference.predictor import Predictor
+from thaw.inference.predictor import Predictor, torch_logits
+from thaw.metrics.baselines import baseline_figures
 from thaw.metrics.calibration import confidence, expected_calibration_error, fit_temperature, reliability
 from thaw.metrics.classification import best_thresholds
 from thaw.metrics.intervals import intervals
 from thaw.metrics.outputs import Outputs, figures
 from thaw.metrics.probabilities import probabilities
+from thaw.models.encoder import load_encoder
 from thaw.models.losses import make_loss
+from thaw.models.speed import accelerate
 from thaw.reporting import summary
 from thaw.reporting.progress import counting
 from thaw.reporting.run_page import explanations_path, page_path, write_page
-from thaw.settings import EXPLAIN_RULES, check
+from thaw.settings import EVALUATE_RULES, check
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -129,15 +138,16 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
 
     Args:
         settings: the config of ``evaluate.py``: ``run``, ``split``, ``data`` (overrides for a new file), ``output``,
-            and those of the explanations.
+            ``baselines`` and those of the explanations.
 
     Returns:
-        (file with the predictions, figures with the split as prefix, ``intervals`` and ``calibration``).
+        (file with the predictions, figures with the split as prefix, ``intervals``, ``calibration`` and
+        ``baselines``).
 
     Raises:
         UserError: when the run is not finished, the split unknown, or the new data does not fit its labels.
     """
-    check(settings, EXPLAIN_RULES)
+    check(settings, EVALUATE_RULES)
     if settings.get("explain"):
         check_method(settings["explain"])
     run = runs.open_run(settings["run"], needs="metrics.json")
@@ -161,9 +171,46 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     runs.write_jsonl(path, result.predictions)
     if settings.get("explain"):
         explain_rows(run, name, predictor, result.predictions, settings)
-    metrics = join_figures({name: result})
-    write_page(run, name, {**runs.read_json(run / "metrics.json"), **metrics}, result.predictions)
-    return path, metrics
+    metrics = runs.read_json(run / "metrics.json")
+    own = join_figures({name: result})
+    own["baselines"] = {name: metrics["baselines"].get(name, {})}
+    if settings.get("baselines", True) and not own["baselines"][name]:
+        try:
+            own["baselines"][name] = other_baselines(run, config, predictor, name, {"text": texts, "label": gold})
+        except UserError as reason:
+            log.warning("No baselines: %s", reason)
+    write_page(run, name, {**metrics, **own}, result.predictions)
+    return path, own
+
+
+def other_baselines(
+    run: Path, config: dict[str, Any], predictor: Predictor, name: str, rows: dict[str, list[Any]]
+) -> dict[str, Any]:
+    """What the run has to beat on rows other than those of its test: learnt from the run's training data again.
+
+    Raises:
+        UserError: when the training data or the encoder is out of reach, or not what it was.
+    """
+    import torch
+
+    data = TextDataModule(config["data"], lambda _: predictor.tokenizer, predictor.max_length, config["seed"])
+    data.read()
+    train = data.rows["train"][:]
+    keys = [fingerprint(own["text"], own["label"]) for own in (train, rows)]
+    if keys[0] != runs.read_json(run / "data.json")["splits"]["train"]["fingerprint"]:
+        raise UserError("the training data is not what the run has learnt from", "Put it back.")
+    torch.manual_seed(config["seed"])  # the head is as it was before training
+    network = load_encoder(locate_encoder(config["model"]), predictor.labels, config["model"])
+    accelerate(network)
+    before = Predictor(
+        torch_logits(network),
+        predictor.tokenizer,
+        predictor.labels,
+        max_length=predictor.max_length,
+        batch_size=predictor.batch_size,
+    )
+    untrained = predict_rows(before, rows["text"], rows["label"], f"{name} before training")
+    return baseline_figures(untrained, train, rows, predictor.labels, strict=config["strict_iob2"], key=keys)
 
 
 def join_figures(results: Mapping[str, Evaluation]) -> dict[str, Any]:

@@ -136,6 +136,8 @@ EXPLAIN_RULES: dict[str, Rule] = {
     "explain_page": TEXT,
 }
 
+EVALUATE_RULES: dict[str, Rule] = {**EXPLAIN_RULES, "baselines": FLAG}
+
 
 def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:
     """Refuse a config with a value that no setting of that name takes.

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from conftest import configured
 from thaw import runs
@@ -158,6 +159,37 @@ def test_evaluate_writes_the_page_again(nasty: Path, tmp_path: Path) -> None:
     (tmp_path / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     evaluate_run({**settings, "data": {"path": str(tmp_path / "new.jsonl")}})
     assert "new" in page_of(nasty / "report-new.html").text
+
+
+@pytest.mark.parametrize("kind", ["nasty", "entities"])
+def test_baselines_of_other_rows_are_learnt_again(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run: Path = request.getfixturevalue(kind)
+    metrics = runs.read_json(run / "metrics.json")
+    rows = runs.read_jsonl(run / "predictions" / "test.jsonl")
+    again = [{"text": row.get("text") or row["words"], "label": row["label"]} for row in rows]
+    (tmp_path / "again.jsonl").write_text("".join(json.dumps(row) + "\n" for row in again))
+    settings = {"run": str(run), "split": "test", "output": str(tmp_path / "out.jsonl")}
+    new = {**settings, "data": {"path": str(tmp_path / "again.jsonl"), "format": "jsonl"}}
+    _, own = evaluate_run(new)
+    assert own["baselines"]["again"] == metrics["baselines"]["test"], "the same rows, the same figures"
+    name = "most frequent tag" if kind == "entities" else "TF-IDF, logistic regression"
+    assert name in page_of(run / "report-again.html").text
+    _, own = evaluate_run({**settings, "split": "validation", "data": {"path": None}})
+    assert list(own["baselines"]["validation"]) == list(metrics["baselines"]["test"])
+    _, own = evaluate_run({**new, "baselines": False})
+    assert not own["baselines"]["again"]
+    # Without the data that it was trained on a run is evaluated as well.
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved)
+    config = OmegaConf.load(moved / "config.yaml")
+    config.data.path = str(tmp_path / "gone")
+    OmegaConf.save(config, moved / "config.yaml")
+    _, own = evaluate_run({**new, "run": str(moved)})
+    assert not own["baselines"]["again"]
+    assert own["again/loss"] >= 0
+    assert re.search("No baselines: .*gone", caplog.text)
 
 
 def test_the_temperature_is_used_when_asked_for(nasty: Path) -> None:

@@ -1,6 +1,7 @@
 """Every row once, in an order that seed and epoch determine, with little padding."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -172,6 +173,21 @@ def test_batches_of_words() -> None:
     assert batch["labels"].tolist() == [[IGNORED, 5, *[IGNORED] * 3], [IGNORED, 3, 4, IGNORED, IGNORED]]
     assert batch["words"].tolist() == [[-1, 0, -1, -1, -1], [-1, 0, 2, -1, -1]]
     assert batch["tags"].tolist() == [[5, IGNORED, IGNORED], [3, 0, 4]]
+
+
+def test_weights_let_every_token_count_alike_in_whichever_batch_it_is() -> None:
+    lengths = like_tweets(300)
+    labels = np.where(np.arange(lengths.sum()) % 3, IGNORED, 1)
+    losses = np.random.default_rng(1).random(lengths.sum())
+    data = encoded(lengths, labels)
+    data = replace(data, words=labels, tags=labels, tag_offsets=data.offsets)
+    batches = list(Batches(data, 16, seed=1, train=True))
+    dataset = EncodedDataset(data, pad_id=0, usual=(labels != IGNORED).sum() / len(batches))
+    weighted = []
+    for batch in map(dataset.__getitem__, batches):
+        tokens = batch["input_ids"][batch["labels"] != IGNORED].numpy() - 1  # their ids count from 1
+        weighted.append(losses[tokens].mean() * batch["weight"].item())
+    assert np.mean(weighted) == pytest.approx(losses[labels != IGNORED].mean())
 
 
 def test_loading_draws_nothing_from_the_random_state() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pytest
 import yaml
 
@@ -210,8 +211,11 @@ def test_words_with_tags_are_a_token_task(prepare: Prepare, tmp_path: Path) -> N
     assert data.labels.names == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
     assert data.labels.rows == 14
     assert sum(data.labels.counts) == sum(map(len, data.rows["train"]["text"]))
-    batch = next(iter(data.train_dataloader()))
-    assert set(batch) == {"input_ids", "attention_mask", "labels", "words", "tags", "rows"}
+    batches = list(data.train_dataloader())
+    assert set(batches[0]) == {"input_ids", "attention_mask", "labels", "words", "tags", "rows", "weight"}
+    assert np.mean([batch["weight"] for batch in batches]) == pytest.approx(1)
+    plain = prepare(path, group_by_length=False)
+    assert set(next(iter(plain.train_dataloader()))) == set(batches[0]) - {"weight"}
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])

@@ -168,10 +168,11 @@ class EncodedDataset(torch.utils.data.Dataset):
         encoded: the split.
         pad_id: id of the padding token.
         pad_to: pad every batch to this length; None pads to the longest row of the batch.
+        usual: token tasks: labelled tokens of a batch on average, where batches are to weigh by what they hold.
     """
 
-    def __init__(self, encoded: Encoded, pad_id: int, pad_to: int | None = None) -> None:
-        self.encoded, self.pad_id, self.pad_to = encoded, pad_id, pad_to
+    def __init__(self, encoded: Encoded, pad_id: int, pad_to: int | None = None, usual: float | None = None) -> None:
+        self.encoded, self.pad_id, self.pad_to, self.usual = encoded, pad_id, pad_to, usual
 
     def __len__(self) -> int:
         return len(self.encoded)
@@ -182,6 +183,7 @@ class EncodedDataset(torch.utils.data.Dataset):
         Returns:
             ``input_ids`` and ``attention_mask`` (rows, tokens), ``labels`` as in `Encoded`, ``rows`` (their numbers),
             and for token tasks ``words`` (rows, tokens) and ``tags`` (rows, words), padded with -1 and `IGNORED`.
+            With ``usual`` also ``weight``: by what to multiply the mean loss of the batch.
         """
         data, index = self.encoded, np.asarray(rows)
         ids, mask = gather(data.ids, data.offsets, index, self.pad_id, self.pad_to)
@@ -190,6 +192,8 @@ class EncodedDataset(torch.utils.data.Dataset):
             batch["labels"], _ = gather(data.labels, data.offsets, index, IGNORED, self.pad_to)
             batch["words"], _ = gather(data.words, data.offsets, index, -1, self.pad_to)
             batch["tags"], _ = gather(data.tags, data.tag_offsets, index, IGNORED)
+            if self.usual:
+                batch["weight"] = np.array((batch["labels"] != IGNORED).sum() / self.usual, dtype=np.float32)
         else:
             batch["labels"] = np.asarray(data.labels[index], dtype=np.int64)
         return {name: torch.from_numpy(array) for name, array in batch.items()}

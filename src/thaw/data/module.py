@@ -16,7 +16,7 @@ from thaw.data.encoding import Encoded, cached_split, encode_split, fingerprint
 from thaw.data.rows import Values, dataset_of
 from thaw.data.sources import Source
 from thaw.errors import UserError
-from thaw.labels import TASKS, LabelSet, Task, count_labels, order_names, order_tags, require_classes
+from thaw.labels import IGNORED, TASKS, LabelSet, Task, count_labels, order_names, order_tags, require_classes
 
 SHOWN = 20  # skipped rows listed in the summary; all are counted
 
@@ -45,7 +45,17 @@ class TextDataModule(pl.LightningDataModule):
 
     def prepare(self) -> None:
         """Read, check, split and encode everything; every complaint about the data is raised here."""
-        source = sources.load(self.data)
+        self.read()
+        self.tokenizer = self.tokenizer_for(self.labels.task)
+        # Some are saved with settings of their own, which the first call resets; the cache's key would change with it.
+        self.tokenizer.backend_tokenizer.no_truncation()
+        self.tokenizer.backend_tokenizer.no_padding()
+        self.encoded = {name: self._encode(rows) for name, rows in self.rows.items()}
+        self.summary = summarise(self.rows, self.encoded, self.labels, self.source)
+
+    def read(self) -> None:
+        """Only `labels` and `rows`, for which no tokenizer is needed."""
+        source = self.source = sources.load(self.data)
         task = detect_task(source, self.data)
         first = "all" if "all" in source.splits else "train"
         self.labels = derive_labels(source.splits[first], task, self.data.get("label_names") or source.names)
@@ -56,13 +66,6 @@ class TextDataModule(pl.LightningDataModule):
         train = self.rows["train"]
         self.labels = replace(self.labels, counts=_counts(train, self.labels), rows=len(train))
         require_classes(self.labels, ", ".join(source.files[first]))
-        self.tokenizer = self.tokenizer_for(task)
-        # Some are saved with settings of their own, which the first call resets; the cache's key would change with it.
-        self.tokenizer.backend_tokenizer.no_truncation()
-        self.tokenizer.backend_tokenizer.no_padding()
-        self.encoded = {name: self._encode(rows) for name, rows in self.rows.items()}
-        self.summary = summarise(self.rows, self.encoded, self.labels, source)
-        self.source = source
 
     def _encode(self, rows: Any) -> Encoded:
         options = {
@@ -118,8 +121,12 @@ class TextDataModule(pl.LightningDataModule):
             world_size=world_size,
             start=self.start if train else (0, 0),
         )
+        encoded, usual = self.encoded[split], None
+        if train and self.labels.task == "token" and self.data["group_by_length"]:
+            # Else the tokens of short sentences, which now share batches, would count for more than those of long ones.
+            usual = float((encoded.labels != IGNORED).sum() / (len(batches) * world_size))
         pad_to = self.max_length if padding_is_fixed(self.data) else None
-        return make_loader(self.encoded[split], batches, self.tokenizer.pad_token_id, pad_to, self.data["num_workers"])
+        return make_loader(encoded, batches, self.tokenizer.pad_token_id, pad_to, self.data["num_workers"], usual)
 
 
 def padding_is_fixed(data: dict[str, Any]) -> bool:
@@ -130,13 +137,18 @@ def padding_is_fixed(data: dict[str, Any]) -> bool:
 
 
 def make_loader(
-    encoded: Encoded, batches: Iterable[list[int]], pad_id: int, pad_to: int | None = None, workers: int = 0
+    encoded: Encoded,
+    batches: Iterable[list[int]],
+    pad_id: int,
+    pad_to: int | None = None,
+    workers: int = 0,
+    usual: float | None = None,
 ) -> DataLoader:
     """A DataLoader over whole batches, which draws no random number of its own from torch's state."""
     import torch
 
     return DataLoader(
-        EncodedDataset(encoded, pad_id, pad_to),
+        EncodedDataset(encoded, pad_id, pad_to, usual),
         sampler=batches,
         batch_size=None,
         num_workers=workers,
@@ -237,7 +249,7 @@ def summarise(rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSe
     """The figures that a user checks before trusting a run, as plain containers."""
     keys, prints = {}, {}
     for name, split in rows.items():
-        texts = [text if isinstance(text, str) else "\x00".join(text) for text in Values(split, "text")]
+        texts = [splits.as_string(text) for text in Values(split, "text")]
         # Of a million texts only their hashes are held for all splits at once.
         keys[name] = np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))
         prints[name] = splits.fingerprint(texts, Values(split, "label"))

@@ -158,9 +158,14 @@ def _strata(rows: Any, labels: LabelSet) -> list[Any]:
     return list(rows["label"][:]) if labels.task == "sequence" else [0] * len(rows)
 
 
-def fingerprint(texts: Iterable[str], labels: Iterable[Any]) -> str:
+def as_string(text: str | Sequence[str]) -> str:
+    """A text, or the words of one, as a string that no other has."""
+    return text if isinstance(text, str) else "\x00".join(text)
+
+
+def fingerprint(texts: Iterable[str | Sequence[str]], labels: Iterable[Any]) -> str:
     """A key that changes with any text, label or the order of the rows."""
     digest = hashlib.sha256()
-    for text, label in zip(texts, labels, strict=True):
+    for text, label in zip(map(as_string, texts), labels, strict=True):
         digest.update(f"{len(text)} {text} {label}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:12]

@@ -160,9 +160,13 @@ class Predictor:
 
         from thaw.data.module import make_loader
         from thaw.metrics.outputs import Outputs
+        from thaw.models.prefix import Unusable
 
         parts = []
-        states = self.prefix.states(encoded) if self.prefix else None
+        try:
+            states = self.prefix.states(encoded) if self.prefix else None
+        except Unusable:  # too large to store: the whole network runs instead
+            states = None
         rows = [batch.tolist() for batch in batches or self._batches(encoded.kept)]
         for batch in make_loader(encoded, rows, self.tokenizer.pad_token_id):
             if self.prefix and states:

@@ -1,15 +1,71 @@
 """What a run has to beat: the majority class, a bag of words, the most frequent tag of a word; by scikit-learn."""
 
+import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from thaw.cache import cached_array
 from thaw.labels import LabelSet
+from thaw.metrics.outputs import Outputs, figures
 
+MAJORITY, BAG_OF_WORDS, FREQUENT_TAGS, UNTRAINED = (
+    "majority class",
+    "TF-IDF, logistic regression",
+    "most frequent tag",
+    "before training",
+)
 ROWS = 50_000  # training rows that the bag of words learns from at most: enough for a baseline, in seconds
 FEATURES = 50_000
 SMALLEST = 1e-6  # probability of what was never seen, so that its logarithm exists
+
+
+def baseline_figures(
+    untrained: Outputs,
+    train: Mapping[str, Sequence[Any]],
+    rows: Mapping[str, Sequence[Any]],
+    labels: LabelSet,
+    *,
+    strict: bool,
+    key: Sequence[str],
+) -> dict[str, dict[str, float]]:
+    """Figures of all the rows together, without those by label, for each baseline.
+
+    Args:
+        untrained: what the network gives for the rows before training.
+        train: ``text`` and ``label`` of the training rows.
+        rows: the same of the rows to score.
+        strict: score entities as ``strict_iob2`` does.
+        key: changes with the rows of both.
+    """
+    texts = rows["text"]
+    if labels.task == "token":
+        found: dict[str, Any] = {
+            MAJORITY: [np.tile(majority(labels), (len(row), 1)) for row in texts],
+            FREQUENT_TAGS: frequent_tags(train["text"], train["label"], texts, labels),
+        }
+        words = [np.arange(len(row)) for row in texts]
+    else:
+        import sklearn
+
+        content = hashlib.sha256(repr([*key, labels, sklearn.__version__]).encode()).hexdigest()[:32]
+        found = {
+            MAJORITY: np.tile(majority(labels), (len(texts), 1)),
+            # The same for all runs on this data, such as those of a sweep.
+            BAG_OF_WORDS: cached_array(
+                "baselines", content, lambda: bag_of_words(train["text"], train["label"], texts, labels)
+            ),
+        }
+        words = []
+    outputs = {name: Outputs(untrained.rows, logits, untrained.gold, words) for name, logits in found.items()}
+    # Decisions between 0 and 1 fall at one half.
+    scored = {
+        name: figures(own, labels, strict=strict, thresholds=[0.5] * len(labels))
+        for name, own in {**outputs, UNTRAINED: untrained}.items()
+    }
+    return {name: {kind: own[kind] for kind in own if "/" not in kind} for name, own in scored.items()}
 
 
 def majority(labels: LabelSet) -> np.ndarray:

@@ -92,7 +92,8 @@ class EncoderModule(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         loss = self.loss(self.logits(batch, "train"), batch["labels"])
         self.log("train/loss", loss.detach(), prog_bar=True, sync_dist=True, batch_size=len(batch["rows"]))
-        return loss
+        weighted: Tensor = loss * batch.get("weight", 1.0)
+        return weighted
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         self.seen.append(Outputs.of_batch(batch, self.logits(batch, "validation")))

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from thaw import runs
 from thaw.labels import LabelSet
+from thaw.metrics.baselines import UNTRAINED
 from thaw.metrics.entities import entity_types
 from thaw.metrics.intervals import RESAMPLES
 from thaw.reporting import plots, summary
@@ -33,7 +34,6 @@ RADAR = {
 }  # fmt: skip
 NAMES = {"f1": "F1", "f1_micro": "micro F1", "f1_macro": "macro F1", "auc": "AUC", "mcc": "MCC", "map": "mean AP",
          "ece": "calibration error", "subset_accuracy": "subset accuracy"}  # fmt: skip
-UNTRAINED = "before training"
 CONFUSED = 12  # pairs of classes listed
 
 

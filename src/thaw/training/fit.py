@@ -18,9 +18,10 @@ from thaw.data.module import TextDataModule
 from thaw.errors import UserError
 from thaw.evaluation import Evaluation, join_figures, predict_rows, score_rows, settle
 from thaw.hub import locate_encoder
-from thaw.inference.predictor import Predictor
+from thaw.inference.predictor import Predictor, torch_logits
 from thaw.instantiate import build
 from thaw.labels import LabelSet
+from thaw.metrics.baselines import baseline_figures
 from thaw.metrics.entities import surfaces
 from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
 from thaw.models.module import EncoderModule
@@ -28,7 +29,6 @@ from thaw.models.prefix import FrozenPrefix
 from thaw.reporting import summary
 from thaw.reporting.published import published_table
 from thaw.reporting.run_page import write_page
-from thaw.training.baselines import baseline_figures
 from thaw.training.callbacks import LAST, History, Lines, Resumable
 from thaw.training.pruning import pruning
 from thaw.training.reuse import Reuse
@@ -186,7 +186,7 @@ def finish(
     last = scored[-1]
     data.tokenizer.model_max_length = data.max_length  # so that pipelines cut where predict.py does
     clock = time.perf_counter()
-    baselines = baseline_figures(module.network, data, cfg, last, prefix)
+    baselines = baselines_of(module, data, cfg, last, prefix)
     times["baselines"] = time.perf_counter() - clock
     clock = time.perf_counter()
     saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
@@ -232,6 +232,28 @@ def finish(
         log.info(published)
     log.info(summary.goodbye(folder, labels))
     return metrics
+
+
+def baselines_of(
+    module: EncoderModule,
+    data: TextDataModule,
+    cfg: dict[str, Any],
+    split: str,
+    prefix: Callable[[Any], FrozenPrefix] | None,
+) -> dict[str, dict[str, float]]:
+    """What the run has to beat on a split; the module is as it was before training."""
+    predictor = Predictor(
+        torch_logits(module.network),
+        data.tokenizer,
+        data.labels,
+        max_length=data.max_length,
+        batch_size=cfg["data"]["eval_batch_size"],
+    )
+    predictor.prefix = prefix(module.network) if prefix else None
+    train, rows = data.rows["train"][:], data.rows[split][:]
+    untrained = predict_rows(predictor, rows["text"], rows["label"], f"{split} before training")
+    prints = [data.summary["splits"][name]["fingerprint"] for name in ("train", split)]
+    return baseline_figures(untrained, train, rows, data.labels, strict=cfg["strict_iob2"], key=prints)
 
 
 def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:

@@ -3,6 +3,7 @@
 Nothing heavy is imported here, as in `thaw.cli`.
 """
 
+import gc
 import hashlib
 import logging
 import os
@@ -136,11 +137,15 @@ def keep_failure(error: Exception, folder: Path) -> float:
 
 
 class Summarise(Callback):
-    """Hydra's hook at the end of a multirun: its summary, and an exit code that tells of failures."""
+    """Hydra's hooks: free memory between runs; at the end a summary, and an exit code that tells of failures."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         # Read here, so that all jobs get what is cached: also where hydra.sweep.dir is given, which reads it otherwise.
         _ = config.hydra.sweep.subdir
+
+    def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
+        # The parts of a trainer refer to each other: left to itself Python would keep the weights of several runs.
+        gc.collect()
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         from thaw.reporting.sweep import summarise

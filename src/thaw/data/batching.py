@@ -47,7 +47,22 @@ def shuffled_batches(
         pool = order[start : start + POOL * batch_size]
         pool = pool[np.argsort(-lengths[pool], kind="stable")]
         batches += [pool[first : first + batch_size] for first in range(0, len(pool), batch_size)]
-    return [batches[i] for i in generator.permutation(len(batches))]
+    return in_turn(batches, lengths, generator, epoch)
+
+
+def in_turn(
+    batches: list[np.ndarray], lengths: np.ndarray, generator: np.random.Generator, epoch: int
+) -> list[np.ndarray]:
+    """Batches of like lengths in random order; the very first of a run is the one that takes most memory.
+
+    So a run for which the memory does not suffice ends at once, and what later steps need fits where this one was.
+    """
+    order = generator.permutation(len(batches))
+    if epoch == 0:
+        sizes = [len(batches[i]) * int(lengths[batches[i]].max()) for i in order]
+        largest = int(np.argmax(sizes))
+        order[[0, largest]] = order[[largest, 0]]
+    return [batches[i] for i in order]
 
 
 def token_batches(lengths: np.ndarray, tokens: int, *, seed: int, epoch: int, world_size: int = 1) -> list[np.ndarray]:
@@ -68,7 +83,7 @@ def token_batches(lengths: np.ndarray, tokens: int, *, seed: int, epoch: int, wo
         rows = max(tokens // int(lengths[order[start]]), 1) * world_size
         batches.append(order[start : start + rows])
         start += rows
-    return [batches[i] for i in generator.permutation(len(batches))]
+    return in_turn(batches, lengths, generator, epoch)
 
 
 def balanced_weights(label_ids: np.ndarray) -> np.ndarray:

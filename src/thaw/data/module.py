@@ -1,9 +1,12 @@
 """TextDataModule: from the ``data`` group of the config to labels, encoded splits and batches."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -127,6 +130,36 @@ class TextDataModule(pl.LightningDataModule):
             usual = float((encoded.labels != IGNORED).sum() / (len(batches) * world_size))
         pad_to = self.max_length if padding_is_fixed(self.data) else None
         return make_loader(encoded, batches, self.tokenizer.pad_token_id, pad_to, self.data["num_workers"], usual)
+
+
+# Settings that say how rows become batches, and change nothing about the rows.
+OF_BATCHES = ("batch_size", "eval_batch_size", "tokens_per_batch", "group_by_length", "sampler", "padding", "epochs",
+              "num_workers")  # fmt: skip
+_prepared: dict[str, TextDataModule] = {}  # the last one of this process
+
+
+def prepared(
+    data: dict[str, Any], encoder: Path, tokenizer: Callable[[Task], Any], max_length: int, seed: int
+) -> TextDataModule:
+    """A `TextDataModule` that is prepared; a run of a multirun takes rows and tokens over from the run before.
+
+    Args:
+        encoder: whose tokenizer it is.
+        data, tokenizer, max_length, seed: of the module.
+    """
+    module = TextDataModule(data, tokenizer, max_length, seed)
+    read = {name: value for name, value in data.items() if name not in OF_BATCHES}
+    path = Path(str(data["path"])).expanduser()
+    found = [path, *path.rglob("*")] if data["path"] and os.path.exists(path) else []
+    stamps = sorted((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in found)
+    key = repr((read, encoder, max_length, stamps))
+    if key in _prepared:
+        vars(module).update({**vars(_prepared[key]), "data": data, "seed": seed})
+    else:
+        module.prepare()
+        _prepared.clear()
+        _prepared[key] = copy(module)  # now, since a trainer that is attached would live as long
+    return module
 
 
 def padding_is_fixed(data: dict[str, Any]) -> bool:

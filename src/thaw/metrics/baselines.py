@@ -3,13 +3,15 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thaw.cache import cached_array
 from thaw.labels import LabelSet
-from thaw.metrics.outputs import Outputs, figures
+
+if TYPE_CHECKING:
+    from thaw.metrics.outputs import Outputs
 
 MAJORITY, BAG_OF_WORDS, FREQUENT_TAGS, UNTRAINED = (
     "majority class",
@@ -23,7 +25,7 @@ SMALLEST = 1e-6  # probability of what was never seen, so that its logarithm exi
 
 
 def baseline_figures(
-    untrained: Outputs,
+    untrained: "Outputs",
     train: Mapping[str, Sequence[Any]],
     rows: Mapping[str, Sequence[Any]],
     labels: LabelSet,
@@ -40,6 +42,8 @@ def baseline_figures(
         strict: score entities as ``strict_iob2`` does.
         key: changes with the rows of both.
     """
+    from thaw.metrics.outputs import Outputs, figures  # needs torch, which no page does
+
     texts = rows["text"]
     if labels.task == "token":
         found: dict[str, Any] = {

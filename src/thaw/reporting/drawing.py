@@ -78,6 +78,10 @@ def picture(figure: Figure, title: str, hover: Sequence[tuple[Axes, Iterable[Are
     file = io.StringIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fonts are the browser's; that ours lack a letter does not matter
+        # Laid out here, or else matplotlib would draw everything twice.
+        if (layout := figure.get_layout_engine()) is not None:
+            layout.execute(figure)
+        figure.set_layout_engine("none")
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = file.getvalue()
     body = text[text.index("<defs>") : text.rindex("</svg>")]

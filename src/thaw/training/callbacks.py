@@ -46,14 +46,10 @@ class Resumable(pl.Callback):
         self.handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Here, and no earlier: Lightning sets handlers of its own before, which end the run without saving.
+        # Here, and no earlier: Lightning sets handlers of its own before, which end the run without saving. At the end,
+        # come how it may, it puts back for all signals those that it found.
         for number in SIGNALS:
             self.handlers[number] = signal.signal(number, self._notice)
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
-        self.handlers = {}
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
         if self.signal == number:

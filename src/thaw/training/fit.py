@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from thaw import runs
-from thaw.data.module import TextDataModule
+from thaw.data.module import TextDataModule, prepared
 from thaw.errors import UserError
 from thaw.evaluation import Evaluation, join_figures, predict_rows, score_rows, settle
 from thaw.hub import locate_encoder
@@ -60,13 +60,13 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     first = runs.rank() == 0
 
     encoder, trust = locate_encoder(cfg["model"]), cfg["model"]["trust_remote_code"]
-    data = TextDataModule(
+    data = prepared(
         cfg["data"],
+        encoder,
         partial(load_tokenizer, encoder, trust_remote_code=trust),
         resolve_length(cfg["data"]["max_length"], length_limit(encoder, trust)),
         cfg["seed"],
     )
-    data.prepare()
     if first:
         show_data(data)
     module = make_module(cfg, encoder, data.labels)

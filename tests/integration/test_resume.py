@@ -1,5 +1,6 @@
 """A run that is stopped and goes on ends as one that was not stopped: the same weights, figures and history."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, Run, configured, files_of, only_run
-from thaw.training.callbacks import Resumable, parse_interval
+from thaw.models.module import EncoderModule
+from thaw.training.callbacks import SIGNALS, Resumable, parse_interval
 from thaw.training.fit import fit
 
 CASES = {
@@ -92,6 +94,18 @@ def test_a_signal_saves_first_and_says_how_to_go_on(
     resumed = script("train.py", f"resume={run.relative_to(tmp_path)}")
     assert "Going on after batch" in resumed.stdout
     assert (run / "metrics.json").is_file()
+
+
+def test_a_run_leaves_neither_its_handlers_nor_its_weights_behind(
+    encoders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Else SIGTERM would be lost on the evaluation after the training, and a long multirun would fill the memory."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    settings = [f"model.name={encoders('distilbert')}", "data.train_size=24", "data.eval_size=12", "data.epochs=1"]
+    fit(configured(*settings), tmp_path / "run")
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+    gc.collect()
+    assert not [thing for thing in gc.get_objects() if type(thing) is EncoderModule]
 
 
 def test_what_cannot_be_resumed_says_so(script: Run, tmp_path: Path) -> None:

@@ -60,6 +60,15 @@ def test_seed_and_epoch_determine_the_order(by_length: bool) -> None:
     assert {frozenset(batch) for batch in order(1, 0)} != {frozenset(batch) for batch in order(1, 1)}
 
 
+@pytest.mark.parametrize("tokens", [None, 400])
+def test_the_first_batch_of_a_run_takes_most_memory(tokens: int | None) -> None:
+    data = encoded(like_tweets(300))
+    batches = Batches(data, 16, seed=1, train=True, tokens=tokens)
+    sizes = [len(batch) * data.lengths[batch].max() for batch in batches]
+    assert sizes[0] == max(sizes)
+    assert sizes != sorted(sizes, reverse=True)
+
+
 @pytest.mark.parametrize("balanced", [True, False])
 def test_going_on_gives_the_rest_of_the_epoch_and_whole_epochs_after(balanced: bool) -> None:
     data = encoded(like_tweets(300))

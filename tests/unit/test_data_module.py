@@ -13,7 +13,7 @@ import yaml
 
 from conftest import ROOT
 from thaw.data import module
-from thaw.data.module import TextDataModule, load_labelled
+from thaw.data.module import TextDataModule, load_labelled, prepared
 from thaw.errors import UserError
 from thaw.models.encoder import load_tokenizer
 
@@ -318,6 +318,29 @@ def test_data_is_encoded_once(
     path.write_text(path.read_text().replace("text 7,", "other,"))
     assert encodes() == 1
     assert encodes() == 0
+
+
+def test_runs_of_one_process_share_rows_until_something_changes(
+    encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, reads = csv(tmp_path / "a.csv", 30), []
+    load = module.sources.load
+    monkeypatch.setattr(module.sources, "load", lambda *given: reads.append(given) or load(*given))
+
+    def data(seed: int = 1, **settings: Any) -> TextDataModule:
+        encoder = encoders("bert")
+        given = {**DEFAULTS, "path": str(path), "format": None, **settings}
+        return prepared(given, encoder, lambda task: load_tokenizer(encoder, task), 16, seed)
+
+    first, second = data(), data(seed=2, batch_size=7)
+    assert len(reads) == 1
+    assert first.rows is second.rows
+    assert (first.seed, second.seed, second.data["batch_size"]) == (1, 2, 7)
+    assert [len(batch["rows"]) for batch in second.train_dataloader()] == [7, 7, 7]
+    assert data(train_size=10).labels.rows == 10
+    path.write_text(path.read_text().replace("text 7,", "other,"))
+    assert any("other" in text for split in data().rows.values() for text in split["text"])
+    assert len(reads) == 3
 
 
 def test_settings_saved_with_a_tokenizer_do_not_spoil_the_cache(

@@ -24,7 +24,7 @@ from thaw.metrics.intervals import intervals
 from thaw.metrics.outputs import Outputs, figures
 from thaw.metrics.probabilities import probabilities
 from thaw.models.encoder import load_encoder
-from thaw.models.losses import make_loss
+from thaw.models.losses import make_loss, make_terms
 from thaw.models.speed import accelerate
 from thaw.reporting import summary
 from thaw.reporting.progress import counting
@@ -96,10 +96,15 @@ def score_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any], con
         sure, correct = confidence(probabilities(logits / predictor.temperature, labels), gold)
         result["ece_calibrated"] = expected_calibration_error(sure, correct)
         calibration["calibrated"] = reliability(sure, correct)
-    details = {
-        "intervals": intervals(outputs, labels, strict=strict, thresholds=thresholds),
-        "calibration": calibration,
-    }
+    found = intervals(
+        outputs,
+        labels,
+        strict=strict,
+        thresholds=thresholds,
+        terms=outputs.terms(make_terms(config["loss"], labels)),
+        temperature=predictor.temperature,
+    )
+    details = {"intervals": found, "calibration": calibration}
     return Evaluation(result, details, list(prediction_rows(predictor, outputs, texts)))
 
 

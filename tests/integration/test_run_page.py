@@ -86,8 +86,8 @@ def entities(encoders: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
 def check_figures(run: Path, kinds: str) -> None:
     metrics, page = runs.read_json(run / "metrics.json"), page_of(run / "report.html")
     names = {name.split("/", 1)[1] for name in metrics if name.startswith("test/")}
-    known = [value for value in (metrics["test/loss"], metrics["validation/loss"]) if value is not None]
-    assert page.figures["figures/loss"] == known
+    known = (metrics["test/loss"], *metrics["intervals"]["test/loss"], metrics["validation/loss"])
+    assert page.figures["figures/loss"] == [value for value in known if value is not None]
     for name in names:
         if name.count("/"):
             continue

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse, stats
 
 from thaw.labels import LabelSet
+from thaw.metrics.calibration import BINS, confidence
 from thaw.metrics.entities import entity_counts
 from thaw.metrics.probabilities import probabilities
 
@@ -27,23 +28,72 @@ Scorer = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 def intervals(
-    outputs: "Outputs", labels: LabelSet, *, strict: bool = False, thresholds: Sequence[float] | None = None
+    outputs: "Outputs",
+    labels: LabelSet,
+    *,
+    strict: bool = False,
+    thresholds: Sequence[float] | None = None,
+    terms: tuple[np.ndarray, np.ndarray] | None = None,
+    temperature: float | None = None,
 ) -> dict[str, list[float]]:
     """The 95 % percentile bootstrap interval of each headline figure (Efron and Tibshirani 1993), by scipy.
 
     Rows are drawn within each true class where a row has one, so that no class vanishes; sentences are drawn whole.
-    The calibration error has none: resampling moves it upwards.
+    Resampling moves the calibration error upwards, as sampling does; its interval is the basic one, mirrored about the
+    figure, which takes both back (and so may lie below the figure).
 
     Args:
         outputs, labels, strict, thresholds: as for `figures`.
+        terms: what the loss is the mean of: losses and weights of each entry of ``outputs.flat()``.
+        temperature: for the calibration error with it.
 
     Returns:
         Figure -> [low, high]; none for figures that are not defined.
     """
     strata = outputs.gold if labels.task == "sequence" else np.zeros(len(outputs.rows), dtype=np.int64)
-    drawn = bootstrap(scorer(outputs, labels, strict=strict, thresholds=thresholds), strata)
+    errors = {
+        name: calibration_scorer(outputs, labels, own)
+        for name, own in (("ece", 1.0), ("ece_calibrated", temperature))
+        if own
+    }
+    task = scorer(outputs, labels, strict=strict, thresholds=thresholds)
+    losses = [] if terms is None else [_by_row(outputs, values) for values in terms]
+
+    def score(weights: np.ndarray) -> dict[str, np.ndarray]:
+        result = {**task(weights), **{name: error(weights) for name, error in errors.items()}}
+        if losses:
+            result["loss"] = (weights @ losses[0]) / (weights @ losses[1])
+        return result
+
+    drawn = bootstrap(score, strata)
     found = {name: np.percentile(values, TAILS).tolist() for name, values in drawn.items()}
+    for name, error in errors.items():
+        (value,) = error(np.ones((1, len(strata))))
+        found[name] = [max(0.0, 2 * float(value) - end) for end in reversed(found[name])]
     return {name: pair for name, pair in found.items() if np.isfinite(pair).all()}
+
+
+def calibration_scorer(
+    outputs: "Outputs", labels: LabelSet, temperature: float = 1.0
+) -> Callable[[np.ndarray], np.ndarray]:
+    """The expected calibration error as a function of weights (resamples, rows)."""
+    logits, gold = outputs.flat()
+    sure, correct = confidence(probabilities(logits / temperature, labels), gold)
+    position = np.minimum((sure * BINS).astype(int), BINS - 1)
+    each = len(sure) // max(len(gold), 1)  # several labels of a text count apart
+    gaps = np.stack(
+        [_by_row(outputs, ((sure - correct) * (position == i)).reshape(-1, each).sum(1)) for i in range(BINS)]
+    )
+    sizes = _by_row(outputs, np.full(len(gold), each))
+    return lambda weights: np.abs(weights @ gaps.T).sum(-1) / (weights @ sizes)
+
+
+def _by_row(outputs: "Outputs", values: np.ndarray) -> np.ndarray:
+    """The sums of values for each entry of ``outputs.flat()`` by row: of the words of each sentence."""
+    if not outputs.words:
+        return np.asarray(values, dtype=np.float64)
+    owners = np.repeat(np.arange(len(outputs.rows)), [len(words) for words in outputs.words])
+    return np.bincount(owners, values, minlength=len(outputs.rows))
 
 
 def bootstrap(score: Scorer, strata: np.ndarray) -> dict[str, np.ndarray]:

@@ -88,6 +88,14 @@ class Outputs:
         logits, gold = self.flat()
         return float(loss(torch.from_numpy(np.ascontiguousarray(logits)), torch.from_numpy(gold)))
 
+    def terms(
+        self, terms: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What the loss is the mean of: losses and weights of the rows, or words, as in `flat`."""
+        logits, gold = self.flat()
+        losses, weights = terms(torch.from_numpy(np.ascontiguousarray(logits)), torch.from_numpy(gold))
+        return losses.numpy(), weights.numpy()
+
 
 def figures(
     outputs: Outputs, labels: LabelSet, *, strict: bool = False, thresholds: Sequence[float] | None = None

@@ -12,10 +12,26 @@ from thaw.labels import IGNORED, LabelSet
 from thaw.models.encoder import is_number
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+Terms = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def make_loss(loss: dict[str, Any], labels: LabelSet) -> Loss:
-    """The loss function of a run.
+    """The loss function of a run: a function of logits and targets as for `make_terms`, giving the weighted mean.
+
+    Where nothing is to be learnt (all targets ignored, or of weight 0) it is 0, and not the nan of torch, which one
+    batch of blank sentences would spread over all weights.
+    """
+    terms = make_terms(loss, labels)
+
+    def mean(logits: Tensor, targets: Tensor) -> Tensor:
+        losses, weights = terms(logits, targets)
+        return losses.sum() / weights.sum().clamp(min=1e-12)
+
+    return mean
+
+
+def make_terms(loss: dict[str, Any], labels: LabelSet) -> Terms:
+    """What the loss of a run is the mean of.
 
     Args:
         loss: the ``loss`` group of the config: ``label_smoothing``, ``focal_gamma`` (0 for none) and
@@ -23,8 +39,9 @@ def make_loss(loss: dict[str, Any], labels: LabelSet) -> Loss:
         labels: task, names and counts.
 
     Returns:
-        A function of logits (..., labels) and targets, giving the mean over rows or labelled tokens. Targets are ids,
-        with -100 where nothing is to be learnt, or 0 and 1 for each label of a multi-label task.
+        A function of logits (..., labels) and targets, giving the losses of rows or tokens (n,), multiplied by their
+        weights, and the weights (n,). Targets are ids, with -100 where nothing is to be learnt, or 0 and 1 for each
+        label of a multi-label task.
     """
     smoothing, gamma = loss["label_smoothing"], loss["focal_gamma"]
     if not (is_number(smoothing) and 0 <= smoothing < 1):
@@ -33,8 +50,8 @@ def make_loss(loss: dict[str, Any], labels: LabelSet) -> Loss:
         raise UserError(f"loss.focal_gamma={gamma} is not a number from 0 on", "Give 2.0, say, or 0 for none.")
     weights = class_weights(loss["class_weights"], labels)
     if labels.task == "multi_label":
-        return lambda logits, targets: multi_label_loss(logits, targets, weights, smoothing, gamma)
-    return lambda logits, targets: single_label_loss(logits, targets, weights, smoothing, gamma)
+        return lambda logits, targets: multi_label_terms(logits, targets, weights, smoothing, gamma)
+    return lambda logits, targets: single_label_terms(logits, targets, weights, smoothing, gamma)
 
 
 def class_weights(wanted: Any, labels: LabelSet) -> Tensor | None:
@@ -65,14 +82,10 @@ def class_weights(wanted: Any, labels: LabelSet) -> Tensor | None:
     )
 
 
-def single_label_loss(
+def single_label_terms(
     logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float = 0.0, gamma: float = 0.0
-) -> Tensor:
-    """Cross-entropy with weights and smoothing as in torch; with ``gamma`` the focal loss (Lin et al. 2017).
-
-    Where nothing is to be learnt (all targets ignored, or of weight 0) it is 0, and not the nan of torch, which one
-    batch of blank sentences would spread over all weights.
-    """
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy with weights and smoothing as in torch; with ``gamma`` the focal loss (Lin et al. 2017)."""
     logits, targets = logits.reshape(-1, logits.shape[-1]).float(), targets.reshape(-1)
     kept = targets != IGNORED
     ids = targets.where(kept, 0)
@@ -82,12 +95,12 @@ def single_label_loss(
     )
     if gamma:
         losses = losses * focus(logits.softmax(-1).gather(1, ids[:, None]).squeeze(1), gamma)
-    return losses.sum() / (weights[ids] * kept).sum().clamp(min=1e-12)
+    return losses, weights[ids] * kept
 
 
-def multi_label_loss(
+def multi_label_terms(
     logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float = 0.0, gamma: float = 0.0
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Binary cross-entropy for each label; weights apply to the positive class, smoothing draws targets to 1/2."""
     logits, targets = logits.float(), targets.float()
     goal = targets * (1 - smoothing) + smoothing / 2
@@ -96,7 +109,8 @@ def multi_label_loss(
     if gamma:
         chance = logits.sigmoid()
         losses = losses * focus(torch.where(targets > 0.5, chance, 1 - chance), gamma)
-    return losses.mean()
+    losses = losses.mean(-1)
+    return losses, torch.ones_like(losses)
 
 
 def focus(confidence: Tensor, gamma: float) -> Tensor:

@@ -1,6 +1,7 @@
 """A run that is stopped and goes on ends as one that was not stopped: the same weights, figures and history."""
 
 import gc
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from conftest import ROOT, Run, configured, files_of, only_run
 from thaw.models.module import EncoderModule
@@ -91,9 +93,10 @@ def test_a_signal_saves_first_and_says_how_to_go_on(
     run = only_run(tmp_path)
     assert f"python train.py resume={run.relative_to(tmp_path)}" in complaint
     assert (run / "checkpoints/last.ckpt").is_file()
+    spent = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["resume"]["seconds"]
     resumed = script("train.py", f"resume={run.relative_to(tmp_path)}")
     assert "Going on after batch" in resumed.stdout
-    assert (run / "metrics.json").is_file()
+    assert json.loads((run / "metrics.json").read_text())["seconds"]["train"] > spent > 0
 
 
 def test_a_run_leaves_neither_its_handlers_nor_its_weights_behind(

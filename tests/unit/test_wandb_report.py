@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -14,6 +15,7 @@ from thaw import runs
 from thaw.errors import UserError
 from thaw.reporting.sweep import read_members
 from thaw.reporting.wandb_report import build_report, make_report, send_table
+from thaw.training import tracking
 from thaw.training.tracking import Tracker
 from wandb_server import ENTITY, WandbServer
 
@@ -109,6 +111,19 @@ def test_a_dry_run_needs_no_account_and_says_how_to_sync(
     for run in folder.glob("*/wandb/*"):
         (run / f"{next(run.iterdir()).name}.synced").touch()
     assert runs.sync_command(folder) == ""
+
+
+@pytest.mark.parametrize(("offline", "expected"), [(False, "k2p9"), (True, None)])
+def test_a_run_that_goes_on_goes_on_in_wandb_too(
+    offline: bool, expected: str | None, multirun: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Offline it would be a file that overwrites the first part when it is sent."""
+    run, given = multirun(*grid()) / "run-0", []
+    monkeypatch.setattr(tracking, "build", lambda settings, **_: given.append(settings) or MagicMock())
+    for name in ("run-20261121_101530-a1b2", "run-20261121_112045-k2p9"):
+        (run / "wandb" / name).mkdir(parents=True)
+    tracking.make_loggers({"logger": {"wandb": {"group": None, "offline": offline}}}, run)
+    assert given[0].get("id") == expected
 
 
 @pytest.fixture

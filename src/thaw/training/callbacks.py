@@ -40,10 +40,15 @@ class Resumable(pl.Callback):
     def __init__(self, folder: Path, every: int | str | None) -> None:
         self.folder, self.path = folder, folder / "checkpoints" / LAST
         self.steps, self.seconds = parse_interval(every)
-        self.saved_at = time.monotonic()
+        self.saved_at = self.began = time.monotonic()
+        self.earlier = 0.0  # seconds of training up to the checkpoint that the run goes on from
         self.signal: int | None = None
         self.states: dict[str, Any] | None = None
         self.handlers: dict[int, Any] = {}
+
+    def seconds_spent(self) -> float:
+        """On all the training that the run stands on, over its stops."""
+        return self.earlier + time.monotonic() - self.began
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Here, and no earlier: Lightning sets handlers of its own before, which end the run without saving. At the end,
@@ -89,11 +94,13 @@ class Resumable(pl.Callback):
             "epoch": trainer.current_epoch,
             "batches": batches_done(trainer),
             "random": gathered(random_states(), trainer),
+            "seconds": self.seconds_spent(),
         }
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        self.earlier = checkpoint["resume"].get("seconds", 0.0)  # not in those of older versions
         states = checkpoint["resume"]["random"]
         self.states = states[trainer.global_rank % len(states)]
 

@@ -138,9 +138,10 @@ def train(
     """Fit, from the last checkpoint where there is one."""
     settings = cfg["trainer"]
     best = best_checkpoint(folder, cfg["monitor"], cfg["mode"], data.labels)
+    resumable = Resumable(folder, settings["checkpoint_every"])
     callbacks: list[Any] = [
         History(folder / "history.csv", settings["log_every"]),
-        Resumable(folder, settings["checkpoint_every"]),
+        resumable,
         Lines(cfg["monitor"], bar=settings["progress_bar"] and summary.interactive() and runs.rank() == 0),
         reuse,
         *(build(callback) for callback in cfg["callbacks"].values()),
@@ -155,12 +156,11 @@ def train(
         state = torch.load(last, weights_only=True, map_location="cpu")["resume"]
         data.start = (state["epoch"], state["batches"])
         log.info("Going on after batch %d of epoch %d.", state["batches"], state["epoch"] + 1)
-    clock = time.perf_counter()
     try:
         trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     except pl.utilities.exceptions.MisconfigurationException as error:
         raise UserError(str(error), "Check the groups trainer and callbacks, and monitor.") from error
-    times["train"] = time.perf_counter() - clock
+    times["train"] = resumable.seconds_spent()
     return trainer, best
 
 
@@ -217,8 +217,7 @@ def finish(
             "step": saved["global_step"],
         },
         "seconds": times,
-        # A run that went on after a stop has measured its last part only.
-        "rows_per_second": None if cfg["resume"] else rows / times["train"],
+        "rows_per_second": rows / times["train"],
         "trainable": sum(row["trainable"] for row in module.table),
         "parameters": sum(row["parameters"] for row in module.table),
     }

@@ -44,6 +44,8 @@ def make_loggers(cfg: dict[str, Any], folder: Path, multirun: bool = False) -> l
     for kind, settings in cfg["logger"].items():
         if kind == "wandb" and multirun:
             settings = {**settings, "group": settings["group"] or folder.parent.name}
+        if kind == "wandb" and not settings["offline"] and (earlier := sorted(folder.glob("wandb/run-*"))):
+            settings = {**settings, "id": earlier[-1].name.rpartition("-")[2]}  # the run goes on there as well
         try:
             logger = build(settings, save_dir=str(folder))
         except (ImportError, ModuleNotFoundError) as error:

@@ -92,6 +92,7 @@ RULES: dict[str, Rule] = {
     "trainer.gradient_clip_val": or_null(POSITIVE),
     "trainer.eval_every": or_null(COUNT),
     "trainer.log_every": COUNT,
+    "trainer.compile": FLAG,
     "trainer.deterministic": FLAG,
     "trainer.progress_bar": FLAG,
 }

@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from conftest import ROOT, Run, configured, files_of, only_run
 from thaw.models.module import EncoderModule
@@ -36,6 +39,17 @@ class Killed(Exception):
     """Stands for a kill: nothing is saved when it comes."""
 
 
+def kill_at(step: int, patch: pytest.MonkeyPatch) -> None:
+    save = Resumable.on_train_batch_end
+
+    def kill(self: Resumable, trainer: Any, *rest: Any) -> None:
+        save(self, trainer, *rest)
+        if trainer.global_step == step:
+            raise Killed
+
+    patch.setattr(Resumable, "on_train_batch_end", kill)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_killed_run_ends_as_an_uninterrupted_one(
     case: str, encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -47,17 +61,10 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
     ]  # fmt: skip
     fit(configured(*settings), tmp_path / "whole")
     whole = files_of(tmp_path / "whole")
-    save = Resumable.on_train_batch_end
     for stop in stops:
-
-        def kill(self: Resumable, trainer: Any, *rest: Any, at: int = stop) -> None:
-            save(self, trainer, *rest)
-            if trainer.global_step == at:
-                raise Killed
-
         run = tmp_path / f"stopped-{stop}"
         with monkeypatch.context() as patch:
-            patch.setattr(Resumable, "on_train_batch_end", kill)
+            kill_at(stop, patch)
             with pytest.raises(Killed):
                 fit(configured(*settings, "trainer.checkpoint_every=1"), run)
         assert not (run / "metrics.json").exists()
@@ -97,6 +104,30 @@ def test_a_signal_saves_first_and_says_how_to_go_on(
     resumed = script("train.py", f"resume={run.relative_to(tmp_path)}")
     assert "Going on after batch" in resumed.stdout
     assert json.loads((run / "metrics.json").read_text())["seconds"]["train"] > spent > 0
+
+
+def test_compiled_layers_change_nothing_and_compile_once_for_all_lengths(
+    encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced by the compiler, without the C++ that it would write, which takes a minute."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    settings = [
+        f"model.name={encoders('distilbert')}", "data.train_size=72", "data.eval_size=24", "data.epochs=2",
+        "data.batch_size=8", "optimizer.lr=1e-2", "trainer.log_every=1", "model.dropout=0",
+    ]  # fmt: skip
+    fit(configured(*settings), tmp_path / "plain")
+    counters.clear()
+    fit(configured(*settings, "trainer.compile=true"), tmp_path / "compiled")
+    assert 0 < counters["stats"]["unique_graphs"] <= 12
+    assert not counters["graph_break"]
+    histories = [np.genfromtxt(tmp_path / run / "history.csv", delimiter=",")[1:] for run in ("plain", "compiled")]
+    np.testing.assert_allclose(*histories, rtol=1e-5)
+    with monkeypatch.context() as patch:
+        kill_at(10, patch)
+        with pytest.raises(Killed):
+            fit(configured(*settings, "trainer.compile=true", "trainer.checkpoint_every=1"), tmp_path / "killed")
+    fit(configured(f"resume={tmp_path / 'killed'}"), tmp_path / "unused")
+    assert files_of(tmp_path / "killed") == files_of(tmp_path / "compiled")
 
 
 def test_a_run_leaves_neither_its_handlers_nor_its_weights_behind(

@@ -23,6 +23,18 @@ def accelerate(network: Any) -> None:
     compute_first_token(network)
 
 
+def compile_layers(network: Any) -> None:
+    """Compile the layers in place, by torch.compile: one graph for all of them, for batches of any size and length.
+
+    There are further graphs for training and evaluation, with and without a mask, for frozen layers, and for a batch of
+    one row: more than torch allows by default, before it goes on uncompiled.
+    """
+    torch._dynamo.config.recompile_limit = 64
+    for _, layer in layers_of(network):
+        forward: Any = torch.compile(layer.forward, dynamic=True)
+        layer.forward = forward
+
+
 class Dropout(torch.autograd.Function):
     """Dropout by 15-bit random numbers, four of which come out of each step of torch's generator.
 
@@ -47,10 +59,15 @@ class Dropout(torch.autograd.Function):
 
 def dropout(values: Tensor, probability: float, training: bool) -> Tensor:
     """As ``torch.nn.functional.dropout``; on a CPU by `Dropout`."""
-    if training and 0 < probability < 1 and values.device.type == "cpu":
+    if training and 0 < probability < 1 and draws_itself(values):
         result: Tensor = Dropout.apply(values, probability)
         return result
     return nn.functional.dropout(values, probability, training)
+
+
+def draws_itself(values: Tensor) -> bool:
+    """Whether `Dropout` does better than torch: on a CPU, unless the compiler fuses dropout with what is around it."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def attend(
@@ -74,7 +91,7 @@ def attend(
     Returns:
         (rows, queries, heads, dimension), and None in place of the weights.
     """
-    if not dropout or query.device.type != "cpu" or query.shape[1] != key.shape[1] or kwargs.get("position_bias"):
+    if not dropout or not draws_itself(query) or query.shape[1] != key.shape[1] or kwargs.get("position_bias"):
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         result: tuple[Tensor, None] = sdpa_attention_forward(

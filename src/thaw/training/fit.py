@@ -26,6 +26,7 @@ from thaw.metrics.entities import surfaces
 from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
 from thaw.models.module import EncoderModule
 from thaw.models.prefix import FrozenPrefix
+from thaw.models.speed import compile_layers
 from thaw.reporting import summary
 from thaw.reporting.published import published_table
 from thaw.reporting.run_page import write_page
@@ -151,6 +152,8 @@ def train(
     trainer = make_trainer(settings, callbacks, [logger.logger for logger in loggers], folder)
     if trainer.world_size > 1:
         check_distributed(cfg["freeze"]["name"], multirun)
+    if settings["compile"]:
+        compile_layers(module.network)
     last = folder / "checkpoints" / LAST
     if last.is_file():
         state = torch.load(last, weights_only=True, map_location="cpu")["resume"]

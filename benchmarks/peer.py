@@ -17,6 +17,7 @@ from thaw.metrics.outputs import figures
 from thaw.metrics.probabilities import softmax
 from thaw.models.encoder import blocks, load_encoder
 from thaw.models.freezing import freeze_to, trainable
+from thaw.models.losses import make_loss
 
 
 def train_with_trainer(
@@ -93,7 +94,9 @@ def train_with_trainer(
     seconds = time.perf_counter() - clock
     # Scored by thaw's own code, word by word, so that nothing but the training differs.
     predictor = Predictor(torch_logits(network), data.tokenizer, labels, max_length=data.max_length)
-    scores = figures(predictor.outputs(data.encoded["test"]), labels, strict=cfg["strict_iob2"])
+    outputs = predictor.outputs(data.encoded["test"])
+    scores = {"loss": outputs.loss(make_loss(cfg["loss"], labels))}
+    scores |= figures(outputs, labels, strict=cfg["strict_iob2"])
     best = float(trainer.state.best_metric or 0)
     return {"seconds": seconds, "best": best, **{f"test/{name}": value for name, value in scores.items()}}
 

@@ -178,11 +178,11 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
         explain_rows(run, name, predictor, result.predictions, settings)
     metrics = runs.read_json(run / "metrics.json")
     own = join_figures({name: result})
-    own["baselines"] = {name: metrics["baselines"].get(name, {})}
+    own["baselines"] = {name: metrics.get("baselines", {}).get(name, {})}
     if settings.get("baselines", True) and not own["baselines"][name]:
         try:
             own["baselines"][name] = other_baselines(run, config, predictor, name, {"text": texts, "label": gold})
-        except UserError as reason:
+        except (UserError, OSError) as reason:
             log.warning("No baselines: %s", reason)
     write_page(run, name, {**metrics, **own}, result.predictions)
     return path, own
@@ -194,15 +194,17 @@ def other_baselines(
     """What the run has to beat on rows other than those of its test: learnt from the run's training data again.
 
     Raises:
-        UserError: when the training data or the encoder is out of reach, or not what it was.
+        UserError: when the encoder is out of reach, or the training data, or when that is not what it was.
     """
     import torch
 
     data = TextDataModule(config["data"], lambda _: predictor.tokenizer, predictor.max_length, config["seed"])
     data.read()
     train = data.rows["train"][:]
-    keys = [fingerprint(own["text"], own["label"]) for own in (train, rows)]
-    if keys[0] != runs.read_json(run / "data.json")["splits"]["train"]["fingerprint"]:
+    if (
+        fingerprint(train["text"], train["label"])
+        != runs.read_json(run / "data.json")["splits"]["train"]["fingerprint"]
+    ):
         raise UserError("the training data is not what the run has learnt from", "Put it back.")
     torch.manual_seed(config["seed"])  # the head is as it was before training
     network = load_encoder(locate_encoder(config["model"]), predictor.labels, config["model"])
@@ -214,8 +216,23 @@ def other_baselines(
         max_length=predictor.max_length,
         batch_size=predictor.batch_size,
     )
-    untrained = predict_rows(before, rows["text"], rows["label"], f"{name} before training")
-    return baseline_figures(untrained, train, rows, predictor.labels, strict=config["strict_iob2"], key=keys)
+    return score_baselines(before, train, rows, config, name)
+
+
+def score_baselines(
+    predictor: Predictor, train: Mapping[str, Any], rows: Mapping[str, Any], config: Mapping[str, Any], name: str
+) -> dict[str, dict[str, float]]:
+    """What a run has to beat on some rows.
+
+    Args:
+        predictor: of the network before training.
+        train, rows: ``text`` and ``label`` of the training rows, and of those to score.
+        config: of the run.
+        name: of the rows, shown with the progress.
+    """
+    untrained = predict_rows(predictor, rows["text"], rows["label"], f"{name} before training")
+    key = [fingerprint(own["text"], own["label"]) for own in (train, rows)]
+    return baseline_figures(untrained, train, rows, predictor.labels, strict=config["strict_iob2"], key=key)
 
 
 def join_figures(results: Mapping[str, Evaluation]) -> dict[str, Any]:

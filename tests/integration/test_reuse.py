@@ -10,6 +10,10 @@ import pytest
 
 from conftest import configured
 from thaw.errors import UserError
+from thaw.evaluation import predict_rows
+from thaw.inference.predictor import Predictor
+from thaw.models.prefix import FrozenPrefix
+from thaw.runs import saved_rows
 from thaw.training.fit import fit
 
 Encoders = Callable[[str], Path]
@@ -59,6 +63,15 @@ def test_figures_of_a_run_with_reuse_are_those_of_evaluate(encoders: Encoders, t
     metrics = json.loads((run / "metrics.json").read_text())
     assert values["test/loss"] == metrics["test/loss"]
     assert path.read_text() == (run / "predictions/test.jsonl").read_text()
+
+
+def test_states_that_do_not_fit_are_done_without(encoders: Encoders, tmp_path: Path) -> None:
+    run = trained(encoders, tmp_path / "run", "freeze=head", "data.epochs=1")
+    plain = Predictor.from_run(run)
+    rows = saved_rows(run, "test", plain.labels)
+    narrow = Predictor.from_run(run, prefix=lambda network: FrozenPrefix(network, 1, lambda _: [], limit=1))
+    outputs = [predict_rows(predictor, *rows, "test").logits for predictor in (plain, narrow)]
+    assert (outputs[0] == outputs[1]).all()
 
 
 def test_auto_says_why_it_does_not_reuse_and_on_insists(

@@ -338,9 +338,13 @@ def test_runs_of_one_process_share_rows_until_something_changes(
     assert (first.seed, second.seed, second.data["batch_size"]) == (1, 2, 7)
     assert [len(batch["rows"]) for batch in second.train_dataloader()] == [7, 7, 7]
     assert data(train_size=10).labels.rows == 10
+    (tmp_path / ".#a.csv").symlink_to("nowhere")
     path.write_text(path.read_text().replace("text 7,", "other,"))
     assert any("other" in text for split in data().rows.values() for text in split["text"])
     assert len(reads) == 3
+    for missing in (tmp_path / "gone.csv", "~nobody_such/a.csv", "a" * 5_000):
+        with pytest.raises(UserError, match="no such file or folder"):
+            data(path=str(missing))
 
 
 def test_settings_saved_with_a_tokenizer_do_not_spoil_the_cache(

@@ -7,10 +7,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from thaw.labels import LabelSet
 from thaw.metrics.calibration import confidence, expected_calibration_error
-from thaw.metrics.intervals import RESAMPLES, _auc, _average_precision, calibration_scorer, intervals, scorer
+from thaw.metrics.intervals import RESAMPLES, intervals
 from thaw.metrics.outputs import Outputs, figures
 from thaw.metrics.paired import mcnemar, paired_bootstrap
 from thaw.metrics.probabilities import probabilities
+from thaw.metrics.scorers import _auc, _average_precision, calibration_scorer, scorer
 from thaw.models.losses import make_loss, make_terms
 
 
@@ -99,6 +100,13 @@ def test_the_interval_of_the_calibration_error_holds_the_true_one() -> None:
         low, high = intervals(Outputs(np.arange(250), logits, gold), labels)["ece"]
         held += low <= 0.1 <= high
     assert held >= 34
+
+
+def test_rows_without_a_word_are_no_trouble() -> None:
+    labels = LabelSet("token", ("O", "B-LOC"), (5, 5), "", 2)
+    nothing = np.empty(0, dtype=np.int64)
+    outputs = Outputs(np.arange(1), [np.empty((0, 2), dtype=np.float32)], [np.array([0])], [nothing])
+    assert "ece" not in intervals(outputs, labels)
 
 
 @pytest.mark.parametrize("task", TASKS)

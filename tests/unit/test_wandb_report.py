@@ -113,14 +113,14 @@ def test_a_dry_run_needs_no_account_and_says_how_to_sync(
     assert runs.sync_command(folder) == ""
 
 
-@pytest.mark.parametrize(("offline", "expected"), [(False, "k2p9"), (True, None)])
+@pytest.mark.parametrize(("offline", "expected"), [(False, "my-run"), (True, None)])
 def test_a_run_that_goes_on_goes_on_in_wandb_too(
     offline: bool, expected: str | None, multirun: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Offline it would be a file that overwrites the first part when it is sent."""
     run, given = multirun(*grid()) / "run-0", []
     monkeypatch.setattr(tracking, "build", lambda settings, **_: given.append(settings) or MagicMock())
-    for name in ("run-20261121_101530-a1b2", "run-20261121_112045-k2p9"):
+    for name in ("run-20261121_101530-a1b2", "run-20261121_112045-my-run"):
         (run / "wandb" / name).mkdir(parents=True)
     tracking.make_loggers({"logger": {"wandb": {"group": None, "offline": offline}}}, run)
     assert given[0].get("id") == expected

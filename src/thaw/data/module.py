@@ -1,7 +1,6 @@
 """TextDataModule: from the ``data`` group of the config to labels, encoded splits and batches."""
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
@@ -9,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
@@ -18,10 +16,11 @@ from thaw.data.batching import Batches, EncodedDataset, sorted_batches
 from thaw.data.encoding import Encoded, cached_split, encode_split, fingerprint
 from thaw.data.rows import Values, dataset_of
 from thaw.data.sources import Source
+from thaw.data.summary import label_counts, summarise
 from thaw.errors import UserError
-from thaw.labels import IGNORED, TASKS, LabelSet, Task, count_labels, order_names, order_tags, require_classes
+from thaw.labels import IGNORED, TASKS, LabelSet, Task, order_names, order_tags, require_classes
 
-SHOWN = 20  # skipped rows listed in the summary; all are counted
+SHOWN = 20  # labels named in a message
 
 
 class TextDataModule(pl.LightningDataModule):
@@ -67,7 +66,7 @@ class TextDataModule(pl.LightningDataModule):
         self.rows = splits.divide(source.splits, self.labels, self.data)
         source.splits = {}  # the rows stand in `rows` now
         train = self.rows["train"]
-        self.labels = replace(self.labels, counts=_counts(train, self.labels), rows=len(train))
+        self.labels = replace(self.labels, counts=label_counts(train, self.labels), rows=len(train))
         require_classes(self.labels, ", ".join(source.files[first]))
 
     def _encode(self, rows: Any) -> Encoded:
@@ -149,15 +148,16 @@ def prepared(
     """
     module = TextDataModule(data, tokenizer, max_length, seed)
     read = {name: value for name, value in data.items() if name not in OF_BATCHES}
-    path = Path(str(data["path"])).expanduser()
-    found = [path, *path.rglob("*")] if data["path"] and os.path.exists(path) else []
-    stamps = sorted((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in found)
+    path = Path(os.path.expanduser(str(data["path"])))
+    there = data["path"] and os.path.exists(path)  # unlike Path.exists, no exception for names that cannot be
+    found = [str(file) for file in (path, *path.rglob("*")) if os.path.exists(file)] if there else []
+    stamps = sorted((file, os.stat(file).st_mtime_ns, os.stat(file).st_size) for file in found)
     key = repr((read, encoder, max_length, stamps))
     if key in _prepared:
         vars(module).update({**vars(_prepared[key]), "data": data, "seed": seed})
     else:
-        module.prepare()
         _prepared.clear()
+        module.prepare()
         _prepared[key] = copy(module)  # now, since a trainer that is attached would live as long
     return module
 
@@ -270,58 +270,6 @@ def _with_ids(source: Source, split: str, labels: LabelSet, data: dict[str, Any]
     if not keep:
         raise UserError(f"{', '.join(source.files[split])}: no row has a known label", f"Known: {known}.")
     return _relabelled(rows, ids, keep if len(keep) < len(rows) else None)
-
-
-def _counts(rows: Any, labels: LabelSet) -> tuple[int, ...]:
-    column = rows["label"][:]
-    ids = column if labels.task == "sequence" else (one for row in column for one in row)
-    return count_labels(labels.names, ids)
-
-
-def summarise(rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSet, source: Source) -> dict[str, Any]:
-    """The figures that a user checks before trusting a run, as plain containers."""
-    keys, prints = {}, {}
-    for name, split in rows.items():
-        texts = [splits.as_string(text) for text in Values(split, "text")]
-        # Of a million texts only their hashes are held for all splits at once.
-        keys[name] = np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))
-        prints[name] = splits.fingerprint(texts, Values(split, "label"))
-        del texts
-    names = list(rows)
-    skipped = Counter(split for split, _, _ in source.skipped)
-    return {
-        "files": source.files,
-        "task": labels.task,
-        "labels": list(labels.names),
-        "label_order": labels.order,
-        "splits": {
-            name: {
-                "rows": len(rows[name]),
-                "labels": dict(zip(labels.names, _counts(rows[name], labels), strict=True)),
-                "tokens": _lengths(encoded[name].lengths),
-                "truncated": encoded[name].truncated / len(encoded[name]),
-                "repeated": splits.repeated(keys[name]),
-                "fingerprint": prints[name],
-            }
-            for name in names
-        },
-        "shared": [
-            {"in": later, "also_in": earlier, "rows": splits.shared(keys[later], keys[earlier])}
-            for i, earlier in enumerate(names)
-            for later in names[i + 1 :]
-        ],
-        "skipped": dict(skipped),
-        "skipped_rows": [f"{place}: {problem}" for _, place, problem in source.skipped[:SHOWN]],
-    }
-
-
-def _lengths(lengths: np.ndarray) -> dict[str, float]:
-    return {
-        "mean": round(float(lengths.mean()), 1),
-        "median": float(np.median(lengths)),
-        "p95": float(np.percentile(lengths, 95)),
-        "max": int(lengths.max()),
-    }
 
 
 def load_labelled(data: dict[str, Any], labels: LabelSet, split: str) -> tuple[list[Any], list[Any], list[str]]:

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from thaw.metrics.intervals import TAILS, Scorer, bootstrap
+from thaw.metrics.intervals import TAILS, bootstrap
+from thaw.metrics.scorers import Scorer
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:

@@ -1,6 +1,6 @@
-"""The same computation in less time: dropout with cheap random numbers, and no output that nobody reads.
+"""The same computation in less time: dropout with cheap random numbers, no output that nobody reads, compiled layers.
 
-Both change how a network computes and nothing else: parameters, their names and what is saved stay as they are.
+They change how a network computes and nothing else: parameters, their names and what is saved stay as they are.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,10 +26,10 @@ def accelerate(network: Any) -> None:
 def compile_layers(network: Any) -> None:
     """Compile the layers in place, by torch.compile: one graph for all of them, for batches of any size and length.
 
-    There are further graphs for training and evaluation, with and without a mask, for frozen layers, and for a batch of
-    one row: more than torch allows by default, before it goes on uncompiled.
+    There are further graphs for training and evaluation, with and without a mask, for frozen layers, for a batch of one
+    row, and for each dropout of a sweep: more than torch allows by default, before it goes on uncompiled.
     """
-    torch._dynamo.config.recompile_limit = 64
+    torch._dynamo.config.recompile_limit = 1_000
     for _, layer in layers_of(network):
         forward: Any = torch.compile(layer.forward, dynamic=True)
         layer.forward = forward

@@ -12,8 +12,8 @@ from thaw import runs
 from thaw.errors import UserError
 from thaw.labels import LabelSet
 from thaw.metrics.entities import entity_counts
-from thaw.metrics.intervals import Scorer, entity_scorer, label_scorer, tag_scorer, words_right
 from thaw.metrics.paired import mcnemar, paired_bootstrap
+from thaw.metrics.scorers import Scorer, entity_scorer, label_scorer, tag_scorer, words_right
 from thaw.reporting.published import compare_with_paper
 from thaw.reporting.reading import label_matrix, marked, probability_matrix, shown
 from thaw.reporting.run_page import render

@@ -16,12 +16,11 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from thaw import runs
 from thaw.data.module import TextDataModule, prepared
 from thaw.errors import UserError
-from thaw.evaluation import Evaluation, join_figures, predict_rows, score_rows, settle
+from thaw.evaluation import Evaluation, join_figures, predict_rows, score_baselines, score_rows, settle
 from thaw.hub import locate_encoder
 from thaw.inference.predictor import Predictor, torch_logits
 from thaw.instantiate import build
 from thaw.labels import LabelSet
-from thaw.metrics.baselines import baseline_figures
 from thaw.metrics.entities import surfaces
 from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
 from thaw.models.module import EncoderModule
@@ -82,7 +81,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
 
     loggers = make_loggers(cfg, folder, multirun) if first else []
     try:
-        reuse = Reuse(cfg["freeze"], data)
+        reuse = Reuse(cfg["freeze"], data, compiled=bool(cfg["trainer"].get("compile")))
         trainer, best = train(cfg, folder, module, data, reuse, loggers, times, multirun)
         if not trainer.is_global_zero:
             return None
@@ -152,7 +151,7 @@ def train(
     trainer = make_trainer(settings, callbacks, [logger.logger for logger in loggers], folder)
     if trainer.world_size > 1:
         check_distributed(cfg["freeze"]["name"], multirun)
-    if settings["compile"]:
+    if settings.get("compile"):  # not in the config of a run that an older version began
         compile_layers(module.network)
     last = folder / "checkpoints" / LAST
     if last.is_file():
@@ -163,6 +162,8 @@ def train(
         trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     except pl.utilities.exceptions.MisconfigurationException as error:
         raise UserError(str(error), "Check the groups trainer and callbacks, and monitor.") from error
+    except torch._dynamo.exc.BackendCompilerFailed as error:
+        raise UserError(f"trainer.compile=true: {error}", "Is there a C++ compiler? Or leave it out.") from error
     times["train"] = resumable.seconds_spent()
     return trainer, best
 
@@ -252,10 +253,7 @@ def baselines_of(
         batch_size=cfg["data"]["eval_batch_size"],
     )
     predictor.prefix = prefix(module.network) if prefix else None
-    train, rows = data.rows["train"][:], data.rows[split][:]
-    untrained = predict_rows(predictor, rows["text"], rows["label"], f"{split} before training")
-    prints = [data.summary["splits"][name]["fingerprint"] for name in ("train", split)]
-    return baseline_figures(untrained, train, rows, data.labels, strict=cfg["strict_iob2"], key=prints)
+    return score_baselines(predictor, data.rows["train"][:], data.rows[split][:], cfg, split)
 
 
 def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:

@@ -24,10 +24,11 @@ class Reuse(pl.Callback):
     Args:
         settings: the ``freeze`` group of the config.
         data: prepared.
+        compiled: whether the layers are, which changes the last digits of what they give.
     """
 
-    def __init__(self, settings: dict[str, Any], data: TextDataModule) -> None:
-        self.settings, self.data = settings, data
+    def __init__(self, settings: dict[str, Any], data: TextDataModule, compiled: bool = False) -> None:
+        self.settings, self.data, self.compiled = settings, data, compiled
         self.depth = 0
         self.precision = ""
 
@@ -76,8 +77,8 @@ class Reuse(pl.Callback):
 
     @property
     def exact(self) -> bool:
-        """Whether stored states are, to the last bit, what evaluation computes: it does so in float32."""
-        return self.precision == "32-true" and self.settings["reuse_dtype"] == "float32"
+        """Whether stored states are, to the last bit, what evaluation computes: plainly, in float32."""
+        return self.precision == "32-true" and self.settings["reuse_dtype"] == "float32" and not self.compiled
 
     def prefix(self, network: Any, **options: Any) -> FrozenPrefix:
         """The prefix of a network, frozen to the depth of the present stage."""
@@ -88,7 +89,7 @@ class Reuse(pl.Callback):
             partial(_announced, batch_size=batch_size, pad_id=pad_id),
             limit=int(self.settings["reuse_gb"] * 1e9),
             dtype=self.settings["reuse_dtype"],
-            also=[self.precision, batch_size],
+            also=[self.precision, batch_size, self.compiled],
             **options,
         )
 

@@ -45,7 +45,8 @@ def make_loggers(cfg: dict[str, Any], folder: Path, multirun: bool = False) -> l
         if kind == "wandb" and multirun:
             settings = {**settings, "group": settings["group"] or folder.parent.name}
         if kind == "wandb" and not settings["offline"] and (earlier := sorted(folder.glob("wandb/run-*"))):
-            settings = {**settings, "id": earlier[-1].name.rpartition("-")[2]}  # the run goes on there as well
+            # It goes on there as well. The folders are named run-<time>-<id>.
+            settings = {"id": earlier[-1].name.split("-", 2)[2], **settings}
         try:
             logger = build(settings, save_dir=str(folder))
         except (ImportError, ModuleNotFoundError) as error:

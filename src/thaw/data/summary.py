@@ -1,0 +1,67 @@
+"""What a user checks before trusting a run: rows, labels, lengths, what repeats and what was left out."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from thaw.data import splits
+from thaw.data.encoding import Encoded
+from thaw.data.rows import Values
+from thaw.data.sources import Source
+from thaw.labels import LabelSet, count_labels
+
+SHOWN = 20  # skipped rows listed in the summary; all are counted
+
+
+def label_counts(rows: Any, labels: LabelSet) -> tuple[int, ...]:
+    """How many rows, or words, bear each label."""
+    column = rows["label"][:]
+    ids = column if labels.task == "sequence" else (one for row in column for one in row)
+    return count_labels(labels.names, ids)
+
+
+def summarise(rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSet, source: Source) -> dict[str, Any]:
+    """The figures that a user checks before trusting a run, as plain containers."""
+    keys, prints = {}, {}
+    for name, split in rows.items():
+        texts = [splits.as_string(text) for text in Values(split, "text")]
+        # Of a million texts only their hashes are held for all splits at once.
+        keys[name] = np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))
+        prints[name] = splits.fingerprint(texts, Values(split, "label"))
+        del texts
+    names = list(rows)
+    skipped = Counter(split for split, _, _ in source.skipped)
+    return {
+        "files": source.files,
+        "task": labels.task,
+        "labels": list(labels.names),
+        "label_order": labels.order,
+        "splits": {
+            name: {
+                "rows": len(rows[name]),
+                "labels": dict(zip(labels.names, label_counts(rows[name], labels), strict=True)),
+                "tokens": _lengths(encoded[name].lengths),
+                "truncated": encoded[name].truncated / len(encoded[name]),
+                "repeated": splits.repeated(keys[name]),
+                "fingerprint": prints[name],
+            }
+            for name in names
+        },
+        "shared": [
+            {"in": later, "also_in": earlier, "rows": splits.shared(keys[later], keys[earlier])}
+            for i, earlier in enumerate(names)
+            for later in names[i + 1 :]
+        ],
+        "skipped": dict(skipped),
+        "skipped_rows": [f"{place}: {problem}" for _, place, problem in source.skipped[:SHOWN]],
+    }
+
+
+def _lengths(lengths: np.ndarray) -> dict[str, float]:
+    return {
+        "mean": round(float(lengths.mean()), 1),
+        "median": float(np.median(lengths)),
+        "p95": float(np.percentile(lengths, 95)),
+        "max": int(lengths.max()),
+    }

@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from thaw import multirun
 from thaw.errors import Interrupted, Pruned, UserError, missing
 from thaw.memory import keep_freed_memory
-from thaw.runs import rank
+from thaw.runs import open_unfinished, rank
 from thaw.settings import check
 
 FREE_TEXT = ("text", "run", "runs", "resume", "input", "output", "explain_page", "data.path", "model.name")
@@ -222,7 +222,9 @@ def job(config: DictConfig) -> dict[str, Any]:
         raise UserError(
             f"{others[0]} beside resume: a resumed run keeps its own settings", "Leave it out, or start a new run."
         )
-    if not config.resume:
+    if config.resume:
+        open_unfinished(config.resume)  # now, before anything heavy is imported
+    else:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         check(plain)
     name = str(state.job.config_name)

@@ -98,6 +98,18 @@ def open_run(folder: str | Path, needs: str = "config.yaml") -> Path:
     return run
 
 
+def open_unfinished(folder: str | Path) -> Path:
+    """As `open_run`, for a run to go on with.
+
+    Raises:
+        UserError: also when the run is finished.
+    """
+    run = open_run(folder)
+    if (run / "metrics.json").is_file():
+        raise UserError(f"{folder}: this run is finished", f"Evaluate it: python evaluate.py run={folder}")
+    return run
+
+
 def known_splits(run: Path) -> list[str]:
     """The splits that the run was evaluated on."""
     return [split for split in ("validation", "test") if (run / "predictions" / f"{split}.jsonl").is_file()]

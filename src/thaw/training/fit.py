@@ -115,11 +115,7 @@ def make_module(cfg: dict[str, Any], encoder: Path, labels: LabelSet) -> Encoder
 
 def continued(config: DictConfig) -> tuple[Path, DictConfig]:
     """The folder and the config of the run named by ``resume=``."""
-    folder = runs.open_run(config.resume)
-    if (folder / "metrics.json").is_file():
-        raise UserError(
-            f"{config.resume}: this run is finished", f"Evaluate it: python evaluate.py run={config.resume}"
-        )
+    folder = runs.open_unfinished(config.resume)
     saved = runs.load_config(folder)
     saved.resume = str(folder)
     return folder, saved

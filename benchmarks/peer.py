@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from thaw.data.module import TextDataModule
-from thaw.inference.predictor import Predictor, torch_logits
+from thaw.inference.predictor import Predictor
 from thaw.labels import IGNORED, LabelSet
 from thaw.metrics.classification import sequence_metrics
 from thaw.metrics.entities import entity_metrics
@@ -93,7 +93,7 @@ def train_with_trainer(
     trainer.train()
     seconds = time.perf_counter() - clock
     # Scored by thaw's own code, word by word, so that nothing but the training differs.
-    predictor = Predictor(torch_logits(network), data.tokenizer, labels, max_length=data.max_length)
+    predictor = Predictor.from_network(network, data.tokenizer, labels, max_length=data.max_length)
     outputs = predictor.outputs(data.encoded["test"])
     scores = {"loss": outputs.loss(make_loss(cfg["loss"], labels))}
     scores |= figures(outputs, labels, strict=cfg["strict_iob2"])

@@ -16,7 +16,7 @@ from thaw.errors import UserError
 from thaw.hub import locate_encoder
 from thaw.inference.attribution import check_method
 from thaw.inference.explanation import explain_rows
-from thaw.inference.predictor import Predictor, torch_logits
+from thaw.inference.predictor import Predictor
 from thaw.metrics.baselines import baseline_figures
 from thaw.metrics.calibration import confidence, expected_calibration_error, fit_temperature, reliability
 from thaw.metrics.classification import best_thresholds
@@ -209,8 +209,8 @@ def other_baselines(
     torch.manual_seed(config["seed"])  # the head is as it was before training
     network = load_encoder(locate_encoder(config["model"]), predictor.labels, config["model"])
     accelerate(network)
-    before = Predictor(
-        torch_logits(network),
+    before = Predictor.from_network(
+        network,
         predictor.tokenizer,
         predictor.labels,
         max_length=predictor.max_length,

@@ -102,16 +102,35 @@ class Predictor:
 
         network, tokenizer = load_network(run)
         accelerate(network)
-        predictor = cls(
-            torch_logits(network),
+        return cls.from_network(
+            network,
             tokenizer,
             LabelSet.from_dict(saved),
+            prefix,
             max_length=saved["max_length"],
             batch_size=batch_size or config.data.eval_batch_size,
             thresholds=saved.get("thresholds"),
             temperature=saved.get("temperature"),
             calibrated=calibrated,
         )
+
+    @classmethod
+    def from_network(
+        cls,
+        network: Any,
+        tokenizer: Any,
+        labels: LabelSet,
+        prefix: "Callable[[Any], FrozenPrefix] | None" = None,
+        **options: Any,
+    ) -> "Predictor":
+        """The predictor of a network of torch.
+
+        Args:
+            network: an encoder with a head, as transformers gives it.
+            tokenizer, labels, options: of the class.
+            prefix: as for `from_run`.
+        """
+        predictor = cls(torch_logits(network), tokenizer, labels, **options)
         predictor.network = network
         predictor.prefix = prefix(network) if prefix else None
         return predictor

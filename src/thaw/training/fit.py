@@ -18,7 +18,7 @@ from thaw.data.module import TextDataModule, prepared
 from thaw.errors import UserError
 from thaw.evaluation import Evaluation, join_figures, predict_rows, score_baselines, score_rows, settle
 from thaw.hub import locate_encoder
-from thaw.inference.predictor import Predictor, torch_logits
+from thaw.inference.predictor import Predictor
 from thaw.instantiate import build
 from thaw.labels import LabelSet
 from thaw.metrics.entities import surfaces
@@ -186,7 +186,15 @@ def finish(
     last = scored[-1]
     data.tokenizer.model_max_length = data.max_length  # so that pipelines cut where predict.py does
     clock = time.perf_counter()
-    baselines = baselines_of(module, data, cfg, last, prefix)
+    before = Predictor.from_network(
+        module.network,
+        data.tokenizer,
+        labels,
+        prefix,
+        max_length=data.max_length,
+        batch_size=cfg["data"]["eval_batch_size"],
+    )
+    baselines = score_baselines(before, data.rows["train"][:], data.rows[last][:], cfg, last)
     times["baselines"] = time.perf_counter() - clock
     clock = time.perf_counter()
     saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
@@ -231,25 +239,6 @@ def finish(
         log.info(published)
     log.info(summary.goodbye(folder, labels))
     return metrics
-
-
-def baselines_of(
-    module: EncoderModule,
-    data: TextDataModule,
-    cfg: dict[str, Any],
-    split: str,
-    prefix: Callable[[Any], FrozenPrefix] | None,
-) -> dict[str, dict[str, float]]:
-    """What the run has to beat on a split; the module is as it was before training."""
-    predictor = Predictor(
-        torch_logits(module.network),
-        data.tokenizer,
-        data.labels,
-        max_length=data.max_length,
-        batch_size=cfg["data"]["eval_batch_size"],
-    )
-    predictor.prefix = prefix(module.network) if prefix else None
-    return score_baselines(predictor, data.rows["train"][:], data.rows[split][:], cfg, split)
 
 
 def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:

@@ -28,7 +28,7 @@ from thaw import multirun
 from thaw.errors import Interrupted, Pruned, UserError, missing
 from thaw.memory import keep_freed_memory
 from thaw.runs import open_unfinished, rank
-from thaw.settings import check
+from thaw.settings import check, check_path
 
 FREE_TEXT = ("text", "run", "runs", "resume", "input", "output", "explain_page", "data.path", "model.name")
 
@@ -227,6 +227,8 @@ def job(config: DictConfig) -> dict[str, Any]:
     else:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         check(plain)
+        if plain["data"].get("path"):
+            check_path(str(plain["data"]["path"]))
     name = str(state.job.config_name)
     own = [item for item in state.overrides.task if not item.startswith("sweep=")]  # a preset makes many runs of one
     command = shlex.join(["python", f"{name}.py", *own])

@@ -3,6 +3,7 @@
 What depends on the data or the encoder (layers, lengths, labels) is checked where that is known.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -138,6 +139,12 @@ EXPLAIN_RULES: dict[str, Rule] = {
 }
 
 EVALUATE_RULES: dict[str, Rule] = {**EXPLAIN_RULES, "baselines": FLAG}
+
+
+def check_path(path: str) -> None:
+    """Refuse a ``data.path`` that leads to nothing."""
+    if not os.path.exists(os.path.expanduser(path)):  # unlike Path.exists, no exception for names that cannot be
+        raise UserError(f"{path}: no such file or folder", "Check data.path.")
 
 
 def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:

@@ -11,6 +11,7 @@ from thaw.inference.checks import Comparison, measure, mixed_batches
 from thaw.inference.graphs import OPSET, quantize_graph, write_graph
 from thaw.inference.onnx import FILES, load_onnx
 from thaw.inference.predictor import Predictor, load_network
+from thaw.models.speed import compute_first_token
 from thaw.reporting.summary import table
 
 TOLERANCE = 1e-4  # between the scores of torch and of the exported float32 model
@@ -28,7 +29,8 @@ def write_onnx(run: Path, quantize: str | None, check_rows: int, place: str) -> 
     folder = Path(place)
     folder.mkdir(parents=True)
     network, tokenizer = load_network(run, attn_implementation="eager")
-    write_graph(network.eval(), folder / FILES[None])
+    compute_first_token(network.eval())
+    write_graph(network, folder / FILES[None])
     backend = tokenizer.backend_tokenizer
     backend.no_padding()
     backend.no_truncation()

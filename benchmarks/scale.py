@@ -38,7 +38,7 @@ def measure(rows: int) -> None:
     from benchmarks.side import configured
     from thaw.data.module import TextDataModule
     from thaw.hub import locate_encoder
-    from thaw.inference.predictor import Predictor, torch_logits
+    from thaw.inference.predictor import Predictor
     from thaw.models.encoder import load_tokenizer
 
     row: dict[str, float] = {}
@@ -62,10 +62,10 @@ def measure(rows: int) -> None:
         for _ in data.train_dataloader():
             pass
         done("batch", clock)
+        row["tokens"] = int(data.encoded["train"].kept.sum())
         tiny = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
-        predictor = Predictor(
-            torch_logits(BertForSequenceClassification(tiny)), data.tokenizer, data.labels, max_length=128
-        )
+        network = BertForSequenceClassification(tiny)
+        predictor = Predictor.from_network(network, data.tokenizer, data.labels, max_length=128)
         clock = time.perf_counter()
         for _ in predictor.stream(texts(rows)):
             pass
@@ -85,7 +85,8 @@ def main(arguments: list[str]) -> None:
             f"{name} {1e6 * row[name] / int(size):6.1f} µs a row, {row[f'{name} peak_mb']:5.0f} MB"
             for name in ("encode", "batch", "predict")
         )
-        print(f"{int(size):>9} rows   {parts}", flush=True)
+        rate = row["tokens"] / row["batch"] / 1e6
+        print(f"{int(size):>9} rows   {parts}   batches: {rate:.1f} million tokens a second", flush=True)
 
 
 if __name__ == "__main__":

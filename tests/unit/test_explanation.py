@@ -14,7 +14,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from thaw.errors import UserError
 from thaw.inference.attribution import METHODS, check_method, phrases
 from thaw.inference.explanation import explain, split_words
-from thaw.inference.predictor import Predictor, torch_logits
+from thaw.inference.network import torch_logits
+from thaw.inference.predictor import Predictor
 from thaw.labels import LabelSet
 from thaw.models.encoder import load_encoder, load_tokenizer
 from thaw.reporting.reading import rows_to_explain

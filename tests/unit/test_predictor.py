@@ -13,7 +13,8 @@ from transformers import pipeline
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from thaw.errors import UserError
-from thaw.inference.predictor import Predictor, torch_logits
+from thaw.inference.network import torch_logits
+from thaw.inference.predictor import Predictor
 from thaw.inference.words import find_words, split_windows
 from thaw.labels import LabelSet
 from thaw.models.encoder import load_encoder, load_tokenizer

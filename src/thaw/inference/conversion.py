@@ -9,8 +9,9 @@ from thaw.data.encoding import encode_split
 from thaw.errors import UserError
 from thaw.inference.checks import Comparison, measure, mixed_batches
 from thaw.inference.graphs import OPSET, quantize_graph, write_graph
+from thaw.inference.network import load_network
 from thaw.inference.onnx import FILES, load_onnx
-from thaw.inference.predictor import Predictor, load_network
+from thaw.inference.predictor import Predictor
 from thaw.models.speed import compute_first_token
 from thaw.reporting.summary import table
 

@@ -98,6 +98,7 @@ class Predictor:
         run = open_run(folder, needs="model")
         config, saved = load_config(run), read_json(run / "labels.json")
         require_temperature(saved, calibrated, folder)
+        from thaw.inference.network import load_network
         from thaw.models.speed import accelerate
 
         network, tokenizer = load_network(run)
@@ -130,6 +131,8 @@ class Predictor:
             tokenizer, labels, options: of the class.
             prefix: as for `from_run`.
         """
+        from thaw.inference.network import torch_logits
+
         predictor = cls(torch_logits(network), tokenizer, labels, **options)
         predictor.network = network
         predictor.prefix = prefix(network) if prefix else None
@@ -291,45 +294,3 @@ def require_temperature(saved: dict[str, Any], calibrated: bool, folder: str | P
     """Refuse to calibrate by nothing."""
     if calibrated and not saved.get("temperature"):
         raise UserError(f"{folder}: the run has no temperature", "Leave calibrated=true out, or train anew.")
-
-
-def load_network(run: Path, **options: Any) -> tuple[Any, Any]:
-    """The fine-tuned network of a run in float32, and its tokenizer.
-
-    Args:
-        options: further ones of transformers' ``from_pretrained``.
-    """
-    import torch
-    import transformers
-    from omegaconf import OmegaConf
-    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
-
-    from thaw.runs import load_config, read_json
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    token = read_json(run / "labels.json")["task"] == "token"
-    auto = AutoModelForTokenClassification if token else AutoModelForSequenceClassification
-    trust = bool(OmegaConf.select(load_config(run), "model.trust_remote_code"))
-    folder = str(run / "model")
-    return (
-        auto.from_pretrained(folder, dtype=torch.float32, trust_remote_code=trust, **options),
-        AutoTokenizer.from_pretrained(folder, trust_remote_code=trust),
-    )
-
-
-def torch_logits(network: Any) -> Logits:
-    """An encoder with a head, as transformers gives it, as a function of arrays; on the GPU where there is one."""
-    import torch
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = network.to(device).eval()
-
-    @torch.inference_mode()
-    def logits(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-        values = network(**{name: value.to(device) for name, value in inputs.items()}).logits
-        result: np.ndarray = values.float().cpu().numpy()
-        return result
-
-    return logits

@@ -1,0 +1,46 @@
+"""A fine-tuned network of torch: read from a run, and as a function of arrays."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from omegaconf import OmegaConf
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+
+from thaw.inference.predictor import Logits
+from thaw.runs import load_config, read_json
+
+
+def load_network(run: Path, **options: Any) -> tuple[Any, Any]:
+    """The fine-tuned network of a run in float32, and its tokenizer.
+
+    Args:
+        options: further ones of transformers' ``from_pretrained``.
+    """
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    token = read_json(run / "labels.json")["task"] == "token"
+    auto = AutoModelForTokenClassification if token else AutoModelForSequenceClassification
+    trust = bool(OmegaConf.select(load_config(run), "model.trust_remote_code"))
+    folder = str(run / "model")
+    return (
+        auto.from_pretrained(folder, dtype=torch.float32, trust_remote_code=trust, **options),
+        AutoTokenizer.from_pretrained(folder, trust_remote_code=trust),
+    )
+
+
+def torch_logits(network: Any) -> Logits:
+    """An encoder with a head, as transformers gives it, as a function of arrays; on the GPU where there is one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = network.to(device).eval()
+
+    @torch.inference_mode()
+    def logits(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        values = network(**{name: value.to(device) for name, value in inputs.items()}).logits
+        result: np.ndarray = values.float().cpu().numpy()
+        return result
+
+    return logits

@@ -1,9 +1,11 @@
 """The sweeper over Optuna: search spaces, studies that go on, trials that fail; the presets."""
 
 import csv
+import gc
 import math
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from omegaconf import OmegaConf
 from conftest import ROOT, Run, configured
 from hydra_plugins.thaw_optuna.sweeper import OptunaSweeper
 from thaw.errors import Pruned, UserError
+from thaw.multirun import Summarise
+from thaw.runs import FAILURE, write_json
 from thaw.settings import check
 from thaw.study import join, search_space
 
@@ -169,6 +173,37 @@ def test_a_killed_process_is_not_the_end(study: Study) -> None:
 def test_a_study_without_a_score_is_an_error(study: Study) -> None:
     with pytest.raises(UserError, match=r"none of 3 trials gave a score: the score is nan"):
         study(lambda *_: math.nan, RATE, n_trials=3)
+
+
+def test_a_study_whose_runs_all_failed_has_its_summary(study: Study, tmp_path: Path) -> None:
+    def fails(given: dict[str, str], _: str) -> float:
+        failure = {"overrides": ["freeze=none"], "error": "out of luck"}
+        folder = tmp_path / "study" / given["optimizer.lr"]
+        folder.mkdir()
+        write_json(folder / FAILURE, failure)
+        return math.nan
+
+    with pytest.raises(UserError, match=r"none of 2 trials gave a score: the score is nan"):
+        study(fails, RATE, n_trials=2)
+    assert (tmp_path / "study/summary.md").read_text().count("out of luck") == 2
+
+
+def test_the_memory_of_a_run_is_free_before_the_next() -> None:
+    """The parts of a run refer to each other, so that only the collector frees them."""
+
+    class Part:
+        other: "Part"
+
+    one, two = Part(), Part()
+    one.other, two.other = two, one
+    left = weakref.ref(one)
+    gc.disable()
+    try:
+        del one, two
+        Summarise().on_job_end(OmegaConf.create(), job_return=None)
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_nothing_to_search_is_an_error(study: Study) -> None:

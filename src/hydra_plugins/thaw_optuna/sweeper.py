@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,7 @@ class OptunaSweeper(Sweeper):
         from thaw import study as studies
         from thaw.errors import UserError
         from thaw.reporting.study_page import write_study
+        from thaw.reporting.sweep import summarise
 
         assert self.config is not None
         rows = list(studies.rows(study))
@@ -153,5 +155,7 @@ class OptunaSweeper(Sweeper):
         for line in lines:
             log.info(line)
         if not any(row["state"] == "complete" for row in rows):
+            with suppress(UserError):  # no run came so far as to leave a folder
+                summarise(folder)  # Hydra's hook at the end of a multirun does so too, but not after an error
             reason = next((row["error"] for row in rows if row["error"]), "all were pruned")
             raise UserError(f"none of {len(rows)} trials gave a score: {reason}")

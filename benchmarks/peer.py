@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from thaw.data.module import TextDataModule
+from thaw.evaluation import predict_rows
 from thaw.inference.predictor import Predictor
 from thaw.labels import IGNORED, LabelSet
 from thaw.metrics.classification import sequence_metrics
@@ -94,7 +95,8 @@ def train_with_trainer(
     seconds = time.perf_counter() - clock
     # Scored by thaw's own code, word by word, so that nothing but the training differs.
     predictor = Predictor.from_network(network, data.tokenizer, labels, max_length=data.max_length)
-    outputs = predictor.outputs(data.encoded["test"])
+    test = data.rows["test"][:]
+    outputs = predict_rows(predictor, test["text"], test["label"], "test")
     scores = {"loss": outputs.loss(make_loss(cfg["loss"], labels))}
     scores |= figures(outputs, labels, strict=cfg["strict_iob2"])
     best = float(trainer.state.best_metric or 0)

@@ -1,7 +1,8 @@
 """The same fine-tuning with the Hugging Face Trainer, set up as a careful user would: the peer that we compare with."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from thaw.metrics.classification import sequence_metrics
 from thaw.metrics.entities import entity_metrics
 from thaw.metrics.outputs import figures
 from thaw.metrics.probabilities import softmax
-from thaw.models.encoder import blocks, load_encoder
-from thaw.models.freezing import freeze_to, trainable
+from thaw.models.encoder import Block, blocks, load_encoder
+from thaw.models.freezing import freeze_to, rest_frozen, trainable
 from thaw.models.losses import make_loss
 
 
@@ -34,7 +35,7 @@ def train_with_trainer(
         seed: of head, order and dropout.
         form: ``padded`` to 128 tokens or ``data.max_length``, as tutorials do; ``dynamic`` padding; ``grouped`` by
             length as well, which a careful user would choose; ``tutorial``: in random order, padded as ``data.padding``
-            says.
+            says; ``resting``: so too, with the dropout of frozen layers off, which the Trainer leaves on.
 
     Returns:
         The test figures, the best monitored score on validation, and ``seconds`` of training with its validations.
@@ -51,10 +52,13 @@ def train_with_trainer(
     labels = data.labels
     set_seed(seed)
     network: Any = load_encoder(encoder, labels, cfg["model"])
-    freeze_to(network, trainable(blocks(network), cfg["freeze"]))
+    parts = blocks(network)
+    freeze_to(network, trainable(parts, cfg["freeze"]))
+    if form == "resting":
+        network.train = partial(train_resting, network, parts)
     optimizer, trainer_cfg = cfg["optimizer"], cfg["trainer"]
     every = "steps" if trainer_cfg["eval_every"] else "epoch"
-    padded = form == "padded" or (form == "tutorial" and cfg["data"]["padding"] == "max_length")
+    padded = form == "padded" or (form in ("tutorial", "resting") and cfg["data"]["padding"] == "max_length")
     arguments = TrainingArguments(
         output_dir=str(folder),
         learning_rate=optimizer["lr"],
@@ -101,6 +105,13 @@ def train_with_trainer(
     scores |= figures(outputs, labels, strict=cfg["strict_iob2"])
     best = float(trainer.state.best_metric or 0)
     return {"seconds": seconds, "best": best, **{f"test/{name}": value for name, value in scores.items()}}
+
+
+def train_resting(network: Any, parts: Sequence[Block], mode: bool = True) -> Any:
+    """In place of ``network.train``, which the Trainer calls before every step."""
+    type(network).train(network, mode)
+    rest_frozen(parts)
+    return network
 
 
 def rows_of(data: TextDataModule, split: str) -> Any:

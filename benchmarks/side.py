@@ -6,7 +6,7 @@
 Systems: ``thaw``; and the Hugging Face Trainer as tutorials write it (``trainer_padded``: every row padded to the
 length limit of the tutorials, 128 or ``data.max_length``), with dynamic padding (``trainer_dynamic``), with batches
 grouped by length and its best settings (``trainer_grouped``), and padded as the protocol of an experiment says
-(``trainer_tutorial``).
+(``trainer_tutorial``), also with the dropout of frozen layers off (``trainer_resting``).
 """
 
 import json
@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 from thaw.cli import quoted, stem
 
 ROOT = Path(__file__).resolve().parents[1]
-SYSTEMS = ("thaw", "trainer_padded", "trainer_dynamic", "trainer_grouped", "trainer_tutorial")
+SYSTEMS = ("thaw", "trainer_padded", "trainer_dynamic", "trainer_grouped", "trainer_tutorial", "trainer_resting")
 SHOWN = ("best", "test/accuracy", "test/f1", "test/f1_weighted", "test/loss")
 
 

@@ -47,6 +47,7 @@ class EncoderModule(pl.LightningModule):
         self.rates = learning_rates(self.parts, self.ever, config["optimizer"])
         self.table = parameter_table(self.network, self.ever, self.rates)
         self.loss = make_loss(config["loss"], labels)
+        self.train_loss = torch.tensor(torch.nan)  # of the last batch; `History` logs it
         self.seen: list[Outputs] = []
         # Now, since a strategy may shard the weights later; without the heads that adapters put aside and nothing uses.
         frozen = {name: value for name, value in self.frozen_state().items() if ".original_module." not in name}
@@ -91,7 +92,7 @@ class EncoderModule(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         loss = self.loss(self.logits(batch, "train"), batch["labels"])
-        self.log("train/loss", loss.detach(), prog_bar=True, sync_dist=True, batch_size=len(batch["rows"]))
+        self.train_loss = loss.detach()
         weighted: Tensor = loss * batch.get("weight", 1.0)
         return weighted
 
@@ -107,9 +108,7 @@ class EncoderModule(pl.LightningModule):
             parts = [part for own in everyone for part in own]
         outputs = Outputs.join(parts)
         values = {"loss": outputs.loss(self.loss), **figures(outputs, self.labels, strict=self.config["strict"])}
-        shown = ("loss", "f1", "accuracy")
-        for name, value in values.items():
-            self.log(f"val/{name}", value, prog_bar=name in shown, batch_size=1, rank_zero_only=False)
+        self.log_dict({f"val/{name}": value for name, value in values.items()}, batch_size=1, rank_zero_only=False)
 
     def configure_optimizers(self) -> Any:
         settings = self.config["optimizer"]

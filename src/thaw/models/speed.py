@@ -251,14 +251,15 @@ def layers_returning(layers: Sequence[Any], hidden: Tensor, form: int) -> Iterat
     Args:
         form: 0 where the layers return a tensor, else the length of the tuple in which it comes first.
     """
-    before = [vars(layer).get("forward") for layer in layers]
+    own = [vars(layer) for layer in layers]  # since setting an attribute of a module is slow
+    before = [attributes.get("forward") for attributes in own]
     result = (hidden, *[None] * (form - 1)) if form else hidden
-    for layer in layers:
-        layer.forward = lambda *_, **__: result
+    for attributes in own:
+        attributes["forward"] = lambda *_, **__: result
     try:
         yield
     finally:
-        for layer, forward in zip(layers, before, strict=True):
-            del layer.forward
+        for attributes, forward in zip(own, before, strict=True):
+            del attributes["forward"]
             if forward is not None:
-                layer.forward = forward
+                attributes["forward"] = forward

@@ -204,6 +204,7 @@ def test_the_memory_of_a_run_is_free_before_the_next() -> None:
         assert left() is None
     finally:
         gc.enable()
+        gc.unfreeze()
 
 
 def test_nothing_to_search_is_an_error(study: Study) -> None:

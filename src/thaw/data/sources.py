@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data import formats
-from thaw.data.cleaning import clean_html
-from thaw.data.rows import Bad, Options, Row, class_names, dataset_of, encodable, name_of, named_columns
+from thaw.data.checking import checked
+from thaw.data.rows import Bad, Options, Row, class_names, dataset_of, name_of, named_columns
 from thaw.data.splits import SPLITS
 from thaw.errors import UserError
 from thaw.hub import WAYS_OUT, go_offline_if_unreachable
@@ -28,7 +28,6 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "dev", "testa"), "validation"),
     **dict.fromkeys(("test", "testb"), "test"),
 }
-WHOLE = re.compile(r"-?[0-9]+\.0+")
 CHUNK = 10_000  # rows held as Python objects before they become Arrow
 
 
@@ -245,7 +244,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
     held: list[dict[str, Any]] = []
     skipped = 0
     for file, raw in rows:
-        row = _checked(raw, data.get("label_separator"), bool(data.get("clean_html")))
+        row = checked(raw, data.get("label_separator"), bool(data.get("clean_html")))
         if isinstance(row, Row):
             shape = _schema(row)
             source.schema = source.schema or shape
@@ -281,50 +280,3 @@ def _schema(row: Row) -> Any:
 
     text, label = (pa.list_(pa.string()) if isinstance(value, list) else pa.string() for value in (row.text, row.label))
     return pa.schema({"text": text, "label": label, "line": pa.int64(), "file": pa.int32()})
-
-
-def _checked(row: Row | Bad, separator: str | None, clean: bool) -> Row | Bad:
-    if isinstance(row, Bad):
-        return row
-    text = clean_html(row.text) if clean and isinstance(row.text, str) else row.text
-    if isinstance(text, list):
-        if not text or not all(isinstance(word, str) and word.strip() for word in text):
-            return Bad(row.line, "a word is empty or not text" if text else "the sentence has no words")
-    elif not isinstance(text, str):
-        return Bad(row.line, "the text is missing" if text is None else f"the text is of type {type(text).__name__}")
-    elif not text.strip():
-        return Bad(row.line, "the text is empty")
-    try:
-        label = _names(row.label, separator)
-    except ValueError as error:
-        return Bad(row.line, str(error))
-    if isinstance(text, list) and (not isinstance(label, list) or len(label) != len(text)):
-        given = len(label) if isinstance(label, list) else 1
-        return Bad(row.line, f"{given} tags for {len(text)} words")
-    values = [item for value in (text, label) for item in (value if isinstance(value, list) else [value])]
-    if not all(map(encodable, values)):
-        return Bad(row.line, "half of a character (a lone surrogate), as a broken emoji leaves it")
-    return Row(row.line, text, label)
-
-
-def _names(label: Any, separator: str | None) -> str | list[str]:
-    """Labels as text; a list, or a text with separators, becomes a list.
-
-    Raises:
-        ValueError: saying what is wrong with the label.
-    """
-    if isinstance(label, list):
-        return [_name(item) for item in label]
-    if separator and isinstance(label, str):
-        return [_name(part) for part in label.split(separator) if part.strip()]
-    return [_name(label)] if separator else _name(label)
-
-
-def _name(label: Any) -> str:
-    """A label as text: 1, 1.0, "1" and "1.0" are the same, since tables turn numbers into floats at the first gap."""
-    text = str(label).strip()
-    if label is None or label != label or not text:
-        raise ValueError("the label is missing")
-    if not isinstance(label, str | int | float):
-        raise ValueError(f"the label is of type {type(label).__name__}")
-    return text.partition(".")[0] if WHOLE.fullmatch(text) else text

@@ -67,7 +67,7 @@ def report(name: str, settings: Sequence[str], results: dict[str, list[Row]], fi
     print(f"{'system':18} {figure:>9} {'ratio':>7} {'spread':>13} {'peak MB':>8}  quality")
     for system, rows in results.items():
         own, middle = table[system], {key: statistics.median(row[key] for row in rows) for key in rows[0]}
-        quality = "  ".join(f"{key} {value:.4f}" for key, value in middle.items() if "/" in key)
+        quality = "  ".join(f"{key} {value:.4f}" for key, value in middle.items() if "/" in key or key == "mfu")
         spread = f"{own['least']:.2f} – {own['most']:.2f}"
         print(f"{system:18} {middle[figure]:9.2f} {own['ratio']:7.2f} {spread:>13} {middle['peak_mb']:8.0f}  {quality}")
     RESULTS.mkdir(parents=True, exist_ok=True)

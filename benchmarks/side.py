@@ -22,6 +22,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from thaw.cli import quoted, stem
+from thaw.hub import locate_encoder
 
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEMS = ("thaw", "trainer_padded", "trainer_dynamic", "trainer_grouped", "trainer_tutorial", "trainer_resting")
@@ -50,16 +51,41 @@ def run_thaw(config: Any, folder: Path) -> dict[str, float]:
 def run_trainer(config: Any, folder: Path, form: str) -> dict[str, float]:
     """The same with the Trainer, on the rows, labels and token ids that thaw reads."""
     from benchmarks.peer import train_with_trainer
-    from thaw.data.module import TextDataModule
-    from thaw.hub import locate_encoder
-    from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
 
     cfg: Any = OmegaConf.to_container(config, resolve=True)
+    return train_with_trainer(locate_encoder(cfg["model"]), prepared_data(cfg), cfg, folder, cfg["seed"], form)
+
+
+def prepared_data(cfg: dict[str, Any]) -> Any:
+    """The data module of a config, with its splits encoded."""
+    from thaw.data.module import TextDataModule
+    from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
+
     encoder = locate_encoder(cfg["model"])
     length = resolve_length(cfg["data"]["max_length"], length_limit(encoder))
     data = TextDataModule(cfg["data"], partial(load_tokenizer, encoder), length, cfg["seed"])
     data.prepare()
-    return train_with_trainer(encoder, data, cfg, folder, cfg["seed"], form)
+    return data
+
+
+def measured(config: Any, seconds: float) -> dict[str, float]:
+    """Peak memory, that of the GPU where there is one, and for full fine-tuning the model FLOPs utilisation."""
+    import torch
+
+    from benchmarks.utilisation import utilisation
+    from thaw.models.encoder import load_encoder
+
+    cfg: Any = OmegaConf.to_container(config, resolve=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated() / 2**20
+    row = {"peak_mb": peak}
+    if cfg["freeze"]["name"] == "none" and not (cfg["callbacks"] or cfg["trainer"]["eval_every"]):
+        data = prepared_data(cfg)
+        network = load_encoder(locate_encoder(cfg["model"]), data.labels, cfg["model"])
+        train, validation = data.encoded["train"].kept, data.encoded["validation"].kept
+        row["mfu"] = utilisation(network, train, validation, cfg["trainer"]["max_epochs"], seconds)
+    return row
 
 
 def main(arguments: list[str]) -> None:
@@ -73,8 +99,8 @@ def main(arguments: list[str]) -> None:
         else:
             figures = run_trainer(config, Path(folder), system.removeprefix("trainer_"))
     row = {name: figures[name] for name in SHOWN if name in figures}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({**row, "seconds": figures["seconds"], "all": time.perf_counter() - clock, "peak_mb": peak}))
+    seconds, wall = figures["seconds"], time.perf_counter() - clock
+    print(json.dumps({**row, "seconds": seconds, "all": wall, **measured(config, seconds)}))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,20 @@
 """Full fine-tuning: thaw against the Hugging Face Trainer in three forms, one epoch with its validation.
 
+Seconds, peak memory, model FLOPs utilisation and the quality of each; on a GPU with its settings: ``trainer=gpu``.
+
 python -m benchmarks.train data.path=~/emotion [pairs=3] [systems=thaw,trainer_grouped] [any override of train.py]
 """
 
 import sys
 
 from benchmarks.pairs import alternate, own_settings, report
-from benchmarks.side import SYSTEMS
 
+SYSTEMS = "thaw,trainer_padded,trainer_dynamic,trainer_grouped"
 SETTINGS = ["data=emotion", "data.train_size=6400", "data.eval_size=1000", "trainer.max_epochs=1", "data.batch_size=64"]
 
 
 def main(arguments: list[str]) -> None:
-    own = own_settings(arguments, {"pairs": "3", "systems": ",".join(SYSTEMS)})
+    own = own_settings(arguments, {"pairs": "3", "systems": SYSTEMS})
     settings = [*SETTINGS, *arguments]
     commands = {system: ["benchmarks.side", system, *settings] for system in own["systems"].split(",")}
     report("train", settings, alternate(commands, int(own["pairs"])))

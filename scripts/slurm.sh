@@ -29,6 +29,7 @@ wait "$step"
 code=$?
 if [ "$again" ]; then
     wait "$step" # the signal ended the first wait
-    scontrol requeue "$SLURM_JOB_ID"
+    code=$?
+    [ "$code" -eq 0 ] || scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

@@ -3,12 +3,16 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from thaw.errors import UserError
+
+T = TypeVar("T")
 
 
 def cache_folder() -> Path:
@@ -18,8 +22,8 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "thaw"
 
 
-def cached(kind: str, key: str, fill: Callable[[Path], None]) -> Path:
-    """The folder under a key: the one that is there, or a new one that ``fill`` writes its files into.
+def cached(kind: str, key: str, fill: Callable[[Path], None], read: Callable[[Path], T]) -> T:
+    """What is in the folder under a key: the one that is there, or a new one that ``fill`` writes its files into.
 
     Of several processes that want the same key at once, one computes and the others wait. A folder appears under its
     final name only once it is complete.
@@ -28,6 +32,7 @@ def cached(kind: str, key: str, fill: Callable[[Path], None]) -> Path:
         kind: folder within the cache.
         key: changes with everything that the content depends on.
         fill: called with an empty folder.
+        read: called with the full one, which nobody deletes meanwhile.
     """
     from filelock import FileLock
 
@@ -38,12 +43,12 @@ def cached(kind: str, key: str, fill: Callable[[Path], None]) -> Path:
             if not folder.is_dir():
                 _make(folder, fill)
             os.utime(folder)  # when it was last used: see `make_room`
+            return read(folder)
     except OSError as error:
         raise UserError(
             f"{folder.parent}: the cache cannot be written: {error.strerror or error}",
             "Set THAW_CACHE to a folder with room.",
         ) from None
-    return folder
 
 
 def _make(folder: Path, fill: Callable[[Path], None]) -> None:
@@ -58,27 +63,55 @@ def _make(folder: Path, fill: Callable[[Path], None]) -> None:
 
 def cached_array(kind: str, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
     """One array under a key, memory-mapped: from the cache, or made and stored."""
-    return open_array(cached(kind, key, lambda folder: np.save(folder / "array.npy", make())) / "array.npy")
+    name = "array.npy"
+    return cached(kind, key, lambda folder: np.save(folder / name, make()), lambda folder: open_array(folder / name))
 
 
-def make_room(kind: str, needed: int, limit: int) -> bool:
+def make_room(kind: str, needed: int, limit: int, keep: Collection[str] = ()) -> bool:
     """Delete the folders of a kind that were unused for longest, until more bytes fit.
 
-    Runs that have a deleted folder's arrays open keep them.
+    Runs that have a deleted folder's arrays open keep them. What a process is making, or opening, stays.
+
+    Args:
+        keep: keys that stay, too; what is being made under them is taken to be part of ``needed``.
 
     Returns:
         Whether ``needed`` bytes fit within ``limit`` bytes of this kind, and on the disk.
     """
+    from filelock import FileLock, Timeout
+
     parent = cache_folder() / kind
     parent.mkdir(parents=True, exist_ok=True)
     if needed > limit:
         return False
-    folders = sorted((path for path in parent.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    sizes = [sum(file.stat().st_size for file in path.iterdir()) for path in folders]
-    while folders and (sum(sizes) + needed > limit or shutil.disk_usage(parent).free < needed):
-        shutil.rmtree(folders.pop(0), ignore_errors=True)
-        sizes.pop(0)
-    return shutil.disk_usage(parent).free >= needed
+    with FileLock(parent.with_suffix(".lock")):
+        folders = {}  # key and bytes of each; a folder in the making is called ``.key.something``
+        for path in sorted(parent.iterdir(), key=_last_used):
+            key = path.name.lstrip(".").partition(".")[0]
+            if path.is_dir() and not (path.name.startswith(".") and key in keep):
+                folders[path] = key, _bytes(path)
+        total = needed + sum(size for _, size in folders.values())
+        for path, (key, size) in folders.items():
+            if total <= limit and shutil.disk_usage(parent).free >= needed:
+                break
+            with suppress(Timeout):
+                if key not in keep:
+                    with FileLock(parent / f"{key}.lock", timeout=0):
+                        shutil.rmtree(path, ignore_errors=True)
+                    total -= size
+    return total <= limit and shutil.disk_usage(parent).free >= needed
+
+
+def _last_used(path: Path) -> float:
+    with suppress(FileNotFoundError):  # another process may rename or delete it meanwhile
+        return path.stat().st_mtime
+    return 0.0
+
+
+def _bytes(folder: Path) -> int:
+    with suppress(FileNotFoundError):
+        return sum(file.stat().st_size for file in folder.iterdir())
+    return 0
 
 
 def open_array(path: Path) -> np.ndarray:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from thaw import runs
 from thaw.data.encoding import encode_split
 from thaw.data.module import TextDataModule, load_labelled
-from thaw.data.splits import fingerprint
+from thaw.data.splits import SPLITS, fingerprint
 from thaw.errors import UserError
 from thaw.hub import locate_encoder
 from thaw.inference.attribution import check_method
@@ -164,8 +164,8 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
         base = {**config["data"], "task": predictor.labels.task, "format": None, "train_size": None}
         texts, gold, skipped = load_labelled({**base, **given}, predictor.labels, split)
         name = Path(str(given["path"])).name.removesuffix(".gz").rsplit(".", 1)[0]
-        if name in runs.known_splits(run):
-            name = f"new_{name}"  # the run's own rows are what its figures can be reproduced from
+        if name in SPLITS:
+            name = f"new_{name}"  # those of the run are what its figures can be reproduced from
         if skipped:
             runs.write_json(run / "predictions" / f"{name}.skipped.json", skipped)
     else:

@@ -18,6 +18,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from conftest import ROOT, Run, configured, files_of, only_run
+from thaw.errors import Interrupted, UserError
 from thaw.models.module import EncoderModule
 from thaw.training.callbacks import SIGNALS, Resumable, parse_interval
 from thaw.training.fit import fit
@@ -39,15 +40,15 @@ class Killed(Exception):
     """Stands for a kill: nothing is saved when it comes."""
 
 
-def kill_at(step: int, patch: pytest.MonkeyPatch) -> None:
-    save = Resumable.on_train_batch_end
+def kill_at(step: int, patch: pytest.MonkeyPatch, hook: str = "on_train_batch_end") -> None:
+    save = getattr(Resumable, hook)
 
     def kill(self: Resumable, trainer: Any, *rest: Any) -> None:
         save(self, trainer, *rest)
         if trainer.global_step == step:
             raise Killed
 
-    patch.setattr(Resumable, "on_train_batch_end", kill)
+    patch.setattr(Resumable, hook, kill)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -70,6 +71,70 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
         assert not (run / "metrics.json").exists()
         fit(configured(f"resume={run}"), run)
         assert files_of(run) == whole
+
+
+@pytest.mark.parametrize(
+    ("extra", "stops"), [([], [9, 18]), (["trainer.eval_every=4"], [4, 12]), (["data.batch_size=72"], [1, 2, 3])]
+)
+def test_a_run_killed_after_a_validation_goes_on_behind_it(
+    extra: list[str], stops: list[int], encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where each interval ends with a validation there is no other place to save; the last leaves the evaluation."""
+    settings = [
+        f"model.name={encoders('distilbert')}", "data.train_size=72", "data.eval_size=24", "data.epochs=3",
+        "data.batch_size=8", "optimizer.lr=1e-2", "trainer.log_every=1", *extra,
+    ]  # fmt: skip
+    fit(configured(*settings), tmp_path / "whole")
+    for stop in stops:
+        run = tmp_path / f"stopped-{stop}"
+        with monkeypatch.context() as patch:
+            kill_at(stop, patch, "on_validation_end")
+            with pytest.raises(Killed):
+                fit(configured(*settings, f"trainer.checkpoint_every={stop}"), run)
+        fit(configured(f"resume={run}"), run)
+        assert files_of(run) == files_of(tmp_path / "whole")
+
+
+def test_a_signal_is_heard_where_every_batch_ends_with_a_validation(
+    encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Resumable, "on_train_batch_start", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    settings = ["data.train_size=24", "data.eval_size=24", "data.epochs=9", "data.batch_size=24"]
+    with pytest.raises(Interrupted):
+        fit(configured(f"model.name={encoders('distilbert')}", *settings), tmp_path / "run")
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 1
+
+
+def test_a_run_that_was_moved_goes_on_as_it_is(
+    encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with its best checkpoint: here the first, since the worst is asked for."""
+    settings = [
+        f"model.name={encoders('distilbert')}", "data.train_size=48", "data.eval_size=24", "data.epochs=3",
+        "data.batch_size=8", "optimizer.lr=1e-2", "monitor=val/loss", "mode=max",
+    ]  # fmt: skip
+    fit(configured(*settings), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        kill_at(15, patch)
+        with pytest.raises(Killed):
+            fit(configured(*settings, "trainer.checkpoint_every=1"), tmp_path / "killed")
+    moved = (tmp_path / "killed").rename(tmp_path / "moved")
+    fit(configured(f"resume={moved}"), moved)
+    assert files_of(moved) == files_of(tmp_path / "whole")
+
+
+def test_a_run_does_not_go_on_with_other_data(
+    encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "moods.txt"
+    data.write_text("".join(f"row {i} is {'glad' * (i % 2)};{'joy' if i % 2 else 'fear'}\n" for i in range(60)))
+    kill_at(3, monkeypatch)
+    settings = ["data=txt", f"data.path={data}", "data.batch_size=8", "trainer.checkpoint_every=1"]
+    with pytest.raises(Killed):
+        fit(configured(f"model.name={encoders('distilbert')}", *settings), tmp_path / "run")
+    data.write_text(data.read_text().replace("glad", "happy"))
+    with pytest.raises(UserError, match="the data is not what the run began with"):
+        fit(configured(f"resume={tmp_path / 'run'}"), tmp_path / "run")
 
 
 def test_the_same_seed_gives_the_same_numbers(encoders: Callable[[str], Path], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs that reuse their frozen layers are the runs that do not, in less time."""
+"""Runs that reuse their frozen layers are the runs that do not."""
 
 import csv
 import json
@@ -54,10 +54,13 @@ def test_every_loss_is_that_of_a_run_without_reuse(
     assert figures[0]["test/f1"] == pytest.approx(figures[1]["test/f1"])
 
 
-def test_figures_of_a_run_with_reuse_are_those_of_evaluate(encoders: Encoders, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_figures_of_a_run_with_reuse_are_those_of_evaluate(dtype: str, encoders: Encoders, tmp_path: Path) -> None:
+    """Rounded states are for training only."""
     from thaw.evaluation import evaluate_run
 
-    run = trained(encoders, tmp_path / "run", "freeze=all_but_last_n", "data.epochs=2", "freeze.reuse=on")
+    settings = ["freeze=all_but_last_n", "data.epochs=2", "freeze.reuse=on", f"freeze.reuse_dtype={dtype}"]
+    run = trained(encoders, tmp_path / "run", *settings)
     settings = {"run": str(run), "split": "test", "output": str(tmp_path / "again.jsonl"), "data": {"path": None}}
     path, values = evaluate_run(settings)
     metrics = json.loads((run / "metrics.json").read_text())

@@ -153,6 +153,9 @@ def test_evaluate_on_new_data_with_the_same_labels(fitted: Fitted, tmp_path: Pat
     assert "only/accuracy" in values
     path, _ = evaluate_run({**base, "data": {"path": str(tmp_path / "only/test.txt")}})
     assert path == run / "predictions/new_test.jsonl", "the run's own test rows are kept"
+    (tmp_path / "train.txt").write_text("i am happy;joy\n", encoding="utf-8")
+    path, _ = evaluate_run({**base, "data": {"path": str(tmp_path / "train.txt")}})
+    assert path == run / "predictions/new_train.jsonl", "whether the run has such rows or not"
     (tmp_path / "odd.csv").write_text("text,label\ni am happy,bliss\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"odd\.csv:2: the label 'bliss' is unknown"):
         evaluate_run({**base, "data": {"path": str(tmp_path / "odd.csv")}})

@@ -61,6 +61,12 @@ def test_words_with_a_wrong_tag_are_found_first() -> None:
     assert likely_tag_errors(sure, own, predicted, gold).tolist() == [6]
 
 
+def test_a_tag_that_no_word_bears_is_no_ground_for_suspicion() -> None:
+    """As for rows: there is no probability of it that would be high."""
+    gold, predicted = np.array([0, 0, 1]), np.array([0, 0, 2])
+    assert not len(likely_tag_errors(np.array([0.9, 0.9, 0.4]), np.array([0.9, 0.9, 0.35]), predicted, gold))
+
+
 def test_baselines_of_sequences() -> None:
     labels = LabelSet("sequence", ("bad", "good", "odd"), (2, 4, 0), "", 6)
     texts, gold = ["a dull film", "dull indeed", "a good film", "good", "so good", "good fun"], [0, 0, 1, 1, 1, 1]

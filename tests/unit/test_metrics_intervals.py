@@ -35,10 +35,12 @@ def tokens(names: tuple[str, ...], sentences: int = 80) -> tuple[Outputs, LabelS
     )
 
 
-def several() -> tuple[Outputs, LabelSet]:
+def several(absent: bool = False) -> tuple[Outputs, LabelSet]:
     generator = np.random.default_rng(2)
     truth = (generator.random((200, 4)) < 0.3).astype(np.int64)
     logits = generator.normal(size=(200, 4)) + 2 * truth - 1
+    if absent:  # of the last label, which is never predicted either
+        truth[:, 3], logits[:, 3] = 0, -9
     return Outputs(np.arange(200), logits, truth), LabelSet("multi_label", tuple("abcd"), (60,) * 4, "", 200)
 
 
@@ -46,6 +48,7 @@ TASKS = {
     "two classes": (*sequence(60, 2), False),
     "five classes": (*sequence(120, 5), False),
     "several labels": (*several(), False),
+    "several labels, one of which is absent": (*several(absent=True), False),
     "entities": (*tokens(("O", "B-LOC", "I-LOC", "B-PER", "I-PER")), False),
     "strict entities": (*tokens(("O", "B-LOC", "I-LOC", "B-PER", "I-PER")), True),
     "parts of speech": (*tokens(("NOUN", "VERB", "X")), False),

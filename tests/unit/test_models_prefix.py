@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from test_models_speed import LABELS, loud
 
 from thaw.cache import cache_folder, make_room
@@ -116,16 +117,47 @@ def test_bfloat16_takes_half_the_room_and_rounds(encoders: Encoders) -> None:
     assert torch.allclose(half.of(row, 9).float(), full.of(row, 9), rtol=1e-2)
 
 
+def folders(parent: Path) -> list[str]:
+    return sorted(path.name for path in parent.iterdir() if path.is_dir())
+
+
 def test_what_was_unused_for_longest_makes_room(tmp_path: Path) -> None:
-    for age, name in enumerate(("new", "old", "oldest")):
+    for age, name in enumerate(("new", "old", "older", "oldest")):
         folder = cache_folder() / "prefix" / name
         folder.mkdir(parents=True)
         (folder / "states.npy").write_bytes(bytes(100))
         os.utime(folder, (1e9 - age, 1e9 - age))
-    assert make_room("prefix", 100, limit=300)
-    assert sorted(path.name for path in (tmp_path / "prefix").iterdir()) == ["new", "old"]
-    assert not make_room("prefix", 400, limit=300)
-    assert sorted(path.name for path in (tmp_path / "prefix").iterdir()) == ["new", "old"], "nothing is lost in vain"
+    assert make_room("prefix", 100, limit=400, keep={"oldest"})
+    assert folders(tmp_path / "prefix") == ["new", "old", "oldest"]
+    assert not make_room("prefix", 500, limit=400)
+    assert folders(tmp_path / "prefix") == ["new", "old", "oldest"], "nothing is lost in vain"
+
+
+def test_what_is_being_made_or_opened_does_not_make_room(tmp_path: Path) -> None:
+    for name in (".made.x7", ".dead.y8", "opened"):
+        folder = cache_folder() / "prefix" / name
+        folder.mkdir(parents=True)
+        (folder / "states.npy").write_bytes(bytes(100))
+    with FileLock(tmp_path / "prefix/made.lock"), FileLock(tmp_path / "prefix/opened.lock"):
+        assert not make_room("prefix", 200, limit=300)
+        assert folders(tmp_path / "prefix") == [".made.x7", "opened"], "what a kill has left goes"
+        assert make_room("prefix", 200, limit=300, keep={"made"}), "this is what the room is for"
+    assert make_room("prefix", 300, limit=300)
+    assert not folders(tmp_path / "prefix")
+
+
+def test_a_run_does_not_make_room_out_of_its_own_states(encoders: Encoders) -> None:
+    network, train, other = network_of(encoders, "distilbert"), Rows(), Rows(seed=1)
+    size = FrozenPrefix(network, 1, train.batches, limit=GIGABYTE).states(train).values.nbytes
+    tight = FrozenPrefix(network, 1, other.batches, limit=int(1.5 * size))
+    with pytest.raises(Unusable, match="do not fit"):
+        tight.reserve([train, other])
+    tight.states(train)
+    with pytest.raises(Unusable, match="do not fit"):
+        tight.states(other)
+    FrozenPrefix(network, 1, other.batches, limit=int(1.5 * size)).states(other)
+    FrozenPrefix(network, 1, train.batches, limit=GIGABYTE).states(train)
+    assert train.passes == 2, "another run may"
 
 
 def test_states_that_do_not_fit_are_refused(encoders: Encoders) -> None:

@@ -98,6 +98,27 @@ def test_attention_that_drops_out_computes_what_torch_does(kind: torch.dtype | N
     assert torch.allclose(many.mean(0), expected.transpose(1, 2), atol=0.1), "right on average"
 
 
+def test_attention_that_looks_back_only_stays_so() -> None:
+    """That of a decoder, for which transformers gives no mask where no row is padded."""
+    query, key, value = torch.randn(3, 2, 4, 6, 8)
+    expected = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2)
+    module = nn.Module()
+    module.is_causal = True
+    assert torch.allclose(speed.attend(module, query, key, value, None, dropout=1e-9)[0], expected, atol=1e-5)
+    plain = speed.attend(module, query, key, value, None, dropout=1e-9, is_causal=False)[0]
+    assert not torch.allclose(plain, expected, atol=1e-2)
+
+
+def test_an_encoder_that_cannot_be_tried_out_is_left_as_it_is(
+    encoders: Encoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = load_encoder(encoders("bert"), LABELS["sequence"], {})
+    monkeypatch.setattr(speed, "tiny_batch", lambda _: (torch.full((2, 4), 10**6), torch.ones(2, 4)))
+    speed.compute_first_token(network)
+    assert not any("forward" in vars(layer) for _, layer in layers_of(network))
+    assert network(**batch()).logits.shape == (3, 3)
+
+
 def test_what_is_saved_does_not_tell(encoders: Encoders, tmp_path: Path) -> None:
     network = load_encoder(encoders("bert"), LABELS["sequence"], {})
     names = list(network.state_dict())

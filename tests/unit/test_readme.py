@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from conftest import ROOT, configured
 from thaw.cli import quoted
-from thaw.settings import EXPLAIN_RULES, EXPLORE_RULES, EXPORT_RULES, RULES, check
+from thaw.settings import EVALUATE_RULES, EXPLAIN_RULES, EXPLORE_RULES, EXPORT_RULES, RULES, check
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FOUND = re.findall(r"python ((?:train|explore|evaluate|predict|export|report)\.py[^`\n]*)", README)
@@ -42,8 +42,11 @@ def test_command_composes(command: str) -> None:
     config = configured(*overrides, verb=script.removesuffix(".py"))
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing="--help" not in arguments)
     assert isinstance(plain, dict)
-    rules = {"train.py": RULES, "explore.py": EXPLORE_RULES, "export.py": EXPORT_RULES}
-    check(plain, rules.get(script, EXPLAIN_RULES))
+    rules = {
+        "train.py": RULES, "explore.py": EXPLORE_RULES, "export.py": EXPORT_RULES, "predict.py": EXPLAIN_RULES,
+        "evaluate.py": EVALUATE_RULES, "report.py": {},
+    }  # fmt: skip
+    check(plain, rules[script])
 
 
 def test_files_named_in_the_readme_exist() -> None:

@@ -164,7 +164,7 @@ class Batches:
         )
 
     def _training(self) -> list[np.ndarray]:
-        # Every process must step equally often: the last, smaller batch is filled up by repeating its rows.
+        # Every process must step equally often: of fewer rows than processes some are repeated.
         return [
             np.resize(batch, max(len(batch), self.world_size))[self.rank :: self.world_size]
             if self.world_size > 1

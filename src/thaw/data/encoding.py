@@ -233,8 +233,10 @@ def cached_split(key: str, make: Callable[[], Encoded]) -> Encoded:
         for field in fields(Encoded):
             np.save(folder / f"{field.name}.npy", getattr(encoded, field.name))
 
-    folder = cached("encoded", key, fill)
-    return Encoded(**{field.name: open_array(folder / f"{field.name}.npy") for field in fields(Encoded)})
+    def read(folder: Path) -> Encoded:
+        return Encoded(**{field.name: open_array(folder / f"{field.name}.npy") for field in fields(Encoded)})
+
+    return cached("encoded", key, fill, read)
 
 
 def _chunks(items: Iterable[Any]) -> Iterable[list[Any]]:

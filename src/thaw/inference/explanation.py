@@ -99,7 +99,7 @@ def read(predictor: Predictor, texts: Sequence[Text]) -> list[Reading]:
         kept = [(span, tokens[tokens < room] + len(before)) for span, tokens in words if tokens[0] < room]
         end = len(whole) if len(tokens_of) <= room else kept[-1][0][1] if kept else 0
         cut.append((np.array(before + tokens_of[:room] + after, dtype=np.int64), kept, end))
-    logits = predictor._run(*joined([ids for ids, _, _ in cut]))
+    logits = predictor.row_logits(*joined([ids for ids, _, _ in cut]))
     result = []
     for (ids, kept, end), own in zip(cut, logits, strict=True):
         spans, owner = [span for span, _ in kept], np.full(len(ids), -1)

@@ -113,7 +113,7 @@ def masked_logits(predictor: Predictor, readings: Sequence[Reading], kept: Seque
         backs.append(back.reshape(-1))
     found: list[Any] = [None] * len(rows)
     flat, offsets = joined(rows)
-    for batch in predictor._batches(np.diff(offsets)):
+    for batch in predictor.batches_of(np.diff(offsets)):
         ids, mask = gather(flat, offsets, batch, predictor.tokenizer.pad_token_id)
         for row, logits in zip(batch, predictor.logits(ids, mask), strict=True):
             found[row] = logits[readings[owners[row]].at] if logits.ndim == 2 else logits[None]

@@ -189,7 +189,7 @@ class Predictor:
             states = self.prefix.states(encoded) if self.prefix else None
         except Unusable:  # too large to store: the whole network runs instead
             states = None
-        rows = [batch.tolist() for batch in batches or self._batches(encoded.kept)]
+        rows = [batch.tolist() for batch in batches or self.batches_of(encoded.kept)]
         for batch in make_loader(encoded, rows, self.tokenizer.pad_token_id):
             if self.prefix and states:
                 with torch.inference_mode():
@@ -219,15 +219,15 @@ class Predictor:
             ]
         return self.labels.names[int(probabilities.argmax())]
 
-    def _batches(self, lengths: np.ndarray) -> list[np.ndarray]:
+    def batches_of(self, lengths: np.ndarray) -> list[np.ndarray]:
         batches = sorted_batches(lengths, self.batch_size)
         return capped(batches, lengths, self.batch_tokens) if self.batch_tokens else batches
 
-    def _run(self, ids: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
+    def row_logits(self, ids: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
         """Logits of each row of a flat array, in order; for token tasks without those of the padding."""
         results: list[np.ndarray] = [np.empty(0)] * (len(offsets) - 1)
         lengths = np.diff(offsets)
-        for batch in self._batches(lengths):
+        for batch in self.batches_of(lengths):
             values, mask = gather(ids, offsets, batch, self.tokenizer.pad_token_id)
             for row, own in zip(batch, self.logits(values, mask), strict=True):
                 results[row] = own[: lengths[row]] if self.labels.task == "token" else own
@@ -235,7 +235,7 @@ class Predictor:
 
     def _classes(self, texts: list[str], every: bool) -> Iterator[dict[str, Any]]:
         ids, offsets, _ = encode_texts(texts, self.tokenizer, self.max_length)
-        logits = np.stack(self._run(ids, offsets))
+        logits = np.stack(self.row_logits(ids, offsets))
         scores = self.probabilities(logits)
         for text, own, plain in zip(texts, scores, probabilities(logits, self.labels), strict=True):
             by_name = dict(zip(self.labels.names, own.tolist(), strict=True))
@@ -260,7 +260,7 @@ class Predictor:
             for start, end in split_windows(len(ids), room):
                 windows.append((i, start, end))
                 rows.append(np.array(before + ids[start:end] + after, dtype=np.int32))
-        logits = self._run(np.concatenate(rows), np.concatenate(([0], np.cumsum([len(row) for row in rows]))))
+        logits = self.row_logits(np.concatenate(rows), np.concatenate(([0], np.cumsum([len(row) for row in rows]))))
         merged = [np.zeros((len(encoding), len(self.labels)), dtype=np.float32) for encoding in encodings]
         reach = [np.full(len(encoding), -1) for encoding in encodings]
         for (i, start, end), own in zip(windows, logits, strict=True):

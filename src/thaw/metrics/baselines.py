@@ -105,6 +105,8 @@ def bag_of_words(texts: Sequence[str], gold: Sequence[object], others: Sequence[
             line[list(gold[i])] = 1
         varied = np.flatnonzero((truth.min(0) == 0) & (truth.max(0) == 1))  # the others have nothing to be told from
         result[:] = majority(labels)
+        if not len(varied):
+            return result
         fitted = OneVsRestClassifier(model).fit(features, truth[:, varied])
         scores = fitted.decision_function(words.transform(others))
         result[:, varied] = scores.reshape(len(others), -1)

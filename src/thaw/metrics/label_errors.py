@@ -36,7 +36,8 @@ def likely_tag_errors(sure: np.ndarray, own: np.ndarray, predicted: np.ndarray, 
         own: probability of the true tag, (words,).
         predicted, gold: tag ids, (words,).
     """
-    counts = np.maximum(np.bincount(gold, minlength=predicted.max(initial=0) + 1), 1)
-    thresholds = np.bincount(gold, weights=own, minlength=len(counts)) / counts
+    counts = np.bincount(gold, minlength=predicted.max(initial=0) + 1)
+    sums = np.bincount(gold, weights=own, minlength=len(counts))
+    thresholds = np.divide(sums, counts, out=np.full(len(counts), np.inf), where=counts > 0)
     words = np.flatnonzero((predicted != gold) & (sure >= thresholds[predicted]))
     return words[np.argsort(own[words] - sure[words], kind="stable")]

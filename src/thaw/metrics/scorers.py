@@ -53,7 +53,11 @@ def label_scorer(truth: np.ndarray, chosen: np.ndarray, scores: np.ndarray, labe
     if labels.task == "multi_label":
         averages = {"_micro": "micro", "_macro": "macro"}
         return _counted(
-            counts, {"subset_accuracy": (exact, ones)}, averages, _areas("map", _average_precision, truth, scores)
+            counts,
+            {"subset_accuracy": (exact, ones)},
+            averages,
+            _areas("map", _average_precision, truth, scores),
+            absent_count=True,
         )
     averages = {"_macro": "macro", "_weighted": "weighted"}
     areas = _areas("auc", _auc, truth, scores) if truth.any(axis=0).all() else {}
@@ -110,6 +114,7 @@ def _counted(
     *,
     mcc: bool = False,
     f1_only_macro: bool = False,
+    absent_count: bool = False,
 ) -> Scorer:
     """A scorer from what each row counts towards.
 
@@ -121,6 +126,7 @@ def _counted(
             resample would take minutes, and the first-order expansion differs from it in the fourth digit.
         mcc: give Matthews' correlation too.
         f1_only_macro: the macro average has no precision and recall, as for entities.
+        absent_count: labels that neither occur nor are predicted count as 0 in the macro average.
     """
     rows, size, _ = counts.shape
     table = sparse.csr_array(counts.reshape(rows, size * 3).astype(np.float64))
@@ -129,7 +135,9 @@ def _counted(
         right, true, predicted = np.moveaxis((weights @ table).reshape(-1, size, 3), -1, 0)
         result = {name: (weights @ hits) / (weights @ total) for name, (hits, total) in shares.items()}
         for suffix, average in averages.items():
-            values = dict(zip(("f1", "precision", "recall"), _average(right, true, predicted, average), strict=True))
+            values = dict(
+                zip(("f1", "precision", "recall"), _average(right, true, predicted, average, absent_count), strict=True)
+            )
             for name, value in values.items():
                 if name == "f1" or suffix != "_macro" or not f1_only_macro:
                     result[f"{name}{suffix}"] = value
@@ -147,13 +155,13 @@ def _counted(
 
 
 def _average(
-    right: np.ndarray, true: np.ndarray, predicted: np.ndarray, average: str
+    right: np.ndarray, true: np.ndarray, predicted: np.ndarray, average: str, absent_count: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """F1, precision and recall; 0 where a label is never predicted or never right, as in `thaw.metrics`."""
     if average == "micro":
         right, true, predicted = (one.sum(-1, keepdims=True) for one in (right, true, predicted))
     values = [_ratio(2 * right, true + predicted), _ratio(right, predicted), _ratio(right, true)]
-    weights = true if average == "weighted" else (true + predicted > 0).astype(np.float64)
+    weights = true if average == "weighted" else (true + predicted + absent_count > 0).astype(np.float64)
     total = weights.sum(-1)
     f1, precision, recall = ((value * weights).sum(-1) / np.where(total, total, 1) for value in values)
     return f1, precision, recall

@@ -7,7 +7,7 @@ a step needs only the layers above, fed with stored hidden states: the same loss
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +77,7 @@ class FrozenPrefix:
         dtype: float32, or bfloat16 for half the room: that rounds hidden states to three digits.
         context: the precision in which the network is run.
         also: what else the states depend on, such as the size of the batches, to the last bit.
+        held: keys of stored states that this run needs, and which make no room for others; they are added to.
 
     Raises:
         Unusable: when the layers above do not run alone, told by comparing with the whole network.
@@ -92,15 +93,20 @@ class FrozenPrefix:
         dtype: str = "float32",
         context: Callable[[], AbstractContextManager[Any]] = nullcontext,
         also: Any = None,
+        held: set[str] | None = None,
     ) -> None:
         self.network, self.depth, self.batches, self.limit, self.context = network, depth, batches, limit, context
+        self.held = set() if held is None else held
         self.layers = [layer for _, layer in layers_of(network)]
         ids, mask = tiny_batch(network)
-        with probing(network), context():
-            hidden, self.form = output_of(network, self.layers, ids, mask, depth)
-            whole = network(input_ids=ids, attention_mask=mask).logits
-            with layers_returning(self.layers[:depth], hidden, self.form):
-                alone = network(input_ids=ids, attention_mask=mask).logits
+        try:
+            with probing(network), context():
+                hidden, self.form = output_of(network, self.layers, ids, mask, depth)
+                whole = network(input_ids=ids, attention_mask=mask).logits
+                with layers_returning(self.layers[:depth], hidden, self.form):
+                    alone = network(input_ids=ids, attention_mask=mask).logits
+        except Exception as error:  # whatever an encoder that is built otherwise stumbles over
+            raise Unusable(f"the layers of this encoder do not run apart: {error}") from error
         if not torch.allclose(whole, alone, rtol=1e-4, atol=1e-5):
             raise Unusable(f"the layers above layer {depth} of this encoder do not run alone")
         # A head above frozen layers alone may read one vector of each text: then no other is stored.
@@ -125,22 +131,44 @@ class FrozenPrefix:
                 digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.digest()
 
+    def reserve(self, splits: Sequence[Split]) -> None:
+        """Make room for the states of several splits, which from now on make room for no others of this run.
+
+        Raises:
+            Unusable: when they would not fit.
+        """
+        sizes = {self._split_key(split): int(self._offsets(split)[-1]) * self.size * self.dtype.itemsize
+                 for split in splits}  # fmt: skip
+        keep = self.held | set(sizes)
+        missing = sum(size for key, size in sizes.items() if not (cache_folder() / KIND / key).is_dir())
+        if missing and not make_room(KIND, missing, self.limit, keep):
+            total = sum(sizes.values()) / 1e9
+            raise Unusable(f"its {total:.1f} GB of hidden states do not fit into the cache or on the disk")
+        self.held |= keep
+
     def states(self, split: Split) -> States:
         """Those of a split: from the cache, or computed by one pass of the frozen layers.
 
         Raises:
             Unusable: when they would not fit.
         """
-        offsets = np.arange(len(split.offsets)) if self.first_only else np.asarray(split.offsets)
+        self.reserve([split])
+        offsets = self._offsets(split)
+        return cached(
+            KIND,
+            self._split_key(split),
+            lambda folder: self._compute(split, offsets, folder),
+            lambda folder: States(open_array(folder / "states.npy"), offsets),
+        )
+
+    def _offsets(self, split: Split) -> np.ndarray:
+        return np.arange(len(split.offsets)) if self.first_only else np.asarray(split.offsets)
+
+    def _split_key(self, split: Split) -> str:
         digest = hashlib.sha256(self.key)
         digest.update(np.ascontiguousarray(split.ids).data)
         digest.update(np.ascontiguousarray(split.offsets).data)
-        key = digest.hexdigest()[:32]
-        needed = int(offsets[-1]) * self.size * self.dtype.itemsize
-        if not (cache_folder() / KIND / key).is_dir() and not make_room(KIND, needed, self.limit):
-            raise Unusable(f"its {needed / 1e9:.1f} GB of hidden states do not fit into the cache or on the disk")
-        folder = cached(KIND, key, lambda path: self._compute(split, offsets, path))
-        return States(open_array(folder / "states.npy"), offsets)
+        return digest.hexdigest()[:32]
 
     def _compute(self, split: Split, offsets: np.ndarray, folder: Path) -> None:
         shape, raw = (int(offsets[-1]), self.size), np.int16 if self.dtype == torch.bfloat16 else np.float32

@@ -52,8 +52,10 @@ def data_tables(summary: dict[str, Any]) -> list[tuple[str, Sequence[str], Rows]
         ["tokens by text, longest", *(f"{split['tokens']['max']}" for split in splits.values())],
         ["truncated", *(f"{split['truncated']:.1%}" for split in splits.values())],
         ["repeated texts", *(f"{split['repeated']:,}" for split in splits.values())],
-        ["rows skipped", *(f"{summary['skipped'].get(name, summary['skipped'].get('all', 0)):,}" for name in splits)],
+        ["rows skipped", *(f"{summary['skipped'].get(name, 0):,}" for name in splits)],
     ]
+    if "all" in summary["skipped"]:  # of a file that was divided afterwards
+        facts[-1] = ["rows skipped, of all", f"{summary['skipped']['all']:,}", *[""] * (len(splits) - 1)]
     return [
         ("Data", ["", *splits], facts),
         (f"Labels ({unit}; {summary['label_order']})", ["label", *splits], labels[:SHOWN_LABELS] + cut),

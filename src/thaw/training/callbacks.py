@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import os
 import random
 import re
 import signal
@@ -26,11 +27,12 @@ REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)  # of schedulers, some time before th
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *REQUEUE)
 
 
-class Resumable(pl.Callback):
+class Resumable(pl.callbacks.Checkpoint):
     """Saves ``checkpoints/last.ckpt`` from which a run goes on bit for bit, at intervals and when a signal comes.
 
-    There is one place where the state is saved: after a training batch that ended with an optimizer step and after
-    which no validation is due, since neither gathered gradients nor a half-done validation are part of a checkpoint.
+    The state is saved after a training batch that ended with an optimizer step, since gathered gradients are no part of
+    a checkpoint; where a validation is due then, after that. Lightning calls every ``Checkpoint`` after the other
+    callbacks, whose states are part of it; among the callbacks this one must stand behind the one that keeps the best.
 
     Args:
         folder: the run folder.
@@ -41,6 +43,7 @@ class Resumable(pl.Callback):
         self.folder, self.path = folder, folder / "checkpoints" / LAST
         self.steps, self.seconds = parse_interval(every)
         self.saved_at = self.began = time.monotonic()
+        self.saved_step = 0
         self.earlier = 0.0  # seconds of training up to the checkpoint that the run goes on from
         self.signal: int | None = None
         self.states: dict[str, Any] | None = None
@@ -51,6 +54,7 @@ class Resumable(pl.Callback):
         return self.earlier + time.monotonic() - self.began
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.saved_step = trainer.global_step
         # Here, and no earlier: Lightning sets handlers of its own before, which end the run without saving. At the end,
         # come how it may, it puts back for all signals those that it found.
         for number in SIGNALS:
@@ -68,13 +72,20 @@ class Resumable(pl.Callback):
             self.states = None
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if not validation_due(trainer) and batches_done(trainer) % trainer.accumulate_grad_batches == 0:
+            self.save(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.should_stop:  # else the training is over
+            self.save(trainer)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Save where it is time to, or a signal has come, which then ends the run."""
         stop = agreed(self.signal, trainer)
         if not stop and not self._due(trainer):
             return
-        if validation_due(trainer) or batches_done(trainer) % trainer.accumulate_grad_batches:
-            return  # the next batch will do
         trainer.save_checkpoint(self.path)
-        self.saved_at = time.monotonic()
+        self.saved_at, self.saved_step = time.monotonic(), trainer.global_step
         if stop:
             if stop in REQUEUE and callable(handler := self.handlers[stop]):
                 handler(stop, None)  # submitit's, which puts the job back into the queue
@@ -82,7 +93,7 @@ class Resumable(pl.Callback):
 
     def _due(self, trainer: pl.Trainer) -> bool:
         if self.steps is not None:
-            return trainer.global_step % self.steps == 0
+            return trainer.global_step - self.saved_step >= self.steps
         if self.seconds is None:
             return False
         return bool(agreed(int(time.monotonic() - self.saved_at >= self.seconds), trainer))
@@ -103,6 +114,14 @@ class Resumable(pl.Callback):
         self.earlier = checkpoint["resume"].get("seconds", 0.0)  # not in those of older versions
         states = checkpoint["resume"]["random"]
         self.states = states[trainer.global_rank % len(states)]
+        for own in checkpoint["callbacks"].values():  # ModelCheckpoint forgets the best of a run that was moved
+            if before := own.get("dirpath"):
+                own["dirpath"] = os.path.realpath(self.path.parent)
+                own["best_model_path"] = own["best_model_path"].replace(before, own["dirpath"])
+                own["best_k_models"] = {
+                    path.replace(before, own["dirpath"]): score for path, score in own["best_k_models"].items()
+                }
+                own["kth_best_model_path"] = own["kth_best_model_path"].replace(before, own["dirpath"])
 
 
 def batches_done(trainer: pl.Trainer) -> int:
@@ -190,7 +209,7 @@ class History(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, index: int) -> None:
         step = trainer.global_step
-        if step % self.every or (self.rows and self.rows[-1]["step"] == step):
+        if not step or step % self.every or (self.rows and self.rows[-1]["step"] == step):
             return
         # Not in every step, where it would take a tenth of the time of a linear probe.
         pl_module.log("train/loss", pl_module.train_loss, sync_dist=True, batch_size=len(batch["rows"]))

@@ -69,6 +69,8 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     )
     if first:
         show_data(data)
+    if config.resume:
+        check_same_data(folder, data)
     module = make_module(cfg, encoder, data.labels)
     if first:
         log.info(summary.table("Parameters", *summary.parameter_rows(module.table)))
@@ -86,8 +88,8 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         if not trainer.is_global_zero:
             return None
         score = best.best_model_score
-        steps = trainer.global_step * trainer.accumulate_grad_batches
-        rows = len(data.rows["train"]) * steps / max(float(trainer.num_training_batches), 1.0)
+        batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        rows = len(data.rows["train"]) * batches / max(float(trainer.num_training_batches), 1.0)
         prefix = reuse.prefix if module.prefix and reuse.exact else None
         release(trainer, module)
         # A fresh module, since strategies such as FSDP leave the trained one in a form of their own.
@@ -121,6 +123,18 @@ def continued(config: DictConfig) -> tuple[Path, DictConfig]:
     return folder, saved
 
 
+def check_same_data(folder: Path, data: TextDataModule) -> None:
+    """Refuse to go on with rows or labels that are not those the run began with."""
+    if not (folder / "data.json").is_file():
+        return
+    before, now = runs.read_json(folder / "data.json"), data.summary
+    same = before["labels"] == now["labels"] and before["splits"].keys() == now["splits"].keys()
+    for split in before["splits"]:
+        same = same and before["splits"][split]["fingerprint"] == now["splits"][split]["fingerprint"]
+    if not same:
+        raise UserError("the data is not what the run began with", "Put it back, or start a new run.")
+
+
 def train(
     cfg: dict[str, Any],
     folder: Path,
@@ -137,12 +151,12 @@ def train(
     resumable = Resumable(folder, settings["checkpoint_every"])
     callbacks: list[Any] = [
         History(folder / "history.csv", settings["log_every"]),
-        resumable,
         Lines(cfg["monitor"], bar=settings["progress_bar"] and summary.interactive() and runs.rank() == 0),
         reuse,
         *(build(callback) for callback in cfg["callbacks"].values()),
-        best,
         *pruning(folder, cfg["monitor"]),
+        best,
+        resumable,
     ]
     trainer = make_trainer(settings, callbacks, [logger.logger for logger in loggers], folder)
     if trainer.world_size > 1:

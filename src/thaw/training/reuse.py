@@ -31,6 +31,7 @@ class Reuse(pl.Callback):
         self.settings, self.data, self.compiled = settings, data, compiled
         self.depth = 0
         self.precision = ""
+        self.held: set[str] = set()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         epochs = range(trainer.max_epochs or 0)
@@ -70,7 +71,10 @@ class Reuse(pl.Callback):
         )
         if self.settings["reuse"] == "auto" and passes < 2 and not prefix.first_only:
             raise Unusable("one pass over the data has nothing to gain")
-        states = {split: prefix.states(self.data.encoded[split]) for split in ("train", "validation")}
+        self.held.clear()  # of an earlier stage
+        splits = {name: self.data.encoded[name] for name in ("train", "validation")}
+        prefix.reserve(list(splits.values()))
+        states = {name: prefix.states(split) for name, split in splits.items()}
         size = sum(own.values.nbytes for own in states.values()) / 1e6
         log.info("Layers 1 to %d are frozen: computed once, and read in every step (%.0f MB).", self.depth, size)
         return prefix, states
@@ -90,6 +94,7 @@ class Reuse(pl.Callback):
             limit=int(self.settings["reuse_gb"] * 1e9),
             dtype=self.settings["reuse_dtype"],
             also=[self.precision, batch_size, self.compiled],
+            held=self.held,
             **options,
         )
 

@@ -24,6 +24,7 @@ def best_checkpoint(folder: Path, monitor: str, mode: str, labels: LabelSet) -> 
         monitor=monitor,
         mode=mode,
         save_weights_only=True,
+        save_on_train_epoch_end=False,  # but after each validation, so that it stands when `Resumable` saves
         enable_version_counter=False,
     )
 

@@ -11,7 +11,7 @@ import time
 
 from benchmarks.pairs import ROOT, environment, own_settings
 
-STEP = ["data.train_size=64", "data.eval_size=64", "trainer.max_steps=1", "trainer.log_every=1"]
+STEP = ["data.train_size=64", "data.eval_size=64", "data.batch_size=64", "data.epochs=1"]
 CASES = {
     "help": ["train.py", "--help"],
     "mistyped override": ["train.py", "modle=bert"],
@@ -25,12 +25,14 @@ def main(arguments: list[str]) -> None:
     own = own_settings(arguments, {"repeats": "5"})
     with tempfile.TemporaryDirectory() as folder:
         for name, command in CASES.items():
-            path = [*command, f"hydra.run.dir={folder}/run"] if "one step" in name else command
             seconds = []
-            for _ in range(int(own["repeats"]) + 1):
+            for turn in range(int(own["repeats"]) + 1):
+                path = [*command, f"hydra.run.dir={folder}/{turn}"] if "one step" in name else command
                 clock = time.perf_counter()
-                subprocess.run([sys.executable, *path], cwd=ROOT, env=environment("warm"), capture_output=True)
+                done = subprocess.run([sys.executable, *path], cwd=ROOT, env=environment("warm"), capture_output=True)
                 seconds.append(time.perf_counter() - clock)
+                if done.returncode != (2 if "mistyped" in name else 0):
+                    sys.exit(f"{name}: {done.stderr.decode()}")
             # The first fills the caches, the system's own too.
             middle, least, most = statistics.median(seconds[1:]), min(seconds[1:]), max(seconds[1:])
             print(f"{name:28} {middle:6.2f} s  ({least:.2f} to {most:.2f})", flush=True)

@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from thaw import multirun
 from thaw.errors import Interrupted, Pruned, UserError, missing
 from thaw.memory import keep_freed_memory
-from thaw.runs import open_unfinished, rank
+from thaw.runs import open_unfinished, rank, resume_command
 from thaw.settings import check, check_path
 
 FREE_TEXT = ("text", "run", "runs", "resume", "input", "output", "explain_page", "data.path", "model.name")
@@ -43,8 +43,12 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
         conf = Path(function.__code__.co_filename).resolve().parent / "conf"
 
+        begun = False
+
         def task(config: DictConfig) -> Any:
             folder = Path(HydraConfig.get().runtime.output_dir)
+            nonlocal begun
+            begun = True
             try:
                 return function(config)
             except Pruned:
@@ -79,6 +83,8 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
             try:
                 hydra.main(version_base="1.3", config_path=str(conf), config_name=name)(task)()
             except (HydraException, OmegaConfBaseException, UserError, OSError, ValueError, RuntimeError) as error:
+                if isinstance(error, OSError) and error.filename and not begun:  # Hydra makes the folder of the run
+                    error = UserError(f"{error.filename}: cannot be made: {error.strerror}", "Change hydra.run.dir.")
                 fail(error, conf, name)
 
         return main
@@ -136,8 +142,15 @@ def readable(error: Exception, conf: Path, name: str) -> Exception:
             )
     if match := re.search(r"Could not (?:override|delete) '(?:[^']*@)?([^'@]+)'|append to config '([^']+)'", said):
         key = match[1] or match[2]
+        group, _, own = key.rpartition(".")
+        holders = [file.stem for file in sorted((conf / group).glob("[!_]*.yaml")) if own in OmegaConf.load(file)]
+        if group and holders:
+            return UserError(f"{key}: not a setting of the {group} that is chosen", f"Of these: {', '.join(holders)}.")
+        known = list(known_keys(conf, name))
+        if below := [one for one in known if one.startswith(f"{key}.")]:
+            return UserError(f"{key}: not a group of {name}.py", f"Its settings: {', '.join(below)}.")
         hint = f"All settings: python {name}.py --cfg job."
-        return UserError(f"{key}: no such setting{near(key, list(known_keys(conf, name)))}", hint)
+        return UserError(f"{key}: no such setting{near(key, known)}", hint)
     lines = [line.strip() for line in said.splitlines() if line.strip() and "full_key" not in line]
     return UserError(" ".join(line for line in lines if not line.startswith(("object_type", "reference_type"))))
 
@@ -229,6 +242,9 @@ def job(config: DictConfig) -> dict[str, Any]:
         check(plain)
         if plain["data"].get("path"):
             check_path(str(plain["data"]["path"]))
+        folder = Path(state.runtime.output_dir)
+        if not multirun.active() and not rank() and (folder / "config.yaml").is_file():
+            raise UserError(f"{folder}: there is a run already", f"Give another, or go on: {resume_command(folder)}")
     name = str(state.job.config_name)
     own = [item for item in state.overrides.task if not item.startswith("sweep=")]  # a preset makes many runs of one
     command = shlex.join(["python", f"{name}.py", *own])

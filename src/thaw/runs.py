@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from thaw.errors import UserError
 from thaw.labels import LabelSet
@@ -68,12 +69,29 @@ def replace_folder(path: Path, save: Callable[[str], Any]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """A JSON file of a run folder.
+
+    Raises:
+        UserError: when it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise damaged(path, error) from None
+
+
+def damaged(path: Path, error: Exception) -> UserError:
+    """What to say of a file of a run folder that cannot be read."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return UserError(f"{path}: damaged: {reason}", "Put the file back, or train again.")
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     with path.open(encoding="utf-8", newline="\n") as file:
-        return [json.loads(line) for line in file]
+        try:
+            return [json.loads(line) for line in file]
+        except ValueError as error:
+            raise damaged(path, error) from None
 
 
 def open_run(folder: str | Path, needs: str = "config.yaml") -> Path:
@@ -105,8 +123,8 @@ def open_unfinished(folder: str | Path) -> Path:
         UserError: also when the run is finished.
     """
     run = open_run(folder)
-    if (run / "metrics.json").is_file():
-        raise UserError(f"{folder}: this run is finished", f"Evaluate it: python evaluate.py run={folder}")
+    if (run / "metrics.json").is_file() and (run / "model").is_dir():
+        raise UserError(f"{folder}: this run is finished", f"Evaluate it: python evaluate.py run={typed(run)}")
     return run
 
 
@@ -134,13 +152,18 @@ def rank() -> int:
 
 
 def resume_command(run: Path) -> str:
-    return f"python train.py resume={display(run)}"
+    return f"python train.py resume={typed(run)}"
 
 
 def display(path: Path) -> str:
     """The path as a user would type it: relative to the working folder where it lies below it."""
     path = path.absolute()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def typed(path: Path) -> str:
+    """As `display`, within a command: in quotes where the shell would take it apart."""
+    return shlex.quote(display(path))
 
 
 def sync_command(folder: Path) -> str:
@@ -150,7 +173,7 @@ def sync_command(folder: Path) -> str:
         for below in ("", "*/")
         if any(not list(run.glob("*.wandb.synced")) for run in folder.glob(f"{below}wandb/offline-run-*"))
     ]
-    return " ".join(["wandb sync", *(f"{shlex.quote(display(folder))}/{one}" for one in patterns)]) if patterns else ""
+    return " ".join(["wandb sync", *(f"{typed(folder)}/{one}" for one in patterns)]) if patterns else ""
 
 
 def make_absolute(config: DictConfig) -> None:
@@ -168,8 +191,13 @@ def save_config(run: Path, config: DictConfig) -> None:
 
 
 def load_config(run: Path) -> DictConfig:
-    config = OmegaConf.load(run / "config.yaml")
-    assert isinstance(config, DictConfig)
+    path = run / "config.yaml"
+    try:
+        config = OmegaConf.load(path)
+    except (YAMLError, ValueError) as error:
+        raise damaged(path, error) from None
+    if not isinstance(config, DictConfig) or not {"data", "model", "trainer"} <= config.keys():
+        raise UserError(f"{path}: not the config of a run", "Put the file back, or train again.")
     return config
 
 

@@ -3,6 +3,7 @@
 What depends on the data or the encoder (layers, lengths, labels) is checked where that is known.
 """
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ Rule = tuple[Callable[[Any], bool], str]
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _whole(value: Any) -> bool:
@@ -87,6 +88,7 @@ RULES: dict[str, Rule] = {
     "optimizer.warmup_steps": or_null(NATURAL),
     "loss.label_smoothing": BELOW_ONE,
     "loss.focal_gamma": NONNEGATIVE,
+    "data.epochs": COUNT,
     "trainer.max_epochs": COUNT,
     "trainer.max_steps": or_null(COUNT),
     "trainer.accumulate_grad_batches": COUNT,
@@ -137,6 +139,8 @@ EXPLAIN_RULES: dict[str, Rule] = {
     "explain_evaluations": COUNT,
     "explain_page": TEXT,
 }
+
+PREDICT_RULES: dict[str, Rule] = {**EXPLAIN_RULES, "probabilities": FLAG, "calibrated": FLAG}
 
 EVALUATE_RULES: dict[str, Rule] = {**EXPLAIN_RULES, "baselines": FLAG}
 

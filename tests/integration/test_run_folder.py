@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,6 +99,56 @@ def test_predict_keeps_the_columns_of_a_table(fitted: Fitted, tmp_path: Path) ->
     assert [row["id"] for row in rows] == ["1", "2", "3"]
     assert [row["label"] for row in rows] == ["x", "y", "z"]
     assert all(row["predicted_label"] and float(row["score"]) > 0 for row in rows)
+
+
+def test_predict_does_not_write_over_its_input(fitted: Fitted, tmp_path: Path) -> None:
+    from thaw.errors import UserError
+    from thaw.inference.labelling import label
+
+    (tmp_path / "in.csv").write_text("text\nI am happy\n")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "in.csv")
+    for output in ("in.csv", "link.csv"):
+        settings = [f"run={fitted('distilbert')}", f"input={tmp_path}/in.csv", f"output={tmp_path}/{output}"]
+        with pytest.raises(UserError, match="this is the input"):
+            label(configured(*settings, verb="predict"))
+    assert (tmp_path / "in.csv").read_text() == "text\nI am happy\n"
+
+
+@pytest.mark.parametrize("name", ["labels.json", "config.yaml", "model/model.safetensors", "model/config.json"])
+def test_a_damaged_file_of_a_run_is_named(name: str, fitted: Fitted, tmp_path: Path) -> None:
+    from thaw.errors import UserError
+
+    run = shutil.copytree(fitted("distilbert"), tmp_path / "run")
+    (run / name).write_text("{")
+    with pytest.raises(UserError, match=f"{name.partition('/')[0]}: damaged: "):
+        Predictor.from_run(run)
+
+
+def test_a_run_that_lost_its_model_can_be_made_again(fitted: Fitted, tmp_path: Path) -> None:
+    from thaw.errors import UserError
+    from thaw.runs import open_unfinished
+
+    run = shutil.copytree(fitted("distilbert"), tmp_path / "run")
+    with pytest.raises(UserError, match="finished"):
+        open_unfinished(run)
+    shutil.rmtree(run / "model")
+    with pytest.raises(UserError, match=r"model is missing.*resume="):
+        Predictor.from_run(run)
+    assert open_unfinished(run) == run
+
+
+def test_steps_that_end_before_a_validation_are_refused(encoders: Callable[[str], Path], tmp_path: Path) -> None:
+    from thaw.errors import UserError
+    from thaw.training.fit import fit
+
+    settings = [
+        f"model.name={encoders('distilbert')}",
+        "data.train_size=64",
+        "data.batch_size=8",
+        "trainer.max_steps=3",
+    ]
+    with pytest.raises(UserError, match=r"before the first validation, after the 8 steps.*trainer\.eval_every=3"):
+        fit(configured(*settings), tmp_path / "run")
 
 
 def test_predict_reads_json_lines_and_names_a_bad_one(fitted: Fitted, tmp_path: Path) -> None:

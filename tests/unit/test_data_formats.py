@@ -119,6 +119,12 @@ def test_csv_may_have_semicolons_as_excel_writes_them(tmp_path: Path) -> None:
     assert found(path) == [("one; two", "joy"), ("three, four", "fear")]
 
 
+@pytest.mark.parametrize("separator", ["|", "\t"])
+def test_csv_may_have_other_separators(separator: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "some.csv", f"text{separator}label\none, two{separator}joy\n")
+    assert found(path) == [("one, two", "joy")]
+
+
 def test_columns_go_by_usual_name_by_given_name_or_by_position(tmp_path: Path) -> None:
     path = write(tmp_path / "some.csv", "Sentence,Body,Label\na,b,c\n")
     assert read(path, "csv") == [Row(2, "a", "c")]

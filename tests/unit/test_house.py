@@ -151,6 +151,10 @@ def test_only_known_targets_are_built() -> None:
         (["data.path=nowhere"], "nowhere: no such file or folder"),
         (["data.batch_size=[1"], "data.batch_size=[1"),
         (["seed=x"], "seed=x is not a whole number"),
+        (["data.epochs=0"], "data.epochs=0 is not a whole number"),
+        (["optimizer.lr=inf"], "optimizer.lr=inf is not"),
+        (["freeze.n=2"], "Of these: all_but_last_n, first_n."),
+        (["hydra.run.dir=/dev/null/run"], "/dev/null/run: cannot be made"),
     ],
 )
 def test_mistakes_get_one_line_and_exit_code_2(arguments: list[str], said: str, tmp_path: Path) -> None:
@@ -160,3 +164,19 @@ def test_mistakes_get_one_line_and_exit_code_2(arguments: list[str], said: str, 
     assert said in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert not list(tmp_path.glob("outputs/*/*/*"))
+
+
+def test_a_run_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").write_text("kept")
+    command = [sys.executable, str(ROOT / "train.py"), "hydra.run.dir=run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "there is a run already. Give another, or go on: python train.py resume=run" in done.stderr
+    assert (tmp_path / "run/config.yaml").read_text() == "kept"
+
+
+def test_a_group_of_another_script_is_told_from_a_misspelling(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "evaluate.py"), "run=x", "data=csv"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "data: not a group of evaluate.py. Its settings: data.path, data.format" in done.stderr

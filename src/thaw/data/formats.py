@@ -87,8 +87,8 @@ def _records(path: Path, options: Options, delimiter: str) -> Iterator[tuple[int
     lines = (line.decode("utf-8", errors="surrogateescape") + "\n" for _, line in open_lines(path))
     if (first := next(lines, None)) is None:
         return
-    if delimiter == "," and "," not in first and ";" in first:
-        delimiter = ";"  # as Excel writes csv where the comma marks decimals
+    if delimiter == "," and "," not in first:  # Excel writes ; where the comma marks decimals
+        delimiter = next((other for other in ";\t|" if other in first), delimiter)
     quoting: Any = csv.QUOTE_NONE if options.quoting == "none" else csv.QUOTE_MINIMAL
     # strict: otherwise a quote that is never closed makes one field of all that follows, and nobody is told.
     records = csv.reader(chain([first], lines), delimiter=delimiter, quoting=quoting, strict=True)

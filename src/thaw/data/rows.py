@@ -140,6 +140,8 @@ def find_column(
                 return lowered[name]
     what = f"no column {wanted!r}" if wanted is not None else f"no column with a usual name for the {role}"
     remedy = f"Set {group}{role}_column." + (" What has no labels is for predict.py." if role == "label" else "")
+    if group and wanted is None and str(where).removesuffix(".gz").endswith((".csv", ".tsv")):
+        remedy += " Without a header line: data.header=false data.text_column=0 data.label_column=1, say."
     raise UserError(f"{where}: {what}; it has: {', '.join(columns)}", remedy)
 
 

@@ -46,7 +46,7 @@ def export(config: DictConfig) -> None:
     if folder:
         print(f"\nExported   {runs.display(folder)}")
     if folder and form == "onnx":
-        place = runs.display(run if folder == run / "onnx" else folder)
+        place = runs.typed(run if folder == run / "onnx" else folder)
         backend = "onnx_int8" if settings["quantize"] else "onnx"
         print(f'Predict    python predict.py run={place} backend={backend} text="I love this"')
     if target:

@@ -20,7 +20,8 @@ from thaw.inference.attribution import check_method
 from thaw.inference.predictor import Predictor
 from thaw.reporting.progress import counting
 from thaw.reporting.summary import number, table
-from thaw.settings import EXPLAIN_RULES, check
+from thaw.runs import display
+from thaw.settings import PREDICT_RULES, check
 
 Record = dict[str, Any]
 FORMATS = ("jsonl", "csv", "tsv")
@@ -35,10 +36,13 @@ def label(config: DictConfig) -> None:
     if OmegaConf.is_missing(config, "run"):
         raise UserError("run is missing", "Give the folder of a finished run: run=outputs/...")
     if (config.text is None) == (config.input is None):
-        raise UserError("predict.py needs either text= or input=", 'Give text="I love this", or input=tickets.csv.')
+        both = "takes text= or input=, not both" if config.input else "needs text= or input="
+        raise UserError(f"predict.py {both}", 'Give text="I love this", or input=tickets.csv.')
     suffix = output_format(config.output)
+    if config.output and config.input and os.path.realpath(config.output) == os.path.realpath(config.input):
+        raise UserError(f"output={config.output}: this is the input", "Choose another place.")
     settings: Any = OmegaConf.to_container(config, resolve=True)
-    check(settings, EXPLAIN_RULES)
+    check(settings, PREDICT_RULES)
     if config.explain:
         check_method(config.explain, gradients=config.backend == "torch")
     records = None if config.text is not None else read_records(str(config.input), config.text_column)
@@ -52,6 +56,7 @@ def label(config: DictConfig) -> None:
             write(result)
         return
     waiting: deque[Record] = deque()
+    labelled = 0
 
     def texts() -> Iterator[str]:
         for text, record in records:
@@ -65,6 +70,9 @@ def label(config: DictConfig) -> None:
             # A column of the input keeps its value; ours takes another name beside it.
             write({**record, **{free_name(key, record): value for key, value in result.items()}})
             progress(1)
+            labelled += 1
+    if config.output:
+        print(f"Labelled  {display(Path(config.output).expanduser())}   ({labelled:,} rows)")
 
 
 def predict(predictor: Predictor, texts: Iterable[str], config: DictConfig) -> Iterator[Record]:
@@ -115,7 +123,8 @@ def read_records(source: str, column: str | None) -> Iterator[tuple[str, Record]
         return _lines(line.rstrip(b"\r\n") for line in sys.stdin.buffer)
     path = Path(source).expanduser()
     if not path.is_file():
-        raise UserError(f"input={source}: no such file", "Give a file, or - for standard input.")
+        what = "not a file" if path.exists() else "no such file"
+        raise UserError(f"input={source}: {what}", "Give a file, or - for standard input.")
     kind = format_of(path)
     if kind == "txt":
         return _lines(line for _, line in open_lines(path))

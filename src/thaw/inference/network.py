@@ -7,10 +7,11 @@ import numpy as np
 import torch
 import transformers
 from omegaconf import OmegaConf
+from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from thaw.inference.predictor import Logits
-from thaw.runs import load_config, read_json
+from thaw.runs import damaged, load_config, read_json
 
 
 def load_network(run: Path, **options: Any) -> tuple[Any, Any]:
@@ -18,6 +19,9 @@ def load_network(run: Path, **options: Any) -> tuple[Any, Any]:
 
     Args:
         options: further ones of transformers' ``from_pretrained``.
+
+    Raises:
+        UserError: when a file of the model is damaged.
     """
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -25,10 +29,11 @@ def load_network(run: Path, **options: Any) -> tuple[Any, Any]:
     auto = AutoModelForTokenClassification if token else AutoModelForSequenceClassification
     trust = bool(OmegaConf.select(load_config(run), "model.trust_remote_code"))
     folder = str(run / "model")
-    return (
-        auto.from_pretrained(folder, dtype=torch.float32, trust_remote_code=trust, **options),
-        AutoTokenizer.from_pretrained(folder, trust_remote_code=trust),
-    )
+    try:
+        network = auto.from_pretrained(folder, dtype=torch.float32, trust_remote_code=trust, **options)
+        return network, AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise damaged(run / "model", error) from error
 
 
 def torch_logits(network: Any) -> Logits:

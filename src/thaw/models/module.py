@@ -85,6 +85,12 @@ class EncoderModule(pl.LightningModule):
         every = int(self.trainer.val_check_batch or 0) // self.trainer.accumulate_grad_batches
         if self.trainer.check_val_every_n_epoch is None and every > steps:
             raise UserError(f"trainer.eval_every={every}, but the run has {steps} steps", "Give less, or null.")
+        epoch = -(-int(self.trainer.num_training_batches) // self.trainer.accumulate_grad_batches)
+        if self.trainer.check_val_every_n_epoch is not None and steps < epoch:
+            raise UserError(
+                f"trainer.max_steps={steps} ends before the first validation, after the {epoch} steps of an epoch",
+                f"Give trainer.eval_every={steps} as well, or more steps.",
+            )
 
     def on_train_epoch_start(self) -> None:
         if self.config["freeze"]["name"] in STAGED:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thaw.labels import LabelSet
-from thaw.runs import display
+from thaw.runs import display, typed
 
 Rows = Sequence[Sequence[str]]
 SHOWN_LABELS = 30  # rows of a table by label, before it is cut
@@ -151,7 +151,7 @@ def goodbye(run: Path, labels: LabelSet) -> str:
     lines = [
         f"Report     {folder}/report.html",
         f"Model      {folder}/model   (opens with transformers' pipeline)",
-        f'Predict    python predict.py run={folder} text="{text}"',
-        f"Evaluate   python evaluate.py run={folder}",
+        f'Predict    python predict.py run={typed(run)} text="{text}"',
+        f"Evaluate   python evaluate.py run={typed(run)}",
     ]
     return "\n" + "\n".join(lines)

@@ -208,7 +208,7 @@ def summarise(folder: Path) -> list[Member]:
     for line in dict.fromkeys(f"{member.status}: {member.error or member.folder.name}" for member in unfinished):
         print(line)
     if waiting := [member for member in unfinished if member.status != "pruned"]:
-        print(f"Not finished: {len(waiting)}; the same command goes on with them.")
+        print(f"Not finished: {len(waiting)}; the same command tries them again.")
     print(f"\nSummary  {runs.display(folder / 'summary.html')}")
     if command := runs.sync_command(folder):
         print(f"Sync     {command}")

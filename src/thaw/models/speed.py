@@ -91,9 +91,9 @@ def attend(
     Returns:
         (rows, queries, heads, dimension), and None in place of the weights.
     """
-    plain = query.shape[1] == key.shape[1] and kwargs.get("position_bias") is None
-    if attention_mask is None and kwargs.get("is_causal", getattr(module, "is_causal", False)):
-        plain = False  # without a mask that says so, later tokens are hidden by the function itself
+    causal = kwargs.get("is_causal")
+    causal = attention_mask is None and (getattr(module, "is_causal", False) if causal is None else causal)
+    plain = not causal and query.shape[1] == key.shape[1] and kwargs.get("position_bias") is None
     if not (dropout and plain and draws_itself(query)):
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 

@@ -127,11 +127,11 @@ def check_same_data(folder: Path, data: TextDataModule) -> None:
     """Refuse to go on with rows or labels that are not those the run began with."""
     if not (folder / "data.json").is_file():
         return
-    before, now = runs.read_json(folder / "data.json"), data.summary
-    same = before["labels"] == now["labels"] and before["splits"].keys() == now["splits"].keys()
-    for split in before["splits"]:
-        same = same and before["splits"][split]["fingerprint"] == now["splits"][split]["fingerprint"]
-    if not same:
+
+    def marks(summary: dict[str, Any]) -> Any:
+        return summary["labels"], {name: split.get("fingerprint") for name, split in summary["splits"].items()}
+
+    if marks(runs.read_json(folder / "data.json")) != marks(data.summary):
         raise UserError("the data is not what the run began with", "Put it back, or start a new run.")
 
 

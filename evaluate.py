@@ -3,9 +3,10 @@
 from omegaconf import DictConfig
 
 from thaw.cli import command
+from thaw.settings import EVALUATE_RULES
 
 
-@command("evaluate")
+@command("evaluate", EVALUATE_RULES)
 def main(config: DictConfig) -> None:
     """Score the run again from its folder alone, or on new data with the same labels."""
     from thaw.evaluation import evaluate

@@ -5,11 +5,14 @@ from datetime import datetime
 from omegaconf import DictConfig
 
 from thaw.cli import command, run_folder
+from thaw.settings import EXPLORE_RULES, check_source
 
 
-@command("explore")
+@command("explore", EXPLORE_RULES)
 def main(config: DictConfig) -> None:
     """Measure the data, write the page, show the summary; or show how one text is split."""
+    if config.text is None:
+        check_source(config.data)
     from hydra.core.hydra_config import HydraConfig
 
     from thaw.exploration.explore import explore

@@ -3,9 +3,10 @@
 from omegaconf import DictConfig
 
 from thaw.cli import command
+from thaw.settings import EXPORT_RULES
 
 
-@command("export")
+@command("export", EXPORT_RULES)
 def main(config: DictConfig) -> None:
     """Write the model in another form, check it against torch, publish it."""
     from thaw.inference.export import export

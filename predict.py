@@ -3,9 +3,10 @@
 from omegaconf import DictConfig
 
 from thaw.cli import command
+from thaw.settings import PREDICT_RULES
 
 
-@command("predict")
+@command("predict", PREDICT_RULES)
 def main(config: DictConfig) -> None:
     """Label one text, or every text of a file or of standard input."""
     from thaw.inference.labelling import label

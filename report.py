@@ -5,7 +5,7 @@ from omegaconf import DictConfig
 from thaw.cli import command
 
 
-@command("report")
+@command("report", rules={})
 def main(config: DictConfig) -> None:
     """Paired tests of two runs on the same rows; figures over seeds of many."""
     from thaw.reporting.comparison import report

@@ -4,9 +4,10 @@ from omegaconf import DictConfig
 
 from thaw.cli import command, job
 from thaw.multirun import begin
+from thaw.settings import RULES
 
 
-@command("train")
+@command("train", RULES)
 def main(config: DictConfig) -> float | None:
     """Train, evaluate, save and report; returns the best validation score."""
     around = job(config)

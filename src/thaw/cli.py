@@ -28,16 +28,17 @@ from thaw import multirun
 from thaw.errors import Interrupted, Pruned, UserError, missing
 from thaw.memory import keep_freed_memory
 from thaw.runs import open_unfinished, rank, resume_command
-from thaw.settings import check, check_path
+from thaw.settings import Rule, check, check_path, check_source
 
 FREE_TEXT = ("text", "run", "runs", "resume", "input", "output", "explain_page", "data.path", "model.name")
 
 
-def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a function of a config the main function of a root script.
 
     Args:
         name: of the config in ``conf/``.
+        rules: for its settings, which are checked before the function imports anything heavy.
     """
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -50,6 +51,11 @@ def command(name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], N
             nonlocal begun
             begun = True
             try:
+                plain: Any = OmegaConf.to_container(config, resolve=True)
+                check(plain, rules)
+                path = plain.get("data", {}).get("path")
+                if path and plain.get("text") is None:  # explore.py text=... reads no data
+                    check_path(path)
                 return function(config)
             except Pruned:
                 raise  # the sweeper takes note
@@ -219,7 +225,7 @@ def run_folder(resume: str | None, data: str, model: str, overrides: Sequence[st
 
 
 def job(config: DictConfig) -> dict[str, Any]:
-    """Check the settings of a run, and tell what Hydra knows of it and the config does not.
+    """Check what a run starts from, and tell what Hydra knows of it and the config does not.
 
     Returns:
         ``folder`` of the run; ``multirun``: whether it is one of several in this process; ``origin``: the ``command``
@@ -227,7 +233,7 @@ def job(config: DictConfig) -> dict[str, Any]:
         default.
 
     Raises:
-        UserError: for a value that no such setting takes, or settings changed together with ``resume``.
+        UserError: when the data or the run to go on with is missing, or settings are changed together with ``resume``.
     """
     state = HydraConfig.get()
     others = [item for item in state.overrides.task if not item.startswith("resume=")]
@@ -238,10 +244,7 @@ def job(config: DictConfig) -> dict[str, Any]:
     if config.resume:
         open_unfinished(config.resume)  # now, before anything heavy is imported
     else:
-        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        check(plain)
-        if plain["data"].get("path"):
-            check_path(str(plain["data"]["path"]))
+        check_source(config.data)
         folder = Path(state.runtime.output_dir)
         if not multirun.active() and not rank() and (folder / "config.yaml").is_file():
             raise UserError(f"{folder}: there is a run already", f"Give another, or go on: {resume_command(folder)}")

@@ -5,7 +5,7 @@ What depends on the data or the encoder (layers, lengths, labels) is checked whe
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from thaw.errors import UserError
@@ -149,6 +149,14 @@ def check_path(path: str) -> None:
     """Refuse a ``data.path`` that leads to nothing."""
     if not os.path.exists(os.path.expanduser(path)):  # unlike Path.exists, no exception for names that cannot be
         raise UserError(f"{path}: no such file or folder", "Check data.path.")
+
+
+def check_source(data: Mapping[str, Any]) -> None:
+    """Refuse a ``data`` group that does not say where the data is."""
+    if not data.get("path") and not data.get("hub"):
+        raise UserError(
+            "data.path is missing", f"Say where the data is: data={data.get('format') or 'csv'} data.path=..."
+        )
 
 
 def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:

@@ -18,7 +18,7 @@ from thaw.data.rows import Bad, Options, Row, class_names, dataset_of, name_of, 
 from thaw.data.splits import SPLITS
 from thaw.errors import UserError
 from thaw.hub import WAYS_OUT, go_offline_if_unreachable
-from thaw.settings import check_path
+from thaw.settings import check_path, check_source
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +66,10 @@ def load(data: dict[str, Any], needs: str = "train") -> Source:
     Raises:
         UserError: for anything that cannot be read, with file, line and remedy.
     """
+    check_source(data)
     if data.get("path"):
         return load_path(Path(os.path.expanduser(str(data["path"]))), data, needs)
-    if data.get("hub"):
-        return _load_hub(data)
-    raise UserError("data.path is missing", f"Say where the data is: data={data.get('format') or 'csv'} data.path=...")
+    return _load_hub(data)
 
 
 def load_path(path: Path, data: dict[str, Any], needs: str = "train") -> Source:

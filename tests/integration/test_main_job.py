@@ -20,7 +20,7 @@ def test_train_evaluate_predict(data: str, encoders: Callable[[str], Path], scri
     architecture, score, text = SAMPLES[data]
     trained = script(
         "train.py", f"data={data}", f"model.name={encoders(architecture)}", "data.train_size=64", "data.eval_size=20",
-        "data.max_length=null", "trainer.max_epochs=1",
+        "data.max_length=32", "trainer.max_epochs=1",
     )  # fmt: skip
     run = only_run(tmp_path)
     metrics = json.loads((run / "metrics.json").read_text())

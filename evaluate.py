@@ -3,12 +3,14 @@
 from omegaconf import DictConfig
 
 from thaw.cli import command
-from thaw.settings import EVALUATE_RULES
+from thaw.settings import EVALUATE_RULES, check_source
 
 
 @command("evaluate", EVALUATE_RULES)
 def main(config: DictConfig) -> None:
     """Score the run again from its folder alone, or on new data with the same labels."""
+    if config.data.path:
+        check_source(config.data)
     from thaw.evaluation import evaluate
 
     evaluate(config)

@@ -28,7 +28,7 @@ from thaw import multirun
 from thaw.errors import Interrupted, Pruned, UserError, missing
 from thaw.memory import keep_freed_memory
 from thaw.runs import open_unfinished, rank, resume_command
-from thaw.settings import Rule, check, check_path, check_source
+from thaw.settings import Rule, check, check_source
 
 FREE_TEXT = ("text", "run", "runs", "resume", "input", "output", "explain_page", "data.path", "model.name")
 
@@ -53,9 +53,6 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
             try:
                 plain: Any = OmegaConf.to_container(config, resolve=True)
                 check(plain, rules)
-                path = plain.get("data", {}).get("path")
-                if path and plain.get("text") is None:  # explore.py text=... reads no data
-                    check_path(path)
                 return function(config)
             except Pruned:
                 raise  # the sweeper takes note

@@ -29,7 +29,6 @@ from thaw.models.speed import accelerate
 from thaw.reporting import summary
 from thaw.reporting.progress import counting
 from thaw.reporting.run_page import explanations_path, page_path, write_page
-from thaw.settings import EVALUATE_RULES, check
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +151,6 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     Raises:
         UserError: when the run is not finished, the split unknown, or the new data does not fit its labels.
     """
-    check(settings, EVALUATE_RULES)
     if settings.get("explain"):
         check_method(settings["explain"])
     run = runs.open_run(settings["run"], needs="metrics.json")

@@ -145,18 +145,15 @@ PREDICT_RULES: dict[str, Rule] = {**EXPLAIN_RULES, "probabilities": FLAG, "calib
 EVALUATE_RULES: dict[str, Rule] = {**EXPLAIN_RULES, "baselines": FLAG}
 
 
-def check_path(path: str) -> None:
-    """Refuse a ``data.path`` that leads to nothing."""
-    if not os.path.exists(os.path.expanduser(path)):  # unlike Path.exists, no exception for names that cannot be
-        raise UserError(f"{path}: no such file or folder", "Check data.path.")
-
-
 def check_source(data: Mapping[str, Any]) -> None:
-    """Refuse a ``data`` group that does not say where the data is."""
-    if not data.get("path") and not data.get("hub"):
-        raise UserError(
-            "data.path is missing", f"Say where the data is: data={data.get('format') or 'csv'} data.path=..."
-        )
+    """Refuse a ``data`` group that does not say where the data is, or says a path that leads to nothing."""
+    if path := data.get("path"):
+        # unlike Path.exists, no exception for names that cannot be
+        if not os.path.exists(os.path.expanduser(str(path))):
+            raise UserError(f"{path}: no such file or folder", "Check data.path.")
+    elif not data.get("hub"):
+        kind = data.get("format") or "csv"
+        raise UserError("data.path is missing", f"Say where the data is: data={kind} data.path=...")
 
 
 def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:

@@ -156,11 +156,9 @@ def test_code_that_cannot_be_followed_is_a_user_error(fitted: Fitted, monkeypatc
     ("settings", "said"),
     [
         ([], "format="),
-        (["format=gguf"], "format=gguf is not one of: onnx, merged"),
         (["format=merged"], "has no adapters to merge"),
         (["quantize=int8"], "format="),
         (["format=merged", "quantize=int8"], "quantize=int8 is for format=onnx"),
-        (["format=onnx", "check_rows=0"], "check_rows=0"),
         (["format=onnx", "output={run}"], "something else"),
         (["format=onnx", "output={run}/model"], "something else"),
         (["push_to_hub='a/b/c'"], "is not a name"),
@@ -176,6 +174,13 @@ def test_what_cannot_be_exported_says_why(
     with pytest.raises(UserError, match=said):
         export(configured(*overrides, verb="export"))
     assert (run / "model/config.json").is_file()
+
+
+@pytest.mark.parametrize("settings", [["format=gguf"], ["format=onnx", "check_rows=0"]])
+def test_settings_that_cannot_be_are_refused(settings: list[str], script: Run) -> None:
+    done = script("export.py", "run=any", *settings, ok=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {settings[-1]} is not ")
 
 
 def test_a_backend_that_was_not_exported_says_how(fitted: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:

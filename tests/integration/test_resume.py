@@ -20,8 +20,8 @@ from torch._dynamo.utils import counters
 from conftest import ROOT, Run, configured, files_of, only_run
 from thaw.errors import Interrupted, UserError
 from thaw.models.module import EncoderModule
-from thaw.training.callbacks import SIGNALS, Resumable, parse_interval
 from thaw.training.fit import fit
+from thaw.training.resuming import SIGNALS, Resumable, parse_interval
 
 CASES = {
     # 72 rows in batches of 8: nine steps an epoch. Stops at the start, in the middle and at the ends of epochs.

@@ -137,18 +137,17 @@ def test_a_run_that_lost_its_model_can_be_made_again(fitted: Fitted, tmp_path: P
     assert open_unfinished(run) == run
 
 
-def test_steps_that_end_before_a_validation_are_refused(encoders: Callable[[str], Path], tmp_path: Path) -> None:
-    from thaw.errors import UserError
+@pytest.mark.parametrize(("steps", "validated"), [(3, [3]), (8, [8]), (11, [8, 11])])
+def test_the_last_step_is_validated_wherever_it_is(
+    steps: int, validated: list[int], encoders: Callable[[str], Path], tmp_path: Path
+) -> None:
     from thaw.training.fit import fit
 
-    settings = [
-        f"model.name={encoders('distilbert')}",
-        "data.train_size=64",
-        "data.batch_size=8",
-        "trainer.max_steps=3",
-    ]
-    with pytest.raises(UserError, match=r"before the first validation, after the 8 steps.*trainer\.eval_every=3"):
-        fit(configured(*settings), tmp_path / "run")
+    settings = ["data.train_size=64", "data.eval_size=24", "data.batch_size=8", "data.epochs=2"]
+    fit(configured(f"model.name={encoders('distilbert')}", *settings, f"trainer.max_steps={steps}"), tmp_path)
+    with (tmp_path / "history.csv").open() as file:
+        assert [int(row["step"]) for row in csv.DictReader(file) if row["val/loss"]] == validated
+    assert (tmp_path / "report.html").is_file()
 
 
 def test_predict_reads_json_lines_and_names_a_bad_one(fitted: Fitted, tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from thaw.exploration.measuring import measure
 from thaw.hub import locate_encoder
 from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
 from thaw.reporting import data_page
-from thaw.settings import EXPLORE_RULES, check
 
 OWN = ("text", "features", "pooling", "feature_rows", "output")  # settings that training does not have
 
@@ -29,7 +28,6 @@ def explore(config: DictConfig, overrides: Sequence[str]) -> None:
         overrides: the settings as they were typed.
     """
     settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    check(settings, EXPLORE_RULES)
     encoder, trust = locate_encoder(settings["model"]), settings["model"]["trust_remote_code"]
     limit = length_limit(encoder, trust)
     max_length = resolve_length(settings["data"]["max_length"], limit)

@@ -9,7 +9,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw import runs
 from thaw.errors import UserError, missing
-from thaw.settings import EXPORT_RULES, check
 
 
 def export(config: DictConfig) -> None:
@@ -20,7 +19,6 @@ def export(config: DictConfig) -> None:
             exported model is not the same as the run's.
     """
     settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    check(settings, EXPORT_RULES)
     form, target = settings["format"], settings["push_to_hub"]
     if not form and not target:
         raise UserError("export.py needs format= or push_to_hub=", "Give format=onnx, say.")

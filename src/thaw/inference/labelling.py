@@ -21,7 +21,6 @@ from thaw.inference.predictor import Predictor
 from thaw.reporting.progress import counting
 from thaw.reporting.summary import number, table
 from thaw.runs import display
-from thaw.settings import PREDICT_RULES, check
 
 Record = dict[str, Any]
 FORMATS = ("jsonl", "csv", "tsv")
@@ -41,8 +40,6 @@ def label(config: DictConfig) -> None:
     suffix = output_format(config.output)
     if config.output and config.input and os.path.realpath(config.output) == os.path.realpath(config.input):
         raise UserError(f"output={config.output}: this is the input", "Choose another place.")
-    settings: Any = OmegaConf.to_container(config, resolve=True)
-    check(settings, PREDICT_RULES)
     if config.explain:
         check_method(config.explain, gradients=config.backend == "torch")
     records = None if config.text is not None else read_records(str(config.input), config.text_column)

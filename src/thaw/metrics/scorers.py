@@ -135,10 +135,8 @@ def _counted(
         right, true, predicted = np.moveaxis((weights @ table).reshape(-1, size, 3), -1, 0)
         result = {name: (weights @ hits) / (weights @ total) for name, (hits, total) in shares.items()}
         for suffix, average in averages.items():
-            values = dict(
-                zip(("f1", "precision", "recall"), _average(right, true, predicted, average, absent_count), strict=True)
-            )
-            for name, value in values.items():
+            values = _average(right, true, predicted, average, absent_count)
+            for name, value in zip(("f1", "precision", "recall"), values, strict=True):
                 if name == "f1" or suffix != "_macro" or not f1_only_macro:
                     result[f"{name}{suffix}"] = value
         result.setdefault("f1", result[f"f1{next(iter(averages))}"])

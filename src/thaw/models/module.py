@@ -85,12 +85,6 @@ class EncoderModule(pl.LightningModule):
         every = int(self.trainer.val_check_batch or 0) // self.trainer.accumulate_grad_batches
         if self.trainer.check_val_every_n_epoch is None and every > steps:
             raise UserError(f"trainer.eval_every={every}, but the run has {steps} steps", "Give less, or null.")
-        epoch = -(-int(self.trainer.num_training_batches) // self.trainer.accumulate_grad_batches)
-        if self.trainer.check_val_every_n_epoch is not None and steps < epoch:
-            raise UserError(
-                f"trainer.max_steps={steps} ends before the first validation, after the {epoch} steps of an epoch",
-                f"Give trainer.eval_every={steps} as well, or more steps.",
-            )
 
     def on_train_epoch_start(self) -> None:
         if self.config["freeze"]["name"] in STAGED:
@@ -101,6 +95,10 @@ class EncoderModule(pl.LightningModule):
         self.train_loss = loss.detach()
         weighted: Tensor = loss * batch.get("weight", 1.0)
         return weighted
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.trainer.global_step == self.trainer.max_steps:
+            self.trainer.should_stop = True  # so Lightning validates before it stops
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         self.seen.append(Outputs.of_batch(batch, self.logits(batch, "validation")))

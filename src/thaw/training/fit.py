@@ -29,8 +29,9 @@ from thaw.models.speed import compile_layers
 from thaw.reporting import summary
 from thaw.reporting.published import published_table
 from thaw.reporting.run_page import write_page
-from thaw.training.callbacks import LAST, History, Lines, Resumable
+from thaw.training.callbacks import History, Lines
 from thaw.training.pruning import pruning
+from thaw.training.resuming import LAST, Resumable, check_same_data, continued
 from thaw.training.reuse import Reuse
 from thaw.training.tracking import log_evaluation, make_loggers
 from thaw.training.trainer import best_checkpoint, check_distributed, make_trainer
@@ -113,26 +114,6 @@ def make_module(cfg: dict[str, Any], encoder: Path, labels: LabelSet) -> Encoder
     pl.seed_everything(cfg["seed"], workers=True, verbose=False)
     groups = {name: cfg[name] for name in ("model", "freeze", "loss", "optimizer")}
     return EncoderModule(encoder, labels, {**groups, "strict": cfg["strict_iob2"]})
-
-
-def continued(config: DictConfig) -> tuple[Path, DictConfig]:
-    """The folder and the config of the run named by ``resume=``."""
-    folder = runs.open_unfinished(config.resume)
-    saved = runs.load_config(folder)
-    saved.resume = str(folder)
-    return folder, saved
-
-
-def check_same_data(folder: Path, data: TextDataModule) -> None:
-    """Refuse to go on with rows or labels that are not those the run began with."""
-    if not (folder / "data.json").is_file():
-        return
-
-    def marks(summary: dict[str, Any]) -> Any:
-        return summary["labels"], {name: split.get("fingerprint") for name, split in summary["splits"].items()}
-
-    if marks(runs.read_json(folder / "data.json")) != marks(data.summary):
-        raise UserError("the data is not what the run began with", "Put it back, or start a new run.")
 
 
 def train(

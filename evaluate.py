@@ -3,6 +3,7 @@
 from omegaconf import DictConfig
 
 from thaw.cli import command
+from thaw.memory import importing
 from thaw.settings import EVALUATE_RULES, check_source
 
 
@@ -11,7 +12,8 @@ def main(config: DictConfig) -> None:
     """Score the run again from its folder alone, or on new data with the same labels."""
     if config.data.path:
         check_source(config.data)
-    from thaw.evaluation import evaluate
+    with importing():
+        from thaw.evaluation import evaluate
 
     evaluate(config)
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from omegaconf import DictConfig
 
 from thaw.cli import command, run_folder
+from thaw.memory import importing
 from thaw.settings import EXPLORE_RULES, check_source
 
 
@@ -15,7 +16,8 @@ def main(config: DictConfig) -> None:
         check_source(config.data)
     from hydra.core.hydra_config import HydraConfig
 
-    from thaw.exploration.explore import explore
+    with importing():
+        from thaw.exploration.explore import explore
 
     around = HydraConfig.get()
     overrides = list(around.overrides.task)

@@ -3,13 +3,15 @@
 from omegaconf import DictConfig
 
 from thaw.cli import command
+from thaw.memory import importing
 from thaw.settings import PREDICT_RULES
 
 
 @command("predict", PREDICT_RULES)
 def main(config: DictConfig) -> None:
     """Label one text, or every text of a file or of standard input."""
-    from thaw.inference.labelling import label
+    with importing():
+        from thaw.inference.labelling import label
 
     label(config)
 

@@ -3,6 +3,7 @@
 from omegaconf import DictConfig
 
 from thaw.cli import command, job
+from thaw.memory import importing
 from thaw.multirun import begin
 from thaw.settings import RULES
 
@@ -13,7 +14,8 @@ def main(config: DictConfig) -> float | None:
     around = job(config)
     if around["multirun"] and (score := begin(config, around["folder"])) is not None:
         return score  # finished when the same multirun was started before
-    from thaw.training.fit import fit
+    with importing():
+        from thaw.training.fit import fit
 
     return fit(config, **around)
 

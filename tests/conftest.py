@@ -1,5 +1,6 @@
 """What the tests share: tiny encoders, small data, and a way to run the real scripts."""
 
+import gc
 import json
 import os
 import subprocess
@@ -20,6 +21,15 @@ from tiny_models import build
 ROOT = Path(__file__).resolve().parents[1]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Fitted = Callable[..., Path]
+
+
+def pytest_collection() -> None:
+    gc.disable()  # while libraries are imported: see thaw.memory.importing
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

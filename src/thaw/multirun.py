@@ -146,8 +146,6 @@ class Summarise(Callback):
     def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
         # The parts of a trainer refer to each other: left to itself Python would keep the weights of several runs.
         gc.collect()
-        if not gc.get_freeze_count():
-            gc.freeze()  # what the first run leaves are libraries, to be looked through no more
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         from thaw.reporting.sweep import summarise

@@ -81,6 +81,16 @@ def test_no_page_needs_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_what_is_imported_is_not_searched_for_garbage() -> None:
+    code = (
+        "import gc; from thaw.memory import importing\n"
+        "with importing():\n    inside = gc.isenabled(); import json.tool\n"
+        "print(inside, gc.isenabled(), gc.get_freeze_count() > 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "True"]
+
+
 def test_every_module_imports_alone() -> None:
     """Each in a state without the others: a cycle shows only when the import begins at the wrong end."""
     code = """

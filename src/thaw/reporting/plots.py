@@ -123,7 +123,7 @@ def training_curves(history: Sequence[Mapping[str, str]], monitor: str, best: in
         axes.legend()
         if title == "Learning rate":
             axes.ticklabel_format(axis="y", scilimits=(0, 0), useMathText=False)
-        figure.canvas.draw()
+        axes.autoscale_view()
         w, h = (np.ptp(axes.get_xlim()) / 40, np.ptp(axes.get_ylim()) / 20)
         areas = [(x - w / 2, y - h / 2, w, h, text) for x, y, text in hover]
         pictures.append(picture(figure, title, [(axes, areas)]))

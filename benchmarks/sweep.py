@@ -3,7 +3,7 @@
     python -m benchmarks.sweep data.path=~/emotion [runs=2] [any override of train.py]
 
 thaw runs the whole ``train.py -m`` from an empty cache. Of the Trainer's runs, which have nothing to share, the first
-few are timed in fresh processes, and their mean counts for each of the sweep.
+few are timed in fresh processes, and their mean counts for each of the sweep; figures are compared over those few.
 """
 
 import json
@@ -14,6 +14,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 from benchmarks.pairs import ROOT, Row, environment, own_settings, report, run
 
@@ -24,15 +27,19 @@ CASES = (
 SEEDS = ("1", "2", "3")
 
 
-def sweep(settings: list[str], rates: str, folder: str) -> Row:
-    """One multirun of thaw: seconds from start to end, and the mean of the test figures."""
+def sweep(settings: list[str], rates: str, folder: str, chosen: list[tuple[str, str]]) -> Row:
+    """One multirun of thaw: seconds from start to end, and the mean of the test figures of some (rate, seed)."""
     swept = [f"optimizer.lr={rates}", f"seed={','.join(SEEDS)}", f"hydra.sweep.dir={folder}/runs"]
     clock = time.perf_counter()
     subprocess.run([sys.executable, "train.py", "-m", *settings, *swept], cwd=ROOT, env=environment(folder), check=True)
     seconds = time.perf_counter() - clock
-    figures = [json.loads(path.read_text()) for path in Path(folder).glob("runs/*/metrics.json")]
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    mean = {name: statistics.mean(row[name] for row in figures) for name in ("test/accuracy", "test/f1_weighted")}
+    figures = {}
+    for path in Path(folder).glob("runs/*/metrics.json"):
+        config: Any = OmegaConf.load(path.with_name("config.yaml"))
+        figures[config.optimizer.lr, config.seed] = json.loads(path.read_text())
+    compared = [figures[float(rate), int(seed)] for rate, seed in chosen]
+    mean = {name: statistics.mean(row[name] for row in compared) for name in ("test/accuracy", "test/f1_weighted")}
     return {**mean, "seconds": seconds, "runs": len(figures), "peak_mb": peak}
 
 
@@ -40,12 +47,12 @@ def main(arguments: list[str]) -> None:
     own = own_settings(arguments, {"runs": "2"})
     for case, rates in CASES:
         settings = ["data=emotion", "data.batch_size=64", *case, *arguments]
-        with tempfile.TemporaryDirectory() as folder:
-            thaw = sweep(settings, rates, folder)
         every = [(rate, seed) for rate in rates.split(",") for seed in SEEDS]
+        chosen = every[:: max(len(every) // int(own["runs"]), 1)][: int(own["runs"])]
+        with tempfile.TemporaryDirectory() as folder:
+            thaw = sweep(settings, rates, folder, chosen)
         if len(every) != thaw["runs"]:
             sys.exit(f"error: {thaw['runs']} of {len(every)} runs ended well")
-        chosen = every[:: max(len(every) // int(own["runs"]), 1)][: int(own["runs"])]
         rows = [
             run(["benchmarks.side", "trainer_grouped", *settings, f"optimizer.lr={rate}", f"seed={seed}"])
             for rate, seed in chosen

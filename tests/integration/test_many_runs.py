@@ -2,35 +2,59 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from conftest import Run, configured, only_run
+from conftest import ROOT, Run, configured, only_run
 from thaw.multirun import begin
 from thaw.runs import read_jsonl
 from thaw.training.fit import fit
 
+TWO = ["data.train_size=64", "data.eval_size=25", "data.epochs=2", "model.dropout=0", "optimizer.lr=1e-2"]
+
+
+def assert_figures_of_one(run: Path, one: Path, settings: list[str]) -> None:
+    """Same global batch: the same losses, and figures over every row once, though 25 rows do not divide by two."""
+    fit(configured(*settings, "data.batch_size=8"), one)
+    ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in (run, one))
+    for name in ("validation/loss", "validation/accuracy", "test/loss", "test/f1"):
+        assert ours[name] == pytest.approx(theirs[name], rel=1e-4)
+    assert len((run / "predictions/test.jsonl").read_text().splitlines()) == 25
+
 
 def test_two_processes_give_the_figures_of_one(encoders: Callable[[str], Path], script: Run, tmp_path: Path) -> None:
-    """Same global batch: the same losses, and figures over every row once, though 25 rows do not divide by two."""
-    settings = [
-        f"model.name={encoders('distilbert')}", "data.train_size=64", "data.eval_size=25", "data.epochs=2",
-        "model.dropout=0", "optimizer.lr=1e-2", "trainer.log_every=1",
-    ]  # fmt: skip
+    settings = [f"model.name={encoders('distilbert')}", *TWO]
     done = script("train.py", *settings, "trainer=ddp_cpu", "data.batch_size=4")
     assert done.stdout.count("epoch 1 ") == 1, "only the first process speaks"
-    run = only_run(tmp_path)
-    fit(configured(*settings, "data.batch_size=8"), tmp_path / "one")
-    two, one = (json.loads((folder / "metrics.json").read_text()) for folder in (run, tmp_path / "one"))
-    for name in ("validation/loss", "validation/accuracy", "test/loss", "test/f1"):
-        assert two[name] == pytest.approx(one[name], rel=1e-4)
-    assert len((run / "predictions/test.jsonl").read_text().splitlines()) == 25
+    assert_figures_of_one(only_run(tmp_path), tmp_path / "one", settings)
+
+
+def test_a_model_split_over_two_processes_goes_on_after_a_kill(
+    encoders: Callable[[str], Path], script: Run, tmp_path: Path
+) -> None:
+    settings = [f"model.name={encoders('distilbert')}", *TWO, "freeze=first_n", "freeze.n=1"]
+    run = tmp_path / "run"
+    command = ["train.py", *settings, "trainer=fsdp_cpu", "data.batch_size=4", "trainer.checkpoint_every=3"]
+    process = subprocess.Popen(
+        [sys.executable, *command, f"hydra.run.dir={run}"], cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    while not (run / "checkpoints/last.ckpt").is_file():
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (run / "metrics.json").is_file()
+    assert "Going on after batch" in script("train.py", f"resume={run}").stdout
+    assert_figures_of_one(run, tmp_path / "one", settings)
 
 
 def test_runs_of_a_multirun_stay_apart_in_wandb(encoders: Callable[[str], Path], script: Run, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ class EncoderModule(pl.LightningModule):
 
     def __init__(self, folder: Path, labels: LabelSet, config: dict[str, Any]) -> None:
         super().__init__()
+        self.strict_loading = False  # a checkpoint does not hold what never trains
         self.labels, self.config = labels, config
         self.save_hyperparameters({"labels": labels.to_dict(), **config})
         self.network = load_encoder(folder, labels, config["model"])
@@ -145,7 +146,6 @@ class EncoderModule(pl.LightningModule):
                 "the frozen weights of the encoder are not those the run was started with",
                 "Put the encoder's files back, or start a new run.",
             )
-        checkpoint["state_dict"] = {**self.frozen_state(), **checkpoint["state_dict"]}
 
     def frozen_state(self) -> dict[str, Tensor]:
         """The part of the state that never trains in this run."""

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw import runs
 from thaw.errors import UserError, missing
+from thaw.hub import answers
 from thaw.reporting.published import HEADER, all_rows, experiments_of
 from thaw.reporting.sweep import CHOSEN, Member, Overview, markdown_table, overview, picks_a_file, read_members
 
@@ -169,7 +170,10 @@ def publish(report: Any, group: str, sync: str) -> str:
     from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
     target = f"{report.entity}/{report.project}"
-    wandb.setup(wandb.Settings(silent=True))
+    address = wandb.setup(wandb.Settings(silent=True)).settings.base_url
+    remedy = f"Check the names, the network and `wandb login`; wandb={DRY_RUN} needs none of them."
+    if not answers(address):  # left to itself W&B's client tries for long, and its service may then wait for minutes
+        raise UserError(f"wandb={target}: {address} does not answer", remedy)
     hint = f"Send them: {sync}" if sync else "Give the entity and project that the runs were logged to."
     try:
         api = wandb.Api()
@@ -181,7 +185,6 @@ def publish(report: Any, group: str, sync: str) -> str:
         report.save()
         return str(report.url)
     except (wandb.errors.Error, WandbApiFailedError) as error:
-        remedy = f"Check the names, the network and `wandb login`; wandb={DRY_RUN} needs none of them."
         raise UserError(f"wandb={target}: {error}", remedy) from error
 
 

@@ -282,5 +282,6 @@ def quiet() -> None:
         ".*lr_scheduler.step.*before.*optimizer.step.*",
         ".*It is recommended to use `self.log.*sync_dist.*",  # every process has figures of all rows
         ".*treespec, LeafSpec.*",
+        ".*clip_grad_norm_.*with no gradients.*",  # FSDP: all that this process holds is frozen
     ):
         warnings.filterwarnings("ignore", message)

@@ -6,6 +6,16 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.strategies import FSDPStrategy, StrategyRegistry
+from torch import nn
+from torch.distributed.fsdp import (
+    FullOptimStateDictConfig,
+    FullStateDictConfig,
+    OptimStateKeyType,
+    StateDictType,
+)
+from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
+from torch.optim import Optimizer
 
 from thaw.errors import UserError
 from thaw.labels import LabelSet
@@ -27,6 +37,32 @@ def best_checkpoint(folder: Path, monitor: str, mode: str, labels: LabelSet) -> 
         save_on_train_epoch_end=False,  # but after each validation, so that it stands when `Resumable` saves
         enable_version_counter=False,
     )
+
+
+class FSDPOnCPU(FSDPStrategy):
+    """FSDP to try out without GPUs: torch can, if it is told the device, which Lightning does for GPUs only.
+
+    States are gathered without being moved to the CPU: there that is no copy, and the next state overwrites it.
+    """
+
+    model: Any
+
+    def _setup_model(self, model: nn.Module) -> nn.Module:
+        return FSDP(model, sharding_strategy=self.sharding_strategy, device_id=self.root_device, **self.kwargs)
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        with FSDP.state_dict_type(self.model, StateDictType.FULL_STATE_DICT, FullStateDictConfig()):
+            state: dict[str, Any] = self.model.state_dict()
+            return state
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        gathered = FullOptimStateDictConfig(offload_to_cpu=False)
+        with FSDP.state_dict_type(self.model, StateDictType.FULL_STATE_DICT, optim_state_dict_config=gathered):
+            state = FSDP.optim_state_dict(self.model, optimizer)
+            return FSDP.rekey_optim_state_dict(state, OptimStateKeyType.PARAM_ID, self.model)
+
+
+StrategyRegistry.register("fsdp_cpu", FSDPOnCPU)
 
 
 def check_distributed(strategy: str, multirun: bool) -> None:

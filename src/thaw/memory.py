@@ -31,11 +31,13 @@ def keep_freed_memory() -> None:
 def importing() -> Iterator[None]:
     """Import libraries within this, and Python does not search them for garbage: a third of the time that they take.
 
-    What they leave is not searched later either, which makes every collection of a run shorter.
+    What they leave is not searched later either, which makes every collection of a run shorter. In a multirun that goes
+    for the first run only, since after it there is more than libraries.
     """
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if not gc.get_freeze_count():
+            gc.freeze()
         gc.enable()

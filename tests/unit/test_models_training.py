@@ -176,7 +176,7 @@ def test_a_checkpoint_holds_only_what_trains_and_restores_it(encoders: Encoders,
     again = make(encoders("bert"), freeze)
     assert not torch.equal(again.network.classifier.weight, module.network.classifier.weight)
     again.on_load_checkpoint(saved)
-    again.load_state_dict(saved["state_dict"])
+    assert not again.load_state_dict(saved["state_dict"], strict=again.strict_loading).unexpected_keys
     torch.testing.assert_close(again.state_dict(), module.state_dict(), rtol=0, atol=0)
 
 

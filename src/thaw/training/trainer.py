@@ -62,7 +62,7 @@ class FSDPOnCPU(FSDPStrategy):
             return FSDP.rekey_optim_state_dict(state, OptimStateKeyType.PARAM_ID, self.model)
 
 
-StrategyRegistry.register("fsdp_cpu", FSDPOnCPU)
+StrategyRegistry.register("fsdp_cpu", FSDPOnCPU, override=True)  # also when the module is loaded anew
 
 
 def check_distributed(strategy: str, multirun: bool) -> None:

@@ -45,6 +45,7 @@ def train_with_trainer(
         DataCollatorWithPadding,
         EarlyStoppingCallback,
         Trainer,
+        TrainerCallback,
         TrainingArguments,
         set_seed,
     )
@@ -56,6 +57,13 @@ def train_with_trainer(
     freeze_to(network, trainable(parts, cfg["freeze"]))
     if form == "resting":
         network.train = partial(train_resting, network, parts)
+
+    class Stages(TrainerCallback):
+        """The stages of `lp_ft` and `gradual`; what is to train at some time is in the optimizer already."""
+
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            freeze_to(network, trainable(parts, cfg["freeze"], round(state.epoch)))
+
     optimizer, trainer_cfg = cfg["optimizer"], cfg["trainer"]
     every = "steps" if trainer_cfg["eval_every"] else "epoch"
     padded = form == "padded" or (form in ("tutorial", "resting") and cfg["data"]["padding"] == "max_length")
@@ -92,7 +100,7 @@ def train_with_trainer(
         eval_dataset=rows_of(data, "validation"),
         data_collator=collate(data.tokenizer, **(fixed if padded else {})),
         compute_metrics=scorer(labels),
-        callbacks=[EarlyStoppingCallback(one["patience"]) for one in cfg["callbacks"].values()],
+        callbacks=[Stages(), *(EarlyStoppingCallback(one["patience"]) for one in cfg["callbacks"].values())],
     )
     clock = time.perf_counter()
     trainer.train()

@@ -137,6 +137,21 @@ def test_a_run_does_not_go_on_with_other_data(
         fit(configured(f"resume={tmp_path / 'run'}"), tmp_path / "run")
 
 
+def test_a_checkpoint_that_lacks_weights_is_refused(
+    encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_at(3, monkeypatch)
+    settings = ["data.train_size=40", "data.eval_size=20", "data.batch_size=8", "trainer.checkpoint_every=1"]
+    with pytest.raises(Killed):
+        fit(configured(f"model.name={encoders('distilbert')}", "freeze=head", *settings), tmp_path / "run")
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    saved = torch.load(last, weights_only=True)
+    del saved["state_dict"]["network.classifier.weight"]
+    torch.save(saved, last)
+    with pytest.raises(UserError, match="other weights than this run trains"):
+        fit(configured(f"resume={tmp_path / 'run'}"), tmp_path / "run")
+
+
 def test_the_same_seed_gives_the_same_numbers(encoders: Callable[[str], Path], tmp_path: Path) -> None:
     settings = [f"model.name={encoders('bert')}", "data.train_size=48", "data.eval_size=20", "data.epochs=1"]
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):

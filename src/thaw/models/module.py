@@ -137,8 +137,7 @@ class EncoderModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["frozen"] = self.frozen_checksum
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {name: state[name] for name in state if name.removeprefix("network.") in self.ever}
+        checkpoint["state_dict"] = self.trained(checkpoint["state_dict"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.frozen_checksum != checkpoint["frozen"]:
@@ -147,10 +146,14 @@ class EncoderModule(pl.LightningModule):
                 "Put the encoder's files back, or start a new run.",
             )
 
+    def trained(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The part of a state that trains at some time in this run."""
+        return {name: value for name, value in state.items() if name.removeprefix("network.") in self.ever}
+
     def frozen_state(self) -> dict[str, Tensor]:
         """The part of the state that never trains in this run."""
-        kept = {f"network.{name}" for name in self.ever}
-        return {name: value for name, value in self.state_dict().items() if name not in kept}
+        state = self.state_dict()
+        return {name: state[name] for name in state.keys() - self.trained(state).keys()}
 
 
 def checksum(tensors: dict[str, Tensor]) -> str:

@@ -31,7 +31,7 @@ from thaw.reporting.published import published_table
 from thaw.reporting.run_page import write_page
 from thaw.training.callbacks import History, Lines
 from thaw.training.pruning import pruning
-from thaw.training.resuming import LAST, Resumable, check_same_data, continued
+from thaw.training.resuming import LAST, Resumable, check_same_data, check_same_weights, continued
 from thaw.training.reuse import Reuse
 from thaw.training.tracking import log_evaluation, make_loggers
 from thaw.training.trainer import best_checkpoint, check_distributed, make_trainer
@@ -146,7 +146,9 @@ def train(
         compile_layers(module.network)
     last = folder / "checkpoints" / LAST
     if last.is_file():
-        state = torch.load(last, weights_only=True, map_location="cpu")["resume"]
+        saved = torch.load(last, weights_only=True, map_location="cpu")
+        check_same_weights(saved["state_dict"], module)
+        state = saved["resume"]
         data.start = (state["epoch"], state["batches"])
         log.info("Going on after batch %d of epoch %d.", state["batches"], state["epoch"] + 1)
     try:

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from thaw import runs
 from thaw.data.module import TextDataModule
 from thaw.errors import Interrupted, UserError
+from thaw.models.module import EncoderModule
 from thaw.runs import resume_command
 
 log = logging.getLogger(__name__)
@@ -211,3 +212,9 @@ def check_same_data(folder: Path, data: TextDataModule) -> None:
 
     if marks(runs.read_json(folder / "data.json")) != marks(data.summary):
         raise UserError("the data is not what the run began with", "Put it back, or start a new run.")
+
+
+def check_same_weights(state: dict[str, torch.Tensor], module: EncoderModule) -> None:
+    """Refuse a checkpoint that holds other weights than the run trains: it is read without asking for all of them."""
+    if state.keys() != module.trained(module.state_dict()).keys():
+        raise UserError(f"checkpoints/{LAST} holds other weights than this run trains", "Start a new run.")

@@ -1,4 +1,5 @@
-"""The same computation in less time: dropout with cheap random numbers, no output that nobody reads, compiled layers.
+"""The same computation in less time: oneDNN, dropout with cheap random numbers, no output that nobody reads, compiled
+layers.
 
 They change how a network computes and nothing else: parameters, their names and what is saved stay as they are.
 """
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from thaw.models.encoder import layers_of
+from thaw.models.onednn import use_onednn
 
 ATTENTION = "thaw"  # the name of `attend` among the attention functions of transformers
 STEPS = 2**15  # into which a random number of `Dropout` divides the unit interval
@@ -19,6 +21,7 @@ STEPS = 2**15  # into which a random number of `Dropout` divides the unit interv
 
 def accelerate(network: Any) -> None:
     """Speed a network up in place, where its architecture allows."""
+    use_onednn(network)
     speed_up_dropout(network)
     compute_first_token(network)
 
@@ -49,12 +52,12 @@ class Dropout(torch.autograd.Function):
         kept = numbers[: values.numel()].bitwise_and_(STEPS - 1).ge(dropped).view(values.shape)
         ctx.save_for_backward(kept)
         ctx.scale = STEPS / (STEPS - dropped)
-        return values.mul(kept).mul_(ctx.scale)
+        return kept.view(torch.int8).to(values.dtype).mul_(values).mul_(ctx.scale)  # faster than a product with truths
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (kept,) = ctx.saved_tensors
-        return gradient.mul(kept).mul_(ctx.scale), None
+        return kept.view(torch.int8).to(gradient.dtype).mul_(gradient).mul_(ctx.scale), None
 
 
 def dropout(values: Tensor, probability: float, training: bool) -> Tensor:

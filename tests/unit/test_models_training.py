@@ -175,6 +175,7 @@ def test_a_checkpoint_holds_only_what_trains_and_restores_it(encoders: Encoders,
 
     again = make(encoders("bert"), freeze)
     assert not torch.equal(again.network.classifier.weight, module.network.classifier.weight)
+    again.setup("fit")
     again.on_load_checkpoint(saved)
     assert not again.load_state_dict(saved["state_dict"], strict=again.strict_loading).unexpected_keys
     torch.testing.assert_close(again.state_dict(), module.state_dict(), rtol=0, atol=0)
@@ -182,8 +183,10 @@ def test_a_checkpoint_holds_only_what_trains_and_restores_it(encoders: Encoders,
 
 def test_a_checkpoint_refuses_another_encoder(encoders: Encoders, tmp_path: Path) -> None:
     checkpoint: dict[str, Any] = {"state_dict": (module := make(encoders("bert"), {"name": "head"})).state_dict()}
-    module.on_save_checkpoint(checkpoint)
     other = make(build("bert", tmp_path / "other", seed=1), {"name": "head"})
+    module.setup("fit")
+    other.setup("fit")
+    module.on_save_checkpoint(checkpoint)
     with pytest.raises(UserError, match="frozen weights of the encoder are not those"):
         other.on_load_checkpoint(checkpoint)
 

@@ -50,10 +50,14 @@ class EncoderModule(pl.LightningModule):
         self.loss = make_loss(config["loss"], labels)
         self.train_loss = torch.tensor(torch.nan)  # of the last batch; `History` logs it
         self.seen: list[Outputs] = []
-        # Now, since a strategy may shard the weights later; without the heads that adapters put aside and nothing uses.
+        self.frozen_checksum = ""
+        self.thaw_for(0)
+
+    def setup(self, stage: str) -> None:
+        """Lightning calls this before a strategy may shard the weights."""
+        # Without the heads that adapters put aside and nothing uses.
         frozen = {name: value for name, value in self.frozen_state().items() if ".original_module." not in name}
         self.frozen_checksum = checksum(frozen)
-        self.thaw_for(0)
 
     def thaw_for(self, epoch: int) -> None:
         """Let exactly those parameters train that the strategy names for an epoch."""

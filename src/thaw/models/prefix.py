@@ -4,7 +4,6 @@ Below the first layer that trains a network is a pure function of its input, sin
 a step needs only the layers above, fed with stored hidden states: the same losses, for a part of the work.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+import xxhash
 from torch import Tensor
 
 from thaw.cache import cache_folder, cached, make_room, open_array
@@ -124,12 +124,12 @@ class FrozenPrefix:
             *(torch.__version__, transformers.__version__, str(self.dtype), self.first_only, self.depth, also),
             *(next(self.network.parameters()).device.type, self.network.config._attn_implementation, config),
         ]
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+        digest = xxhash.xxh3_128(json.dumps(settings, sort_keys=True, default=str).encode())
         for part in blocks(self.network)[: self.depth + 1]:
             for name, parameter in part.parameters():
                 digest.update(name.encode())
                 digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-        return digest.digest()
+        return bytes(digest.digest())
 
     def reserve(self, splits: Sequence[Split]) -> None:
         """Make room for the states of several splits, which from now on make room for no others of this run.
@@ -165,10 +165,10 @@ class FrozenPrefix:
         return np.arange(len(split.offsets)) if self.first_only else np.asarray(split.offsets)
 
     def _split_key(self, split: Split) -> str:
-        digest = hashlib.sha256(self.key)
+        digest = xxhash.xxh3_128(self.key)
         digest.update(np.ascontiguousarray(split.ids).data)
         digest.update(np.ascontiguousarray(split.offsets).data)
-        return digest.hexdigest()[:32]
+        return str(digest.hexdigest())
 
     def _compute(self, split: Split, offsets: np.ndarray, folder: Path) -> None:
         shape, raw = (int(offsets[-1]), self.size), np.int16 if self.dtype == torch.bfloat16 else np.float32

@@ -106,7 +106,7 @@ def attend(
         return result
     scores = (query * (scaling or query.shape[-1] ** -0.5)) @ key.transpose(2, 3)
     if attention_mask is not None and attention_mask.dtype == torch.bool:
-        scores = scores.masked_fill(~attention_mask, float("-inf"))
+        scores.masked_fill_(~attention_mask, float("-inf"))
     elif attention_mask is not None:
         scores = scores + attention_mask
     weights: Tensor = Dropout.apply(scores.softmax(-1), dropout)

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw import runs
 from thaw.errors import UserError
+from thaw.reporting import pages
 
 LONGEST = 60  # characters of a folder's name before the digest
 log = logging.getLogger(__name__)
@@ -102,6 +103,8 @@ def begin(config: DictConfig, folder: Path) -> float | None:
         log.info("Going on with %s, which was stopped.", runs.display(folder))
         return None
     log.info("%s is finished already.", runs.display(folder))
+    if not (folder / "report.html").is_file():  # killed before it was drawn
+        pages.draw_later(folder)
     score = runs.read_json(folder / "metrics.json")["best"]["score"]
     return float("nan") if score is None else float(score)
 
@@ -151,6 +154,7 @@ class Summarise(Callback):
         from thaw.reporting.sweep import summarise
         from thaw.reporting.wandb_report import send_table
 
+        pages.wait()
         send_table(Path(config.hydra.sweep.dir))
         if summarise(Path(config.hydra.sweep.dir)):
             sys.exit(1)

@@ -131,10 +131,14 @@ def test_a_multirun_goes_on_past_failures_and_is_not_done_again(
     assert 'href="seed-1_max_length-16/report.html"' in page
     assert "this encoder takes 3 to 64 tokens" in page
 
+    assert all((folder / row["run"] / "report.html").is_file() == (row["status"] == "finished") for row in rows)
+    (folder / "seed-1_max_length-16/report.html").unlink()  # as when it is killed while the page is drawn
+
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.json")}
     again = script("train.py", *settings, ok=False)
     assert again.stdout.count("is finished already") == 2
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.json")} == before
+    assert (folder / "seed-1_max_length-16/report.html").is_file()
     shown = script("report.py", f"runs={folder}")
     assert shown.stdout.splitlines()[1:] == again.stdout[again.stdout.index("\n4 runs of") :].splitlines()[1:]
 

@@ -37,10 +37,14 @@ NAMES = {"f1": "F1", "f1_micro": "micro F1", "f1_macro": "macro F1", "auc": "AUC
 CONFUSED = 12  # pairs of classes listed
 
 
+def tested_on(run: Path) -> str:
+    """The split that a run was tested on: validation, where there is no test."""
+    return "test" if (run / "predictions" / "test.jsonl").is_file() else "validation"
+
+
 def page_path(run: Path, split: str) -> Path:
     """``report.html`` for the split that the run was tested on, and a page of its own for any other rows."""
-    tested = "test" if (run / "predictions" / "test.jsonl").is_file() else "validation"
-    return run / ("report.html" if split == tested else f"report-{split}.html")
+    return run / ("report.html" if split == tested_on(run) else f"report-{split}.html")
 
 
 def explanations_path(run: Path, split: str) -> Path:
@@ -73,6 +77,14 @@ def write_page(run: Path, split: str, metrics: Mapping[str, Any], predictions: R
     }
     with runs.atomic_write(page_path(run, split)) as file:
         file.write(render("run.html", context))
+
+
+def write_own_page(run: Path) -> None:
+    """Write the page of a finished run, from its folder alone."""
+    split = tested_on(run)
+    write_page(
+        run, split, runs.read_json(run / "metrics.json"), runs.read_jsonl(run / "predictions" / f"{split}.jsonl")
+    )
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """What the hidden states of an encoder, as it is before training, tell apart."""
 
-import hashlib
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,27 +21,30 @@ PROJECTED = 1_000  # points of a projection
 def features(data: TextDataModule, encoder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """What the vectors of the encoder, as it is before training, tell apart: a linear probe and two projections."""
     import torch
+    import transformers
 
-    from thaw.models.encoder import load_encoder
-    from thaw.models.features import network_key, text_vectors
+    from thaw.models.checksum import checksum
+    from thaw.models.encoder import body_of, load_encoder
+    from thaw.models.features import text_vectors
+    from thaw.models.onednn import use_onednn
 
     labels, pooling = data.labels, settings["pooling"]
     torch.manual_seed(0)
     network: Any = load_encoder(encoder, labels, settings["model"])
     network.to("cuda" if torch.cuda.is_available() else "cpu")
-    key = network_key(network)
+    use_onednn(network)
+    weights = body_of(network)[1].named_parameters()
+    key = checksum(weights, torch.__version__, transformers.__version__, pooling)
     vectors, gold = {}, {}
     for split in ("train", "validation"):
         encoded = data.encoded[split]
         chosen = evenly(len(encoded), settings["feature_rows"])
         batches = [chosen[batch].tolist() for batch in sorted_batches(encoded.kept[chosen], 64)]
         loader = make_loader(encoded, batches, data.tokenizer.pad_token_id)
-        digest = hashlib.sha256(key + pooling.encode() + chosen.tobytes())
-        digest.update(np.ascontiguousarray(encoded.ids).data)
-        digest.update(np.ascontiguousarray(encoded.offsets).data)
+        own = checksum([("rows", chosen), ("ids", encoded.ids), ("offsets", encoded.offsets)], key)
         with counting(len(chosen), f"vectors of {split}") as progress:
             make = partial(text_vectors, network, loader, pooling, progress)
-            vectors[split] = np.asarray(cached_array("features", digest.hexdigest()[:32], make))
+            vectors[split] = np.asarray(cached_array("features", own, make))
         gold[split] = np.asarray(encoded.labels)[chosen]
     if len(np.unique(gold["train"])) < 2:
         raise UserError(f"feature_rows={settings['feature_rows']}: all these rows have one label", "Give more of them.")

@@ -1,11 +1,9 @@
 """Texts as vectors of an encoder that is used as it is."""
 
-import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from thaw.models.encoder import body_of
@@ -38,14 +36,3 @@ def text_vectors(
             vectors.append(pooled.float().cpu().numpy())
             progress(len(pooled))
     return np.concatenate(vectors)[np.argsort(np.concatenate(rows))]
-
-
-def network_key(network: Any) -> bytes:
-    """Changes with any weight of the encoder below the head, and with the library that computes it."""
-    import transformers
-
-    digest = hashlib.sha256(f"{torch.__version__} {transformers.__version__}".encode())
-    for name, parameter in body_of(network)[1].named_parameters():
-        digest.update(name.encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.digest()

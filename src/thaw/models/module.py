@@ -1,6 +1,5 @@
 """EncoderModule: the one LightningModule, for sequence and token tasks alike."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from thaw.errors import UserError
 from thaw.instantiate import build
 from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs, figures
+from thaw.models.checksum import checksum
 from thaw.models.encoder import blocks, load_encoder
 from thaw.models.freezing import STAGED, add_adapters, freeze_to, parameter_table, rest_frozen, trainable
 from thaw.models.losses import make_loss
@@ -56,7 +56,7 @@ class EncoderModule(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Lightning calls this before a strategy may shard the weights."""
         # Without the heads that adapters put aside and nothing uses.
-        frozen = {name: value for name, value in self.frozen_state().items() if ".original_module." not in name}
+        frozen = (pair for pair in sorted(self.frozen_state().items()) if ".original_module." not in pair[0])
         self.frozen_checksum = checksum(frozen)
 
     def thaw_for(self, epoch: int) -> None:
@@ -158,12 +158,3 @@ class EncoderModule(pl.LightningModule):
         """The part of the state that never trains in this run."""
         state = self.state_dict()
         return {name: state[name] for name in state.keys() - self.trained(state).keys()}
-
-
-def checksum(tensors: dict[str, Tensor]) -> str:
-    """A key that changes with any name or value."""
-    digest = hashlib.sha256()
-    for name, value in sorted(tensors.items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()

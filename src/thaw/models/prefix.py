@@ -4,7 +4,6 @@ Below the first layer that trains a network is a pure function of its input, sin
 a step needs only the layers above, fed with stored hidden states: the same losses, for a part of the work.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,10 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import xxhash
 from torch import Tensor
 
 from thaw.cache import cache_folder, cached, make_room, open_array
+from thaw.models.checksum import checksum
 from thaw.models.encoder import blocks, layers_of
 from thaw.models.speed import layers_returning, output_of, probing, reads_first_token, tiny_batch
 
@@ -115,7 +114,7 @@ class FrozenPrefix:
         self.dtype = torch.bfloat16 if dtype == "bfloat16" else hidden.dtype
         self.key = self._key(also)
 
-    def _key(self, also: Any) -> bytes:
+    def _key(self, also: Any) -> str:
         """Changes with any weight of the prefix, with how it is computed and stored, and with the libraries."""
         import transformers
 
@@ -124,12 +123,8 @@ class FrozenPrefix:
             *(torch.__version__, transformers.__version__, str(self.dtype), self.first_only, self.depth, also),
             *(next(self.network.parameters()).device.type, self.network.config._attn_implementation, config),
         ]
-        digest = xxhash.xxh3_128(json.dumps(settings, sort_keys=True, default=str).encode())
-        for part in blocks(self.network)[: self.depth + 1]:
-            for name, parameter in part.parameters():
-                digest.update(name.encode())
-                digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-        return bytes(digest.digest())
+        below = (pair for part in blocks(self.network)[: self.depth + 1] for pair in part.parameters())
+        return checksum(below, settings)
 
     def reserve(self, splits: Sequence[Split]) -> None:
         """Make room for the states of several splits, which from now on make room for no others of this run.
@@ -165,10 +160,7 @@ class FrozenPrefix:
         return np.arange(len(split.offsets)) if self.first_only else np.asarray(split.offsets)
 
     def _split_key(self, split: Split) -> str:
-        digest = xxhash.xxh3_128(self.key)
-        digest.update(np.ascontiguousarray(split.ids).data)
-        digest.update(np.ascontiguousarray(split.offsets).data)
-        return str(digest.hexdigest())
+        return checksum([("ids", split.ids), ("offsets", split.offsets)], self.key)
 
     def _compute(self, split: Split, offsets: np.ndarray, folder: Path) -> None:
         shape, raw = (int(offsets[-1]), self.size), np.int16 if self.dtype == torch.bfloat16 else np.float32

@@ -86,7 +86,9 @@ def test_multi_label_runs_choose_thresholds(encoders: Callable[[str], Path], tmp
     assert set(result) == {"text", "labels", "scores"}
 
 
-def test_predict_keeps_the_columns_of_a_table(fitted: Fitted, tmp_path: Path) -> None:
+def test_predict_keeps_the_columns_of_a_table_and_tells_of_rows_without_text(
+    fitted: Fitted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from thaw.inference.labelling import label
 
     (tmp_path / "in.csv").write_text(
@@ -94,6 +96,7 @@ def test_predict_keeps_the_columns_of_a_table(fitted: Fitted, tmp_path: Path) ->
     )
     settings = [f"run={fitted('distilbert')}", f"input={tmp_path}/in.csv", f"output={tmp_path}/out.csv"]
     label(configured(*settings, verb="predict"))
+    assert "warning: 1 of 3 rows hold no text" in capsys.readouterr().err
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == ["1", "2", "3"]

@@ -53,11 +53,13 @@ def label(config: DictConfig) -> None:
             write(result)
         return
     waiting: deque[Record] = deque()
-    labelled = 0
+    labelled = blank = 0
 
     def texts() -> Iterator[str]:
+        nonlocal blank
         for text, record in records:
             waiting.append(record)
+            blank += not text.strip()
             yield text
 
     with writer(config.output, suffix) as write, counting(None, "labelling") as progress:
@@ -68,6 +70,8 @@ def label(config: DictConfig) -> None:
             write({**record, **{free_name(key, record): value for key, value in result.items()}})
             progress(1)
             labelled += 1
+    if blank:
+        print(f"warning: {blank:,} of {labelled:,} rows hold no text; their labels mean nothing", file=sys.stderr)
     if config.output:
         print(f"Labelled  {display(Path(config.output).expanduser())}   ({labelled:,} rows)")
 

@@ -1,6 +1,6 @@
 """Sweeps over frozen layers, which are computed once: 12 linear probes, and 6 seeds and rates of the last layer.
 
-    python -m benchmarks.sweep data.path=~/emotion [runs=2] [any override of train.py]
+    python -m benchmarks.sweep data.path=~/emotion [runs=2] [cases=head] [any override of train.py]
 
 thaw runs the whole ``train.py -m`` from an empty cache. Of the Trainer's runs, which have nothing to share, the first
 few are timed in fresh processes, and their mean counts for each of the sweep; figures are compared over those few.
@@ -20,10 +20,10 @@ from omegaconf import OmegaConf
 
 from benchmarks.pairs import ROOT, Row, environment, own_settings, report, run
 
-CASES = (
-    (["freeze=head", "trainer.max_epochs=5"], "3e-4,1e-3,3e-3,1e-2"),
-    (["freeze=all_but_last_n", "freeze.n=1", "trainer.max_epochs=3"], "2e-5,1e-4"),
-)
+CASES = {
+    "head": (["freeze=head", "trainer.max_epochs=5"], "3e-4,1e-3,3e-3,1e-2"),
+    "last_layer": (["freeze=all_but_last_n", "freeze.n=1", "trainer.max_epochs=3"], "2e-5,1e-4"),
+}
 SEEDS = ("1", "2", "3")
 
 
@@ -44,8 +44,9 @@ def sweep(settings: list[str], rates: str, folder: str, chosen: list[tuple[str, 
 
 
 def main(arguments: list[str]) -> None:
-    own = own_settings(arguments, {"runs": "2"})
-    for case, rates in CASES:
+    own = own_settings(arguments, {"runs": "2", "cases": ",".join(CASES)})
+    for name in own["cases"].split(","):
+        case, rates = CASES[name]
         settings = ["data=emotion", "data.batch_size=64", *case, *arguments]
         every = [(rate, seed) for rate in rates.split(",") for seed in SEEDS]
         chosen = every[:: max(len(every) // int(own["runs"]), 1)][: int(own["runs"])]

@@ -51,6 +51,7 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
             folder = Path(HydraConfig.get().runtime.output_dir)
             nonlocal begun
             begun = True
+            keep_freed_memory()  # here, since launchers start processes that do not pass through main
             try:
                 plain: Any = OmegaConf.to_container(config, resolve=True)
                 check(plain, rules)
@@ -69,7 +70,6 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
                 fail(error, conf, name)
 
         def main() -> None:
-            keep_freed_memory()
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character still gets the rest
             # Hydra prints its own errors over several lines, unless it is told to raise them.
@@ -86,6 +86,8 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
             OmegaConf.register_new_resolver("sample", lambda data: str(conf.parent / "samples" / data), replace=True)
             try:
                 hydra.main(version_base="1.3", config_path=str(conf), config_name=name)(task)()
+            except KeyboardInterrupt as error:  # while a multirun waits for its pages
+                fail(error, conf, name)
             except (HydraException, OmegaConfBaseException, UserError, OSError, ValueError, RuntimeError) as error:
                 if isinstance(error, OSError) and error.filename and not begun:  # Hydra makes the folder of the run
                     error = UserError(f"{error.filename}: cannot be made: {error.strerror}", "Change hydra.run.dir.")

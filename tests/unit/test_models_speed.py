@@ -98,6 +98,17 @@ def test_attention_that_drops_out_computes_what_torch_does(kind: torch.dtype | N
     assert torch.allclose(many.mean(0), expected.transpose(1, 2), atol=0.1), "right on average"
 
 
+def test_a_position_that_may_look_nowhere_spoils_no_other() -> None:
+    """A padded one that a sliding window cuts off from all words, as in ModernBERT."""
+    query, key, value = torch.randn(3, 1, 2, 4, 8)
+    mask = torch.ones(1, 1, 4, 4, dtype=torch.bool)
+    mask[..., 3, :] = mask[..., 3] = False
+    result, _ = speed.attend(nn.Module(), query, key, value, mask, dropout=1e-9)
+    expected = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)
+    assert result.isfinite().all()
+    assert torch.allclose(result[:, :3], expected[:, :3], atol=1e-5)
+
+
 def test_attention_that_looks_back_only_stays_so() -> None:
     """That of a decoder, for which transformers gives no mask where no row is padded."""
     query, key, value = torch.randn(3, 2, 4, 6, 8)

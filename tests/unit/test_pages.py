@@ -14,11 +14,13 @@ def test_what_cannot_be_drawn_is_said_and_stops_nothing(tmp_path: Path, capfd: p
         pages.draw_later(tmp_path / name)
     pages.wait()
     said = capfd.readouterr().err
-    assert said.count("its page cannot be drawn") == 2
-    assert "metrics.json" in said
+    assert said.count("error: no page: ") == 2
+    assert f"python evaluate.py run={tmp_path}/other" in said
 
 
-def test_a_page_is_drawn_here_when_the_process_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_of_a_process_that_was_killed_are_drawn_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[Path] = []
     monkeypatch.setattr(pages, "draw", drawn.append)
     pages.draw_later(tmp_path / "one")
@@ -27,7 +29,7 @@ def test_a_page_is_drawn_here_when_the_process_was_killed(tmp_path: Path, monkey
     os.waitid(os.P_PID, pages._process.pid, os.WEXITED | os.WNOWAIT)
     pages.draw_later(tmp_path / "two")
     pages.wait()
-    assert drawn == [tmp_path / "two"]
+    assert drawn == [tmp_path / "one", tmp_path / "two"]
 
 
 def test_outside_a_multirun_nothing_is_put_off() -> None:

@@ -33,8 +33,9 @@ def features(data: TextDataModule, encoder: Path, settings: dict[str, Any]) -> d
     network: Any = load_encoder(encoder, labels, settings["model"])
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     use_onednn(network)
-    weights = body_of(network)[1].named_parameters()
-    key = checksum(weights, torch.__version__, transformers.__version__, pooling)
+    body = body_of(network)[1]
+    libraries = (torch.__version__, transformers.__version__)
+    key = checksum(body.named_parameters(), libraries, body.config.to_dict(), pooling)
     vectors, gold = {}, {}
     for split in ("train", "validation"):
         encoded = data.encoded[split]

@@ -19,7 +19,7 @@ def checksum(values: Iterable[tuple[str, Tensor | np.ndarray]], *also: Any) -> s
     """
     digest = xxhash.xxh3_128(json.dumps(also, sort_keys=True, default=str).encode())
     for name, value in values:
-        digest.update(name.encode())
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
         if isinstance(value, Tensor):
             value = value.detach().cpu().reshape(-1).view(torch.uint8).numpy()
         digest.update(np.ascontiguousarray(value).data)

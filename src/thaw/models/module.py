@@ -140,11 +140,12 @@ class EncoderModule(pl.LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, "norm")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["frozen"] = self.frozen_checksum
+        checkpoint["frozen_checksum"] = self.frozen_checksum
         checkpoint["state_dict"] = self.trained(checkpoint["state_dict"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.frozen_checksum != checkpoint["frozen"]:
+        kept = checkpoint.get("frozen_checksum", self.frozen_checksum)  # older versions kept another one
+        if kept != self.frozen_checksum:
             raise UserError(
                 "the frozen weights of the encoder are not those the run was started with",
                 "Put the encoder's files back, or start a new run.",

@@ -8,12 +8,13 @@ differ in the last digits only, as those of two processors do.
 import os
 from functools import cache
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+SMALL = 2**20  # products of numbers; of fewer MKL is done before oneDNN has begun
 
 
 @cache
@@ -29,12 +30,12 @@ def preferred() -> bool:
 
 
 def product(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(..., in) by (out, in): (..., out). Either may be a transposed view."""
+    """(..., in) by (out, in): (..., out). The weight may be a transposed view."""
     result: Tensor = torch.ops.mkldnn._linear_pointwise(values, weight, bias, "none", [], "")
     return result
 
 
-class Linear(torch.autograd.Function):
+class LinearFunction(torch.autograd.Function):
     """``torch.nn.functional.linear`` with the products of both its passes by oneDNN."""
 
     @staticmethod
@@ -49,31 +50,35 @@ class Linear(torch.autograd.Function):
         values, weight = ctx.saved_tensors
         for_values, for_weight, for_bias = ctx.needs_input_grad
         gradient = gradient.contiguous()
-        rows = gradient.flatten(0, -2)
+        rows = gradient.view(-1, weight.shape[0])
         of_values = product(gradient, weight.t()) if for_values else None
         if not for_weight:
             return of_values, None, rows.sum(0) if for_bias else None
         # Without the copies of transposed rows that `product` would make.
         of_weight, of_bias = torch.ops.aten.mkldnn_linear_backward_weights(
-            rows.to_mkldnn(), values.flatten(0, -2).to_mkldnn(), weight, for_bias
+            rows.to_mkldnn(), values.view(-1, weight.shape[1]).to_mkldnn(), weight, for_bias
         )
         return of_values, of_weight, of_bias if for_bias else None
 
 
+class Linear(nn.Linear):
+    """A linear layer whose float32 products on a CPU are oneDNN's."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        large = input.numel() * self.out_features >= SMALL
+        plain = input.device.type == "cpu" and input.dtype == self.weight.dtype == torch.float32
+        if not (large and plain) or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
+            return super().forward(input)
+        result: Tensor = LinearFunction.apply(input, self.weight, self.bias)
+        return result
+
+
 def use_onednn(network: nn.Module) -> None:
-    """Let every linear layer of a network compute its float32 products by oneDNN, where that is the faster way."""
+    """Let every linear layer of a network, in place, be one of `Linear`, where that is the faster way."""
     if not preferred():
         return
     # Of the programs that it makes for each size of batch oneDNN keeps 1024, which take 250 MB and save no time.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     for module in network.modules():
         if type(module) is nn.Linear:
-            module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
-
-
-def _forward(self: nn.Linear, values: Tensor) -> Tensor:
-    plain = values.device.type == "cpu" and values.dtype == self.weight.dtype == torch.float32 and values.numel()
-    if not plain or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
-        return nn.functional.linear(values, self.weight, self.bias)
-    result: Tensor = Linear.apply(values, self.weight, self.bias)
-    return result
+            module.__class__ = Linear

@@ -18,6 +18,7 @@ from torch import Tensor
 from thaw.cache import cache_folder, cached, make_room, open_array
 from thaw.models.checksum import checksum
 from thaw.models.encoder import blocks, layers_of
+from thaw.models.onednn import preferred
 from thaw.models.speed import layers_returning, output_of, probing, reads_first_token, tiny_batch
 
 Batch = dict[str, Tensor]
@@ -122,6 +123,7 @@ class FrozenPrefix:
         settings = [
             *(torch.__version__, transformers.__version__, str(self.dtype), self.first_only, self.depth, also),
             *(next(self.network.parameters()).device.type, self.network.config._attn_implementation, config),
+            preferred(),
         ]
         below = (pair for part in blocks(self.network)[: self.depth + 1] for pair in part.parameters())
         return checksum(below, settings)

@@ -106,7 +106,8 @@ def attend(
         return result
     scores = (query * (scaling or query.shape[-1] ** -0.5)) @ key.transpose(2, 3)
     if attention_mask is not None and attention_mask.dtype == torch.bool:
-        scores.masked_fill_(~attention_mask, float("-inf"))
+        # Not minus infinity: in a sliding window a padded position may have nowhere to look.
+        scores.masked_fill_(~attention_mask, torch.finfo(scores.dtype).min)
     elif attention_mask is not None:
         scores = scores + attention_mask
     weights: Tensor = Dropout.apply(scores.softmax(-1), dropout)

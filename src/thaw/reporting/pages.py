@@ -8,13 +8,16 @@ import json
 import os
 import subprocess
 import sys
-import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from thaw.runs import typed
+
 _process: subprocess.Popen[str] | None = None
+_sent: list[Path] = []
 
 
 def beside() -> bool:
@@ -26,43 +29,47 @@ def beside() -> bool:
 
 
 def draw_later(run: Path) -> None:
-    """Let the page of a finished run be drawn; see `wait`."""
+    """Let the page of a finished run be drawn, by the time that `wait` returns."""
     global _process
     if _process is None:
         command = [sys.executable, "-m", "thaw.reporting.pages"]
         # In a group of its own, since Ctrl-C is not meant for it, but in this session, or else it would not give way.
         _process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, process_group=0)
     assert _process.stdin is not None
-    try:
-        _process.stdin.write(json.dumps(str(run.resolve())) + "\n")
+    _sent.append(run)
+    with suppress(BrokenPipeError):  # somebody killed it
+        _process.stdin.write(json.dumps(str(run.absolute())) + "\n")
         _process.stdin.flush()
-    except BrokenPipeError:  # somebody killed it
-        draw(run)
 
 
 def wait() -> None:
-    """Until all pages stand."""
+    """Until all pages stand; those of a process that was killed are drawn here."""
     global _process
-    if _process is not None:
-        _process.communicate()
-        _process = None
+    if _process is None:
+        return
+    _process.communicate()
+    left = [run for run in _sent if not (run / "report.html").is_file()] if _process.returncode else []
+    _process = None
+    _sent.clear()
+    for run in left:
+        draw(run)
 
 
 def draw(run: Path) -> None:
+    """Draw the page of a finished run, or say why it cannot be drawn: the run is none the worse for it."""
     from thaw.reporting.run_page import write_own_page
 
-    write_own_page(run)
+    try:
+        write_own_page(run)
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"error: no page: {said} Try: python evaluate.py run={typed(run)}", file=sys.stderr)
 
 
 def main() -> None:
     os.nice(19)  # the run that trains comes first
     for line in sys.stdin:
-        run = Path(json.loads(line))
-        try:
-            draw(run)
-        except Exception:
-            traceback.print_exc()
-            print(f"error: {run}: its page cannot be drawn. Try: python evaluate.py run={run}", file=sys.stderr)
+        draw(Path(json.loads(line)))
 
 
 if __name__ == "__main__":

@@ -128,9 +128,9 @@ def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Ro
         "single": labels.task == "sequence",
         "resamples": RESAMPLES,
         "tiles": [
-            {"name": NAMES.get(name, name), "value": own[name], "interval": pairs.get(f"{split}/{name}")}
+            {"name": NAMES.get(name, name), "value": value, "interval": pairs.get(f"{split}/{name}")}
             for name in TILES[labels.task]
-            if own.get(name) is not None
+            if (value := own.get(name)) is not None and np.isfinite(value)
         ],
         "figures": [
             {

@@ -149,6 +149,7 @@ def train(
         saved = torch.load(last, weights_only=True, map_location="cpu")
         check_same_weights(saved["state_dict"], module)
         state = saved["resume"]
+        del saved  # it would stay in memory while the run trains
         data.start = (state["epoch"], state["batches"])
         log.info("Going on after batch %d of epoch %d.", state["batches"], state["epoch"] + 1)
     try:
@@ -230,7 +231,7 @@ def finish(
         write_page(folder, last, metrics, results[last].predictions)
     runs.write_json(folder / "metrics.json", metrics)  # last: a run with figures is finished
     if pages.beside():
-        pages.draw_later(folder)
+        pages.draw_later(folder)  # it needs the figures
     (folder / "checkpoints" / LAST).unlink(missing_ok=True)
     counts = summary.occurrences(list(data.rows[last]["label"]), labels)
     log.info(summary.table(f"By label, {last}", *summary.label_rows(metrics, last, counts)))

@@ -9,6 +9,7 @@ from typing import Any
 from thaw.errors import missing
 from thaw.instantiate import build
 from thaw.labels import LabelSet
+from thaw.reporting.run_page import tested_on
 from thaw.reporting.sweep import CHOSEN, overridden, picks_a_file
 from thaw.runs import read_jsonl, sync_command
 
@@ -73,7 +74,7 @@ def log_evaluation(trackers: Sequence[Tracker], folder: Path, metrics: dict[str,
 def _log_to_wandb(run: Any, folder: Path, labels: LabelSet) -> None:
     import wandb
 
-    split = "test" if (folder / "predictions" / "test.jsonl").is_file() else "validation"
+    split = tested_on(folder)
     rows = read_jsonl(folder / "predictions" / f"{split}.jsonl")
     if labels.task != "multi_label":
         token = labels.task == "token"

@@ -45,8 +45,10 @@ def sweep(settings: list[str], rates: str, folder: str, chosen: list[tuple[str, 
 
 def main(arguments: list[str]) -> None:
     own = own_settings(arguments, {"runs": "2", "cases": ",".join(CASES)})
-    for name in own["cases"].split(","):
-        case, rates = CASES[name]
+    names = own["cases"].split(",")
+    if unknown := set(names) - CASES.keys():
+        sys.exit(f"error: cases={','.join(unknown)}: there are {', '.join(CASES)}")
+    for case, rates in (CASES[name] for name in names):
         settings = ["data=emotion", "data.batch_size=64", *case, *arguments]
         every = [(rate, seed) for rate in rates.split(",") for seed in SEEDS]
         chosen = every[:: max(len(every) // int(own["runs"]), 1)][: int(own["runs"])]

@@ -35,6 +35,9 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def encoders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A function that gives the folder of a tiny, randomly initialised encoder of an architecture."""
+    from thaw.models import onednn
+
+    onednn.SMALL = 0  # tiny networks are to be computed as real ones are
     folder = tmp_path_factory.mktemp("encoders")
 
     def encoder(architecture: str) -> Path:

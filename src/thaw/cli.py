@@ -86,7 +86,7 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
             OmegaConf.register_new_resolver("sample", lambda data: str(conf.parent / "samples" / data), replace=True)
             try:
                 hydra.main(version_base="1.3", config_path=str(conf), config_name=name)(task)()
-            except KeyboardInterrupt as error:  # while a multirun waits for its pages
+            except KeyboardInterrupt as error:  # while a multirun begins or ends
                 fail(error, conf, name)
             except (HydraException, OmegaConfBaseException, UserError, OSError, ValueError, RuntimeError) as error:
                 if isinstance(error, OSError) and error.filename and not begun:  # Hydra makes the folder of the run
@@ -163,7 +163,8 @@ def readable(error: Exception, conf: Path, name: str) -> Exception:
 
 def near(word: str, known: Sequence[str]) -> str:
     """``; did you mean x?``, or nothing."""
-    close = difflib.get_close_matches(word, known, n=1)
+    close = difflib.get_close_matches(word, known)
+    close.sort(key=lambda one: sorted(one) != sorted(word))  # first what has the same letters in another order
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -104,7 +104,7 @@ def begin(config: DictConfig, folder: Path) -> float | None:
         return None
     log.info("%s is finished already.", runs.display(folder))
     if not (folder / "report.html").is_file():  # killed before it was drawn
-        (pages.draw_later if pages.beside() else pages.draw)(folder)
+        pages.draw(folder)
     score = runs.read_json(folder / "metrics.json")["best"]["score"]
     return float("nan") if score is None else float(score)
 

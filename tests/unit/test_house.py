@@ -157,6 +157,7 @@ def test_only_known_targets_are_built() -> None:
         (["trainer.max_epocs=3"], "did you mean trainer.max_epochs?"),
         (["freeze=hed"], "did you mean head?"),
         (["modl=bert"], "did you mean model?"),
+        (["modle=bert"], "did you mean model?"),
         (["data=csv"], "data.path"),
         (["data.path=nowhere"], "nowhere: no such file or folder"),
         (["data.batch_size=[1"], "data.batch_size=[1"),

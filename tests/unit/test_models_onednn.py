@@ -52,6 +52,7 @@ def test_a_network_is_changed_where_that_is_faster_and_only_for_large_products_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls = []
+    monkeypatch.setattr(onednn, "SMALL", 2**20)
     own = onednn.product
     monkeypatch.setattr(onednn, "product", lambda *given: calls.append(1) or own(*given))
     network, values = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64)), torch.randn(256, 64)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from thaw.labels import LabelSet
-from thaw.models import speed
+from thaw.models import onednn, speed
 from thaw.models.encoder import layers_of, load_encoder
 from tiny_models import ARCHITECTURES
 
@@ -41,11 +41,15 @@ def batch() -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("task", ["sequence", "token"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_logits_and_gradients_stay_the_same(architecture: str, task: str, encoders: Encoders) -> None:
+def test_logits_and_gradients_stay_the_same(
+    architecture: str, task: str, encoders: Encoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onednn, "preferred", torch.backends.mkldnn.is_available)  # also by other makers' processors
     settings = {"dropout": 0.0}
     plain = loud(load_encoder(encoders(architecture), LABELS[task], settings)).train()
     fast = loud(load_encoder(encoders(architecture), LABELS[task], settings)).train()
     speed.accelerate(fast)
+    assert any(isinstance(module, onednn.Linear) for module in fast.modules()) == torch.backends.mkldnn.is_available()
     assert ("forward" in vars(layers_of(fast)[-1][1])) == (task == "sequence" and architecture in FIRST_TOKEN)
     results = [network(**batch()).logits for network in (plain, fast)]
     assert torch.allclose(*results, atol=1e-5)

@@ -1,5 +1,4 @@
-"""The same computation in less time: oneDNN, dropout with cheap random numbers, no output that nobody reads, compiled
-layers.
+"""The same computation in less time: cheap random numbers, no output that nobody reads, oneDNN, compiled layers.
 
 They change how a network computes and nothing else: parameters, their names and what is saved stay as they are.
 """

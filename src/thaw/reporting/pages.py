@@ -1,7 +1,7 @@
-"""The pages of a multirun's runs, drawn by a process beside it while the next run trains.
+"""The page of a finished run, which needs nothing but its folder; those of a multirun are drawn by a process beside it.
 
-A page takes longer than the training of a linear probe, and needs nothing but the run folder. Folders go to the process
-line by line; where they end, also because the multirun was killed, it draws what is left and ends.
+A page takes longer than the training of a linear probe. So folders go to the process line by line while the next run
+trains; where they end, also because the multirun was killed, it draws what is left and ends.
 """
 
 import json
@@ -20,26 +20,20 @@ _process: subprocess.Popen[str] | None = None
 _sent: list[Path] = []
 
 
+def draw(run: Path) -> None:
+    """Draw the page of a finished run; of a multirun by the time that `wait` returns."""
+    if beside():
+        _send(run)
+    else:
+        _draw(run)
+
+
 def beside() -> bool:
-    """Whether runs follow one another in this process."""
+    """Whether runs follow one another in this process, so that a page can be drawn while the next one trains."""
     if not HydraConfig.initialized():
         return False
     config = HydraConfig.get()
     return bool(config.mode == RunMode.MULTIRUN and config.launcher._target_.endswith(".BasicLauncher"))
-
-
-def draw_later(run: Path) -> None:
-    """Let the page of a finished run be drawn, by the time that `wait` returns."""
-    global _process
-    if _process is None:
-        command = [sys.executable, "-m", "thaw.reporting.pages"]
-        # In a group of its own, since Ctrl-C is not meant for it, but in this session, or else it would not give way.
-        _process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, process_group=0)
-    assert _process.stdin is not None
-    _sent.append(run)
-    with suppress(BrokenPipeError):  # somebody killed it
-        _process.stdin.write(json.dumps(str(run.absolute())) + "\n")
-        _process.stdin.flush()
 
 
 def wait() -> None:
@@ -52,11 +46,24 @@ def wait() -> None:
     _process = None
     _sent.clear()
     for run in left:
-        draw(run)
+        _draw(run)
 
 
-def draw(run: Path) -> None:
-    """Draw the page of a finished run, or say why it cannot be drawn: the run is none the worse for it."""
+def _send(run: Path) -> None:
+    global _process
+    if _process is None:
+        command = [sys.executable, "-m", "thaw.reporting.pages"]
+        # In a group of its own, since Ctrl-C is not meant for it, but in this session, or else it would not give way.
+        _process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, process_group=0)
+    assert _process.stdin is not None
+    _sent.append(run)
+    with suppress(BrokenPipeError):  # somebody killed it
+        _process.stdin.write(json.dumps(str(run.absolute())) + "\n")
+        _process.stdin.flush()
+
+
+def _draw(run: Path) -> None:
+    """Or say why it cannot be drawn: the run is none the worse for it."""
     from thaw.reporting.run_page import write_own_page
 
     try:
@@ -69,7 +76,7 @@ def draw(run: Path) -> None:
 def main() -> None:
     os.nice(19)  # the run that trains comes first
     for line in sys.stdin:
-        draw(Path(json.loads(line)))
+        _draw(Path(json.loads(line)))
 
 
 if __name__ == "__main__":

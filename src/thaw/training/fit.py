@@ -28,7 +28,6 @@ from thaw.models.prefix import FrozenPrefix
 from thaw.models.speed import compile_layers
 from thaw.reporting import pages, summary
 from thaw.reporting.published import published_table
-from thaw.reporting.run_page import write_page
 from thaw.training.callbacks import History, Lines
 from thaw.training.pruning import pruning
 from thaw.training.resuming import LAST, Resumable, check_same_data, check_same_weights, continued
@@ -227,11 +226,8 @@ def finish(
         "trainable": sum(row["trainable"] for row in module.table),
         "parameters": sum(row["parameters"] for row in module.table),
     }
-    if not pages.beside():
-        write_page(folder, last, metrics, results[last].predictions)
     runs.write_json(folder / "metrics.json", metrics)  # last: a run with figures is finished
-    if pages.beside():
-        pages.draw_later(folder)  # it needs the figures
+    pages.draw(folder)
     (folder / "checkpoints" / LAST).unlink(missing_ok=True)
     counts = summary.occurrences(list(data.rows[last]["label"]), labels)
     log.info(summary.table(f"By label, {last}", *summary.label_rows(metrics, last, counts)))

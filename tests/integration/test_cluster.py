@@ -84,7 +84,9 @@ def test_a_sweep_becomes_a_job_array(encoders: Callable[[str], Path], script: Ru
     assert len(scores) == 2
 
 
-def test_a_job_out_of_time_saves_and_goes_on_after_the_requeue(encoders: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_job_out_of_time_saves_and_goes_on_after_the_requeue(
+    encoders: Callable[[str], Path], script: Run, tmp_path: Path
+) -> None:
     """submitit on this machine: the signal of the scheduler, the requeue, and the weights of a run not stopped."""
     settings = [
         f"model.name={encoders('distilbert')}", "data.train_size=200", "data.eval_size=24", "data.batch_size=4",
@@ -108,7 +110,7 @@ def test_a_job_out_of_time_saves_and_goes_on_after_the_requeue(encoders: Callabl
     log = (run / "train.log").read_text()
     assert "Saving, then stopping" in log
     assert "Going on after batch" in log
-    fit(configured(*settings[:-2], "optimizer.lr=1e-2"), tmp_path / "whole")
+    script("train.py", *settings[:-2], "optimizer.lr=1e-2", "hydra.run.dir=whole")
     assert files_of(run) == files_of(tmp_path / "whole")
 
 

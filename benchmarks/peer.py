@@ -79,6 +79,10 @@ def train_with_trainer(
         per_device_eval_batch_size=cfg["data"]["eval_batch_size"],
         train_sampling_strategy="group_by_length" if form == "grouped" else "random",
         dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_num_workers=4 if torch.cuda.is_available() else 0,
+        dataloader_persistent_workers=torch.cuda.is_available(),
+        bf16=trainer_cfg["precision"] == "bf16-mixed",
+        torch_compile=trainer_cfg["compile"],
         eval_strategy=every,
         eval_steps=trainer_cfg["eval_every"],
         save_strategy=every,
@@ -93,12 +97,13 @@ def train_with_trainer(
     )
     collate = DataCollatorForTokenClassification if labels.task == "token" else DataCollatorWithPadding
     fixed: dict[str, Any] = {"padding": "max_length", "max_length": cfg["data"]["max_length"] or 128}
+    loose = {"pad_to_multiple_of": 8} if torch.cuda.is_available() else {}
     trainer = Trainer(
         model=network,
         args=arguments,
         train_dataset=rows_of(data, "train"),
         eval_dataset=rows_of(data, "validation"),
-        data_collator=collate(data.tokenizer, **(fixed if padded else {})),
+        data_collator=collate(data.tokenizer, **(fixed if padded else loose)),
         compute_metrics=scorer(labels),
         callbacks=[Stages(), *(EarlyStoppingCallback(one["patience"]) for one in cfg["callbacks"].values())],
     )

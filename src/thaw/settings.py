@@ -96,6 +96,7 @@ RULES: dict[str, Rule] = {
     "trainer.eval_every": or_null(COUNT),
     "trainer.log_every": COUNT,
     "trainer.compile": FLAG,
+    "trainer.cuda_graphs": FLAG,
     "trainer.deterministic": FLAG,
     "trainer.progress_bar": FLAG,
 }

@@ -164,7 +164,18 @@ def test_batches_of_texts(pad_to: int | None, width: int) -> None:
     assert batch["attention_mask"].tolist() == [[1, 1, 1] + [0] * (width - 3), [1] * 4 + [0] * (width - 4)]
     assert batch["labels"].tolist() == [9, 8]
     assert batch["rows"].tolist() == [2, 1]
-    assert {value.dtype for value in batch.values()} == {torch.int64}
+    assert {value.dtype for value in batch.values() if isinstance(value, torch.Tensor)} == {torch.int64}
+
+
+@pytest.mark.parametrize("longest", [30, 33])
+def test_widths_by_eights_are_few_and_stay_within_the_longest_row_and_the_budget(longest: int) -> None:
+    lengths = np.random.default_rng(0).integers(3, longest + 1, 300)
+    data = encoded(lengths)
+    batches = Batches(data, 8, seed=1, train=True, tokens=100, multiple=8)
+    shapes = [tuple(batch["input_ids"].shape) for batch in make_loader(data, batches, pad_id=0, multiple=8)]
+    assert {width for _, width in shapes} == {8, 16, 24, 32, longest} - ({32} if longest < 32 else set())
+    assert len(set(shapes)) <= 10
+    assert max(rows * width for rows, width in shapes) <= 100
 
 
 def test_batches_of_words() -> None:

@@ -5,6 +5,7 @@ epoch: nothing but the number of batches done needs to be remembered.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,6 +87,11 @@ def token_batches(lengths: np.ndarray, tokens: int, *, seed: int, epoch: int, wo
     return in_turn(batches, lengths, generator, epoch)
 
 
+def rounded(lengths: Any, multiple: int, longest: int) -> Any:
+    """A length, or an array of them, up to the next multiple, though not beyond the longest."""
+    return np.minimum(-(-lengths // multiple) * multiple, longest)
+
+
 def balanced_weights(label_ids: np.ndarray) -> np.ndarray:
     """Probability of drawing each row such that every class is drawn equally often."""
     counts = np.bincount(label_ids)
@@ -106,6 +112,7 @@ class Batches:
         balanced: draw classes equally often (single-label tasks).
         by_length: group rows of like length.
         tokens: fill training batches up to this many tokens, instead of ``batch_size`` rows.
+        multiple: to which batches are padded, as for `EncodedDataset`.
         rank: number of this process.
         world_size: number of processes.
         start: (epoch, batches to skip in it), when a run goes on.
@@ -121,11 +128,13 @@ class Batches:
         balanced: bool = False,
         by_length: bool = True,
         tokens: int | None = None,
+        multiple: int = 1,
         rank: int = 0,
         world_size: int = 1,
         start: tuple[int, int] = (0, 0),
     ) -> None:
-        self.lengths = np.asarray(encoded.kept)
+        kept = np.asarray(encoded.kept)
+        self.lengths = rounded(kept, multiple, int(kept.max()))
         self.weights = balanced_weights(np.asarray(encoded.labels)) if balanced else None
         self.batch_size, self.seed, self.train, self.by_length = batch_size, seed, train, by_length
         self.tokens = tokens
@@ -184,31 +193,43 @@ class EncodedDataset(torch.utils.data.Dataset):
         pad_id: id of the padding token.
         pad_to: pad every batch to this length; None pads to the longest row of the batch.
         usual: token tasks: labelled tokens of a batch on average, where batches are to weigh by what they hold.
+        multiple: pad to a multiple of this many tokens, though not beyond the longest row of the split.
     """
 
-    def __init__(self, encoded: Encoded, pad_id: int, pad_to: int | None = None, usual: float | None = None) -> None:
+    def __init__(
+        self,
+        encoded: Encoded,
+        pad_id: int,
+        pad_to: int | None = None,
+        usual: float | None = None,
+        multiple: int = 1,
+    ) -> None:
         self.encoded, self.pad_id, self.pad_to, self.usual = encoded, pad_id, pad_to, usual
+        self.multiple, self.longest = multiple, int(np.diff(encoded.offsets).max())
 
     def __len__(self) -> int:
         return len(self.encoded)
 
-    def __getitem__(self, rows: list[int]) -> dict[str, torch.Tensor]:
+    def __getitem__(self, rows: list[int]) -> dict[str, Any]:
         """A batch.
 
         Returns:
-            ``input_ids`` and ``attention_mask`` (rows, tokens), ``labels`` as in `Encoded`, ``rows`` (their numbers),
-            and for token tasks ``words`` (rows, tokens) and ``tags`` (rows, words), padded with -1 and `IGNORED`.
-            With ``usual`` also ``weight``: by what to multiply the mean loss of the batch.
+            ``input_ids`` and ``attention_mask`` (rows, tokens), ``padded`` (whether the mask hides anything),
+            ``labels`` as in `Encoded`, ``rows`` (their numbers), and for token tasks ``words`` (rows, tokens) and
+            ``tags`` (rows, words), padded with -1 and `IGNORED`. With ``usual`` also ``weight``: by what to multiply
+            the mean loss of the batch.
         """
         data, index = self.encoded, np.asarray(rows)
-        ids, mask = gather(data.ids, data.offsets, index, self.pad_id, self.pad_to)
+        longest = int((data.offsets[index + 1] - data.offsets[index]).max())
+        width = self.pad_to or int(rounded(longest, self.multiple, self.longest))
+        ids, mask = gather(data.ids, data.offsets, index, self.pad_id, width)
         batch = {"input_ids": ids, "attention_mask": mask, "rows": index}
         if len(data.tag_offsets):
-            batch["labels"], _ = gather(data.labels, data.offsets, index, IGNORED, self.pad_to)
-            batch["words"], _ = gather(data.words, data.offsets, index, -1, self.pad_to)
+            batch["labels"], _ = gather(data.labels, data.offsets, index, IGNORED, width)
+            batch["words"], _ = gather(data.words, data.offsets, index, -1, width)
             batch["tags"], _ = gather(data.tags, data.tag_offsets, index, IGNORED)
             if self.usual:
                 batch["weight"] = np.array((batch["labels"] != IGNORED).sum() / self.usual, dtype=np.float32)
         else:
             batch["labels"] = np.asarray(data.labels[index], dtype=np.int64)
-        return {name: torch.from_numpy(array) for name, array in batch.items()}
+        return {**{name: torch.from_numpy(array) for name, array in batch.items()}, "padded": not mask.all()}

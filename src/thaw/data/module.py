@@ -111,6 +111,8 @@ class TextDataModule(pl.LightningDataModule):
             raise UserError(
                 f"{split} has {len(self.encoded[split])} rows for {world_size} processes", "Use fewer trainer.devices."
             )
+        # The kernels of GPUs take tokens by eights; and of few widths each comes again, as CUDA graphs want it.
+        multiple = 8 if self.trainer and self.trainer.strategy.root_device.type == "cuda" else 1
         batches = Batches(
             self.encoded[split],
             batch_size,
@@ -119,6 +121,7 @@ class TextDataModule(pl.LightningDataModule):
             balanced=balanced,
             by_length=self.data["group_by_length"],
             tokens=self.data["tokens_per_batch"],
+            multiple=multiple,
             rank=self.trainer.global_rank if self.trainer else 0,
             world_size=world_size,
             start=self.start if train else (0, 0),
@@ -127,8 +130,15 @@ class TextDataModule(pl.LightningDataModule):
         if train and self.labels.task == "token" and self.data["group_by_length"]:
             # Else the tokens of short sentences, which now share batches, would count for more than those of long ones.
             usual = float((encoded.labels != IGNORED).sum() / (len(batches) * world_size))
-        pad_to = self.max_length if padding_is_fixed(self.data) else None
-        return make_loader(encoded, batches, self.tokenizer.pad_token_id, pad_to, self.data["num_workers"], usual)
+        return make_loader(
+            encoded,
+            batches,
+            self.tokenizer.pad_token_id,
+            self.data["num_workers"],
+            pad_to=self.max_length if padding_is_fixed(self.data) else None,
+            usual=usual,
+            multiple=multiple,
+        )
 
 
 # Settings that say how rows become batches, and change nothing about the rows.
@@ -173,15 +183,20 @@ def make_loader(
     encoded: Encoded,
     batches: Iterable[list[int]],
     pad_id: int,
-    pad_to: int | None = None,
     workers: int = 0,
-    usual: float | None = None,
+    **options: Any,
 ) -> DataLoader:
-    """A DataLoader over whole batches, which draws no random number of its own from torch's state."""
+    """A DataLoader over whole batches, which draws no random number of its own from torch's state.
+
+    Args:
+        batches: row numbers of each.
+        workers: processes that make them.
+        encoded, pad_id, options: of `EncodedDataset`.
+    """
     import torch
 
     return DataLoader(
-        EncodedDataset(encoded, pad_id, pad_to, usual),
+        EncodedDataset(encoded, pad_id, **options),
         sampler=batches,
         batch_size=None,
         num_workers=workers,

@@ -1,6 +1,7 @@
 """Losses on the logits, the same for every architecture."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -49,9 +50,13 @@ def make_terms(loss: dict[str, Any], labels: LabelSet) -> Terms:
     if not (is_number(gamma) and gamma >= 0):
         raise UserError(f"loss.focal_gamma={gamma} is not a number from 0 on", "Give 2.0, say, or 0 for none.")
     weights = class_weights(loss["class_weights"], labels)
-    if labels.task == "multi_label":
-        return lambda logits, targets: multi_label_terms(logits, targets, weights, smoothing, gamma)
-    return lambda logits, targets: single_label_terms(logits, targets, weights, smoothing, gamma)
+    terms = multi_label_terms if labels.task == "multi_label" else single_label_terms
+
+    @cache
+    def weights_on(device: torch.device) -> Tensor | None:
+        return None if weights is None else weights.to(device)
+
+    return lambda logits, targets: terms(logits, targets, weights_on(logits.device), smoothing, gamma)
 
 
 def class_weights(wanted: Any, labels: LabelSet) -> Tensor | None:
@@ -89,7 +94,7 @@ def single_label_terms(
     logits, targets = logits.reshape(-1, logits.shape[-1]).float(), targets.reshape(-1)
     kept = targets != IGNORED
     ids = targets.where(kept, 0)
-    weights = weights.to(logits.device) if weights is not None else logits.new_ones(logits.shape[-1])
+    weights = logits.new_ones(logits.shape[-1]) if weights is None else weights
     losses = F.cross_entropy(
         logits, targets, weight=weights, ignore_index=IGNORED, label_smoothing=smoothing, reduction="none"
     )
@@ -104,7 +109,6 @@ def multi_label_terms(
     """Binary cross-entropy for each label; weights apply to the positive class, smoothing draws targets to 1/2."""
     logits, targets = logits.float(), targets.float()
     goal = targets * (1 - smoothing) + smoothing / 2
-    weights = weights.to(logits.device) if weights is not None else None
     losses = F.binary_cross_entropy_with_logits(logits, goal, pos_weight=weights, reduction="none")
     if gamma:
         chance = logits.sigmoid()

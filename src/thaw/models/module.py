@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed
+from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
 
 from thaw.errors import UserError
@@ -13,6 +14,7 @@ from thaw.instantiate import build
 from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs, figures
 from thaw.models.checksum import checksum
+from thaw.models.cuda_graphs import PRECISIONS, StepGraphs
 from thaw.models.encoder import blocks, load_encoder
 from thaw.models.freezing import STAGED, add_adapters, freeze_to, parameter_table, rest_frozen, trainable
 from thaw.models.losses import make_loss
@@ -48,6 +50,8 @@ class EncoderModule(pl.LightningModule):
         self.rates = learning_rates(self.parts, self.ever, config["optimizer"])
         self.table = parameter_table(self.network, self.ever, self.rates)
         self.loss = make_loss(config["loss"], labels)
+        self.wants_graphs = False
+        self.graphs: StepGraphs | None = None
         self.train_loss = torch.tensor(torch.nan)  # of the last batch; `History` logs it
         self.seen: list[Outputs] = []
         self.frozen_checksum = ""
@@ -71,7 +75,16 @@ class EncoderModule(pl.LightningModule):
             rest_frozen(self.parts)
         return self
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def step_graphs(self) -> StepGraphs | None:
+        """Graphs for the steps of this stage, where the trainer asks for them and can have them."""
+        trainer = self.trainer
+        alone = trainer.strategy.root_device.type == "cuda" and isinstance(trainer.strategy, SingleDeviceStrategy)
+        if not (self.wants_graphs and alone and self.prefix is None and trainer.precision in PRECISIONS):
+            return None
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return StepGraphs(self.losses, parameters, trainer.accumulate_grad_batches)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         """Logits: (rows, labels), or (rows, tokens, labels) for token tasks."""
         logits: Tensor = self.network(input_ids=input_ids, attention_mask=attention_mask).logits
         return logits
@@ -86,6 +99,7 @@ class EncoderModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self.thaw_for(self.current_epoch)  # a run that goes on within an epoch does not start it
+        self.graphs = self.step_graphs()
         steps = int(self.trainer.estimated_stepping_batches)
         every = int(self.trainer.val_check_batch or 0) // self.trainer.accumulate_grad_batches
         if self.trainer.check_val_every_n_epoch is None and every > steps:
@@ -94,16 +108,37 @@ class EncoderModule(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         if self.config["freeze"]["name"] in STAGED:
             self.thaw_for(self.current_epoch)
+            self.zero_grad()  # to None: the optimizer would move what rests now by a gradient of 0
+            self.graphs = self.step_graphs()
 
-    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        loss = self.loss(self.logits(batch, "train"), batch["labels"])
+    def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
+        loss, weighted = (self.graphs or self.losses)(batch)
         self.train_loss = loss.detach()
-        weighted: Tensor = loss * batch.get("weight", 1.0)
         return weighted
+
+    def losses(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """The loss of a training batch, and the same weighted by what the batch holds."""
+        loss = self.loss(self.logits(batch, "train"), batch["labels"])
+        return loss, loss * batch.get("weight", 1.0)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        if loss.requires_grad:
+            super().backward(loss, *args, **kwargs)
+        elif self.graphs:
+            self.graphs.backward()
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        optimizer.zero_grad(set_to_none=not self.graphs)
 
     def on_train_batch_end(self, *_: Any) -> None:
         if self.trainer.global_step == self.trainer.max_steps:
             self.trainer.should_stop = True  # so Lightning validates before it stops
+
+    def on_train_end(self) -> None:
+        self.graphs = None  # and their memory
+
+    def on_validation_model_zero_grad(self) -> None:
+        self.zero_grad(set_to_none=not self.graphs)
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         self.seen.append(Outputs.of_batch(batch, self.logits(batch, "validation")))
@@ -135,7 +170,8 @@ class EncoderModule(pl.LightningModule):
         if gradient_clip_val and sharded:
             sharded(gradient_clip_val)
         elif gradient_clip_val and self.trainer.precision == "bf16-mixed":
-            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+            trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, "norm")
 

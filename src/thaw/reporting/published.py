@@ -16,7 +16,7 @@ from thaw.reporting.sweep import Group, Member, grouped, markdown_table, overrid
 NEUTRAL = (
     "experiment", "seed", "resume", "sweep", "logger", "data.path", "data.num_workers", "data.eval_batch_size",
     "data.on_bad_row", "freeze.reuse", "freeze.reuse_gb", "trainer", "trainer.accelerator", "trainer.devices",
-    "trainer.progress_bar", "trainer.checkpoint_every", "trainer.log_every",
+    "trainer.progress_bar", "trainer.checkpoint_every", "trainer.log_every", "trainer.cuda_graphs",
 )  # fmt: skip
 HEADER = ["experiment", "figure", "published", "obtained", "runs", "difference", "verdict"]
 UNTRAINED = "untrained "

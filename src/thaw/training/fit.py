@@ -143,6 +143,7 @@ def train(
         check_distributed(cfg["freeze"]["name"], multirun)
     if settings.get("compile"):  # not in the config of a run that an older version began
         compile_layers(module.network)
+    module.wants_graphs = bool(settings.get("cuda_graphs"))
     last = folder / "checkpoints" / LAST
     if last.is_file():
         saved = torch.load(last, weights_only=True, map_location="cpu")

@@ -88,6 +88,7 @@ def train_with_trainer(
         save_strategy=every,
         save_steps=trainer_cfg["eval_every"] or 500,
         save_total_limit=1,
+        save_only_model=form == "grouped",
         load_best_model_at_end=True,
         metric_for_best_model=cfg["monitor"].removeprefix("val/"),
         greater_is_better=cfg["mode"] == "max",

@@ -260,6 +260,9 @@ def test_compare_needs_two_runs_of_one_task(nasty: Path, entities: Path) -> None
         compare(nasty, entities, "test")
     with pytest.raises(UserError, match=r"Give two run folders, runs=A,B, or the folder of a multirun"):
         report(configured(f"runs={nasty}", verb="report"))
+    for listed in (f"{nasty},{entities}", f"[{nasty}, {entities}]"):
+        with pytest.raises(UserError, match="one is a sequence task"):
+            report(configured(f"runs='{listed}'", verb="report"))
 
 
 class Known:

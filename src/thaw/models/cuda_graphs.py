@@ -44,8 +44,8 @@ class StepGraphs:
 
     Args:
         losses: the forward pass.
-        parameters: whose gradients the backward pass adds up. They keep their place from the first step on: set them to
-            zero, not to None.
+        parameters: those that train. Their gradients keep their place from the first step on: set them to zero, and not
+            to None.
         accumulate: batches whose gradients are averaged.
         record: runs some work once and gives a function that runs it again, on the same tensors.
     """

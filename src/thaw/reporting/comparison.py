@@ -29,7 +29,9 @@ def report(config: DictConfig) -> None:
     """What ``report.py`` does: sum a multirun up, here or on W&B; or compare two runs and write their page."""
     settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     listed = settings["runs"]
-    names = [str(name).strip() for name in (listed if isinstance(listed, list) else str(listed).split(","))]
+    if not isinstance(listed, list):
+        listed = str(listed).removeprefix("[").removesuffix("]").split(",")
+    names = [str(name).strip() for name in listed]
     folder = Path(names[0]).expanduser().absolute()
     if len(names) == 1 and names[0] and not (folder / "config.yaml").is_file():
         if settings["paper"]:

@@ -2,7 +2,7 @@
 
 Random weights and token ids, every row full but the last; milliseconds, and model FLOPs utilisation.
 
-python -m benchmarks.steps [models=bert,distilbert] [shapes=32x256,128x256] [any override of train.py]
+python -m benchmarks.steps [models=bert,distilbert] [shapes=64x24,32x256,128x256] [any override of train.py]
 """
 
 import sys
@@ -79,7 +79,7 @@ def measure(model: str, rows: int, width: int, way: str, overrides: list[str]) -
 
 
 def main(arguments: list[str]) -> None:
-    own = own_settings(arguments, {"models": "bert,distilbert", "shapes": "32x256,128x256"})
+    own = own_settings(arguments, {"models": "bert,distilbert", "shapes": "64x24,32x256,128x256"})
     if not torch.cuda.is_available():
         sys.exit("error: no GPU is at hand, and there are no CUDA graphs without one.")
     for model in own["models"].split(","):

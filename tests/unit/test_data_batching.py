@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from thaw.data.batching import Batches, EncodedDataset, balanced_weights, shuffled_batches
+from thaw.data.batching import Batches, EncodedDataset, balanced_weights, make_loader, shuffled_batches
 from thaw.data.encoding import Encoded
-from thaw.data.module import make_loader
 from thaw.data.ragged import capped, sorted_batches
 from thaw.labels import IGNORED
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from conftest import configured
-from thaw.models.cuda_graphs import StepGraphs
+from thaw.models import cuda_graphs, module
+from thaw.models.cuda_graphs import StepGraphs, Work
 from thaw.models.module import EncoderModule
 from thaw.training.fit import fit
 from tiny_models import ARCHITECTURES
@@ -24,6 +25,7 @@ CASES = {
     "lp_ft": ["freeze=lp_ft", "data.padding=max_length", "data.max_length=32"],
     "weights": ["loss=balanced"],
 }
+REPLAYED = ("bert", "distilbert")  # seen on a GPU; others may be launched one by one, which gives the same losses
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
@@ -38,33 +40,48 @@ def histories(folder: Path, *names: str) -> list[np.ndarray]:
     return [np.genfromtxt(folder / name / "history.csv", delimiter=",")[1:] for name in names]
 
 
-def use(monkeypatch: pytest.MonkeyPatch, record: Callable[..., Callable[[], None]]) -> list[StepGraphs]:
-    made = []
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[StepGraphs | None]:
+    """What each stage of the runs of a test was given."""
+    given, step_graphs = [], EncoderModule.step_graphs
 
-    def step_graphs(self: EncoderModule) -> StepGraphs | None:
-        if self.prefix is not None:
-            return None
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        made.append(StepGraphs(self.losses, trained, self.trainer.accumulate_grad_batches, record))
-        return made[-1]
+    def kept(self: EncoderModule) -> StepGraphs | None:
+        given.append(step_graphs(self))
+        return given[-1]
 
-    monkeypatch.setattr(EncoderModule, "step_graphs", step_graphs)
-    return made
+    monkeypatch.setattr(EncoderModule, "step_graphs", kept)
+    return given
+
+
+def replayed(made: list[StepGraphs | None]) -> bool:
+    return any(step is not None for graphs in made if graphs for step in graphs.steps.values())
+
+
+def play_gpu(monkeypatch: pytest.MonkeyPatch, record: Callable[[Work], Work]) -> None:
+    monkeypatch.setattr(module, "on_one_gpu", lambda strategy: True)
+    monkeypatch.setattr(cuda_graphs, "recorder", lambda: record)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_run_ends_the_same(case: str, encoders: Encoders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_ends_the_same(
+    case: str, encoders: Encoders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: list[StepGraphs | None]
+) -> None:
     """With work in place of its recording, which so is done on the tensors that a graph would hold."""
     own = settings(encoders("distilbert"), "trainer.accelerator=cpu", "model.dropout=0", *CASES[case])
     fit(configured(*own), tmp_path / "plain")
-    made = use(monkeypatch, lambda work: work)
+    assert not any(made), "there are none without a GPU"
+    play_gpu(monkeypatch, lambda work: work)
     fit(configured(*own), tmp_path / "graphs")
-    assert any(step is not None for graphs in made for step in graphs.steps.values())
+    assert replayed(made)
     np.testing.assert_allclose(*histories(tmp_path, "plain", "graphs"), rtol=1e-5, atol=1e-7)
 
 
 def test_what_cannot_be_recorded_is_launched_one_by_one(
-    encoders: Encoders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    encoders: Encoders,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made: list[StepGraphs | None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     own = settings(encoders("distilbert"), "trainer.accelerator=cpu", "model.dropout=0")
     fit(configured(*own), tmp_path / "plain")
@@ -72,27 +89,47 @@ def test_what_cannot_be_recorded_is_launched_one_by_one(
     def refuse(work: Callable[[], None]) -> Callable[[], None]:
         raise RuntimeError("operation not permitted when stream is capturing\nwith more lines")
 
-    made = use(monkeypatch, refuse)
+    play_gpu(monkeypatch, refuse)
     with caplog.at_level("INFO"):
         fit(configured(*own), tmp_path / "graphs")
-    assert not made[0].possible
+    assert made[-1]
+    assert not made[-1].possible
     assert "launched one by one: operation not permitted when stream is capturing." in caplog.text
     np.testing.assert_allclose(*histories(tmp_path, "plain", "graphs"), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("extra", [["trainer.cuda_graphs=false"], ["freeze=head"]])
+def test_there_are_no_graphs(
+    extra: list[str],
+    encoders: Encoders,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made: list[StepGraphs | None],
+) -> None:
+    """Unasked, and for stored states."""
+    play_gpu(monkeypatch, lambda work: work)
+    fit(configured(*settings(encoders("distilbert"), "trainer.accelerator=cpu", *extra)), tmp_path)
+    assert made
+    assert not any(made)
+
+
 @on_gpu
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_graphs_give_the_losses_of_single_launches(architecture: str, encoders: Encoders, tmp_path: Path) -> None:
+def test_graphs_give_the_losses_of_single_launches(
+    architecture: str, encoders: Encoders, tmp_path: Path, made: list[StepGraphs | None]
+) -> None:
     """With dropout: a graph draws the same random numbers."""
     for name in ("false", "true"):
         own = settings(encoders(architecture), "trainer.deterministic=false", f"trainer.cuda_graphs={name}")
         fit(configured(*own), tmp_path / name)
+        if name == "false" or architecture in REPLAYED:
+            assert replayed(made) == (name == "true")
     np.testing.assert_allclose(*histories(tmp_path, "false", "true"), rtol=1e-3, atol=1e-5)
 
 
 @on_gpu
 def test_a_gpu_goes_on_after_work_that_no_graph_holds(
-    encoders: Encoders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoders: Encoders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: list[StepGraphs | None]
 ) -> None:
     own = settings(encoders("distilbert"), "trainer.deterministic=false")
     fit(configured(*own, "trainer.cuda_graphs=false"), tmp_path / "plain")
@@ -105,4 +142,6 @@ def test_a_gpu_goes_on_after_work_that_no_graph_holds(
 
     monkeypatch.setattr(EncoderModule, "losses", look)
     fit(configured(*own), tmp_path / "looking")
+    assert made[-1]
+    assert not made[-1].possible
     np.testing.assert_allclose(*histories(tmp_path, "plain", "looking"), rtol=1e-3, atol=1e-5)

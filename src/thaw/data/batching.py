@@ -4,7 +4,7 @@ The order of the batches is a pure function of the seed and the epoch, so that a
 epoch: nothing but the number of batches done needs to be remembered.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -233,3 +233,34 @@ class EncodedDataset(torch.utils.data.Dataset):
         else:
             batch["labels"] = np.asarray(data.labels[index], dtype=np.int64)
         return {**{name: torch.from_numpy(array) for name, array in batch.items()}, "padded": not mask.all()}
+
+
+def make_loader(
+    encoded: Encoded,
+    batches: Iterable[list[int]],
+    pad_id: int,
+    workers: int = 0,
+    **options: Any,
+) -> torch.utils.data.DataLoader:
+    """A DataLoader over whole batches, which draws no random number of its own from torch's state.
+
+    Args:
+        batches: row numbers of each.
+        workers: processes that make them.
+        encoded, pad_id, options: of `EncodedDataset`.
+    """
+    return torch.utils.data.DataLoader(
+        EncodedDataset(encoded, pad_id, **options),
+        sampler=batches,
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),
+    )
+
+
+def evaluation_batches(encoded: Encoded, batch_size: int, pad_id: int) -> torch.utils.data.DataLoader:
+    """Every row of a split once, longest first."""
+    batches = [batch.tolist() for batch in sorted_batches(encoded.kept, batch_size)]
+    return make_loader(encoded, batches, pad_id)

@@ -1,7 +1,7 @@
 """TextDataModule: from the ``data`` group of the config to labels, encoded splits and batches."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from thaw.data import sources, splits
-from thaw.data.batching import Batches, EncodedDataset, sorted_batches
+from thaw.data.batching import Batches, make_loader
 from thaw.data.encoding import Encoded, cached_split, encode_split, fingerprint
 from thaw.data.rows import Values, dataset_of
 from thaw.data.sources import Source
@@ -177,39 +177,6 @@ def padding_is_fixed(data: dict[str, Any]) -> bool:
     if data["padding"] not in ("longest", "max_length"):
         raise UserError(f"data.padding={data['padding']} is not known", "Choose longest or max_length.")
     return bool(data["padding"] == "max_length")
-
-
-def make_loader(
-    encoded: Encoded,
-    batches: Iterable[list[int]],
-    pad_id: int,
-    workers: int = 0,
-    **options: Any,
-) -> DataLoader:
-    """A DataLoader over whole batches, which draws no random number of its own from torch's state.
-
-    Args:
-        batches: row numbers of each.
-        workers: processes that make them.
-        encoded, pad_id, options: of `EncodedDataset`.
-    """
-    import torch
-
-    return DataLoader(
-        EncodedDataset(encoded, pad_id, **options),
-        sampler=batches,
-        batch_size=None,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),
-    )
-
-
-def evaluation_batches(encoded: Encoded, batch_size: int, pad_id: int) -> DataLoader:
-    """Every row of a split once, longest first."""
-    batches = [batch.tolist() for batch in sorted_batches(encoded.kept, batch_size)]
-    return make_loader(encoded, batches, pad_id)
 
 
 def detect_task(source: Source, data: dict[str, Any]) -> Task:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from thaw.cache import cached_array
-from thaw.data.module import TextDataModule, make_loader
+from thaw.data.batching import make_loader
+from thaw.data.module import TextDataModule
 from thaw.data.ragged import sorted_batches
 from thaw.errors import UserError
 from thaw.exploration.measuring import evenly

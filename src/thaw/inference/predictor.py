@@ -180,7 +180,7 @@ class Predictor:
         """
         import torch
 
-        from thaw.data.module import make_loader
+        from thaw.data.batching import make_loader
         from thaw.metrics.outputs import Outputs
         from thaw.models.prefix import Unusable
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
@@ -47,18 +48,11 @@ class StepGraphs:
         parameters: those that train. Their gradients keep their place from the first step on: set them to zero, and not
             to None.
         accumulate: batches whose gradients are averaged.
-        record: runs some work once and gives a function that runs it again, on the same tensors.
     """
 
-    def __init__(
-        self,
-        losses: Losses,
-        parameters: Sequence[nn.Parameter],
-        accumulate: int = 1,
-        record: Callable[[Work], Work] | None = None,
-    ) -> None:
+    def __init__(self, losses: Losses, parameters: Sequence[nn.Parameter], accumulate: int = 1) -> None:
         self.losses, self.parameters, self.accumulate = losses, parameters, accumulate
-        self.record = record or recorder()
+        self.record = recorder()
         self.steps: dict[Any, Step | None] = {}
         self.last: Step | None = None
         self.possible = True
@@ -112,8 +106,16 @@ class StepGraphs:
             return None
 
 
+def on_one_gpu(strategy: Any) -> bool:
+    """Whether a strategy of Lightning trains on a single GPU, where nothing is exchanged during the backward pass."""
+    return strategy.root_device.type == "cuda" and isinstance(strategy, SingleDeviceStrategy)
+
+
 def recorder() -> Callable[[Work], Work]:
-    """Records work on the GPU as graphs, which share their memory: of two steps one ends before the other begins."""
+    """Gives a function that records work on the GPU, without doing it, and gives back what does it.
+
+    All graphs share their memory: of two steps one ends before the other begins.
+    """
     pool, stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
     generator = torch.cuda.default_generators[torch.cuda.current_device()]
 

@@ -6,7 +6,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed
-from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor
 
 from thaw.errors import UserError
@@ -14,7 +13,7 @@ from thaw.instantiate import build
 from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs, figures
 from thaw.models.checksum import checksum
-from thaw.models.cuda_graphs import PRECISIONS, StepGraphs
+from thaw.models.cuda_graphs import PRECISIONS, StepGraphs, on_one_gpu
 from thaw.models.encoder import blocks, load_encoder
 from thaw.models.freezing import STAGED, add_adapters, freeze_to, parameter_table, rest_frozen, trainable
 from thaw.models.losses import make_loss
@@ -78,8 +77,9 @@ class EncoderModule(pl.LightningModule):
     def step_graphs(self) -> StepGraphs | None:
         """Graphs for the steps of this stage, where the trainer asks for them and can have them."""
         trainer = self.trainer
-        alone = trainer.strategy.root_device.type == "cuda" and isinstance(trainer.strategy, SingleDeviceStrategy)
-        if not (self.wants_graphs and alone and self.prefix is None and trainer.precision in PRECISIONS):
+        if not (self.wants_graphs and on_one_gpu(trainer.strategy) and trainer.precision in PRECISIONS):
+            return None
+        if self.prefix is not None:  # what is stored is read in every step
             return None
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return StepGraphs(self.losses, parameters, trainer.accumulate_grad_batches)
@@ -122,10 +122,10 @@ class EncoderModule(pl.LightningModule):
         return loss, loss * batch.get("weight", 1.0)
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        if loss.requires_grad:
-            super().backward(loss, *args, **kwargs)
-        elif self.graphs:
+        if self.graphs and self.graphs.last:
             self.graphs.backward()
+        else:
+            super().backward(loss, *args, **kwargs)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
         optimizer.zero_grad(set_to_none=not self.graphs)

@@ -7,7 +7,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 
-from thaw.data.module import TextDataModule, evaluation_batches
+from thaw.data.batching import evaluation_batches
+from thaw.data.module import TextDataModule
 from thaw.errors import UserError
 from thaw.models.freezing import frozen_depth, trainable
 from thaw.models.module import EncoderModule

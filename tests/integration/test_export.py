@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 
@@ -63,6 +64,10 @@ def test_every_architecture_gives_the_scores_of_torch(architecture: str, fitted:
     assert report["checks"]["onnx"]["same_labels"] == 1.0
     assert report["checks"]["onnx"]["metrics"] == report["checks"]["torch"]["metrics"]
     assert_same(run, TEXTS)
+    assert_same(run, [LONG])  # without a mask
+    operators = {node.op_type for node in onnx.load(str(run / "onnx/model.onnx")).graph.node}
+    fixed = architecture in ("deberta_v3", "mpnet")  # their attention is their own
+    assert ("If" in operators, "Softmax" in operators) == (not fixed, fixed)
 
 
 def test_entities_and_windows_are_those_of_torch(fitted: Fitted) -> None:

@@ -14,6 +14,7 @@ from thaw.inference.predictor import Predictor
 from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs, figures
 
+ALONE = 4  # of the longest rows, which are checked in batches of their own
 SINGLE = 20  # texts given one at a time in each round
 ROUNDS = 3
 SECONDS = 5.0  # for one pass of the slowest predictor over the texts
@@ -54,10 +55,10 @@ class Comparison:
 
 
 def mixed_batches(encoded: Encoded) -> list[np.ndarray]:
-    """Every row once, in batches that each hold short and long rows."""
-    order = np.argsort(-encoded.kept, kind="stable")
+    """Every row once, in batches that each hold short and long rows, but for some alone, which need no mask."""
+    alone, order = np.split(np.argsort(-encoded.kept, kind="stable"), [min(ALONE, len(encoded) // 2)])
     count = -(-len(order) // BATCH_SIZE)
-    return [order[first::count] for first in range(count)]
+    return [*alone[:, None], *(order[first::count] for first in range(count))]
 
 
 def measure(predictors: Mapping[str, Predictor], texts: Sequence[str]) -> dict[str, Any]:

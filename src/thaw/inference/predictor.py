@@ -24,6 +24,7 @@ BACKENDS = ("torch", "onnx", "onnx_int8")
 Logits = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Token ids and mask, both (rows, tokens), to logits (rows, labels), or (rows, tokens, labels) for token tasks."""
 
+THREAD_TOKENS = 2048  # of torch on a CPU: more leave its cache, and take memory for nothing
 CHUNK_BATCHES = 32  # batches' worth of texts that are sorted by length together
 
 
@@ -131,9 +132,12 @@ class Predictor:
             tokenizer, labels, options: of the class.
             prefix: as for `from_run`.
         """
+        import torch
+
         from thaw.inference.network import torch_logits
 
-        predictor = cls(torch_logits(network), tokenizer, labels, **options)
+        tokens = None if torch.cuda.is_available() else THREAD_TOKENS * torch.get_num_threads()
+        predictor = cls(torch_logits(network), tokenizer, labels, batch_tokens=tokens, **options)
         predictor.network = network
         predictor.prefix = prefix(network) if prefix else None
         return predictor

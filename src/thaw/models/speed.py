@@ -194,11 +194,14 @@ def _first_token_of_distilbert(self: Any, hidden: Tensor, mask: Tensor | None = 
 
 
 def _first_query(own: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    from transformers import AttentionInterface
+
     size = own.attention_head_size
     query, key, value = (tensor.unflatten(-1, (-1, size)).transpose(1, 2) for tensor in (query, key, value))
     probability = own.dropout.p if own.training else 0.0
     first = None if mask is None else mask[:, :, :1]
-    attended, _ = attend(own, query, key, value, first, dropout=probability, scaling=own.scaling)
+    attention = AttentionInterface().get(own.config._attn_implementation, attend)
+    attended, _ = attention(own, query, key, value, first, dropout=probability, scaling=own.scaling)
     return attended.flatten(2)
 
 

@@ -3,6 +3,7 @@
 Nothing heavy is imported here, so that ``--help``, ``--cfg job`` and a mistyped override answer at once.
 """
 
+import atexit
 import difflib
 import io
 import os
@@ -32,6 +33,8 @@ from thaw.runs import open_unfinished, rank, resume_command
 from thaw.settings import Rule, check, check_source
 
 FREE_TEXT = ("text", "run", "runs", "resume", "input", "output", "explain_page", "data.path", "model.name")
+QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""")
+NUMBER = re.compile(r"[-+]?[\d_.]+(e[-+]?\d+)?|true|false|nan|[-+]?inf", re.IGNORECASE)  # or a truth, for Hydra
 
 
 def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -62,6 +65,8 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
                 drop_empty(folder)
                 if multirun.active():
                     print("The multirun ends here; the same command goes on with it.", file=sys.stderr)
+                elif isinstance(error, KeyboardInterrupt) and (folder / "config.yaml").is_file():
+                    error = Interrupted(f"Interrupted. Go on with: {resume_command(folder)}", 130)
                 fail(error, conf, name)
             except Exception as error:
                 if multirun.active():
@@ -118,10 +123,12 @@ def fail(error: BaseException, conf: Path, name: str) -> NoReturn:
 
 
 def drop_empty(folder: Path) -> None:
-    """Remove the folder that Hydra made for a run which never began: it holds a log at most."""
-    if any(path.suffix != ".log" for path in folder.iterdir()) or folder == Path.cwd():
+    """Remove the folder that Hydra made for a run which never began: it holds Hydra's log at most."""
+    log = folder / f"{HydraConfig.get().job.name}.log"
+    if any(path != log for path in folder.iterdir()) or folder == Path.cwd():
         return
-    shutil.rmtree(folder)
+    log.unlink(missing_ok=True)
+    folder.rmdir()
     for parent in folder.parents[:2]:
         if any(parent.iterdir()):
             return
@@ -189,10 +196,11 @@ def known_keys(conf: Path, name: str) -> Iterator[str]:
 def quoted(argument: str) -> str:
     """Quote the value of a setting that holds free text, which Hydra's grammar would otherwise take apart."""
     key, equals, value = argument.partition("=")
-    if not equals or key not in FREE_TEXT or (len(value) > 1 and value[0] == value[-1] and value[0] in "'\""):
+    if not equals or key not in FREE_TEXT or QUOTED.fullmatch(value):
         return argument
     special = r"[=()\[\]{}'\"$:~\s,]" if key == "runs" else r"[=()\[\]{}'\"$:~\s]"
-    if value in ("", "null") or (key != "text" and not re.search(special, value)):
+    plain = not re.search(special, value) and not NUMBER.fullmatch(value)
+    if value in ("", "null") or (key != "text" and plain):
         return argument if value else f"{key}=''"
     if "\n" in value or "\r" in value:
         value = " ".join(value.split())
@@ -215,7 +223,9 @@ def run_folder(resume: str | None, data: str, model: str, overrides: Sequence[st
     Processes but the first of a distributed run get a folder of their own, to be thrown away.
     """
     if rank():
-        return tempfile.mkdtemp(prefix="thaw-rank-")
+        folder = tempfile.mkdtemp(prefix="thaw-rank-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder
     if resume and not (Path(resume).expanduser() / "config.yaml").is_file():
         return tempfile.mkdtemp(prefix="thaw-")  # an error is to follow, and must not create the folder it complains of
     if resume:

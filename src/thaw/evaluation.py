@@ -162,6 +162,8 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
         base = {**config["data"], "task": predictor.labels.task, "format": None, "train_size": None}
         texts, gold, skipped = load_labelled({**base, **given}, predictor.labels, split)
         name = Path(str(given["path"])).name.removesuffix(".gz").rsplit(".", 1)[0]
+        if Path(str(given["path"])).expanduser().is_dir():
+            name += f"_{split}"
         if name in SPLITS:
             name = f"new_{name}"  # those of the run are what its figures can be reproduced from
         if skipped:

@@ -65,8 +65,9 @@ def test_one_text_is_split_without_reading_data(script: Run, tmp_path: Path) -> 
     assert not list(tmp_path.iterdir()), "no folder is made for it"
 
 
-def test_entities_of_the_sample(tmp_path: Path) -> None:
-    result = explored(tmp_path, "data=conll2003_sample")
+@pytest.mark.parametrize("extra", [[], ["data.subword_labels=all", "data.score_subwords=true"]])
+def test_entities_of_the_sample(extra: list[str], tmp_path: Path) -> None:
+    result = explored(tmp_path, "data=conll2003_sample", *extra)
     text = check_page(tmp_path / "data.html")
     assert set(result["surfaces"]["types"]) == {"LOC", "MISC", "ORG", "PER"}
     lines = (ROOT / "samples/conll2003/train.txt").read_text(encoding="utf-8").splitlines()

@@ -1,5 +1,6 @@
 """A run that is stopped and goes on ends as one that was not stopped: the same weights, figures and history."""
 
+import csv
 import gc
 import json
 import os
@@ -20,13 +21,14 @@ from torch._dynamo.utils import counters
 from conftest import ROOT, Run, configured, files_of, only_run
 from thaw.errors import Interrupted, UserError
 from thaw.models.module import EncoderModule
+from thaw.training.callbacks import History
 from thaw.training.fit import fit
 from thaw.training.resuming import SIGNALS, Resumable, parse_interval
 
 CASES = {
     # 72 rows in batches of 8: nine steps an epoch. Stops at the start, in the middle and at the ends of epochs.
     "each epoch": ([], [1, 8, 9, 19]),
-    "every 4 steps": (["trainer.eval_every=4"], [4, 9, 13]),
+    "every 4 steps": (["trainer.eval_every=4"], [4, 9, 13, 27]),
     "accumulation": (["trainer.accumulate_grad_batches=2"], [1, 5, 6]),
     "early stopping": (["callbacks=early_stopping", "callbacks.early_stopping.patience=1"], [8]),
     "lora": (["freeze=lora", "freeze.learning_rate=1e-2"], [10]),
@@ -71,6 +73,29 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
         assert not (run / "metrics.json").exists()
         fit(configured(f"resume={run}"), run)
         assert files_of(run) == whole
+
+
+def test_the_end_of_a_run_is_validated_too(encoders: Callable[[str], Path], tmp_path: Path) -> None:
+    settings = ["data.train_size=72", "data.eval_size=24", "data.epochs=1", "data.batch_size=8"]
+    fit(configured(f"model.name={encoders('distilbert')}", *settings, "trainer.eval_every=4"), tmp_path)
+    with (tmp_path / "history.csv").open() as file:
+        validated = [int(row["step"]) for row in csv.DictReader(file) if row["val/loss"]]
+    assert validated == [4, 8, 9]
+
+
+@pytest.mark.parametrize("name", ["val/acc", "val/loos"])
+def test_callbacks_monitor_figures_that_there_are(name: str, encoders: Callable[[str], Path], tmp_path: Path) -> None:
+    settings = [f"model.name={encoders('distilbert')}", "callbacks=early_stopping"]
+    with pytest.raises(UserError, match=f"callbacks.early_stopping.monitor={name} is no figure"):
+        fit(configured(*settings, f"callbacks.early_stopping.monitor={name}"), tmp_path)
+
+
+def test_a_run_that_cannot_go_on_keeps_its_history(tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    path.write_text("step,epoch\n1,0\n")
+    trainer: Any = None  # not asked
+    History(path, 1).on_exception(trainer, trainer, UserError("the frozen weights are others"))
+    assert path.read_text() == "step,epoch\n1,0\n"
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_evaluate_on_new_data_with_the_same_labels(fitted: Fitted, tmp_path: Pat
     (tmp_path / "only").mkdir()
     (tmp_path / "only/test.txt").write_text("i am happy;joy\ni am sad;sadness\n", encoding="utf-8")
     _, values = evaluate_run({**base, "data": {"path": str(tmp_path / "only")}})
-    assert "only/accuracy" in values
+    assert "only_test/accuracy" in values
     path, _ = evaluate_run({**base, "data": {"path": str(tmp_path / "only/test.txt")}})
     assert path == run / "predictions/new_test.jsonl", "the run's own test rows are kept"
     (tmp_path / "train.txt").write_text("i am happy;joy\n", encoding="utf-8")

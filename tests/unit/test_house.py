@@ -119,6 +119,10 @@ def test_init_files_re_export_nothing() -> None:
         ("data.path=plain.csv", "data.path=plain.csv"),
         ("data.path=a b=c.csv", "data.path='a b=c.csv'"),
         ("data.path=~/emotion", "data.path='~/emotion'"),
+        ("run=2026", "run='2026'"),
+        ("data.path=1e3", "data.path='1e3'"),
+        ("data.path=True", "data.path='True'"),
+        ("run=2026-11", "run=2026-11"),
         ("seed=1,2,3", "seed=1,2,3"),
         ("--help", "--help"),
     ],
@@ -128,8 +132,12 @@ def test_free_text_is_quoted_for_the_grammar(argument: str, expected: str) -> No
 
 
 @pytest.mark.parametrize(
-    "text", ["It's {odd}, isn't it: ${x}", "back\\slash\\", "a=b", "[1, 2]", "$5 'and' \"more\"", "🎉 שלום"]
-)
+    "text",
+    [
+        "It's {odd}, isn't it: ${x}", "back\\slash\\", "a=b", "[1, 2]", "$5 'and' \"more\"", "🎉 שלום", "2026",
+        '"Great," she said, "really"', "'a' or 'b'",
+    ],
+)  # fmt: skip
 def test_free_text_survives_the_grammar(text: str) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import OmegaConf
@@ -185,6 +193,14 @@ def test_a_run_is_not_written_over(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "there is a run already. Give another, or go on: python train.py resume=run" in done.stderr
     assert (tmp_path / "run/config.yaml").read_text() == "kept"
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/other.log").write_text("kept")
+    command = [sys.executable, str(ROOT / "train.py"), "hydra.run.dir=logs", "data=txt", "data.path=nowhere"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 2
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["other.log"]
 
 
 def test_a_group_of_another_script_is_told_from_a_misspelling(tmp_path: Path) -> None:

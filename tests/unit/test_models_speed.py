@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from thaw.labels import LabelSet
@@ -132,6 +133,18 @@ def test_an_encoder_that_cannot_be_tried_out_is_left_as_it_is(
     speed.compute_first_token(network)
     assert not any("forward" in vars(layer) for _, layer in layers_of(network))
     assert network(**batch()).logits.shape == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("family", "own"), [("ConvBert", {"embedding_size": 32}), ("MegatronBert", {}), ("LayoutLM", {})]
+)
+def test_encoders_that_are_nearly_bert_compute_what_they_did(family: str, own: dict[str, int]) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = getattr(transformers, f"{family}Config")(vocab_size=100, **sizes, **own)
+    network = getattr(transformers, f"{family}ForSequenceClassification")(config).eval()
+    before = network(**batch()).logits
+    speed.accelerate(network)
+    assert torch.allclose(network(**batch()).logits, before, atol=1e-5)
 
 
 def test_what_is_saved_does_not_tell(encoders: Encoders, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def explore(config: DictConfig, overrides: Sequence[str]) -> None:
         pieces = pieces_of(settings["text"], load_tokenizer(encoder, "sequence", trust), max_length)
         print(data_page.pieces_table(settings["text"], pieces, max_length))
         return
+    settings["data"]["score_subwords"] = False  # each word is counted once
     data = TextDataModule(settings["data"], partial(load_tokenizer, encoder, trust_remote_code=trust), max_length, 0)
     data.prepare()
     if settings["features"] and data.labels.task != "sequence":

@@ -53,6 +53,7 @@ class EncoderModule(pl.LightningModule):
         self.graphs: StepGraphs | None = None
         self.train_loss = torch.tensor(torch.nan)  # of the last batch; `History` logs it
         self.seen: list[Outputs] = []
+        self.steps = 0  # of the whole run
         self.frozen_checksum = ""
         self.thaw_for(0)
 
@@ -100,7 +101,7 @@ class EncoderModule(pl.LightningModule):
     def on_train_start(self) -> None:
         self.thaw_for(self.current_epoch)  # a run that goes on within an epoch does not start it
         self.graphs = self.step_graphs()
-        steps = int(self.trainer.estimated_stepping_batches)
+        self.steps = steps = int(self.trainer.estimated_stepping_batches)
         every = int(self.trainer.val_check_batch or 0) // self.trainer.accumulate_grad_batches
         if self.trainer.check_val_every_n_epoch is None and every > steps:
             raise UserError(f"trainer.eval_every={every}, but the run has {steps} steps", "Give less, or null.")
@@ -131,7 +132,7 @@ class EncoderModule(pl.LightningModule):
         optimizer.zero_grad(set_to_none=not self.graphs)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        if self.trainer.global_step == self.trainer.max_steps:
+        if self.trainer.global_step == self.steps:
             self.trainer.should_stop = True  # so Lightning validates before it stops
 
     def on_train_end(self) -> None:

@@ -155,14 +155,9 @@ def compute_first_token(network: Any) -> None:
     layer. The result is compared with that of the layer as it was.
     """
     layer: Any = layers_of(network)[-1][1]
+    own: Any = getattr(layer, "attention", None)
     if network.config._attn_implementation not in ("eager", "sdpa", ATTENTION):
         return
-    try:
-        if not reads_first_token(network):
-            return
-    except Exception:  # whatever an encoder that is built otherwise stumbles over
-        return
-    own: Any = getattr(layer, "attention", None)
     if hasattr(own, "self") and hasattr(own.self, "query") and hasattr(layer, "feed_forward_chunk"):
         forward = _first_token_of_bert
     elif hasattr(own, "q_lin") and hasattr(layer, "sa_layer_norm"):
@@ -170,11 +165,14 @@ def compute_first_token(network: Any) -> None:
     else:
         return
     ids, mask = tiny_batch(network)
-    with probing(network):
-        before = network(input_ids=ids, attention_mask=mask).logits
-        layer.forward = MethodType(forward, layer)
-        if not torch.allclose(network(input_ids=ids, attention_mask=mask).logits, before, atol=1e-5):
-            del layer.forward
+    same = False
+    with suppress(Exception), probing(network):  # whatever an encoder that is built otherwise stumbles over
+        if reads_first_token(network):
+            before = network(input_ids=ids, attention_mask=mask).logits
+            layer.forward = MethodType(forward, layer)
+            same = torch.allclose(network(input_ids=ids, attention_mask=mask).logits, before, atol=1e-5)
+    if not same:
+        vars(layer).pop("forward", None)
 
 
 def _first_token_of_bert(self: Any, hidden: Tensor, mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
@@ -194,13 +192,13 @@ def _first_token_of_distilbert(self: Any, hidden: Tensor, mask: Tensor | None = 
 
 
 def _first_query(own: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    from transformers import AttentionInterface
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     size = own.attention_head_size
     query, key, value = (tensor.unflatten(-1, (-1, size)).transpose(1, 2) for tensor in (query, key, value))
     probability = own.dropout.p if own.training else 0.0
     first = None if mask is None else mask[:, :, :1]
-    attention = AttentionInterface().get(own.config._attn_implementation, attend)
+    attention = ALL_ATTENTION_FUNCTIONS.get(own.config._attn_implementation, attend)
     attended, _ = attention(own, query, key, value, first, dropout=probability, scaling=own.scaling)
     return attended.flatten(2)
 

@@ -62,7 +62,8 @@ class History(pl.Callback):
             writer.writerows(self.rows)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self.write(trainer)
+        if self.rows:  # else it may not have taken up yet what the file holds
+            self.write(trainer)
 
 
 class Lines(pl.Callback):

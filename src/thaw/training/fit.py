@@ -33,7 +33,7 @@ from thaw.training.pruning import pruning
 from thaw.training.resuming import LAST, Resumable, check_same_data, check_same_weights, continued
 from thaw.training.reuse import Reuse
 from thaw.training.tracking import log_evaluation, make_loggers
-from thaw.training.trainer import best_checkpoint, check_distributed, make_trainer
+from thaw.training.trainer import best_checkpoint, check_distributed, check_monitor, make_trainer
 
 log = logging.getLogger(__name__)
 
@@ -127,13 +127,18 @@ def train(
 ) -> tuple[pl.Trainer, ModelCheckpoint]:
     """Fit, from the last checkpoint where there is one."""
     settings = cfg["trainer"]
-    best = best_checkpoint(folder, cfg["monitor"], cfg["mode"], data.labels)
+    check_monitor("monitor", cfg["monitor"], data.labels)
+    best = best_checkpoint(folder, cfg["monitor"], cfg["mode"])
+    own = {name: build(callback) for name, callback in cfg["callbacks"].items()}
+    for name, callback in own.items():
+        if getattr(callback, "monitor", None) is not None:
+            check_monitor(f"callbacks.{name}.monitor", callback.monitor, data.labels)
     resumable = Resumable(folder, settings["checkpoint_every"])
     callbacks: list[Any] = [
         History(folder / "history.csv", settings["log_every"]),
         Lines(cfg["monitor"], bar=settings["progress_bar"] and summary.interactive() and runs.rank() == 0),
         reuse,
-        *(build(callback) for callback in cfg["callbacks"].values()),
+        *own.values(),
         *pruning(folder, cfg["monitor"]),
         best,
         resumable,

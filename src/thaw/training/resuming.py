@@ -134,7 +134,7 @@ def batches_done(trainer: pl.Trainer) -> int:
 def validation_due(trainer: pl.Trainer) -> bool:
     """Whether a validation, or the end of the epoch, follows this training batch."""
     done, total = batches_done(trainer), int(trainer.num_training_batches)
-    if trainer.global_step == trainer.max_steps:
+    if trainer.global_step == trainer.lightning_module.steps:
         return True
     if trainer.check_val_every_n_epoch is not None:
         return done == total

@@ -23,11 +23,15 @@ from thaw.metrics.outputs import figure_names
 from thaw.models.freezing import STAGED
 
 
-def best_checkpoint(folder: Path, monitor: str, mode: str, labels: LabelSet) -> ModelCheckpoint:
-    """Keeps ``checkpoints/best.ckpt``; refuses at once what would fail at the end of the first epoch."""
+def check_monitor(key: str, monitor: str, labels: LabelSet) -> None:
+    """Refuse at once what would fail at the end of the first epoch."""
     known = [f"val/{name}" for name in ("loss", *figure_names(labels))]
     if monitor not in known:
-        raise UserError(f"monitor={monitor} is no figure of a {labels.task} task", f"Known: {', '.join(known)}.")
+        raise UserError(f"{key}={monitor} is no figure of a {labels.task} task", f"Known: {', '.join(known)}.")
+
+
+def best_checkpoint(folder: Path, monitor: str, mode: str) -> ModelCheckpoint:
+    """Keeps ``checkpoints/best.ckpt``."""
     return ModelCheckpoint(
         folder / "checkpoints",
         filename="best",

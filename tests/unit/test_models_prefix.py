@@ -10,6 +10,7 @@ import pytest
 import torch
 from filelock import FileLock
 from test_models_speed import LABELS, loud
+from transformers import LongformerConfig, LongformerForSequenceClassification
 
 from thaw.cache import cache_folder, make_room
 from thaw.data.ragged import gather
@@ -70,6 +71,14 @@ def test_the_suffix_on_stored_states_gives_the_logits_of_the_whole(
                 real = batch["attention_mask"].bool()
                 logits, whole = logits[real], whole[real]
             assert torch.allclose(logits, whole, rtol=1e-4, atol=1e-5), depth
+
+
+def test_an_encoder_that_fills_rows_up_is_not_reused() -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = LongformerConfig(vocab_size=100, attention_window=16, max_position_embeddings=66, **sizes)
+    network = LongformerForSequenceClassification(config)  # type: ignore[no-untyped-call]
+    with pytest.raises(Unusable, match="other tokens than it is given"):
+        FrozenPrefix(network, 1, Rows().batches, limit=GIGABYTE)
 
 
 def test_a_probe_of_the_first_token_stores_one_vector_of_each_text(encoders: Encoders) -> None:

@@ -3,20 +3,19 @@
 python -m benchmarks.frozen data.path=~/emotion [pairs=3] [systems=thaw,trainer_grouped] [any override of train.py]
 """
 
-import sys
-
-from benchmarks.pairs import alternate, own_settings, report
+from benchmarks.pairs import alternate, report
+from benchmarks.settings import own_settings, script, sides
 
 CASES = (["freeze=head", "trainer.max_epochs=5"], ["freeze=all_but_last_n", "freeze.n=1", "trainer.max_epochs=3"])
 
 
 def main(arguments: list[str]) -> None:
     own = own_settings(arguments, {"pairs": "3", "systems": "thaw,trainer_dynamic,trainer_grouped"})
-    for case in CASES:
-        settings = ["data=emotion", "data.batch_size=64", *case, *arguments]
-        commands = {system: ["benchmarks.side", system, *settings] for system in own["systems"].split(",")}
-        report("frozen", settings, alternate(commands, int(own["pairs"]), cold=True))
+    cases = [["data=emotion", "data.batch_size=64", *case, *arguments] for case in CASES]
+    commands = [sides(own["systems"], settings) for settings in cases]  # all are checked before the first one runs
+    for settings, own_commands in zip(cases, commands, strict=True):
+        report("frozen", settings, alternate(own_commands, int(own["pairs"]), cold=True))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    script(main)

@@ -8,10 +8,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.settings import ROOT
+from thaw.errors import UserError
+
 RESULTS = ROOT / "outputs" / "benchmarks"
 Row = dict[str, Any]
 
@@ -40,7 +41,8 @@ def run(command: list[str], cache: str = "warm") -> Row:
         [sys.executable, "-m", *command], cwd=ROOT, env=environment(cache), capture_output=True, text=True, check=False
     )
     if done.returncode:
-        sys.exit(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
+        print(done.stdout, done.stderr, file=sys.stderr)
+        raise UserError(f"{' '.join(command)}: ended with exit code {done.returncode}", "What it said stands above.")
     row: Row = json.loads(done.stdout.strip().splitlines()[-1])
     return {**row, "wall": time.perf_counter() - clock}
 
@@ -50,9 +52,9 @@ def environment(cache: str) -> dict[str, str]:
     return {**os.environ, "THAW_CACHE": str(RESULTS / "cache" / cache), "TOKENIZERS_PARALLELISM": "false"}
 
 
-def ratios(results: dict[str, list[Row]], figure: str = "seconds", base: str = "thaw") -> dict[str, Row]:
-    """How many times the base's seconds each system took, pair by pair: median, least and most."""
-    own = [row[figure] for row in results[base]]
+def ratios(results: dict[str, list[Row]], figure: str = "seconds") -> dict[str, Row]:
+    """How many times the seconds of the first system each took, pair by pair: median, least and most."""
+    own = [row[figure] for row in next(iter(results.values()))]
     table = {}
     for system, rows in results.items():
         values = [row[figure] / mine for row, mine in zip(rows, own, strict=True)]
@@ -61,8 +63,11 @@ def ratios(results: dict[str, list[Row]], figure: str = "seconds", base: str = "
 
 
 def report(name: str, settings: Sequence[str], results: dict[str, list[Row]], figure: str = "seconds") -> None:
-    """Print the comparison and append it to ``outputs/benchmarks/<name>.jsonl``."""
+    """Append the comparison to ``outputs/benchmarks/<name>.jsonl`` and print it."""
     table = ratios(results, figure)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with (RESULTS / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"settings": list(settings), "figure": figure, "ratios": table, "runs": results}) + "\n")
     print(f"\n{name}: {' '.join(settings)}")
     print(f"{'system':18} {figure:>9} {'ratio':>7} {'spread':>13} {'peak MB':>8}  quality")
     for system, rows in results.items():
@@ -70,17 +75,3 @@ def report(name: str, settings: Sequence[str], results: dict[str, list[Row]], fi
         quality = "  ".join(f"{key} {value:.4f}" for key, value in middle.items() if "/" in key or key == "mfu")
         spread = f"{own['least']:.2f} – {own['most']:.2f}"
         print(f"{system:18} {middle[figure]:9.2f} {own['ratio']:7.2f} {spread:>13} {middle['peak_mb']:8.0f}  {quality}")
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with (RESULTS / f"{name}.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"settings": list(settings), "figure": figure, "ratios": table, "runs": results}) + "\n")
-
-
-def own_settings(arguments: list[str], defaults: dict[str, str]) -> dict[str, str]:
-    """Take the benchmark's own settings out of the overrides of ``train.py``."""
-    own = dict(defaults)
-    for argument in list(arguments):
-        key, _, value = argument.partition("=")
-        if key in own:
-            own[key] = value
-            arguments.remove(argument)
-    return own

@@ -1,5 +1,6 @@
 """The same fine-tuning with the Hugging Face Trainer, set up as a careful user would: the peer that we compare with."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,10 +14,7 @@ from thaw.data.module import TextDataModule
 from thaw.evaluation import predict_rows
 from thaw.inference.predictor import Predictor
 from thaw.labels import IGNORED, LabelSet
-from thaw.metrics.classification import sequence_metrics
-from thaw.metrics.entities import entity_metrics
-from thaw.metrics.outputs import figures
-from thaw.metrics.probabilities import softmax
+from thaw.metrics.outputs import Outputs, figures
 from thaw.models.encoder import Block, blocks, load_encoder
 from thaw.models.freezing import freeze_to, rest_frozen, trainable
 from thaw.models.losses import make_loss
@@ -30,7 +28,7 @@ def train_with_trainer(
     Args:
         encoder: folder of the pretrained encoder.
         data: prepared; the Trainer gets the same rows, labels and token ids.
-        cfg: of the run, as plain containers.
+        cfg: of the run, as plain containers, and checked: see `benchmarks.settings.checked`.
         folder: for its checkpoints.
         seed: of head, order and dropout.
         form: ``padded`` to 128 tokens or ``data.max_length``, as tutorials do; ``dynamic`` padding; ``grouped`` by
@@ -64,7 +62,13 @@ def train_with_trainer(
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             freeze_to(network, trainable(parts, cfg["freeze"], round(state.epoch)))
 
+    # BERT and others say that they weigh the loss of a batch by the steps accumulated, and do not.
+    network.accepts_loss_kwargs = False
     optimizer, trainer_cfg = cfg["optimizer"], cfg["trainer"]
+    accumulate, warmup = trainer_cfg["accumulate_grad_batches"], optimizer["warmup_steps"]
+    batches = math.ceil(len(data.encoded["train"]) / cfg["data"]["batch_size"])
+    steps = trainer_cfg["max_epochs"] * math.ceil(batches / accumulate)
+    steps = min(steps, trainer_cfg["max_steps"] or steps)
     every = "steps" if trainer_cfg["eval_every"] else "epoch"
     padded = form == "padded" or (form in ("tutorial", "resting") and cfg["data"]["padding"] == "max_length")
     arguments = TrainingArguments(
@@ -72,9 +76,12 @@ def train_with_trainer(
         learning_rate=optimizer["lr"],
         weight_decay=optimizer["weight_decay"],
         lr_scheduler_type=optimizer["schedule"],
-        warmup_steps=optimizer["warmup_ratio"],
-        max_grad_norm=trainer_cfg["gradient_clip_val"],
-        num_train_epochs=trainer_cfg["max_epochs"],
+        warmup_steps=round(steps * (optimizer["warmup_ratio"] or 0)) if warmup is None else warmup,
+        label_smoothing_factor=cfg["loss"]["label_smoothing"],
+        max_grad_norm=trainer_cfg["gradient_clip_val"] or 0,
+        gradient_accumulation_steps=accumulate,
+        max_steps=steps,
+        use_cpu=trainer_cfg["accelerator"] == "cpu",
         per_device_train_batch_size=cfg["data"]["batch_size"],
         per_device_eval_batch_size=cfg["data"]["eval_batch_size"],
         train_sampling_strategy="group_by_length" if form == "grouped" else "random",
@@ -105,7 +112,7 @@ def train_with_trainer(
         train_dataset=rows_of(data, "train"),
         eval_dataset=rows_of(data, "validation"),
         data_collator=collate(data.tokenizer, **(fixed if padded else loose)),
-        compute_metrics=scorer(labels),
+        compute_metrics=scorer(labels, cfg["strict_iob2"]),
         callbacks=[Stages(), *(EarlyStoppingCallback(one["patience"]) for one in cfg["callbacks"].values())],
     )
     clock = time.perf_counter()
@@ -141,16 +148,16 @@ def rows_of(data: TextDataModule, split: str) -> Any:
     return datasets.Dataset.from_dict({"input_ids": ids, "attention_mask": ones, "labels": labels})
 
 
-def scorer(labels: LabelSet) -> Callable[[Any], dict[str, float]]:
+def scorer(labels: LabelSet, strict: bool) -> Callable[[Any], dict[str, float]]:
     """The figures by which the Trainer picks its best epoch."""
 
     def score(prediction: Any) -> dict[str, float]:
         logits, gold = prediction
+        rows = np.arange(len(gold))
         if labels.task != "token":
-            return sequence_metrics(softmax(logits), gold, labels)
-        names = np.array(labels.names)
+            return figures(Outputs(rows, logits, gold), labels)
         kept = gold != IGNORED
-        predicted = [names[row[own]] for row, own in zip(logits.argmax(-1), kept, strict=True)]
-        return entity_metrics(predicted, [names[row[own]] for row, own in zip(gold, kept, strict=True)], labels)
+        logits, gold = ([row[own] for row, own in zip(values, kept, strict=True)] for values in (logits, gold))
+        return figures(Outputs(rows, logits, gold, [np.arange(len(row)) for row in gold]), labels, strict=strict)
 
     return score

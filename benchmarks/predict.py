@@ -10,13 +10,14 @@ labels the same rows of a file of texts, one a line; their labels and scores are
 import json
 import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pairs import RESULTS, alternate, own_settings, report
+from benchmarks.pairs import RESULTS, alternate, report
+from benchmarks.settings import own_settings, script
+from thaw.errors import UserError
 
 SYSTEMS = "thaw,pipeline_1,pipeline_8,pipeline_32"
 Answers = list[tuple[str, float]]
@@ -75,12 +76,9 @@ def main(arguments: list[str]) -> None:
     if arguments[:1] == ["side"]:
         side(arguments[1], arguments[2], arguments[3], int(arguments[4]))
         return
-    own = own_settings(
-        arguments,
-        {"run": "", "input": "", "rows": "2000", "pairs": "3", "systems": "thaw,pipeline_1,pipeline_8,pipeline_32"},
-    )
+    own = own_settings(arguments, {"run": "", "input": "", "rows": "2000", "pairs": "3", "systems": SYSTEMS})
     if not own["run"] or not own["input"]:
-        sys.exit("error: give run=outputs/... and input=texts.txt")
+        raise UserError("run or input is missing", "Give run=outputs/... input=texts.txt.")
     run, source = (str(Path(own[name]).expanduser().resolve()) for name in ("run", "input"))
     systems = own["systems"].split(",")
     commands = {system: ["benchmarks.predict", "side", system, run, source, own["rows"]] for system in systems}
@@ -89,4 +87,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    script(main)

@@ -11,17 +11,18 @@ validation. All goes to ``outputs/benchmarks/quality.jsonl`` as well.
 import json
 import math
 import statistics
-import sys
 
-from benchmarks.pairs import RESULTS, Row, own_settings, run
+from benchmarks.pairs import RESULTS, Row, run
+from benchmarks.settings import own_settings, script, sides
 
 
 def main(arguments: list[str]) -> None:
     own = own_settings(arguments, {"seeds": "1,2,3", "systems": "thaw,trainer_grouped"})
-    results: dict[str, list[Row]] = {system: [] for system in own["systems"].split(",")}
+    commands = sides(own["systems"], arguments)
+    results: dict[str, list[Row]] = {system: [] for system in commands}
     for seed in own["seeds"].split(","):
         for system, rows in results.items():
-            rows.append(run(["benchmarks.side", system, *arguments, f"seed={seed}"]))
+            rows.append(run([*commands[system], f"seed={seed}"]))
             write({"system": system, "settings": [*arguments, f"seed={seed}"], **rows[-1]})
     for system, rows in results.items():
         figures: Row = {}
@@ -54,4 +55,4 @@ def write(row: Row) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    script(main)

@@ -9,14 +9,14 @@ it is what is measured. Time should be linear and memory flat: data is memory-ma
 import json
 import random
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.pairs import own_settings, run
+from benchmarks.pairs import run
+from benchmarks.settings import configured, own_settings, script
 
 WORDS = (
     "the", "a", "film", "was", "good", "bad", "and", "of", "to", "story", "actor", "very", "not", "dull", "bright",
@@ -35,7 +35,6 @@ def measure(rows: int) -> None:
     from omegaconf import OmegaConf
     from transformers import BertConfig, BertForSequenceClassification
 
-    from benchmarks.side import configured
     from thaw.data.module import TextDataModule
     from thaw.hub import locate_encoder
     from thaw.inference.predictor import Predictor
@@ -90,4 +89,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    script(main)

@@ -6,12 +6,12 @@
 Systems: ``thaw``; and the Hugging Face Trainer as tutorials write it (``trainer_padded``: every row padded to the
 length limit of the tutorials, 128 or ``data.max_length``), with dynamic padding (``trainer_dynamic``), with batches
 grouped by length and its best settings (``trainer_grouped``), and padded as the protocol of an experiment says
-(``trainer_tutorial``), also with the dropout of frozen layers off (``trainer_resting``).
+(``trainer_tutorial``), also with the dropout of frozen layers off (``trainer_resting``). Padding and order of the
+Trainer's batches are those of its form; any other setting that it cannot follow is an error.
 """
 
 import json
 import resource
-import sys
 import tempfile
 import time
 from functools import partial
@@ -19,23 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from thaw.cli import quoted, stem
+from benchmarks.settings import checked, script
 from thaw.hub import locate_encoder
 
-ROOT = Path(__file__).resolve().parents[1]
-SYSTEMS = ("thaw", "trainer_padded", "trainer_dynamic", "trainer_grouped", "trainer_tutorial", "trainer_resting")
 SHOWN = ("best", "test/accuracy", "test/f1", "test/f1_weighted", "test/loss")
-
-
-def configured(overrides: list[str]) -> Any:
-    """The config of ``train.py`` with overrides, outside Hydra's command line."""
-    OmegaConf.register_new_resolver("stem", stem, replace=True)
-    OmegaConf.register_new_resolver("sample", lambda data: str(ROOT / "samples" / data), replace=True)
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("train", overrides=[quoted(override) for override in [*overrides, "trainer.progress_bar=false"]])
 
 
 def run_thaw(config: Any, folder: Path) -> dict[str, float]:
@@ -79,7 +68,9 @@ def measured(config: Any, seconds: float) -> dict[str, float]:
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated() / 2**20
     row = {"peak_mb": peak}
-    if cfg["freeze"]["name"] == "none" and not (cfg["callbacks"] or cfg["trainer"]["eval_every"]):
+    if cfg["freeze"]["name"] == "none" and not (
+        cfg["callbacks"] or cfg["trainer"]["eval_every"] or cfg["trainer"]["max_steps"]
+    ):
         data = prepared_data(cfg)
         network = load_encoder(locate_encoder(cfg["model"]), data.labels, cfg["model"])
         train, validation = data.encoded["train"].kept, data.encoded["validation"].kept
@@ -89,9 +80,7 @@ def measured(config: Any, seconds: float) -> dict[str, float]:
 
 def main(arguments: list[str]) -> None:
     system, *overrides = arguments
-    if system not in SYSTEMS:
-        sys.exit(f"error: {system} is not known. Choose one of: {', '.join(SYSTEMS)}.")
-    config = configured(overrides)
+    config = checked([system], overrides)
     if torch.cuda.is_available():
         torch.zeros(1, device="cuda")  # what the driver needs to begin is not training, of neither side
     clock = time.perf_counter()
@@ -106,4 +95,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    script(main)

@@ -9,7 +9,9 @@ import sys
 import tempfile
 import time
 
-from benchmarks.pairs import ROOT, environment, own_settings
+from benchmarks.pairs import environment
+from benchmarks.settings import ROOT, own_settings, script
+from thaw.errors import UserError
 
 STEP = ["data.train_size=64", "data.eval_size=64", "data.batch_size=64", "data.epochs=1"]
 CASES = {
@@ -32,11 +34,12 @@ def main(arguments: list[str]) -> None:
                 done = subprocess.run([sys.executable, *path], cwd=ROOT, env=environment("warm"), capture_output=True)
                 seconds.append(time.perf_counter() - clock)
                 if done.returncode != (2 if "mistyped" in name else 0):
-                    sys.exit(f"{name}: {done.stderr.decode()}")
+                    print(done.stderr.decode(), file=sys.stderr)
+                    raise UserError(f"{name}: ended with exit code {done.returncode}", "What it said stands above.")
             # The first fills the caches, the system's own too.
             middle, least, most = statistics.median(seconds[1:]), min(seconds[1:]), max(seconds[1:])
             print(f"{name:28} {middle:6.2f} s  ({least:.2f} to {most:.2f})", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    script(main)

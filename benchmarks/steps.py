@@ -5,7 +5,6 @@ Random weights and token ids, every row full but the last; milliseconds, and mod
 python -m benchmarks.steps [models=bert,distilbert] [shapes=64x24,32x256,128x256] [any override of train.py]
 """
 
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +13,9 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from benchmarks.pairs import own_settings
-from benchmarks.side import configured
+from benchmarks.settings import configured, own_settings, script
 from benchmarks.utilisation import forward_flops, machine_rate
+from thaw.errors import UserError
 from thaw.hub import locate_encoder
 from thaw.labels import LabelSet
 from thaw.models.cuda_graphs import StepGraphs
@@ -81,7 +80,7 @@ def measure(model: str, rows: int, width: int, way: str, overrides: list[str]) -
 def main(arguments: list[str]) -> None:
     own = own_settings(arguments, {"models": "bert,distilbert", "shapes": "64x24,32x256,128x256"})
     if not torch.cuda.is_available():
-        sys.exit("error: no GPU is at hand, and there are no CUDA graphs without one.")
+        raise UserError("no GPU is at hand, and there are no CUDA graphs without one")
     for model in own["models"].split(","):
         for shape in own["shapes"].split(","):
             for way in WAYS:
@@ -90,4 +89,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    script(main)

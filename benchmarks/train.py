@@ -5,9 +5,8 @@ Seconds, peak memory, model FLOPs utilisation and the quality of each; on a GPU 
 python -m benchmarks.train data.path=~/emotion [pairs=3] [systems=thaw,trainer_grouped] [any override of train.py]
 """
 
-import sys
-
-from benchmarks.pairs import alternate, own_settings, report
+from benchmarks.pairs import alternate, report
+from benchmarks.settings import own_settings, script, sides
 
 SYSTEMS = "thaw,trainer_padded,trainer_dynamic,trainer_grouped"
 SETTINGS = ["data=emotion", "data.train_size=6400", "data.eval_size=1000", "trainer.max_epochs=1", "data.batch_size=64"]
@@ -16,9 +15,8 @@ SETTINGS = ["data=emotion", "data.train_size=6400", "data.eval_size=1000", "trai
 def main(arguments: list[str]) -> None:
     own = own_settings(arguments, {"pairs": "3", "systems": SYSTEMS})
     settings = [*SETTINGS, *arguments]
-    commands = {system: ["benchmarks.side", system, *settings] for system in own["systems"].split(",")}
-    report("train", settings, alternate(commands, int(own["pairs"])))
+    report("train", settings, alternate(sides(own["systems"], settings), int(own["pairs"])))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    script(main)

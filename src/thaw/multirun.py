@@ -23,6 +23,10 @@ from thaw import runs
 from thaw.errors import UserError
 from thaw.reporting import pages
 
+# Weights, figures, history and predictions do not depend on these: what is published, what is shown meanwhile, when a
+# state is saved to go on from, which processes make the batches. Any other setting counts, also where it acts on the
+# last digits only (data.eval_batch_size, freeze.reuse) or on what is kept of a run (trainer.log_every, logger).
+INERT = ("resume", "expected", "trainer.progress_bar", "trainer.checkpoint_every", "data.num_workers")
 LONGEST = 60  # characters of a folder's name before the digest
 log = logging.getLogger(__name__)
 
@@ -91,13 +95,17 @@ def begin(config: DictConfig, folder: Path) -> float | None:
     (folder / runs.FAILURE).unlink(missing_ok=True)
     if not (folder / "config.yaml").is_file():
         return None
-    if _comparable(runs.load_config(folder)) != _comparable(config):
+    saved = runs.load_config(folder)
+    if _comparable(saved) != _comparable(config):
         aside = _free(folder.parent / "earlier" / folder.name)
         aside.parent.mkdir(exist_ok=True)
         os.replace(folder, aside)
         folder.mkdir()
         log.warning("%s had other settings, and was set aside as %s.", runs.display(folder), runs.display(aside))
         return None
+    if saved.get("expected") != config.expected:  # corrected since; tables of published figures read it from the run
+        saved.expected = config.expected
+        runs.save_config(folder, saved)
     if not (folder / "metrics.json").is_file():
         config.resume = str(folder)
         log.info("Going on with %s, which was stopped.", runs.display(folder))
@@ -110,8 +118,12 @@ def begin(config: DictConfig, folder: Path) -> float | None:
 
 
 def _comparable(config: DictConfig) -> Any:
+    """What the results of a run depend on."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    return {key: value for key, value in plain.items() if key != "resume"}
+    for key in INERT:
+        group, _, name = key.rpartition(".")
+        (plain[group] if group else plain).pop(name, None)
+    return plain
 
 
 def _free(path: Path) -> Path:

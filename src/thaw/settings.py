@@ -141,9 +141,15 @@ EXPLAIN_RULES: dict[str, Rule] = {
     "explain_page": TEXT,
 }
 
-PREDICT_RULES: dict[str, Rule] = {**EXPLAIN_RULES, "probabilities": FLAG, "calibrated": FLAG}
+TABLE_RULES: dict[str, Rule] = {key: or_null(RULES[f"data.{key}"]) for key in ("header", "quoting")}
 
-EVALUATE_RULES: dict[str, Rule] = {**EXPLAIN_RULES, "baselines": FLAG}
+PREDICT_RULES: dict[str, Rule] = {**EXPLAIN_RULES, **TABLE_RULES, "probabilities": FLAG, "calibrated": FLAG}
+
+EVALUATE_RULES: dict[str, Rule] = {
+    **EXPLAIN_RULES,
+    **{f"data.{key}": rule for key, rule in TABLE_RULES.items()},
+    "baselines": FLAG,
+}
 
 
 def check_source(data: Mapping[str, Any]) -> None:

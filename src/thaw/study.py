@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DATABASE = "study.db"
 FRESH = "Give the new search a folder of its own: hydra.sweep.dir=..."
+SEARCH = "search"  # a study keeps what it is a search of
 KILLED = "killed"  # marks trials that a kill ended: they count for nothing and are tried again
 
 
@@ -35,7 +36,7 @@ def load_optuna() -> Any:
     return optuna
 
 
-def open_study(folder: Path, storage: str | None, sampler: str, seed: int, maximize: bool) -> "Study":
+def open_study(folder: Path, storage: str | None, sampler: str, seed: int, search: Mapping[str, str]) -> "Study":
     """The study of a sweep's folder, new or to go on with.
 
     Args:
@@ -43,16 +44,26 @@ def open_study(folder: Path, storage: str | None, sampler: str, seed: int, maxim
         storage: where trials are kept, as a URL of SQLAlchemy; None for SQLite in the folder.
         sampler: ``tpe``, ``random``, or ``grid``, whose trials `untried` puts in line.
         seed: of the sampler.
-        maximize: whether high scores are good.
+        search: what its scores depend on, setting -> text: ``monitor``, ``mode``, what is fixed, what is searched.
+
+    Raises:
+        UserError: when the study that is there is another search.
     """
     optuna = load_optuna()
     samplers = optuna.samplers
     study = optuna.create_study(
         storage=connect(storage or f"sqlite:///{folder / DATABASE}"),
         study_name=folder.name,
-        direction="maximize" if maximize else "minimize",
+        direction="maximize" if search["mode"] == "max" else "minimize",
         load_if_exists=True,
     )
+    begun = study.user_attrs.get(SEARCH, search) if study.trials else search  # older versions kept none
+    begun = {**begun, "mode": "max" if study.direction == optuna.study.StudyDirection.MAXIMIZE else "min"}
+    if other := [key for key in {**begun, **search} if begun.get(key) != search.get(key)]:
+        said = " and ".join(f"with {key}={begun[key]}" if key in begun else f"without {key}" for key in other)
+        raise UserError(f"{study.study_name}: this study was begun {said}", FRESH)
+    if not study.trials:
+        study.set_user_attr(SEARCH, dict(search))
     # Moved on by the trials there are, or a study that goes on would draw the first ones again.
     seed += len(study.trials)
     study.sampler = samplers.TPESampler(seed=seed) if sampler == "tpe" else samplers.RandomSampler(seed=seed)
@@ -102,6 +113,14 @@ def _distribution(override: "Override", grid: bool) -> "BaseDistribution":
         return kind(low, high, **options)
     except ValueError as error:
         raise UserError(f"{override.input_line}: {error}", "Change the range.") from error
+
+
+def written(values: "BaseDistribution") -> str:
+    """What a parameter is chosen from: ``none,head``, or ``0.0001 to 0.1, log``."""
+    own: Any = values
+    if hasattr(own, "choices"):
+        return ",".join(own.choices)
+    return f"{own.low} to {own.high}" + (", log" if own.log else "") + (f" by {own.step}" if own.step else "")
 
 
 def ask(study: "Study", space: dict[str, "BaseDistribution"]) -> "Trial":

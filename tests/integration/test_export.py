@@ -168,6 +168,7 @@ def test_code_that_cannot_be_followed_is_a_user_error(fitted: Fitted, monkeypatc
         (["format=onnx", "output={run}/model"], "something else"),
         (["push_to_hub='a/b/c'"], "is not a name"),
         (["push_to_hub=mine"], "HF_HUB_OFFLINE"),
+        (["push_to_hub=mine", "output=there"], "output=there is for a format"),
     ],
 )
 def test_what_cannot_be_exported_says_why(

@@ -214,6 +214,17 @@ def test_evaluate_on_new_data_with_the_same_labels(fitted: Fitted, tmp_path: Pat
         evaluate_run({**base, "data": {"path": str(tmp_path / "odd.csv")}})
 
 
+def test_a_run_that_cleaned_its_texts_cleans_those_it_predicts(fitted: Fitted) -> None:
+    from thaw.inference.predictor import Predictor
+
+    plain, marked = Predictor.from_run(fitted("distilbert", "data.clean_html=true"))(
+        ["i am so happy & glad", "<p>i am<br/>so <b>happy</b> &amp; glad</p>"]
+    )
+    assert plain == marked
+    kept = Predictor.from_run(fitted("distilbert"))(["<b>happy</b>"])
+    assert kept[0]["text"] == "<b>happy</b>"
+
+
 def test_the_history_tells_the_rate_of_the_head_where_it_has_its_own(fitted: Fitted) -> None:
     with (fitted("distilbert", "optimizer.head_lr=0.05", "trainer.log_every=1") / "history.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["learning_rate"]]

@@ -152,9 +152,9 @@ def test_evaluate_writes_the_page_again(nasty: Path, tmp_path: Path) -> None:
     evaluate_run(settings)
     assert (nasty / "report.html").read_text(encoding="utf-8") == before
     evaluate_run({**settings, "split": "validation"})
-    assert page_of(nasty / "report-validation.html").figures["figures/loss"][0] == pytest.approx(
-        runs.read_json(nasty / "metrics.json")["validation/loss"]
-    )
+    page = page_of(nasty / "report-validation.html")
+    assert page.figures["figures/loss"][0] == pytest.approx(runs.read_json(nasty / "metrics.json")["validation/loss"])
+    assert ["picked the checkpoint" in text for text in (before, page.text)] == [False, True]
     rows = [{"text": text, "label": label} for label, text in NASTY.items()]
     (tmp_path / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     evaluate_run({**settings, "data": {"path": str(tmp_path / "new.jsonl")}})

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from thaw.data.conll import to_iob2
 from thaw.data.formats import READERS
 from thaw.data.rows import Bad, Options, Row
 from thaw.data.sources import load_path
@@ -158,21 +157,6 @@ def test_conll_columns(content: str, word: str, ending: str, tmp_path: Path) -> 
 def test_conll_columns_can_be_chosen(tmp_path: Path) -> None:
     path = write(tmp_path / "some.conll", "1 Anna NNP B-PER\n2 sings VB O\n")
     assert read(path, "conll", text_column=1, label_column=2) == [Row(1, ["Anna", "sings"], ["NNP", "VB"])]
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        pytest.param("I-PER I-PER O I-PER B-PER", "B-PER I-PER O B-PER B-PER", id="IOB1"),
-        pytest.param("I-PER I-ORG I-ORG", "B-PER B-ORG I-ORG", id="IOB1, another type"),
-        pytest.param("B-PER I-PER E-PER S-ORG S-ORG O", "B-PER I-PER I-PER B-ORG B-ORG O", id="BIOES"),
-        pytest.param("B-PER I-PER L-PER U-ORG O", "B-PER I-PER I-PER B-ORG O", id="BILOU"),
-        pytest.param("B-PER B-PER I-PER O", "B-PER B-PER I-PER O", id="IOB2"),
-        pytest.param("NN VB E -", "NN VB E -", id="parts of speech"),
-    ],
-)
-def test_tags_become_iob2(given: str, expected: str) -> None:
-    assert to_iob2(given.split()) == expected.split()
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])

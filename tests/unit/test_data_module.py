@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from conftest import ROOT
+from conftest import ROOT, configured
 from thaw.data import module
 from thaw.data.module import TextDataModule, load_labelled, prepared
 from thaw.errors import UserError
@@ -401,6 +401,27 @@ def test_new_data_takes_the_labels_of_the_run(prepare: Prepare, tmp_path: Path) 
     assert (found_texts, ids) == (["text 0", "text 1", "text 2"], [1, 1, 1])
     with pytest.raises(UserError, match="no split test in the format csv; it holds: "):
         load_labelled({**DEFAULTS, "path": str(tmp_path), "format": "csv"}, labels, "test")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "settings"),
+    [
+        (
+            "new.csv",
+            '"5,joy\n',
+            ["data.header=false", "data.quoting=none", "data.text_column=0", "data.label_column=1"],
+        ),
+        ("new.txt", '"5|joy\n', ["data.separator='|'"]),
+    ],
+)
+def test_new_data_may_be_written_in_another_way(
+    name: str, content: str, settings: list[str], prepare: Prepare, tmp_path: Path
+) -> None:
+    labels = prepare(csv(tmp_path / "a.csv", 30)).labels
+    (tmp_path / name).write_text(content)
+    asked = configured("run=x", f"data.path={tmp_path / name}", *settings, verb="evaluate").data
+    given = {key: value for key, value in asked.items() if value is not None}
+    assert load_labelled({**DEFAULTS, "format": None, **given}, labels, "test") == (['"5'], [2], [])
 
 
 @pytest.mark.parametrize("other", [{"sampler": "balanced"}, {"group_by_length": False}, {"padding": "max_length"}])

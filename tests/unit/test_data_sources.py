@@ -280,6 +280,7 @@ def test_splits_of_unlike_form_are_told_apart(tmp_path: Path) -> None:
     [
         ({"text_column": "body"}, "no column 'body'; it has: text, label. Set data.text_column."),
         ({"label_column": 7}, "no column 7; it has: text, label. Set data.label_column."),
+        ({"header": False}, "it has: 0, 1. Set data.text_column. With a header line: data.header=true."),
         ({"text_column": "label"}, "the column 'label' is both text and label."),
         ({"format": "xml"}, "data.format=xml is not known. Set data.format to one of: parquet, jsonl"),
         ({"quoting": "some"}, "data.quoting=some is not known. Choose one of: minimal"),
@@ -294,6 +295,14 @@ def test_settings_that_do_not_fit_are_errors(data: dict[str, Any], said: str, tm
 def test_columns_beyond_those_of_conll_are_errors(tmp_path: Path) -> None:
     fill(tmp_path, {"a.conll": CONLL})
     assert "a.conll:1: 2 columns, so none for the label." in complaint(tmp_path / "a.conll", label_column=3)
+
+
+@pytest.mark.parametrize("column", ["text_column", "label_column"])
+def test_a_name_for_a_column_of_conll_is_an_error(column: str, tmp_path: Path) -> None:
+    fill(tmp_path, {"a.conll": CONLL})
+    said = f"data.{column}=word: CoNLL columns have no names. Give a position: 0 is the first, -1 the last."
+    assert complaint(tmp_path / "a.conll", **{column: "word"}) == said
+    assert texts(load_path(tmp_path / "a.conll", {"text_column": -2, "label_column": 1}))["all"] == [["a", "b"], ["c"]]
 
 
 def test_nothing_to_load_is_an_error() -> None:

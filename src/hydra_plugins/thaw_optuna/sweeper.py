@@ -61,7 +61,6 @@ class OptunaSweeper(Sweeper):
         folder = Path(str(self.config.hydra.sweep.dir)).absolute()
         fixed, swept = self.split(arguments)
         folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
         try:
             with FileLock(folder / ".lock", timeout=0):
                 return self.run(folder, fixed, swept)
@@ -86,12 +85,18 @@ class OptunaSweeper(Sweeper):
     def run(self, folder: Path, fixed: list[str], swept: Sequence[Override]) -> list[Sequence[JobReturn]]:
         """Ask, launch and tell, a batch at a time."""
         from thaw import study as studies
+        from thaw.reporting.published import neutral
+        from thaw.reporting.sweep import settings_of
 
         assert self.config is not None
         assert self.launcher is not None
         own, grid = self.settings, self.settings["sampler"] == "grid"
         space = studies.search_space(swept, grid)
-        study = studies.open_study(folder, own["storage"], own["sampler"], own["seed"], self.config.mode == "max")
+        search = {key: value for key, value in settings_of(fixed).items() if not neutral(key)}
+        search |= {key: str(self.config[key]) for key in ("monitor", "mode")}
+        search |= {key: studies.written(values) for key, values in space.items()}
+        study = studies.open_study(folder, own["storage"], own["sampler"], own["seed"], search)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
         again = studies.forget_killed(study, space)
         returned: list[Sequence[JobReturn]] = []
         while (left := own["n_trials"] - len(studies.counted(study))) > 0:
@@ -103,21 +108,21 @@ class OptunaSweeper(Sweeper):
                 if ahead:
                     study.enqueue_trial(ahead.pop(0))
                 batch.append(studies.ask(study, space))
-            jobs = [
-                [
-                    *fixed,
-                    *(f"{key}={value}" for key, value in studies.values(trial).items()),
-                    *self.told(study, trial, folder),
-                ]
-                for trial in batch
-            ]
+            points = [tuple(f"{key}={value}" for key, value in studies.values(trial).items()) for trial in batch]
+            # Of equal trials one runs, and speaks for all: two would write the same folder at once.
+            first: dict[tuple[str, ...], Any] = {}
+            for point, trial in zip(points, batch, strict=True):
+                first.setdefault(point, trial)
+            jobs = [[*fixed, *point, *self.told(study, trial, folder)] for point, trial in first.items()]
             try:
                 results = self.launcher.launch(jobs, initial_job_idx=batch[0].number)
             except (HydraException, OmegaConfBaseException):
                 raise  # no run can be made of these overrides
             except Exception as reason:  # a process was killed, for its memory say, and took its batch with it
-                results = [JobReturn(status=JobStatus.FAILED, _return_value=reason) for _ in batch]
-            for trial, result in zip(batch, results, strict=True):
+                results = [JobReturn(status=JobStatus.FAILED, _return_value=reason) for _ in jobs]
+            by_point = dict(zip(first, results, strict=True))
+            for trial, point in zip(batch, points, strict=True):
+                result = by_point[point]
                 run = Path(result.hydra_cfg.hydra.runtime.output_dir) if result.hydra_cfg else folder
                 # The property would raise the exception.
                 if error := studies.tell(study, trial.number, result._return_value, run):

@@ -1,16 +1,18 @@
 """What a row must be, whatever it was read from: text or words, and labels that are text."""
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from thaw.data.cleaning import clean_html
 from thaw.data.rows import Bad, Row, encodable
 
 WHOLE = re.compile(r"-?[0-9]+\.0+")
+MARKS = {"E": "I", "L": "I", "M": "I", "S": "B", "U": "B"}  # of BIOES and BILOU, and what IOB2 has for them
 
 
 def checked(row: Row | Bad, separator: str | None, clean: bool) -> Row | Bad:
-    """A row with its labels as text, or what is wrong with it.
+    """A row with its labels as text, tags of words by IOB2, or what is wrong with it.
 
     Args:
         separator: between several labels in one text.
@@ -36,7 +38,7 @@ def checked(row: Row | Bad, separator: str | None, clean: bool) -> Row | Bad:
     values = [item for value in (text, label) for item in (value if isinstance(value, list) else [value])]
     if not all(map(encodable, values)):
         return Bad(row.line, "half of a character (a lone surrogate), as a broken emoji leaves it")
-    return Row(row.line, text, label)
+    return Row(row.line, text, to_iob2(label) if isinstance(text, list) else label)
 
 
 def _names(label: Any, separator: str | None) -> str | list[str]:
@@ -60,3 +62,24 @@ def _name(label: Any) -> str:
     if not isinstance(label, str | int | float):
         raise ValueError(f"the label is of type {type(label).__name__}")
     return text.partition(".")[0] if WHOLE.fullmatch(text) else text
+
+
+def to_iob2(tags: Sequence[str]) -> list[str]:
+    """Turn IOB1, BIOES and BILOU tags into IOB2; IOB2 and tags that mark no spans come out unchanged."""
+    result: list[str] = []
+    previous = "O"
+    for tag in map(_by_iob, tags):
+        begins = tag.startswith("I-") and (previous[1:] != tag[1:] or previous[:2] not in ("B-", "I-"))
+        previous = "B" + tag[1:] if begins else tag
+        result.append(previous)
+    return result
+
+
+def iob2_names(names: Iterable[Any]) -> list[str]:
+    """The tags that `to_iob2` makes of some names; where it changes none of them, the same in the same order."""
+    plain = [_by_iob(str(name)) for name in names]
+    return list(dict.fromkeys([*plain, *("B" + tag[1:] for tag in plain if tag.startswith("I-"))]))
+
+
+def _by_iob(tag: str) -> str:
+    return MARKS.get(tag[0], tag[0]) + tag[1:] if tag[1:2] == "-" else tag

@@ -1,4 +1,4 @@
-"""CoNLL columns, and the schemes by which tags mark entities."""
+"""CoNLL columns."""
 
 import re
 from collections.abc import Iterator
@@ -11,11 +11,9 @@ from thaw.errors import UserError
 def read_conll(path: Path, options: Options) -> Iterator[Row | Bad]:
     """CoNLL columns: a word a line, columns parted by blanks or tabs, blank lines between sentences.
 
-    ``-DOCSTART-`` lines are skipped. Tags of the schemes IOB1 and BIOES (or BILOU) come out as IOB2. A wrong line
-    makes its whole sentence `Bad`.
+    ``-DOCSTART-`` lines are skipped. A wrong line makes its whole sentence `Bad`.
     """
-    word_at = options.text_column if isinstance(options.text_column, int) else 0
-    tag_at = options.label_column if isinstance(options.label_column, int) else -1
+    word_at, tag_at = _position("text", options.text_column, 0), _position("label", options.label_column, -1)
     words: list[str] = []
     tags: list[str] = []
     start, width = 0, 0
@@ -23,7 +21,7 @@ def read_conll(path: Path, options: Options) -> Iterator[Row | Bad]:
 
     def sentence() -> Iterator[Row | Bad]:
         if bad or words:
-            yield bad or Row(start, words, to_iob2(tags) if options.needs_label else None)
+            yield bad or Row(start, words, tags)
 
     for line, text in decoded(path):
         if isinstance(text, Bad):
@@ -38,7 +36,7 @@ def read_conll(path: Path, options: Options) -> Iterator[Row | Bad]:
             continue
         if not width:
             width = len(fields)
-            _check_positions(word_at, tag_at if options.needs_label else word_at, width, f"{path}:{line}")
+            _check_positions(word_at, tag_at, width, f"{path}:{line}")
         if len(fields) != width:
             bad = bad or Bad(line, f"{len(fields)} columns where the first line has {width}")
             continue
@@ -52,6 +50,14 @@ def read_conll(path: Path, options: Options) -> Iterator[Row | Bad]:
     yield from sentence()
 
 
+def _position(role: str, column: str | int | None, usual: int) -> int:
+    if isinstance(column, str):
+        raise UserError(
+            f"data.{role}_column={column}: CoNLL columns have no names", "Give a position: 0 is the first, -1 the last."
+        )
+    return usual if column is None else column
+
+
 def _check_positions(word_at: int, tag_at: int, width: int, where: str) -> None:
     for position, role in ((word_at, "text"), (tag_at, "label")):
         if not -width <= position < width or (role == "label" and tag_at == -1 and width < 2):
@@ -59,15 +65,3 @@ def _check_positions(word_at: int, tag_at: int, width: int, where: str) -> None:
                 f"{where}: {width} columns, so none for the {role}",
                 f"Check data.format, or set data.{role}_column to a position counted from 0.",
             )
-
-
-def to_iob2(tags: list[str]) -> list[str]:
-    """Turn IOB1, BIOES and BILOU tags into IOB2; IOB2 and tags that mark no spans come out unchanged."""
-    ends = {"E": "I", "L": "I", "M": "I", "S": "B", "U": "B"}
-    plain = [ends.get(tag[0], tag[0]) + tag[1:] if tag[1:2] == "-" else tag for tag in tags]
-    result: list[str] = []
-    for tag in plain:
-        previous = result[-1] if result else "O"
-        begins = tag.startswith("I-") and (previous[1:] != tag[1:] or previous[:2] not in ("B-", "I-"))
-        result.append("B" + tag[1:] if begins else tag)
-    return result

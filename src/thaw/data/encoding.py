@@ -61,18 +61,16 @@ class Encoded:
 
 def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
     """The ids that a tokenizer sets before and after a single text."""
-    bare = _ids(tokenizer, ["a"], add_special_tokens=False)[0]
-    full = _ids(tokenizer, ["a"], add_special_tokens=True)[0]
+    bare, full = (_encodings(tokenizer, ["a"], add_special_tokens=special)[0].ids for special in (False, True))
     for start in range(len(full) - len(bare) + 1):
         if full[start : start + len(bare)] == bare:
             return full[:start], full[start + len(bare) :]
     raise UserError("the tokenizer changes a text when it adds special tokens", "thaw does not support this tokenizer.")
 
 
-def _ids(tokenizer: Any, texts: list[str], **options: Any) -> list[list[int]]:
+def _encodings(tokenizer: Any, texts: list[Any], **options: Any) -> Any:
     # verbose=False: the warning about long texts would be wrong, since truncation is done here.
-    encoded = tokenizer(texts, return_attention_mask=False, verbose=False, **options)
-    return [encoding.ids for encoding in encoded.encodings]
+    return tokenizer(texts, return_attention_mask=False, verbose=False, **options).encodings
 
 
 def encode_texts(texts: Iterable[str], tokenizer: Any, max_length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -86,18 +84,7 @@ def encode_texts(texts: Iterable[str], tokenizer: Any, max_length: int) -> tuple
     Returns:
         (ids, offsets, lengths) as in `Encoded`. Truncation happens here, so that full lengths are known.
     """
-    before, after = special_tokens(tokenizer)
-    room = max_length - len(before) - len(after)
-    ids: list[np.ndarray] = []
-    kept, lengths = [], []
-    for chunk in _chunks(texts):
-        held: list[int] = []
-        for row in _ids(tokenizer, chunk, add_special_tokens=False):
-            lengths.append(len(row) + len(before) + len(after))
-            held += before + row[:room] + after
-            kept.append(min(len(row), room) + len(before) + len(after))
-        ids.append(np.array(held, dtype=np.int32))  # an array of each chunk: a million small ones would take much room
-    return np.concatenate(ids), _offsets(kept), np.array(lengths, dtype=np.int32)
+    return _encode(texts, tokenizer, max_length)[:3]
 
 
 def encode_words(
@@ -111,28 +98,28 @@ def encode_words(
 
     A byte-level tokenizer needs ``add_prefix_space``; without it words are encoded as if there were no blanks between.
     """
+    return _encode(map(list, sentences), tokenizer, max_length, split=True)
+
+
+def _encode(
+    items: Iterable[Any], tokenizer: Any, max_length: int, split: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     before, after = special_tokens(tokenizer)
     room = max_length - len(before) - len(after)
     ids: list[np.ndarray] = []
     words: list[np.ndarray] = []
     kept, lengths = [], []
-    for chunk in _chunks(sentences):
-        encoded = tokenizer(
-            [list(sentence) for sentence in chunk],
-            is_split_into_words=True,
-            add_special_tokens=False,
-            return_attention_mask=False,
-            verbose=False,
-        )
+    for chunk in _chunks(items):
         held: list[int] = []
         numbers: list[int] = []
-        for encoding in encoded.encodings:
-            row, own = encoding.ids, encoding.word_ids
+        for encoding in _encodings(tokenizer, chunk, add_special_tokens=False, is_split_into_words=split):
+            row = encoding.ids
             lengths.append(len(row) + len(before) + len(after))
             held += before + row[:room] + after
-            numbers += [-1] * len(before) + own[:room] + [-1] * len(after)
             kept.append(min(len(row), room) + len(before) + len(after))
-        ids.append(np.array(held, dtype=np.int32))
+            if split:
+                numbers += [-1] * len(before) + encoding.word_ids[:room] + [-1] * len(after)
+        ids.append(np.array(held, dtype=np.int32))  # an array of each chunk: a million small ones would take much room
         words.append(np.array(numbers, dtype=np.int32))
     return np.concatenate(ids), _offsets(kept), np.array(lengths, dtype=np.int32), np.concatenate(words)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from thaw.data.conll import read_conll
 from thaw.data.rows import (
+    CHUNK,
     NOT_UTF8,
     Bad,
     Options,
@@ -36,10 +37,10 @@ csv.field_size_limit(sys.maxsize)  # long documents in one field are data, not a
 # To a reader the first three are the same: quotes may stand around a field. (Python's own QUOTE_NONNUMERIC would turn
 # all other fields into floats, and so the label 1 into 1.0.)
 QUOTING = ("minimal", "all", "nonnumeric", "none")
-QUOTES = "Close the quotes there and double those within a field, or set data.quoting=none."
-
+QUOTES = "Close the quotes there and double those within a field, or set {group}quoting=none."
 
 Reader = Callable[[Path, Options], Iterator[Row | Bad]]
+Table = Iterator[tuple[int, list[str] | Bad]]
 
 
 def read_txt(path: Path, options: Options) -> Iterator[Row | Bad]:
@@ -49,8 +50,6 @@ def read_txt(path: Path, options: Options) -> Iterator[Row | Bad]:
             yield text
         elif not text.strip():
             continue
-        elif not options.needs_label:
-            yield Row(line, text, None)
         elif options.separator not in text:
             yield Bad(line, f"no {options.separator!r} between text and label")
         else:
@@ -68,30 +67,20 @@ def read_tsv(path: Path, options: Options) -> Iterator[Row | Bad]:
     return _delimited(path, options, "\t")
 
 
-def delimited_records(path: Path, options: Options, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Numbered records of a csv or tsv file; undecodable bytes come as lone surrogates.
-
-    Raises:
-        UserError: when the quotes of a record are wrong.
-    """
-    for line, record in _records(path, options, delimiter):
-        if isinstance(record, Bad):
-            raise UserError(f"{path}:{line}: {record.problem}", QUOTES)
-        yield line, record
-
-
-def _records(path: Path, options: Options, delimiter: str) -> Iterator[tuple[int, list[str] | Bad]]:
+def _records(path: Path, options: Options, delimiter: str) -> Table:
     """Records, each with the line it begins in: fields in quotes may go on over several."""
     if options.quoting not in QUOTING:
-        raise UserError(f"data.quoting={options.quoting} is not known", f"Choose one of: {', '.join(QUOTING)}.")
+        setting = f"{options.group}quoting={options.quoting}"
+        raise UserError(f"{setting} is not known", f"Choose one of: {', '.join(QUOTING)}.")
     lines = (line.decode("utf-8", errors="surrogateescape") + "\n" for _, line in open_lines(path))
-    if (first := next(lines, None)) is None:
-        return
-    if delimiter == "," and "," not in first:  # Excel writes ; where the comma marks decimals
-        delimiter = next((other for other in ";\t|" if other in first), delimiter)
+    begin: list[str] = []
+    while not (begin and begin[-1].strip()) and (first := next(lines, None)):
+        begin.append(first)
+    if delimiter == "," and begin and "," not in begin[-1]:  # Excel writes ; where the comma marks decimals
+        delimiter = next((other for other in ";\t|" if other in begin[-1]), delimiter)
     quoting: Any = csv.QUOTE_NONE if options.quoting == "none" else csv.QUOTE_MINIMAL
     # strict: otherwise a quote that is never closed makes one field of all that follows, and nobody is told.
-    records = csv.reader(chain([first], lines), delimiter=delimiter, quoting=quoting, strict=True)
+    records = csv.reader(chain(begin, lines), delimiter=delimiter, quoting=quoting, strict=True)
     while True:
         line = records.line_num + 1
         try:
@@ -101,77 +90,103 @@ def _records(path: Path, options: Options, delimiter: str) -> Iterator[tuple[int
         except csv.Error as error:
             if records.line_num > line:  # rows that may be sound are lost in it, so none of them can be skipped
                 problem = f"the quotes that open here do not match up to line {records.line_num}: {error}"
-                raise UserError(f"{path}:{line}: {problem}", QUOTES) from None
+                raise UserError(f"{path}:{line}: {problem}", QUOTES.format(group=options.group)) from None
             yield line, Bad(line, f"the quotes do not match: {error}")
         else:
             yield line, record
 
 
-def _delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row | Bad]:
-    columns: list[str] = []
-    text_at = label_at = 0
-    for line, record in _records(path, options, delimiter):
-        if not isinstance(record, Bad):
-            if len(record) < 2 and not "".join(record).strip():
-                continue  # a blank line
-            record = _undecodable(line, record) or record
+def read_table(path: Path, options: Options, delimiter: str) -> tuple[list[str], Table]:
+    """A csv or tsv file: the names of its columns, or their positions, and its records.
+
+    Returns:
+        (columns, records): no columns where no row can be read. Records bear the line they begin in; blank lines are
+        left out, and undecodable bytes are lone surrogates.
+
+    Raises:
+        UserError: when the header cannot be read, or, from the records, when the quotes of many rows are wrong.
+    """
+    records = _records(path, options, delimiter)
+    before: list[tuple[int, list[str] | Bad]] = []
+    for line, record in records:
+        bad = record if isinstance(record, Bad) else _undecodable(line, record)
+        if bad and options.header:
+            raise UserError(f"{path}:{line}: the header: {bad.problem}", "Mend it.")
         if isinstance(record, Bad):
-            if options.header and not columns:
-                raise UserError(f"{path}:{line}: the header: {record.problem}", "Mend it.")
-            yield record
-            continue
-        if not columns:
-            columns = [name.strip() for name in record] if options.header else [str(i) for i in range(len(record))]
-            text, label = named_columns(columns, options, path)
-            text_at, label_at = columns.index(text), columns.index(label or text)
-            if options.header:
+            before.append((line, record))
+        elif not _blank(record):
+            break
+    else:
+        return [], iter(before)
+    if options.header:
+        return [name.strip() for name in record], _even(records, len(record), "header")
+    rows = chain(before, [(line, record)], records)
+    return [str(i) for i in range(len(record))], _even(rows, len(record), "first line")
+
+
+def _even(records: Table, width: int, where: str) -> Table:
+    for line, record in records:
+        if not isinstance(record, Bad) and len(record) != width:
+            if _blank(record):
                 continue
-        if len(record) != len(columns):
-            where = "header" if options.header else "first line"
-            yield Bad(line, f"{len(record)} fields where the {where} has {len(columns)}")
+            record = Bad(line, f"{len(record)} fields where the {where} has {width}")
+        yield line, record
+
+
+def _blank(record: list[str]) -> bool:
+    return len(record) < 2 and not "".join(record).strip()
+
+
+def _delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row | Bad]:
+    columns, records = read_table(path, options, delimiter)
+    text_at, label_at = map(columns.index, named_columns(columns, options, path)) if columns else (0, 0)
+    for line, record in records:
+        if isinstance(record, Bad):
+            yield record
         else:
-            yield Row(line, record[text_at], record[label_at] if options.needs_label else None)
+            yield _undecodable(line, record) or Row(line, record[text_at], record[label_at])
 
 
 def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
     """One JSON object a line; the text may be a list of words, the label a list."""
-    names: tuple[str, str | None] | None = None
+    names: tuple[str, str] | None = None
     for line, text in decoded(path):
-        if isinstance(text, Bad):
-            yield text
+        if isinstance(text, str) and not text.strip():
             continue
-        if not text.strip():
-            continue
-        try:
-            record = json.loads(text)
-        except json.JSONDecodeError as error:
-            yield Bad(line, f"not valid JSON: {error.msg} at column {error.colno}")
-            continue
-        except (ValueError, RecursionError) as error:  # numbers or nesting beyond what Python reads
-            yield Bad(line, f"not readable as JSON: {error}")
-            continue
-        if not isinstance(record, dict):
-            yield Bad(line, "not a JSON object; each line should be one")
+        record = json_object(line, text) if isinstance(text, str) else text
+        if isinstance(record, Bad):
+            yield record
             continue
         if names is None:
             names = named_columns(list(record), options, f"{path}:{line}")
-        missing = [name for name in names if name is not None and name not in record]
+        missing = [name for name in names if name not in record]
         if missing:
             yield Bad(line, f"the field {missing[0]!r} is missing")
         else:
-            yield Row(line, record[names[0]], record[names[1]] if names[1] else None)
+            yield Row(line, record[names[0]], record[names[1]])
+
+
+def json_object(line: int, text: str) -> dict[str, Any] | Bad:
+    """The object that a line of JSON lines holds."""
+    try:
+        record = json.loads(text)
+    except json.JSONDecodeError as error:
+        return Bad(line, f"not valid JSON: {error.msg} at column {error.colno}")
+    except (ValueError, RecursionError) as error:  # numbers or nesting beyond what Python reads
+        return Bad(line, f"not readable as JSON: {error}")
+    return record if isinstance(record, dict) else Bad(line, "not a JSON object; each line should be one")
 
 
 def read_parquet(path: Path, options: Options) -> Iterator[Row | Bad]:
     """Parquet; integer labels take the ClassLabel names that the datasets library keeps in the file."""
     with open_parquet(path) as file:
         text, label = named_columns(file.schema_arrow.names, options, path)
-        names = class_names(file.schema_arrow, label) if label else None
+        names = class_names(file.schema_arrow, label)
         row = 0
-        for batch in file.iter_batches(batch_size=10_000, columns=[text, label] if label else [text]):
+        for batch in file.iter_batches(batch_size=CHUNK, columns=[text, label]):
             for record in batch.to_pylist():
                 row += 1
-                yield Row(row, record[text], name_of(record[label], names) if label else None)
+                yield Row(row, record[text], name_of(record[label], names))
 
 
 @contextmanager

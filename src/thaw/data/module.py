@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from thaw.data import sources, splits
 from thaw.data.batching import Batches, make_loader
+from thaw.data.checking import iob2_names
 from thaw.data.encoding import Encoded, cached_split, encode_split, fingerprint
 from thaw.data.rows import Values, dataset_of
 from thaw.data.sources import Source
@@ -211,6 +212,8 @@ def derive_labels(rows: Any, task: Task, given: Sequence[str] | None) -> LabelSe
     """The label set of the training split; counts follow once the splits are made."""
     column = rows.data.column("label").combine_chunks()
     values = (column.flatten() if task != "sequence" else column).unique().to_pylist()
+    if task == "token" and given and set(tags := iob2_names(given)) != set(map(str, given)):
+        values, given = tags, None  # names of another scheme; numbers do not name these by their position
     names, order = (order_tags if task == "token" else order_names)(values, given)
     return LabelSet(task, names, (0,) * len(names), order)
 

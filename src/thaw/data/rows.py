@@ -7,7 +7,7 @@ import gzip
 import json
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from thaw.errors import UserError
 
-CHUNK = 10_000  # rows held as Python objects
+CHUNK = 10_000  # rows held as Python objects, before they become Arrow or after
 NOT_UTF8 = "not UTF-8 (save the file as UTF-8)"
 
 
@@ -50,7 +50,7 @@ class Options:
         separator: what stands between text and label in txt files; the last one in the line counts.
         quoting: how csv and tsv quote: minimal, all, nonnumeric or none.
         header: whether the first line of csv and tsv names the columns; without it columns go by position.
-        needs_label: False when predicting.
+        group: of these settings, for messages; ``predict.py`` has no groups.
     """
 
     text_column: str | int | None = None
@@ -58,7 +58,7 @@ class Options:
     separator: str = ";"
     quoting: str = "minimal"
     header: bool = True
-    needs_label: bool = True
+    group: str = "data."
 
 
 @contextmanager
@@ -110,26 +110,20 @@ def encodable(text: str) -> bool:
     return True
 
 
-def find_column(
-    columns: list[str],
-    wanted: str | int | None,
-    usual: Iterable[str],
-    role: str,
-    where: Path | str,
-    group: str = "data.",
-) -> str:
+def find_column(columns: list[str], role: str, options: Options, where: Path | str) -> str:
     """The column that was asked for, or else the first with a usual name.
 
     Args:
         role: ``text`` or ``label``.
-        group: of the setting that chooses the column, for the message; ``predict.py`` has no groups.
 
     Raises:
         UserError: when there is none; the message lists the columns there are.
     """
+    wanted: str | int | None = getattr(options, f"{role}_column")
     if isinstance(wanted, int) and 0 <= wanted < len(columns):
         return columns[wanted]
-    names = [str(wanted)] if wanted is not None else list(usual)
+    usual = TEXT_COLUMNS if role == "text" else LABEL_COLUMNS
+    names = usual if wanted is None else [str(wanted)]
     for name in names:
         if name in columns:
             return name
@@ -139,18 +133,20 @@ def find_column(
             if name in lowered:
                 return lowered[name]
     what = f"no column {wanted!r}" if wanted is not None else f"no column with a usual name for the {role}"
+    group = options.group
     remedy = f"Set {group}{role}_column." + (" What has no labels is for predict.py." if role == "label" else "")
-    if group and wanted is None and str(where).removesuffix(".gz").endswith((".csv", ".tsv")):
-        remedy += " Without a header line: data.header=false data.text_column=0 data.label_column=1, say."
+    if str(where).removesuffix(".gz").endswith((".csv", ".tsv")):
+        if not options.header:
+            remedy += f" With a header line: {group}header=true."
+        elif wanted is None:
+            positions = f"{group}text_column=0" + (f" {group}label_column=1" if group else "")
+            remedy += f" Without a header line: {group}header=false {positions}, say."
     raise UserError(f"{where}: {what}; it has: {', '.join(columns)}", remedy)
 
 
-def named_columns(columns: list[str], options: Options, where: Path | str) -> tuple[str, str | None]:
-    """The columns of the text and of the label; None for the label where none is needed."""
-    text = find_column(columns, options.text_column, TEXT_COLUMNS, "text", where)
-    if not options.needs_label:
-        return text, None
-    label = find_column(columns, options.label_column, LABEL_COLUMNS, "label", where)
+def named_columns(columns: list[str], options: Options, where: Path | str) -> tuple[str, str]:
+    """The columns of the text and of the label."""
+    text, label = find_column(columns, "text", options, where), find_column(columns, "label", options, where)
     if label == text:
         raise UserError(f"{where}: the column {text!r} is both text and label", "Set both: data.text_column=...")
     return text, label

@@ -14,7 +14,7 @@ from typing import Any
 
 from thaw.data import formats
 from thaw.data.checking import checked
-from thaw.data.rows import Bad, Options, Row, class_names, dataset_of, name_of, named_columns
+from thaw.data.rows import CHUNK, Bad, Options, Row, class_names, dataset_of, name_of, named_columns
 from thaw.data.splits import SPLITS
 from thaw.errors import UserError
 from thaw.hub import WAYS_OUT, go_offline_if_unreachable
@@ -28,7 +28,6 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "dev", "testa"), "validation"),
     **dict.fromkeys(("test", "testb"), "test"),
 }
-CHUNK = 10_000  # rows held as Python objects before they become Arrow
 
 
 @dataclass
@@ -91,19 +90,19 @@ def load_path(path: Path, data: dict[str, Any], needs: str = "train") -> Source:
     if _format(first, data, tokens) == "parquet":
         with formats.open_parquet(first) as file:
             _, label = named_columns(file.schema_arrow.names, options(data), first)
-            source.names = class_names(file.schema_arrow, str(label))
+            source.names = class_names(file.schema_arrow, label)
     return source
 
 
-def options(data: dict[str, Any], needs_label: bool = True) -> Options:
-    """The reader options within the ``data`` group."""
+def options(data: dict[str, Any], **others: Any) -> Options:
+    """The reader options within the ``data`` group, and others."""
     return Options(
         text_column=data.get("text_column"),
         label_column=data.get("label_column"),
         separator=data.get("separator") or ";",
         quoting=data.get("quoting") or "minimal",
         header=data.get("header", True),
-        needs_label=needs_label,
+        **others,
     )
 
 
@@ -203,7 +202,6 @@ def _load_hub(data: dict[str, Any]) -> Source:
             log.info("%s: the split %s is not used.", name, split_name)
             continue
         text, label = named_columns(dataset.column_names, options(data), name)
-        assert label is not None
         if split != "train" and _unlabelled(dataset, label):
             log.warning("%s: the labels of %s are all -1, that is, not public; it is not used.", name, split_name)
             continue

@@ -24,6 +24,8 @@ def export(config: DictConfig) -> None:
         raise UserError("export.py needs format= or push_to_hub=", "Give format=onnx, say.")
     if settings["quantize"] and form != "onnx":
         raise UserError(f"quantize={settings['quantize']} is for format=onnx", "Give format=onnx as well.")
+    if settings["output"] and not form:
+        raise UserError(f"output={settings['output']} is for a format", "Give format=onnx or merged as well.")
     run = runs.open_run(settings["run"], needs="metrics.json")
     if target:
         from thaw.inference import publishing

@@ -51,7 +51,10 @@ def write_graph(network: Any, path: Path) -> None:
             skip_masks(program.model.graph)
             program.save(str(path), external_data=size > 1.9e9)  # a single file holds 2 GiB at most
     except Exception as error:  # the exporter raises whatever it stumbles over in the network's code
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__  # the exporter itself says at which step it was only
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         raise UserError(
             f"{network.config.model_type}: torch cannot export this architecture: {reason}",
             "predict.py runs the model with torch.",

@@ -6,24 +6,27 @@ import json
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.data.formats import delimited_records, format_of
-from thaw.data.rows import TEXT_COLUMNS, Options, find_column, open_lines
+from thaw.data import sources
+from thaw.data.formats import Table, format_of, json_object, read_table
+from thaw.data.rows import Bad, Options, find_column, open_lines
 from thaw.errors import UserError
 from thaw.inference.attribution import check_method
 from thaw.inference.predictor import Predictor
 from thaw.reporting.progress import counting
 from thaw.reporting.summary import number, table
-from thaw.runs import display
+from thaw.runs import display, load_config
 
 Record = dict[str, Any]
-FORMATS = ("jsonl", "csv", "tsv")
+Records = Iterator[tuple[str, Record]]  # each with its text
+TABLES = {"csv": ",", "tsv": "\t"}
+FORMATS = ("jsonl", *TABLES)
 
 
 def label(config: DictConfig) -> None:
@@ -42,9 +45,16 @@ def label(config: DictConfig) -> None:
         raise UserError(f"output={config.output}: this is the input", "Choose another place.")
     if config.explain:
         check_method(config.explain, gradients=config.backend == "torch")
-    records = None if config.text is not None else read_records(str(config.input), config.text_column)
+    fields: Collection[str] = ()
+    if config.input is not None:
+        options = table_options(config)
+        fields, records = read_records(str(config.input), options)
+        position = config.header is None and isinstance(config.text_column, int)
+        if position and options.header and format_of(Path(str(config.input))) in TABLES:
+            said = f"the first line names the columns: {', '.join(fields)}; header=false makes it a row"
+            print(f"warning: {config.input}: {said}", file=sys.stderr)
     predictor = Predictor.from_run(config.run, config.batch_size, config.backend, config.calibrated)
-    if records is None:
+    if config.input is None:
         (result,) = predict(predictor, [str(config.text)], config)
         if config.output is None and sys.stdout.isatty():
             show_result(result)
@@ -62,12 +72,12 @@ def label(config: DictConfig) -> None:
             blank += not text.strip()
             yield text
 
-    with writer(config.output, suffix) as write, counting(None, "labelling") as progress:
+    with writer(config.output, suffix, fields) as write, counting(None, "labelling") as progress:
         for result in predict(predictor, texts(), config):
             del result["text"]
             record = waiting.popleft()
             # A column of the input keeps its value; ours takes another name beside it.
-            write({**record, **{free_name(key, record): value for key, value in result.items()}})
+            write({**record, **{free_name(key, fields): value for key, value in result.items()}})
             progress(1)
             labelled += 1
     if blank:
@@ -86,8 +96,19 @@ def predict(predictor: Predictor, texts: Iterable[str], config: DictConfig) -> I
     return explained(predictor, results, config.run, config.explain, config.explain_evaluations, config.explain_page)
 
 
-def free_name(key: str, record: Record) -> str:
-    return f"predicted_{key}" if key in record else key
+def free_name(key: str, taken: Collection[str], prefix: str = "predicted_") -> str:
+    while key in taken:
+        key = prefix + key
+    return key
+
+
+def table_options(config: DictConfig) -> Options:
+    """How to read a table: as the run read its own, but for what the command says."""
+    run = Path(config.run).expanduser()
+    # What export.py wrote may stand alone, without a config.
+    data: Any = OmegaConf.to_container(load_config(run).data) if (run / "config.yaml").is_file() else {}
+    stated = {key: config[key] for key in ("header", "quoting") if config[key] is not None}
+    return sources.options({**data, **stated, "text_column": config.text_column}, group="")
 
 
 def show_result(result: Record) -> None:
@@ -110,12 +131,11 @@ def show_result(result: Record) -> None:
     print(table("", ["label", "score"], [[name, number(score)] for name, score in ranked]))
 
 
-def read_records(source: str, column: str | None) -> Iterator[tuple[str, Record]]:
-    """The text of each record of the input, and the record with all its fields.
+def read_records(source: str, options: Options) -> tuple[Collection[str], Records]:
+    """The fields that records of the input have, and each record with its text.
 
     Args:
         source: a file, or ``-`` for lines of standard input.
-        column: of the text, in tables and JSON lines; None looks for a usual name.
 
     Raises:
         UserError: when the file is missing, of another format, or a record cannot be read.
@@ -129,48 +149,51 @@ def read_records(source: str, column: str | None) -> Iterator[tuple[str, Record]
     kind = format_of(path)
     if kind == "txt":
         return _lines(line for _, line in open_lines(path))
-    if kind in ("csv", "tsv"):
-        return _fields(path, column, "," if kind == "csv" else "\t")
+    if kind in TABLES:
+        return _table(path, options, TABLES[kind])
     if kind == "jsonl":
-        return _objects(path, column)
+        # Read twice: any record may have a field that others lack, and what we add has one name in all of them.
+        fields = dict.fromkeys(field for _, record in _objects(path, options) for field in record)
+        return fields, _objects(path, options)
     raise UserError(
         f"input={source}: not a format that can be read", "Give .txt, .csv, .tsv or .jsonl, or .gz of these."
     )
 
 
-def _lines(lines: Iterable[bytes]) -> Iterator[tuple[str, Record]]:
-    for line in lines:
-        text = line.decode("utf-8", "replace")
-        yield text, {"text": text}
+def _lines(lines: Iterable[bytes]) -> tuple[Collection[str], Records]:
+    texts = (line.decode("utf-8", "replace") for line in lines)
+    return ["text"], ((text, {"text": text}) for text in texts)
 
 
-def _fields(path: Path, column: str | None, delimiter: str) -> Iterator[tuple[str, Record]]:
-    rows = delimited_records(path, Options(needs_label=False), delimiter)
-    _, header = next(rows, (0, []))
-    if not header:
-        raise UserError(f"{path}: the file is empty", "Give a file with a header line.")
-    name = find_column(header, column, TEXT_COLUMNS, "text", path, group="")
-    for line, row in rows:
-        if not row:
-            continue
-        if len(row) != len(header):
-            raise UserError(f"{path}:{line}: {len(row)} fields where the header has {len(header)}", "Mend the row.")
-        decoded = [field.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for field in row]
-        record = dict(zip(header, decoded, strict=True))
-        yield record[name], record
+def _table(path: Path, options: Options, delimiter: str) -> tuple[Collection[str], Records]:
+    columns, records = read_table(path, options, delimiter)
+    rows = _sound(path, records)
+    if not columns:
+        next(rows, None)  # what is wrong with the first row, where there is one
+        raise UserError(f"{path}: the file is empty", "Give a file with rows.")
+    text_at = columns.index(find_column(columns, "text", options, path))
+    fields: list[str] = []
+    for name in columns:
+        fields.append(free_name(name, fields, "other_"))  # columns of one name are all kept
+    return fields, ((row[text_at], dict(zip(fields, row, strict=True))) for row in rows)
 
 
-def _objects(path: Path, column: str | None) -> Iterator[tuple[str, Record]]:
+def _sound(path: Path, records: Table) -> Iterator[list[str]]:
+    for line, record in records:
+        if isinstance(record, Bad):
+            remedy = "Mend the row, or set quoting=none where quotes are plain characters."
+            raise UserError(f"{path}:{line}: {record.problem}", remedy)
+        yield [field.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for field in record]
+
+
+def _objects(path: Path, options: Options) -> Records:
     for line, raw in open_lines(path):
         if not raw.strip():
             continue
-        try:
-            record = json.loads(raw.decode("utf-8", "replace"))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}:{line}: not valid JSON: {error.msg}", "Mend the line.") from None
-        if not isinstance(record, dict):
-            raise UserError(f"{path}:{line}: not a JSON object", "Mend the line.")
-        text = record[find_column(list(record), column, TEXT_COLUMNS, "text", f"{path}:{line}", group="")]
+        record = json_object(line, raw.decode("utf-8", "replace"))
+        if isinstance(record, Bad):
+            raise UserError(f"{path}:{line}: {record.problem}", "Mend the line.")
+        text = record[find_column(list(record), "text", options, f"{path}:{line}")]
         yield "" if text is None else str(text), record
 
 
@@ -186,8 +209,12 @@ def output_format(output: str | None) -> str:
 
 
 @contextmanager
-def writer(output: str | None, kind: str) -> Iterator[Callable[[Record], None]]:
-    """A function that writes one record; a file appears under its name only once it is complete."""
+def writer(output: str | None, kind: str, fields: Iterable[str] = ()) -> Iterator[Callable[[Record], None]]:
+    """A function that writes one record; a file appears under its name only once it is complete.
+
+    Args:
+        fields: of the records of a table; what the first one has beyond them follows.
+    """
     if output is None:
         yield _to_json(sys.stdout)
         sys.stdout.flush()
@@ -197,7 +224,7 @@ def writer(output: str | None, kind: str) -> Iterator[Callable[[Record], None]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _open(partial, path.suffix == ".gz") as file:
-            yield _to_json(file) if kind == "jsonl" else _to_table(file, "," if kind == "csv" else "\t")
+            yield _to_json(file) if kind == "jsonl" else _to_table(file, TABLES[kind], fields)
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"output={output}: cannot be written: {error.strerror}", "Choose another place.") from None
@@ -217,7 +244,7 @@ def _to_json(file: IO[str]) -> Callable[[Record], None]:
     return write
 
 
-def _to_table(file: IO[str], delimiter: str) -> Callable[[Record], None]:
+def _to_table(file: IO[str], delimiter: str, fields: Iterable[str]) -> Callable[[Record], None]:
     rows = csv.writer(file, delimiter=delimiter, lineterminator="\n")
     columns: list[str] = []
 
@@ -226,7 +253,7 @@ def _to_table(file: IO[str], delimiter: str) -> Callable[[Record], None]:
 
     def write(record: Record) -> None:
         if not columns:
-            columns.extend(record)
+            columns.extend(dict.fromkeys([*fields, *record]))
             rows.writerow(columns)
         rows.writerow([cell(record.get(name)) for name in columns])
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thaw.data.cleaning import clean_html
 from thaw.data.encoding import Encoded, encode_texts, special_tokens
 from thaw.data.ragged import capped, gather, sorted_batches
 from thaw.errors import UserError
@@ -44,6 +45,7 @@ class Predictor:
         thresholds: multi-label tasks: probability from which each label is given.
         temperature: that makes the probabilities fit; None where none was found.
         calibrated: give probabilities at that temperature. It changes how sure, and never what, is said.
+        clean: drop HTML from each text, as training did.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Predictor:
         thresholds: list[float] | None = None,
         temperature: float | None = None,
         calibrated: bool = False,
+        clean: bool = False,
     ) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise UserError(f"batch_size={batch_size} is not a number of texts", "Give 64, say.")
@@ -66,7 +69,7 @@ class Predictor:
         self.network: Any = None  # of torch, for gradients
         self.prefix: FrozenPrefix | None = None  # set after training, which has computed the frozen layers already
         self.thresholds = thresholds or [0.5] * len(labels)
-        self.temperature, self.calibrated = temperature, calibrated
+        self.temperature, self.calibrated, self.clean = temperature, calibrated, clean
 
     @classmethod
     def from_run(
@@ -114,6 +117,7 @@ class Predictor:
             thresholds=saved.get("thresholds"),
             temperature=saved.get("temperature"),
             calibrated=calibrated,
+            clean=saved.get("clean_html", False),
         )
 
     @classmethod
@@ -163,7 +167,8 @@ class Predictor:
         chunk: list[str] = []
         for text in texts:
             # A lone surrogate is no character; tokenizers and files refuse it.
-            chunk.append(text.encode("utf-8", "replace").decode("utf-8"))
+            text = text.encode("utf-8", "replace").decode("utf-8")
+            chunk.append(clean_html(text) if self.clean else text)
             if len(chunk) == CHUNK_BATCHES * self.batch_size:
                 yield from predict(chunk, probabilities)
                 chunk = []

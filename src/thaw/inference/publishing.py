@@ -1,7 +1,6 @@
 """A finished run on the Hugging Face Hub: the model, the exported one beside it, and a card with the run's figures."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,22 +124,12 @@ def model_card(run: Path, repo_id: str, exported: Path | None = None) -> str:
         f"---\n{card.to_yaml()}\n---",
         f"# {repo_id.split('/')[-1]}",
         introduction(config, labels),
-        f"## Figures\n\n{markdown(*summary.headline_rows(metrics, splits))}",
+        f"## Figures\n\n{summary.markdown_table(*summary.headline_rows(metrics, splits))}",
         usage(repo_id, labels, pipeline),
         *([onnx_section(runs.read_json(exported / "export.json"), repo_id)] if exported else []),
-        f"## Training\n\n{markdown(['setting', 'value'], training_rows(run, config, metrics))}",
+        f"## Training\n\n{summary.markdown_table(['setting', 'value'], training_rows(run, config, metrics))}",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-    ruler = "|" + "|".join(" --- " if i == 0 else " ---: " for i in range(len(header))) + "|"
-    return "\n".join([line(header), ruler, *(line(row) for row in rows)])
 
 
 def base_model(config: DictConfig) -> str | None:
@@ -183,7 +172,7 @@ def onnx_section(report: dict[str, Any], repo_id: str) -> str:
         f'predict = load_onnx(snapshot_download("{repo_id}") + "/onnx")', 'predict(["I love this"])', "```",
     ]  # fmt: skip
     compared = f"On {report['rows']} rows of {report['split']}, with {speed['threads']} CPU threads:"
-    return "\n\n".join(["## ONNX", compared, markdown(header, rows), "\n".join(snippet)])
+    return "\n\n".join(["## ONNX", compared, summary.markdown_table(header, rows), "\n".join(snippet)])
 
 
 def training_rows(run: Path, config: DictConfig, metrics: dict[str, Any]) -> list[list[str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from thaw import runs
@@ -18,7 +19,7 @@ from thaw.reporting.published import compare_with_paper
 from thaw.reporting.reading import label_matrix, marked, probability_matrix, shown
 from thaw.reporting.run_page import render
 from thaw.reporting.summary import interval, number, table
-from thaw.reporting.sweep import summarise
+from thaw.reporting.sweep import settings_of, summarise
 from thaw.reporting.wandb_report import make_report
 
 FLIPS = 100  # changed rows on the page; all are counted
@@ -34,15 +35,20 @@ def report(config: DictConfig) -> None:
     names = [str(name).strip() for name in listed]
     folder = Path(names[0]).expanduser().absolute()
     if len(names) == 1 and names[0] and not (folder / "config.yaml").is_file():
+        given = settings_of(HydraConfig.get().overrides.task) if HydraConfig.initialized() else {}
+        for key in ("split", "output"):
+            if key in given:
+                raise UserError(f"{key} is for two runs: what is made of a multirun stands there", "Leave it out.")
         if settings["paper"]:
             compare_with_paper(folder)
-        elif settings["wandb"]:
+        if settings["wandb"]:
             make_report(folder, str(settings["wandb"]))
-        else:
+        if not (settings["paper"] or settings["wandb"]):
             summarise(folder)
         return
-    if settings["wandb"]:
-        raise UserError(f"wandb={settings['wandb']}: a report is made of one multirun", "Give its folder as runs=...")
+    for key in ("paper", "wandb"):
+        if settings[key]:
+            raise UserError(f"{key}: such a report is made of one multirun", "Give its folder as runs=...")
     if len(names) != 2 or not all(names):
         hint = "Give two run folders, runs=A,B, or the folder of a multirun."
         raise UserError(f"runs={','.join(names)}: {len(names)} given", hint)

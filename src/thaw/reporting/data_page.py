@@ -76,6 +76,7 @@ def _context(result: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "facts": vocabulary_rows(vocabulary),
         "exact": [_with_parts(group, labels) for group in result["duplicates"]["listed"]],
+        "least": at_least(result["near"]),
         "near": [_with_parts(pair, labels) for pair in result["near"]["listed"]],
         "noise": [_suspect(row, labels) for row in result["noise"]["listed"]],
         "examples": {name: [_row(row, labels) for row in own] for name, own in result["examples"].items()},
@@ -120,6 +121,11 @@ def vocabulary_rows(vocabulary: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
+def at_least(near: Mapping[str, Any]) -> str:
+    """What to say before the number of near duplicates: of more than three alike not all pairs are compared."""
+    return "at least " if near["rows"] > 3 else ""
+
+
 def console(result: Mapping[str, Any]) -> list[str]:
     """The summary for the terminal: tables, and lines on what is odd."""
     data, exact, near, noise = result["data"], result["duplicates"], result["near"], result["noise"]
@@ -135,8 +141,8 @@ def console(result: Mapping[str, Any]) -> list[str]:
         ["repeated texts", f"{exact['rows']:,}"],
         ["texts in several splits", f"{exact['across']:,}"],
         ["repeated texts with different labels", f"{exact['contrary']:,}"],
-        ["texts with a near duplicate", f"{near['rows']:,}"],
-        ["pairs of near duplicates across splits", f"{near['across']:,}"],
+        ["texts with a near duplicate", f"{at_least(near)}{near['rows']:,}"],
+        ["pairs of near duplicates across splits", f"{at_least(near)}{near['across']:,}"],
         [f"suspicious labels{of}, of {noise['rows']:,} training rows", f"{noise['found']:,}"],
     ]
     lines = [summary.table(*table) for table in summary.data_tables(data)]

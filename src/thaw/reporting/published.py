@@ -9,15 +9,15 @@ from typing import Any
 from thaw import runs
 from thaw.errors import UserError
 from thaw.reporting.run_page import render
-from thaw.reporting.summary import table
-from thaw.reporting.sweep import Group, Member, grouped, markdown_table, overridden, read_members, spread, swept_keys
+from thaw.reporting.summary import markdown_table, table
+from thaw.reporting.sweep import Group, Member, grouped, overridden, read_members, spread, swept_keys
 
-# Settings that say where and how a protocol runs, and leave it the same protocol.
 NEUTRAL = (
-    "experiment", "seed", "resume", "sweep", "logger", "data.path", "data.num_workers", "data.eval_batch_size",
-    "data.on_bad_row", "freeze.reuse", "freeze.reuse_gb", "trainer", "trainer.accelerator", "trainer.devices",
-    "trainer.progress_bar", "trainer.checkpoint_every", "trainer.log_every", "trainer.cuda_graphs",
+    "resume", "sweep", "data.num_workers", "data.eval_batch_size", "data.on_bad_row", "freeze.reuse", "freeze.reuse_gb",
+    "trainer", "trainer.accelerator", "trainer.devices", "trainer.progress_bar", "trainer.checkpoint_every",
+    "trainer.log_every", "trainer.cuda_graphs",
 )  # fmt: skip
+SAME_PROTOCOL = ("experiment", "seed", "data.path")  # the last names a copy of the same data
 HEADER = ["experiment", "figure", "published", "obtained", "runs", "difference", "verdict"]
 UNTRAINED = "untrained "
 Expected = Sequence[Mapping[str, Any]]
@@ -47,9 +47,14 @@ def obtained(run: Path, figure: str) -> float | None:
     return None if value is None else float(value)
 
 
+def neutral(key: str) -> bool:
+    """Whether a setting says where and how a run is made, and leaves its figures comparable."""
+    return key in NEUTRAL or key.startswith(("hydra", "logger"))
+
+
 def changed(settings: Mapping[str, str]) -> list[str]:
     """The overrides that make another protocol of an experiment."""
-    own = {key: value for key, value in settings.items() if key not in NEUTRAL and not key.startswith("hydra")}
+    own = {key: value for key, value in settings.items() if key not in SAME_PROTOCOL and not neutral(key)}
     return [f"{key}={Path(value).name}" for key, value in own.items()]
 
 
@@ -160,7 +165,7 @@ def _markdown(
 
     links = [f"- {name}: {', '.join(map(link, group.members))}" for name, _, group in parts]
     return "\n".join(
-        [f"# {title}", "", markdown_table(HEADER, rows), "Sources", "", *lines, "", "Runs", "", *links, ""]
+        [f"# {title}", "", markdown_table(HEADER, rows), "", "Sources", "", *lines, "", "Runs", "", *links, ""]
     )
 
 

@@ -35,6 +35,15 @@ def table(title: str, header: Sequence[str], rows: Rows) -> str:
     return "\n" + "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
 
 
+def markdown_table(header: Sequence[str], rows: Rows) -> str:
+    """A table as Markdown, aligned as `table` is; each row is one line, whatever its cells hold."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(" ".join(cell.splitlines()).replace("|", "\\|") for cell in cells) + " |"
+
+    return "\n".join([line(header), line(["---", *["---:"] * (len(header) - 1)]), *map(line, rows)])
+
+
 def number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None or value != value else f"{value:.{digits}f}"
 

@@ -13,7 +13,7 @@ from thaw.reporting import summary, sweep_plots
 from thaw.reporting.run_page import render
 from thaw.reporting.summary import number
 
-SHOWN = ("accuracy", "f1", "f1_weighted")  # figures of the test rows in the table; runs.csv has them all
+SHOWN = ("accuracy", "f1", "f1_weighted")  # figures in the table; runs.csv has them all
 NOT_SWEPT = ("seed",)  # runs that differ in this alone are repetitions of one another
 CHOSEN = "chosen"  # in the config of a W&B run: the files of config groups, which have no value of their own
 
@@ -27,7 +27,7 @@ class Member:
         settings: its overrides, key -> value.
         status: finished, failed, pruned or stopped.
         score: the best monitored validation score.
-        figures: of the test rows, name -> value.
+        figures: of the test rows, or of validation where there is no test: ``test/f1`` -> value.
         seconds: of training.
         error: why it failed.
     """
@@ -67,6 +67,7 @@ class Overview:
         best: of the groups.
         header: of the table.
         rows: of the table.
+        about: how to read it.
     """
 
     keys: list[str]
@@ -76,6 +77,7 @@ class Overview:
     best: Group | None
     header: list[str]
     rows: list[list[str]]
+    about: str
 
 
 def read_members(folder: Path) -> list[Member]:
@@ -93,23 +95,24 @@ def read_members(folder: Path) -> list[Member]:
 def _member(folder: Path) -> Member:
     if (folder / runs.FAILURE).is_file():
         failure = runs.read_json(folder / runs.FAILURE)
-        return Member(folder, _settings(failure["overrides"]), "failed", error=failure["error"])
+        return Member(folder, settings_of(failure["overrides"]), "failed", error=failure["error"])
     settings = overridden(folder)
     if not (folder / "metrics.json").is_file():
         return Member(folder, settings, "pruned" if (folder / runs.PRUNED).is_file() else "stopped")
     metrics = runs.read_json(folder / "metrics.json")
     split = runs.known_splits(folder)[-1]
-    names = summary.headline_names(metrics, [split])
-    figures = {name: metrics[f"{split}/{name}"] for name in names if metrics[f"{split}/{name}"] is not None}
+    names = [f"{split}/{name}" for name in summary.headline_names(metrics, [split])]
+    figures = {name: metrics[name] for name in names if metrics[name] is not None}
     return Member(folder, settings, "finished", metrics["best"]["score"], figures, metrics["seconds"]["train"])
 
 
 def overridden(run: Path) -> dict[str, str]:
     """The overrides of a run that has begun, key -> value."""
-    return _settings(runs.read_json(run / "environment.json").get("overrides", []))
+    return settings_of(runs.read_json(run / "environment.json").get("overrides", []))
 
 
-def _settings(overrides: Sequence[str]) -> dict[str, str]:
+def settings_of(overrides: Sequence[str]) -> dict[str, str]:
+    """Overrides as key -> value."""
     return dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
 
 
@@ -155,8 +158,10 @@ def overview(members: Sequence[Member]) -> Overview:
     groups = grouped(members, keys)
     monitor, mode = _monitored(members)
     best = best_of(groups, mode)
-    figures = [name for name in SHOWN if any(group.figure(name) for group in groups)]
-    header = [*(keys or ["settings"]), "runs", f"best {monitor}", *(f"test {name}" for name in figures), "seconds"]
+    known = [f"{split}/{name}" for split in ("test", "validation") for name in SHOWN]
+    figures = [name for name in known if any(group.figure(name) for group in groups)]
+    shown = [name.replace("/", " ") for name in figures]
+    header = [*(keys or ["settings"]), "runs", f"best {monitor}", *shown, "seconds"]
     rows = [
         [
             *(group.settings.values() or ["all"]),
@@ -167,7 +172,13 @@ def overview(members: Sequence[Member]) -> Overview:
         ]
         for group in groups
     ]
-    return Overview(keys, monitor, mode, groups, best, header, rows)
+    about = "Runs that differ in their seed alone are one line: mean ± standard deviation. The best is picked by its "
+    if any(name.startswith("validation/") for name in figures):
+        about += "validation score. Without a test split the figures are of the rows that picked the checkpoint, which "
+        about += "flatters them."
+    else:
+        about += "validation score; the test rows have no say."
+    return Overview(keys, monitor, mode, groups, best, header, rows, about)
 
 
 def summarise(folder: Path) -> list[Member]:
@@ -185,6 +196,7 @@ def summarise(folder: Path) -> list[Member]:
         "title": title,
         "command": runs.read_json(best.members[0].folder / "environment.json")["command"] if best else "",
         "monitor": over.monitor,
+        "about": over.about,
         "keys": keys,
         "header": over.header,
         "rows": over.rows,
@@ -222,15 +234,9 @@ def _monitored(members: Sequence[Member]) -> tuple[str, str]:
     return max(pairs, key=pairs.count) if pairs else ("score", "max")
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as Markdown; a ``|`` within a cell is escaped."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
-
-
 def _markdown(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], unfinished: Sequence[Member]) -> str:
     lines = [f"- {member.status}: `{member.folder.name}` {member.error}\n" for member in unfinished]
-    return f"# {title}\n\n{markdown_table(header, rows)}\n{''.join(lines)}"
+    return f"# {title}\n\n{summary.markdown_table(header, rows)}\n\n{''.join(lines)}"
 
 
 def _write_csv(path: Path, members: Sequence[Member]) -> None:
@@ -239,12 +245,11 @@ def _write_csv(path: Path, members: Sequence[Member]) -> None:
     rows: list[Mapping[str, Any]] = [
         {
             "run": member.folder.name, **member.settings, "status": member.status, "score": member.score,
-            **{f"test/{name}": value for name, value in (member.figures or {}).items()},
-            "seconds": member.seconds, "error": member.error,
+            **(member.figures or {}), "seconds": member.seconds, "error": member.error,
         }
         for member in members
     ]  # fmt: skip
-    columns = ["run", *keys, "status", "score", *(f"test/{name}" for name in figures), "seconds", "error"]
+    columns = ["run", *keys, "status", "score", *figures, "seconds", "error"]
     with runs.atomic_write(path) as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()

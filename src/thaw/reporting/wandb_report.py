@@ -13,7 +13,8 @@ from thaw import runs
 from thaw.errors import UserError, missing
 from thaw.hub import answers
 from thaw.reporting.published import HEADER, all_rows, experiments_of
-from thaw.reporting.sweep import CHOSEN, Member, Overview, markdown_table, overview, picks_a_file, read_members
+from thaw.reporting.summary import markdown_table
+from thaw.reporting.sweep import CHOSEN, Member, Overview, overview, picks_a_file, read_members
 
 DRY_RUN = "dry_run"
 TITLE = 128  # characters that W&B allows
@@ -84,10 +85,7 @@ def build_report(name: str, group: str, members: Sequence[Member], entity: str, 
     unfinished = [f"- {one.status}: `{one.folder.name}` {one.error}\n" for one in members if one.status != "finished"]
     published = all_rows(experiments_of(members))
     blocks = [
-        wr.P(
-            f"{len(members)} runs, {len(members) - len(unfinished)} finished. Runs that differ in their seed alone are "
-            "one line: mean ± standard deviation. The best is picked on validation; the test rows have no say."
-        ),
+        wr.P(f"{len(members)} runs, {len(members) - len(unfinished)} finished. {over.about}"),
         wr.MarkdownBlock(markdown_table(over.header, over.rows)),
         *_best(over, wr),
         wr.H2("Course"),

@@ -202,7 +202,8 @@ def finish(
     clock = time.perf_counter()
     saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
     module.load_state_dict({**module.frozen_state(), **saved["state_dict"]})
-    description = {**labels.to_dict(), "max_length": data.max_length}
+    clean = cfg["data"]["clean_html"] and labels.task != "token"  # words are as they are
+    description = {**labels.to_dict(), "max_length": data.max_length, "clean_html": clean}
     runs.write_json(folder / "labels.json", description)
     save_model(folder, module, data.tokenizer)
     predictor = Predictor.from_run(folder, prefix=prefix)

@@ -1,0 +1,113 @@
+"""Tags of every scheme become IOB2, whatever file they stand in, so that every figure sees the same entities."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import ROOT
+from thaw.data.checking import to_iob2
+from thaw.data.module import TextDataModule
+from thaw.errors import UserError
+from thaw.labels import GIVEN
+from thaw.metrics.entities import spans
+
+WORDS = ["Anna", "met", "the", "Bank", "of", "Oslo"]
+SCHEMES = {
+    "IOB2": "B-PER O O B-ORG I-ORG I-ORG",
+    "IOB1": "I-PER O O I-ORG I-ORG I-ORG",
+    "BIOES": "S-PER O O B-ORG I-ORG E-ORG",
+    "BILOU": "U-PER O O B-ORG I-ORG L-ORG",
+}
+IOB2 = SCHEMES["IOB2"].split()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        pytest.param("I-PER I-PER O I-PER B-PER", "B-PER I-PER O B-PER B-PER", id="IOB1"),
+        pytest.param("I-PER I-ORG I-ORG", "B-PER B-ORG I-ORG", id="IOB1, another type"),
+        pytest.param("B-PER I-PER E-PER S-ORG S-ORG O", "B-PER I-PER I-PER B-ORG B-ORG O", id="BIOES"),
+        pytest.param("B-PER I-PER L-PER U-ORG O", "B-PER I-PER I-PER B-ORG O", id="BILOU"),
+        pytest.param("B-PER B-PER I-PER O", "B-PER B-PER I-PER O", id="IOB2"),
+        pytest.param("NN VB E -", "NN VB E -", id="parts of speech"),
+    ],
+)
+def test_tags_become_iob2(given: str, expected: str) -> None:
+    assert to_iob2(given.split()) == expected.split()
+
+
+def dataset(tags: list[str], names: list[str]) -> Any:
+    """As the Hub and Parquet hold it, with numbers for tags."""
+    import datasets
+
+    numbers = datasets.List(datasets.ClassLabel(names=names))
+    features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "ner_tags": numbers})
+    ids = [names.index(tag) for tag in tags]
+    return datasets.Dataset.from_dict({"tokens": [WORDS] * 10, "ner_tags": [ids] * 10}, features=features)
+
+
+def write(
+    kind: str, folder: Path, tags: list[str], names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """Ten sentences in a file, or on the Hub; the settings that name them."""
+    import datasets
+
+    path = folder / f"some.{kind}"
+    if kind == "hub":
+        found = {split: dataset(tags, names) for split in ("train", "test")}
+        monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict(found))
+        return {"hub": "owner/name"}
+    if kind == "parquet":
+        dataset(tags, names).to_parquet(path)
+    elif kind == "jsonl":
+        path.write_text((json.dumps({"words": WORDS, "tags": tags}) + "\n") * 10)
+    else:
+        path.write_text(("".join(f"{word} {tag}\n" for word, tag in zip(WORDS, tags, strict=True)) + "\n") * 10)
+    return {"path": str(path)}
+
+
+def read(settings: dict[str, Any], **data: Any) -> TextDataModule:
+    import yaml
+
+    defaults = yaml.safe_load((ROOT / "conf" / "data" / "_data.yaml").read_text())
+    module = TextDataModule({**defaults, **settings, **data}, lambda _: None, 64, 1)
+    module.read()
+    return module
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("kind", ["conll", "jsonl", "parquet", "hub"])
+def test_entities_are_the_same_in_every_scheme_and_format(
+    kind: str, scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tags = SCHEMES[scheme].split()
+    marks = {"IOB2": "BI", "IOB1": "I", "BIOES": "BIES", "BILOU": "BILU"}[scheme]
+    names = ["O", *(f"{mark}-{kind}" for kind in ("PER", "ORG") for mark in marks)]
+    data = read(write(kind, tmp_path, tags, names, monkeypatch))
+    for rows in data.rows.values():
+        for own in rows["label"]:
+            assert [data.labels.names[i] for i in own] == IOB2
+    assert spans(IOB2) == [("PER", 0, 1), ("ORG", 3, 6)]
+    if scheme == "IOB2" and kind in ("parquet", "hub"):
+        assert (data.labels.names, data.labels.order) == (tuple(names), GIVEN)
+    else:
+        assert data.labels.names == ("O", "B-ORG", "I-ORG", "B-PER", "I-PER")
+
+
+def test_names_of_another_scheme_name_no_numbers(tmp_path: Path) -> None:
+    """Which tag a number means is lost once the names are others; a guess would be wrong without a word."""
+    names = ["O", "S-PER", "B-ORG", "I-ORG", "E-ORG"]
+    path = tmp_path / "some.jsonl"
+    path.write_text((json.dumps({"words": WORDS, "tags": [1, 0, 0, 2, 3, 4]}) + "\n") * 10)
+    with pytest.raises(UserError, match=r"some\.jsonl:1: the label '1' is unknown; known: O, B-ORG, I-ORG, B-PER"):
+        read({"path": str(path)}, label_names=names)
+    assert read({"path": str(path)}, label_names=["O", "B-PER", "B-ORG", "I-ORG", "B-X"]).labels.order == GIVEN
+
+
+def test_label_names_that_are_no_names_are_not_taken_for_another_scheme(tmp_path: Path) -> None:
+    path = tmp_path / "some.jsonl"
+    path.write_text((json.dumps({"words": WORDS, "tags": IOB2}) + "\n") * 10)
+    with pytest.raises(UserError, match="is no list of different names"):
+        read({"path": str(path)}, label_names=["O", "B-PER", "B-PER"])

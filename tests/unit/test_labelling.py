@@ -1,0 +1,171 @@
+"""What ``predict.py`` reads and writes: by the rules of training, and nothing of the input is lost."""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import configured
+from thaw.errors import UserError
+from thaw.inference import labelling
+from thaw.runs import read_jsonl
+from thaw.settings import PREDICT_RULES, check
+
+Predict = Callable[..., list[dict[str, Any]]]
+
+
+class Named:
+    """Stands for a predictor that gives every text the same label, and a score by which it is known again."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    def stream(self, texts: Iterator[str], probabilities: bool) -> Iterator[dict[str, Any]]:
+        for text in texts:
+            yield {"text": text, "label": self.label, "score": len(text)}
+
+
+@pytest.fixture
+def predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Predict:
+    """A function that writes an input, labels it, and gives the rows of the output.
+
+    Args of the function:
+        source, content: the input; None takes it as it stands.
+        output: the output; its ending is its format.
+        run: names the run, and is what it predicts.
+        data: the ``data`` group of the run's config.
+    """
+    monkeypatch.setattr(labelling.Predictor, "from_run", lambda run, *_: Named(Path(run).name))
+
+    def run(
+        source: str, content: str | None, *settings: str, output: str = "out.jsonl", run: str = "A", **data: Any
+    ) -> list[dict[str, Any]]:
+        (tmp_path / run).mkdir(exist_ok=True)
+        (tmp_path / run / "config.yaml").write_text(json.dumps({"data": data}))
+        if content is not None:
+            (tmp_path / source).write_text(content, encoding="utf-8")
+        places = [f"run={tmp_path}/{run}", f"input={tmp_path}/{source}", f"output={tmp_path}/{output}"]
+        labelling.label(configured(*places, *settings, verb="predict"))
+        if output.endswith(".jsonl"):
+            return read_jsonl(tmp_path / output)
+        with (tmp_path / output).open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    return run
+
+
+def test_two_models_one_after_the_other_leave_the_labels_of_both(predict: Predict) -> None:
+    predict("gold.csv", "text,label\nfine,joy\n", output="a.csv")
+    (row,) = predict("a.csv", None, output="b.csv", run="B")
+    assert row == {
+        "text": "fine", "label": "joy", "predicted_label": "A", "score": "4",
+        "predicted_predicted_label": "B", "predicted_score": "4",
+    }  # fmt: skip
+
+
+MIXED = '{"text": "fine"}\n\n{"text": "bad", "label": "anger", "id": 7}\n{"label": "joy", "text": "so"}\n'
+
+
+def test_json_lines_keep_their_fields_and_ours_are_named_alike_in_all(predict: Predict) -> None:
+    assert predict("in.jsonl", MIXED) == [
+        {"text": "fine", "predicted_label": "A", "score": 4},
+        {"text": "bad", "label": "anger", "id": 7, "predicted_label": "A", "score": 3},
+        {"label": "joy", "text": "so", "predicted_label": "A", "score": 2},
+    ]
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_a_table_of_json_lines_has_a_column_for_every_field(kind: str, predict: Predict, tmp_path: Path) -> None:
+    predict("in.jsonl", MIXED, output=f"out.{kind}")
+    lines = (tmp_path / f"out.{kind}").read_text().replace("\t", ",").splitlines()
+    assert lines == ["text,label,id,predicted_label,score", "fine,,,A,4", "bad,anger,7,A,3", "so,joy,,A,2"]
+
+
+def test_a_bad_json_line_is_told_before_anything_is_predicted(
+    predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labelling.Predictor, "from_run", lambda *_: pytest.fail("the network is loaded"))
+    for bad, said in (
+        ('{"text": ', "not valid JSON"),
+        ("[1]", "not a JSON object"),
+        ('{"id": 1}', "no column with a usual name for the text; it has: id. Set text_column."),
+        ("[" * 100_000, "not readable as JSON"),
+    ):
+        with pytest.raises(UserError, match=rf"in\.jsonl:2: {said}"):
+            predict("in.jsonl", f'{{"text": "fine"}}\n{bad}\n')
+
+
+def test_columns_of_one_name_are_all_kept(predict: Predict) -> None:
+    (row,) = predict("in.csv", "text,id,text,,\nfirst,7,second,a,b\n")
+    assert list(row.values()) == ["first", "7", "second", "a", "b", "A", 5]
+
+
+# Tables are read as training reads them
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "data"),
+    [
+        pytest.param("one\ntwo\n", ["header=false", "text_column=0"], {}, id="no header"),
+        pytest.param("one,x\ntwo,y\n", ["text_column=0"], {"header": False}, id="no header, as in the run"),
+        pytest.param("text\none\ntwo\n", ["header=true"], {"header": False}, id="a header, unlike in the run"),
+        pytest.param("id, text\n1,one\n2,two\n", [], {}, id="blanks in the header"),
+        pytest.param("\n  \ntext;id\none;1\n\n   \ntwo;2\n", [], {}, id="blank lines"),
+        pytest.param('text;id\n"one;1\ntwo;2\n', ["quoting=none"], {}, id="quotes are characters"),
+        pytest.param('text;id\n"one;1\ntwo;2\n', [], {"quoting": "none"}, id="quotes are characters, as in the run"),
+    ],
+)
+def test_tables(content: str, settings: list[str], data: dict[str, Any], predict: Predict) -> None:
+    rows = predict("in.csv", content, *settings, **data)
+    assert [row["score"] for row in rows] == [len('"one') if '"' in content else len("one"), len("two")]
+
+
+def test_a_row_without_text_stays_a_row_of_a_table_of_one_column(predict: Predict) -> None:
+    assert [row["text"] for row in predict("in.csv", 'text\none\n""\n\n  \ntwo\n')] == ["one", "", "  ", "two"]
+
+
+def test_a_first_line_taken_for_a_header_beside_a_position_is_told(
+    predict: Predict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(predict("in.csv", "I love this\nI hate it\n", "text_column=0")) == 1
+    said = "in.csv: the first line names the columns: I love this; header=false makes it a row\n"
+    assert capsys.readouterr().err.endswith(said)
+    predict("in.csv", "text\nI hate it\n", "text_column=0", "header=true")
+    predict("in.csv", "text\nI hate it\n")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "said"),
+    [
+        ("", [], "in.csv: the file is empty."),
+        ("\n\n", ["header=false"], "in.csv: the file is empty."),
+        ("a,b\n1,2\n", [], "it has: a, b. Set text_column. Without a header line: header=false text_column=0, say."),
+        ("a,b\n1,2\n", ["header=false"], "it has: 0, 1. Set text_column. With a header line: header=true."),
+        ("text,b\n1\n", [], "in.csv:2: 1 fields where the header has 2. Mend the row, or set quoting=none where"),
+        ("1,2\n1\n", ["header=false", "text_column=0"], "in.csv:2: 1 fields where the first line has 2. Mend the row"),
+        ('"a" b,1\n', ["header=false", "text_column=0"], "in.csv:1: the quotes do not match"),
+        ('text,b\n"a" c,1\n', [], "in.csv:2: the quotes do not match"),
+        ('text,b\n"a,1\nb,2\n', [], "in.csv:2: the quotes that open here do not match up to line 3"),
+    ],
+)
+def test_a_table_that_cannot_be_right_is_an_error(
+    content: str, settings: list[str], said: str, predict: Predict
+) -> None:
+    with pytest.raises(UserError) as raised:
+        predict("in.csv", content, *settings)
+    assert said in str(raised.value)
+    assert not re.search(r"data\.\w", str(raised.value)), "predict.py has no such group"
+    if "quotes" in said:
+        assert " or set quoting=none" in str(raised.value)
+
+
+def test_the_settings_of_tables_are_checked() -> None:
+    check({"header": None, "quoting": None}, PREDICT_RULES)
+    for setting in ({"header": "no"}, {"quoting": "some"}):
+        with pytest.raises(UserError, match="Change"):
+            check(setting, PREDICT_RULES)

@@ -1,0 +1,147 @@
+"""What is said of runs that are finished: summaries without a test split, options, tables; and which count as done."""
+
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from conftest import Run, configured
+from thaw import runs
+from thaw.exploration.explore import explore
+from thaw.multirun import begin
+from thaw.reporting.summary import markdown_table
+from thaw.reporting.sweep import overview, read_members, summarise
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """A function that writes a finished run, as far as the page of its multirun reads it."""
+
+    def run(name: str, *overrides: str, split: str = "test") -> Path:
+        folder = tmp_path / "sweep" / name
+        runs.save_config(folder, configured(*overrides))
+        runs.write_json(folder / "environment.json", {"command": f"python train.py {name}", "overrides": overrides})
+        figures = {"validation/f1": 0.5, f"{split}/accuracy": 0.6, f"{split}/f1": 0.5, "baselines": {}}
+        best = {"best": {"monitor": "val/f1", "score": 0.5, "step": 8}, "seconds": {"train": 2.0}}
+        runs.write_json(folder / "metrics.json", figures | best)
+        for own in dict.fromkeys(["validation", split]):
+            runs.write_jsonl(folder / f"predictions/{own}.jsonl", [])
+        return folder
+
+    return run
+
+
+def test_figures_of_validation_are_not_called_test(make: Make) -> None:
+    folders = [make(f"freeze-{one}", f"freeze={one}", split="validation") for one in ("head", "none")]
+    sweep = folders[0].parent
+    summarise(sweep)
+    table = list(csv.DictReader((sweep / "runs.csv").open()))
+    assert [row["validation/accuracy"] for row in table] == ["0.6", "0.6"]
+    for name in ("summary.html", "summary.md", "runs.csv"):
+        assert not re.search("test[ /]accuracy|test rows", (sweep / name).read_text())
+    page = (sweep / "summary.html").read_text()
+    assert "<th>validation accuracy</th>" in page
+    assert "of the rows that picked" in page
+
+
+def test_where_some_runs_have_a_test_split_each_figure_is_told(make: Make) -> None:
+    make("one", "freeze=head", split="validation")
+    folder = make("two", "freeze=none").parent
+    over = overview(read_members(folder))
+    assert over.header == [
+        "freeze", "runs", "best val/f1", "test accuracy", "test f1", "validation accuracy", "validation f1", "seconds",
+    ]  # fmt: skip
+    assert over.rows[0][3:7] == ["–", "–", "0.6000", "0.5000"]
+    assert over.rows[1][3:6] == ["0.6000", "0.5000", "–"]
+    make("one", "freeze=head")
+    assert "the test rows have no say" in overview(read_members(folder)).about
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["split=validation"], "split is for two runs"),
+        (["output=mine.html", "paper=true"], "output is for two runs"),
+    ],
+)
+def test_what_a_report_of_a_multirun_has_no_use_for_is_refused(
+    settings: list[str], said: str, make: Make, script: Run
+) -> None:
+    done = script("report.py", f"runs={make('one').parent}", *settings, ok=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert said in done.stderr
+
+
+def test_a_table_of_published_figures_is_of_a_multirun(make: Make, script: Run) -> None:
+    pair = f"runs={make('one')},{make('two')}"
+    done = script("report.py", pair, "paper=true", ok=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "paper" in done.stderr
+    assert "one multirun" in done.stderr
+
+
+def test_published_figures_and_a_report_go_together(make: Make, script: Run) -> None:
+    name = "experiment=emotion_distilbert_last_layer"
+    folder = make("one", name, "logger=wandb_offline").parent
+    script("report.py", f"runs={folder}", "paper=true", "wandb=dry_run")
+    assert (folder / "paper.html").is_file()
+    assert (folder / "wandb_report.json").is_file()
+
+
+def test_a_cell_of_markdown_is_one_line() -> None:
+    table = markdown_table(["run", "error"], [["a|b", "first\nsecond\r\nthird"], ["", "x"]])
+    assert table.splitlines() == [
+        "| run | error |", "| --- | ---: |", "| a\\|b | first second third |", "|  | x |",
+    ]  # fmt: skip
+
+
+def test_near_duplicates_of_many_alike_are_at_least_so_many(tmp_path: Path, encoders: Callable[[str], Path]) -> None:
+    """Of 30 texts that are all alike few pairs are compared; of two texts, all there are."""
+    words = "one two three four five six seven eight nine ten eleven twelve thirteen"
+    for alike, said in ((30, "At least "), (2, "")):
+        others = [f"{i} fish {i * i} fowl {i + 1} flesh {i * 7}" for i in range(20)]
+        rows = [f"{words} {i}" for i in range(alike)] + others
+        (tmp_path / "rows.txt").write_text("".join(f"{row};{'ab'[i % 2]}\n" for i, row in enumerate(rows)))
+        settings = [f"model.name={encoders('bert')}", "data=txt", f"data.path={tmp_path}/rows.txt"]
+        explore(configured(*settings, f"output={tmp_path}/out", verb="explore"), settings)
+        near = runs.read_json(tmp_path / "out/data.json")["near"]
+        assert near["pairs"] == 1 if alike == 2 else near["pairs"] < alike * (alike - 1) / 2
+        page = (tmp_path / "out/data.html").read_text()
+        assert f"<p>{said}{alike} different texts have a near duplicate: {said.lower()}{near['pairs']} pairs" in page
+
+
+def set_aside(run: Path, config: DictConfig) -> bool:
+    """Whether a finished run does not count as done for a config."""
+    return begin(config, run) is None
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("trainer.progress_bar=false", False),
+        ("trainer.checkpoint_every=7", False),
+        ("data.num_workers=2", False),
+        ("trainer.log_every=3", True),
+        ("data.eval_batch_size=8", True),
+        ("logger=wandb_offline", True),
+        ("seed=7", True),
+    ],
+)
+def test_a_finished_run_counts_unless_its_results_would_differ(override: str, expected: bool, make: Make) -> None:
+    run = make("one")
+    (run / "report.html").touch()
+    assert set_aside(run, configured(override)) is expected
+
+
+def test_a_correction_of_what_was_published_reaches_a_finished_run(make: Make) -> None:
+    run = make("one", "experiment=emotion_distilbert_last_layer")
+    (run / "report.html").touch()
+    config = configured("experiment=emotion_distilbert_last_layer")
+    config.expected[0].source = "the second edition"
+    assert not set_aside(run, config)
+    assert runs.load_config(run).expected[0].source == "the second edition"

@@ -57,8 +57,6 @@ def locate_encoder(model: dict[str, Any]) -> Path:
         return carried
     if model.get("hub") == "modelscope":
         return _checked(_from_modelscope(name, model.get("revision")), name)
-    if model.get("hub", "huggingface") != "huggingface":
-        raise UserError(f"model.hub={model['hub']} is not known", "Choose huggingface or modelscope.")
     return _checked(_from_hub(name, model.get("revision"), bool(model.get("trust_remote_code"))), name)
 
 

@@ -141,13 +141,16 @@ EXPLAIN_RULES: dict[str, Rule] = {
     "explain_page": TEXT,
 }
 
-TABLE_RULES: dict[str, Rule] = {key: or_null(RULES[f"data.{key}"]) for key in ("header", "quoting")}
-
-PREDICT_RULES: dict[str, Rule] = {**EXPLAIN_RULES, **TABLE_RULES, "probabilities": FLAG, "calibrated": FLAG}
+PREDICT_RULES: dict[str, Rule] = {
+    **EXPLAIN_RULES,
+    **{key: or_null(RULES[f"data.{key}"]) for key in ("header", "quoting")},
+    "probabilities": FLAG,
+    "calibrated": FLAG,
+}
 
 EVALUATE_RULES: dict[str, Rule] = {
     **EXPLAIN_RULES,
-    **{f"data.{key}": rule for key, rule in TABLE_RULES.items()},
+    **{key: or_null(RULES[key]) for key in ("data.header", "data.quoting", "data.on_bad_row")},
     "baselines": FLAG,
 }
 

@@ -115,11 +115,6 @@ def test_tags_that_mark_no_spans_stand_at_all_subtokens_unchanged() -> None:
     assert labels.tolist() == [IGNORED, 1, 1, 0, IGNORED]
 
 
-def test_unknown_subword_labels_are_an_error() -> None:
-    with pytest.raises(UserError, match=r"data\.subword_labels=last is not known\. Choose first or all\."):
-        align([0], np.array([0]), TAGS, "last")
-
-
 def test_every_labelled_subtoken_can_be_scored_as_a_word(tokenizer: Any) -> None:
     tags = [[1, 2, 2, 0][: len(sentence)] + [0] * max(len(sentence) - 4, 0) for sentence in SENTENCES]
     plain = encode_split(SENTENCES, tags, TAGS, tokenizer, 16, "all")

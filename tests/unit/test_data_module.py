@@ -132,8 +132,6 @@ def test_evaluation_takes_all_of_a_split_that_has_fewer_rows(prepare: Prepare, t
         ({"validation_size": -1}, "data.validation_size=-1, but there are 30 rows."),
         ({"validation_size": "abc"}, "data.validation_size=abc is not a number."),
         ({"train_size": 1}, "the training split has only the label"),
-        ({"sampler": "sorted"}, "data.sampler=sorted is not known."),
-        ({"padding": "none"}, "data.padding=none is not known."),
         ({"task": "regression"}, "data.task=regression is not known. Choose one of: sequence, multi_label, token."),
         ({"task": "token"}, "data.task=token, but each row has one label."),
         ({"label_names": ["joy", "fear"]}, "train.csv:3: the label 'anger' is unknown; known: joy, fear."),

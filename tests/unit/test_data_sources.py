@@ -283,8 +283,6 @@ def test_splits_of_unlike_form_are_told_apart(tmp_path: Path) -> None:
         ({"header": False}, "it has: 0, 1. Set data.text_column. With a header line: data.header=true."),
         ({"text_column": "label"}, "the column 'label' is both text and label."),
         ({"format": "xml"}, "data.format=xml is not known. Set data.format to one of: parquet, jsonl"),
-        ({"quoting": "some"}, "data.quoting=some is not known. Choose one of: minimal"),
-        ({"on_bad_row": "drop"}, "data.on_bad_row=drop is not known. Choose error or skip."),
     ],
 )
 def test_settings_that_do_not_fit_are_errors(data: dict[str, Any], said: str, tmp_path: Path) -> None:

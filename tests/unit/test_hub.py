@@ -153,7 +153,6 @@ def test_offline_the_answer_names_the_three_ways_out() -> None:
         ({"name": "./nowhere"}, "no such folder"),
         ({"name": "~/no/where"}, "no such folder"),
         ({"name": "a/b/c"}, "neither a folder nor a Hub id"),
-        ({"name": "owner/tiny", "hub": "elsewhere"}, "Choose huggingface or modelscope"),
         ({"name": "owner/tiny", "hub": "modelscope"}, r"pip install -e '\.\[modelscope\]'"),
     ],
 )

@@ -145,8 +145,6 @@ def align(
                            for i, name in enumerate(labels.names)])  # fmt: skip
         aligned = np.where(starts, own, inside[own])
         return np.where(words >= 0, aligned, IGNORED), starts
-    if subword_labels != "first":
-        raise UserError(f"data.subword_labels={subword_labels} is not known", "Choose first or all.")
     return np.where(starts, own, IGNORED), starts
 
 

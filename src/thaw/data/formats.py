@@ -34,9 +34,6 @@ from thaw.errors import UserError
 
 csv.field_size_limit(sys.maxsize)  # long documents in one field are data, not an attack
 
-# To a reader the first three are the same: quotes may stand around a field. (Python's own QUOTE_NONNUMERIC would turn
-# all other fields into floats, and so the label 1 into 1.0.)
-QUOTING = ("minimal", "all", "nonnumeric", "none")
 QUOTES = "Close the quotes there and double those within a field, or set {group}quoting=none."
 
 Reader = Callable[[Path, Options], Iterator[Row | Bad]]
@@ -69,15 +66,14 @@ def read_tsv(path: Path, options: Options) -> Iterator[Row | Bad]:
 
 def _records(path: Path, options: Options, delimiter: str) -> Table:
     """Records, each with the line it begins in: fields in quotes may go on over several."""
-    if options.quoting not in QUOTING:
-        setting = f"{options.group}quoting={options.quoting}"
-        raise UserError(f"{setting} is not known", f"Choose one of: {', '.join(QUOTING)}.")
     lines = (line.decode("utf-8", errors="surrogateescape") + "\n" for _, line in open_lines(path))
     begin: list[str] = []
     while not (begin and begin[-1].strip()) and (first := next(lines, None)):
         begin.append(first)
     if delimiter == "," and begin and "," not in begin[-1]:  # Excel writes ; where the comma marks decimals
         delimiter = next((other for other in ";\t|" if other in begin[-1]), delimiter)
+    # To a reader minimal, all and nonnumeric are the same: quotes may stand around a field. (Python's own
+    # QUOTE_NONNUMERIC would turn all other fields into floats, and so the label 1 into 1.0.)
     quoting: Any = csv.QUOTE_NONE if options.quoting == "none" else csv.QUOTE_MINIMAL
     # strict: otherwise a quote that is never closed makes one field of all that follows, and nobody is told.
     records = csv.reader(chain(begin, lines), delimiter=delimiter, quoting=quoting, strict=True)

@@ -88,14 +88,12 @@ class TextDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         sampler = self.data["sampler"]
-        if sampler not in ("shuffle", "balanced"):
-            raise UserError(f"data.sampler={sampler} is not known", "Choose shuffle or balanced.")
         if sampler == "balanced" and self.labels.task != "sequence":
             raise UserError(
                 f"data.sampler=balanced needs one label per text, and this is a {self.labels.task} task",
                 "Use data.sampler=shuffle, with loss=balanced for class weights.",
             )
-        plain = self.data["group_by_length"] and sampler == "shuffle" and not padding_is_fixed(self.data)
+        plain = self.data["group_by_length"] and sampler == "shuffle" and self.data["padding"] == "longest"
         if self.data["tokens_per_batch"] and not plain:
             raise UserError(
                 "data.tokens_per_batch needs rows of like length in a batch, each drawn once",
@@ -136,7 +134,7 @@ class TextDataModule(pl.LightningDataModule):
             batches,
             self.tokenizer.pad_token_id,
             self.data["num_workers"],
-            pad_to=self.max_length if padding_is_fixed(self.data) else None,
+            pad_to=self.max_length if self.data["padding"] == "max_length" else None,
             usual=usual,
             multiple=multiple,
         )
@@ -171,13 +169,6 @@ def prepared(
         module.prepare()
         _prepared[key] = copy(module)  # now, since a trainer that is attached would live as long
     return module
-
-
-def padding_is_fixed(data: dict[str, Any]) -> bool:
-    """Whether every batch is padded to ``data.max_length``."""
-    if data["padding"] not in ("longest", "max_length"):
-        raise UserError(f"data.padding={data['padding']} is not known", "Choose longest or max_length.")
-    return bool(data["padding"] == "max_length")
 
 
 def detect_task(source: Source, data: dict[str, Any]) -> Task:

@@ -233,9 +233,6 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
     """Check every row and gather those that can be used."""
     import pyarrow as pa
 
-    skip = data.get("on_bad_row", "error")
-    if skip not in ("error", "skip"):
-        raise UserError(f"data.on_bad_row={skip} is not known", "Choose error or skip.")
     chunks: list[Any] = []
     held: list[dict[str, Any]] = []
     skipped = 0
@@ -250,7 +247,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
                 row = Bad(row.line, f"the {column} is {'a list' if is_list else 'no list'}, unlike in earlier rows")
         if isinstance(row, Bad):
             place = source.place(split, file, row.line)
-            if skip == "error":
+            if data.get("on_bad_row") != "skip":
                 raise UserError(
                     f"{place}: {row.problem}", "Mend the row, or leave such rows out: data.on_bad_row=skip."
                 )

@@ -182,18 +182,11 @@ def _check_loaded(network: Any, new: set[str], folder: Path) -> None:
         )
 
 
-def set_dropout(config: Any, rate: Any) -> None:
+def set_dropout(config: Any, rate: float) -> None:
     """Set every dropout of an encoder and its head; each architecture has names of its own for them."""
-    if not (is_number(rate) and 0 <= rate < 1):
-        raise UserError(f"model.dropout={rate} is not a probability below 1", "Give 0.1, say.")
     for name, value in config.to_dict().items():
         if "dropout" in name and (value is None or isinstance(value, int | float)):
             setattr(config, name, rate)
-
-
-def is_number(value: Any) -> bool:
-    """Whether a setting is a number; yaml gives strings and truth values as readily."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def layers_of(network: nn.Module) -> list[tuple[str, nn.Module]]:

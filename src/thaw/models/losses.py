@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from thaw.errors import UserError
 from thaw.labels import IGNORED, LabelSet
-from thaw.models.encoder import is_number
+from thaw.settings import NONNEGATIVE
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Terms = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -45,10 +45,6 @@ def make_terms(loss: dict[str, Any], labels: LabelSet) -> Terms:
         label of a multi-label task.
     """
     smoothing, gamma = loss["label_smoothing"], loss["focal_gamma"]
-    if not (is_number(smoothing) and 0 <= smoothing < 1):
-        raise UserError(f"loss.label_smoothing={smoothing} is not in [0, 1)", "Give 0.1, say.")
-    if not (is_number(gamma) and gamma >= 0):
-        raise UserError(f"loss.focal_gamma={gamma} is not a number from 0 on", "Give 2.0, say, or 0 for none.")
     weights = class_weights(loss["class_weights"], labels)
     terms = multi_label_terms if labels.task == "multi_label" else single_label_terms
 
@@ -75,11 +71,7 @@ def class_weights(wanted: Any, labels: LabelSet) -> Tensor | None:
                 f"loss.class_weights names the unknown label {unknown[0]!r}", f"Known: {', '.join(labels.names)}."
             )
         wanted = [by_name.get(name, 1.0) for name in labels.names]
-    if (
-        isinstance(wanted, Sequence)
-        and len(wanted) == len(labels)
-        and all(is_number(weight) and weight >= 0 for weight in wanted)
-    ):
+    if isinstance(wanted, Sequence) and len(wanted) == len(labels) and all(map(NONNEGATIVE[0], wanted)):
         return torch.tensor([float(weight) for weight in wanted])
     raise UserError(
         f"loss.class_weights={wanted} is not a number from 0 on for each of the {len(labels)} labels",

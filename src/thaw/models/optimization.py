@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from thaw.errors import UserError
-from thaw.models.encoder import Block, is_number
+from thaw.models.encoder import Block
 
 # Those of transformers that depend on the step only and need no further setting.
 SCHEDULES = (
@@ -22,9 +22,6 @@ def learning_rates(parts: Sequence[Block], names: set[str], optimizer: dict[str,
     ``layer_decay`` times the rate of the one above (Clark et al. 2020, ELECTRA).
     """
     lr, head_lr, decay = optimizer["lr"], optimizer.get("head_lr"), optimizer.get("layer_decay")
-    for key, value in (("lr", lr), ("head_lr", head_lr), ("layer_decay", decay)):
-        if value is not None and not (is_number(value) and value > 0):
-            raise UserError(f"optimizer.{key}={value} is not a number above 0", "Give 2e-5, say.")
     rates = {}
     for depth, part in enumerate(reversed(parts)):
         rate = (head_lr or lr) if depth == 0 else lr * (decay or 1.0) ** (depth - 1)
@@ -38,8 +35,6 @@ def parameter_groups(network: nn.Module, rates: dict[str, float], weight_decay: 
     Matrices decay, vectors (biases, norms) do not: told by their dimensions, since names differ by architecture. The
     vectors of IA3 are kept as matrices; they start at 1, and decay would switch their layers off.
     """
-    if not (is_number(weight_decay) and weight_decay >= 0):
-        raise UserError(f"optimizer.weight_decay={weight_decay} is not a number from 0 on", "Give 0.01, say.")
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if name in rates:
@@ -63,10 +58,6 @@ def make_schedule(optimizer: torch.optim.Optimizer, settings: dict[str, Any], st
     kind, ratio, warmup = settings["schedule"], settings.get("warmup_ratio") or 0.0, settings.get("warmup_steps")
     if kind not in SCHEDULES:
         raise UserError(f"optimizer.schedule={kind} is not known", f"Choose one of: {', '.join(SCHEDULES)}.")
-    if not is_number(ratio) or not 0 <= ratio <= 1:
-        raise UserError(f"optimizer.warmup_ratio={ratio} is not between 0 and 1", "Give 0.1, say.")
-    if warmup is not None and (not isinstance(warmup, int) or isinstance(warmup, bool) or warmup < 0):
-        raise UserError(f"optimizer.warmup_steps={warmup} is not a number of steps", "Give 100, say, or null.")
     try:
         return get_scheduler(
             kind,

@@ -33,6 +33,7 @@ from thaw.runs import open_unfinished, rank, resume_command
 from thaw.settings import Rule, check, check_source
 
 FREE_TEXT = ("text", "run", "runs", "resume", "input", "output", "explain_page", "data.path", "model.name")
+WRITTEN = ("config.yaml", "metrics.json", "report.html", "model", "checkpoints", "predictions")  # by every run
 QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""")
 NUMBER = re.compile(r"[-+]?[\d_.]+(e[-+]?\d+)?|true|false|nan|[-+]?inf", re.IGNORECASE)  # or a truth, for Hydra
 
@@ -257,8 +258,12 @@ def job(config: DictConfig) -> dict[str, Any]:
     else:
         check_source(config.data)
         folder = Path(state.runtime.output_dir)
-        if not multirun.active() and not rank() and (folder / "config.yaml").is_file():
-            raise UserError(f"{folder}: there is a run already", f"Give another, or go on: {resume_command(folder)}")
+        taken = [name for name in WRITTEN if (folder / name).exists()]
+        if taken and not multirun.active() and not rank():
+            what, way = (
+                ("a run", f", or go on: {resume_command(folder)}") if "config.yaml" in taken else (taken[0], ".")
+            )
+            raise UserError(f"{folder}: there is {what} already", f"Give another{way}")
     name = str(state.job.config_name)
     own = [item for item in state.overrides.task if not item.startswith("sweep=")]  # a preset makes many runs of one
     command = shlex.join(["python", f"{name}.py", *own])

@@ -245,9 +245,19 @@ def join_figures(results: Mapping[str, Evaluation]) -> dict[str, Any]:
     return {**values, "intervals": pairs, "calibration": calibration}
 
 
+def check_output(path: Path, data: str | None) -> None:
+    """Refuse to write over the data, and what cannot be JSON lines: before any work."""
+    if data and path.exists() and path.samefile(Path(data).expanduser()):
+        raise UserError(f"output={path}: this is data.path", "Choose another place.")
+    if path.suffix != ".jsonl" or path.is_dir():
+        raise UserError(f"output={path}: predictions are JSON lines", "Give the name of a file that ends in .jsonl.")
+
+
 def evaluate(config: DictConfig) -> None:
     """Evaluate and show what ``evaluate.py`` is asked for."""
     settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    if settings["output"]:
+        check_output(Path(settings["output"]).expanduser(), settings["data"].get("path"))
     path, metrics = evaluate_run(settings)
     (split,) = metrics["calibration"]
     print(summary.table("Figures", *summary.headline_rows(metrics, [split])))

@@ -214,6 +214,20 @@ def test_evaluate_on_new_data_with_the_same_labels(fitted: Fitted, tmp_path: Pat
         evaluate_run({**base, "data": {"path": str(tmp_path / "odd.csv")}})
 
 
+@pytest.mark.parametrize(
+    ("output", "said"), [("new.jsonl", "this is data.path"), ("other.csv", "are JSON lines"), (".", "are JSON lines")]
+)
+def test_evaluate_writes_over_no_data(output: str, said: str, fitted: Fitted, tmp_path: Path) -> None:
+    from thaw.errors import UserError
+    from thaw.evaluation import evaluate
+
+    (tmp_path / "new.jsonl").write_text('{"text": "i am happy", "label": "joy"}\n')
+    places = [f"run={fitted('distilbert')}", f"data.path={tmp_path}/new.jsonl", f"output={tmp_path}/{output}"]
+    with pytest.raises(UserError, match=said):
+        evaluate(configured(*places, verb="evaluate"))
+    assert "happy" in (tmp_path / "new.jsonl").read_text()
+
+
 def test_a_run_that_cleaned_its_texts_cleans_those_it_predicts(fitted: Fitted) -> None:
     from thaw.inference.predictor import Predictor
 

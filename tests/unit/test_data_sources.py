@@ -293,6 +293,7 @@ def test_settings_that_do_not_fit_are_errors(data: dict[str, Any], said: str, tm
 def test_columns_beyond_those_of_conll_are_errors(tmp_path: Path) -> None:
     fill(tmp_path, {"a.conll": CONLL})
     assert "a.conll:1: 2 columns, so none for the label." in complaint(tmp_path / "a.conll", label_column=3)
+    assert "a.conll:1: column 1 is both text and label." in complaint(tmp_path / "a.conll", text_column=1)
 
 
 @pytest.mark.parametrize("column", ["text_column", "label_column"])

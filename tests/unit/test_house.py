@@ -195,6 +195,15 @@ def test_a_run_is_not_written_over(tmp_path: Path) -> None:
     assert (tmp_path / "run/config.yaml").read_text() == "kept"
 
 
+def test_what_a_run_would_write_over_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/metrics.json").write_text("kept")
+    command = [sys.executable, str(ROOT / "train.py"), "hydra.run.dir=mine"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, "mine: there is metrics.json already." in done.stderr) == (2, True)
+    assert (tmp_path / "mine/metrics.json").read_text() == "kept"
+
+
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs/other.log").write_text("kept")

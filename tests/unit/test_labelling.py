@@ -22,7 +22,7 @@ class Named:
     """Stands for a predictor that gives every text the same label, and a score by which it is known again."""
 
     def __init__(self, label: str) -> None:
-        self.label = label
+        self.label, self.clean = label, False
 
     def stream(self, texts: Iterator[str], probabilities: bool) -> Iterator[dict[str, Any]]:
         for text in texts:
@@ -162,6 +162,34 @@ def test_a_table_that_cannot_be_right_is_an_error(
     assert not re.search(r"data\.\w", str(raised.value)), "predict.py has no such group"
     if "quotes" in said:
         assert " or set quoting=none" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "data", "length"),
+    [
+        ("title,body,text\na,four,no\n", [], {"text_column": "body"}, 4),
+        ("title,body,text\na,four,no\n", ["text_column=text"], {"text_column": "body"}, 2),
+        ("title,text\na,no\n", [], {"text_column": "body"}, 2),
+        ("7,four\n", [], {"text_column": 1, "header": False}, 4),
+        ("a,text\nb,no\n", [], {"text_column": 0, "format": "conll"}, 2),
+    ],
+)
+def test_the_column_of_the_run_is_read_where_the_table_has_it(
+    content: str, settings: list[str], data: dict[str, Any], length: int, predict: Predict
+) -> None:
+    assert [row["score"] for row in predict("in.csv", content, *settings, **data)] == [length]
+
+
+def test_words_are_a_text_and_other_values_are_not(predict: Predict) -> None:
+    (row,) = predict("in.jsonl", '{"tokens": ["so", "fine"]}\n')
+    assert row == {"tokens": ["so", "fine"], "label": "A", "score": len("so fine")}
+    with pytest.raises(UserError, match=r"in\.jsonl:1: the text is neither text nor words"):
+        predict("in.jsonl", '{"text": {"a": 1}}\n')
+
+
+def test_a_table_without_rows_keeps_its_header(predict: Predict, tmp_path: Path) -> None:
+    assert predict("in.csv", "id,text\n", output="out.csv") == []
+    assert (tmp_path / "out.csv").read_text() == "id,text\n"
 
 
 def test_the_settings_of_tables_are_checked() -> None:

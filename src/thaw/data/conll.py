@@ -59,6 +59,8 @@ def _position(role: str, column: str | int | None, usual: int) -> int:
 
 
 def _check_positions(word_at: int, tag_at: int, width: int, where: str) -> None:
+    if width > 1 and word_at % width == tag_at % width:
+        raise UserError(f"{where}: column {word_at} is both text and label", "Set data.text_column and label_column.")
     for position, role in ((word_at, "text"), (tag_at, "label")):
         if not -width <= position < width or (role == "label" and tag_at == -1 and width < 2):
             raise UserError(

@@ -51,6 +51,7 @@ class Options:
         quoting: how csv and tsv quote: minimal, all, nonnumeric or none.
         header: whether the first line of csv and tsv names the columns; without it columns go by position.
         group: of these settings, for messages; ``predict.py`` has no groups.
+        lenient: look for a usual name where the stated column is not there.
     """
 
     text_column: str | int | None = None
@@ -59,6 +60,7 @@ class Options:
     quoting: str = "minimal"
     header: bool = True
     group: str = "data."
+    lenient: bool = False
 
 
 @contextmanager
@@ -122,6 +124,8 @@ def find_column(columns: list[str], role: str, options: Options, where: Path | s
     wanted: str | int | None = getattr(options, f"{role}_column")
     if isinstance(wanted, int) and 0 <= wanted < len(columns):
         return columns[wanted]
+    if options.lenient and wanted not in columns:
+        wanted = None
     usual = TEXT_COLUMNS if role == "text" else LABEL_COLUMNS
     names = usual if wanted is None else [str(wanted)]
     for name in names:

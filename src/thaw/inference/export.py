@@ -1,6 +1,7 @@
 """What ``export.py`` does: a run in another form, or on the Hub. What can be refused is, before torch is loaded."""
 
 import shutil
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw import runs
 from thaw.errors import UserError, missing
+
+SAME = 0.9  # of the labels, which integers should keep at least
 
 
 def export(config: DictConfig) -> None:
@@ -47,7 +50,11 @@ def export(config: DictConfig) -> None:
         print(f"\nExported   {runs.display(folder)}")
     if folder and form == "onnx":
         place = runs.typed(run if folder == run / "onnx" else folder)
-        backend = "onnx_int8" if settings["quantize"] else "onnx"
+        checks = runs.read_json(folder / "export.json")["checks"]
+        same = checks["onnx_int8"]["same_labels"] if settings["quantize"] else 0.0
+        if settings["quantize"] and same < SAME:
+            print(f"warning: integers keep only {same:.0%} of the labels", file=sys.stderr)
+        backend = "onnx_int8" if same >= SAME else "onnx"
         print(f'Predict    python predict.py run={place} backend={backend} text="I love this"')
     if target:
         print(f"Published  {publishing.push(run, folder if form == 'onnx' else None, target, settings['private'])}")

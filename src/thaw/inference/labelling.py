@@ -74,7 +74,8 @@ def label(config: DictConfig) -> None:
 
     with writer(config.output, suffix, fields) as write, counting(None, "labelling") as progress:
         for result in predict(predictor, texts(), config):
-            del result["text"]
+            if not (predictor.clean and config.explain):  # else what is explained is not the text of the record
+                del result["text"]
             record = waiting.popleft()
             # A column of the input keeps its value; ours takes another name beside it.
             write({**record, **{free_name(key, fields): value for key, value in result.items()}})
@@ -103,12 +104,19 @@ def free_name(key: str, taken: Collection[str], prefix: str = "predicted_") -> s
 
 
 def table_options(config: DictConfig) -> Options:
-    """How to read a table: as the run read its own, but for what the command says."""
+    """How to read a table: as the run read its own, but for what the command says.
+
+    The run's own column of texts counts where the table has it.
+    """
     run = Path(config.run).expanduser()
     # What export.py wrote may stand alone, without a config.
     data: Any = OmegaConf.to_container(load_config(run).data) if (run / "config.yaml").is_file() else {}
     stated = {key: config[key] for key in ("header", "quoting") if config[key] is not None}
-    return sources.options({**data, **stated, "text_column": config.text_column}, group="")
+    data = {**data, **stated}
+    own = data.get("text_column")
+    if config.text_column is None and (isinstance(own, str) or not data.get("header", True)):
+        return sources.options(data, group="", lenient=True)
+    return sources.options({**data, "text_column": config.text_column}, group="")
 
 
 def show_result(result: Record) -> None:
@@ -194,6 +202,10 @@ def _objects(path: Path, options: Options) -> Records:
         if isinstance(record, Bad):
             raise UserError(f"{path}:{line}: {record.problem}", "Mend the line.")
         text = record[find_column(list(record), "text", options, f"{path}:{line}")]
+        if isinstance(text, list) and all(isinstance(word, str) for word in text):
+            text = " ".join(text)
+        if isinstance(text, list | dict):
+            raise UserError(f"{path}:{line}: the text is neither text nor words", "Mend the line, or set text_column.")
         yield "" if text is None else str(text), record
 
 
@@ -225,6 +237,8 @@ def writer(output: str | None, kind: str, fields: Iterable[str] = ()) -> Iterato
         path.parent.mkdir(parents=True, exist_ok=True)
         with _open(partial, path.suffix == ".gz") as file:
             yield _to_json(file) if kind == "jsonl" else _to_table(file, TABLES[kind], fields)
+            if not file.tell() and fields and kind != "jsonl":
+                csv.writer(file, delimiter=TABLES[kind], lineterminator="\n").writerow(fields)  # without rows
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"output={output}: cannot be written: {error.strerror}", "Choose another place.") from None

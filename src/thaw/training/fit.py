@@ -241,7 +241,7 @@ def finish(
     log.info(summary.table("Figures", *summary.headline_rows(metrics, scored)))
     if published := published_table(folder):
         log.info(published)
-    log.info(summary.goodbye(folder, labels))
+    log.info(summary.goodbye(folder, labels, last))
     return metrics
 
 

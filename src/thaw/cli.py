@@ -66,7 +66,7 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
                 drop_empty(folder)
                 if multirun.active():
                     print("The multirun ends here; the same command goes on with it.", file=sys.stderr)
-                elif isinstance(error, KeyboardInterrupt) and (folder / "config.yaml").is_file():
+                elif isinstance(error, KeyboardInterrupt) and unfinished(folder):
                     error = Interrupted(f"Interrupted. Go on with: {resume_command(folder)}", 130)
                 fail(error, conf, name)
             except Exception as error:
@@ -134,6 +134,11 @@ def drop_empty(folder: Path) -> None:
         if any(parent.iterdir()):
             return
         parent.rmdir()
+
+
+def unfinished(folder: Path) -> bool:
+    """Whether a folder is one of a run with which ``resume=`` goes on."""
+    return (folder / "config.yaml").is_file() and not (folder / "metrics.json").is_file()
 
 
 def readable(error: Exception, conf: Path, name: str) -> Exception:

@@ -62,7 +62,7 @@ def open_study(folder: Path, storage: str | None, sampler: str, seed: int, searc
     if other := [key for key in {**begun, **search} if begun.get(key) != search.get(key)]:
         said = " and ".join(f"with {key}={begun[key]}" if key in begun else f"without {key}" for key in other)
         raise UserError(f"{study.study_name}: this study was begun {said}", FRESH)
-    if not study.trials:
+    if SEARCH not in study.user_attrs or not study.trials:
         study.set_user_attr(SEARCH, dict(search))
     # Moved on by the trials there are, or a study that goes on would draw the first ones again.
     seed += len(study.trials)

@@ -75,12 +75,15 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
         assert files_of(run) == whole
 
 
-def test_the_end_of_a_run_is_validated_too(encoders: Callable[[str], Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("every", "expected"), [(4, [4, 8, 9]), (100, [9])])
+def test_the_end_of_a_run_is_validated_too(
+    every: int, expected: list[int], encoders: Callable[[str], Path], tmp_path: Path
+) -> None:
     settings = ["data.train_size=72", "data.eval_size=24", "data.epochs=1", "data.batch_size=8"]
-    fit(configured(f"model.name={encoders('distilbert')}", *settings, "trainer.eval_every=4"), tmp_path)
+    fit(configured(f"model.name={encoders('distilbert')}", *settings, f"trainer.eval_every={every}"), tmp_path)
     with (tmp_path / "history.csv").open() as file:
         validated = [int(row["step"]) for row in csv.DictReader(file) if row["val/loss"]]
-    assert validated == [4, 8, 9]
+    assert validated == expected
 
 
 @pytest.mark.parametrize("name", ["val/acc", "val/loos"])
@@ -99,7 +102,13 @@ def test_a_run_that_cannot_go_on_keeps_its_history(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("extra", "stops"), [([], [9, 18]), (["trainer.eval_every=4"], [4, 12]), (["data.batch_size=72"], [1, 2, 3])]
+    ("extra", "stops"),
+    [
+        ([], [9, 18, 27]),
+        (["trainer.eval_every=4"], [4, 12, 27]),
+        (["data.batch_size=72"], [1, 2, 3]),
+        (["trainer.max_steps=12"], [12]),
+    ],
 )
 def test_a_run_killed_after_a_validation_goes_on_behind_it(
     extra: list[str], stops: list[int], encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -116,15 +125,17 @@ def test_a_run_killed_after_a_validation_goes_on_behind_it(
             kill_at(stop, patch, "on_validation_end")
             with pytest.raises(Killed):
                 fit(configured(*settings, f"trainer.checkpoint_every={stop}"), run)
+        assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == stop
         fit(configured(f"resume={run}"), run)
         assert files_of(run) == files_of(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("epochs", [9, 1])
 def test_a_signal_is_heard_where_every_batch_ends_with_a_validation(
-    encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    epochs: int, encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Resumable, "on_train_batch_start", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    settings = ["data.train_size=24", "data.eval_size=24", "data.epochs=9", "data.batch_size=24"]
+    settings = ["data.train_size=24", "data.eval_size=24", f"data.epochs={epochs}", "data.batch_size=24"]
     with pytest.raises(Interrupted):
         fit(configured(f"model.name={encoders('distilbert')}", *settings), tmp_path / "run")
     assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 1

@@ -224,12 +224,6 @@ def test_a_linear_schedule_ends_at_zero_and_steps_win_over_the_ratio() -> None:
     assert schedule(warmup_ratio=0.5, warmup_steps=0) == pytest.approx([1 - i / 20 for i in range(20)])
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"schedule": "reduce_lr_on_plateau"}, "Choose one of: linear, cosine"),
-    ],
-)
-def test_wrong_schedules_are_user_errors(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        schedule(**settings)
+def test_an_unknown_schedule_is_a_user_error() -> None:
+    with pytest.raises(UserError, match="Choose one of: linear, cosine"):
+        schedule(schedule="reduce_lr_on_plateau")

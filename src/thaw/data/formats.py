@@ -108,12 +108,12 @@ def read_table(path: Path, options: Options, delimiter: str) -> tuple[list[str],
         bad = record if isinstance(record, Bad) else _undecodable(line, record)
         if bad and options.header:
             raise UserError(f"{path}:{line}: the header: {bad.problem}", "Mend it.")
-        if isinstance(record, Bad):
-            before.append((line, record))
-        elif not _blank(record):
+        if not isinstance(record, Bad) and not _blank(record):
             break
+        if isinstance(record, Bad) or not options.header:
+            before.append((line, record))
     else:
-        return [], iter(before)
+        return [], (one for one in before if isinstance(one[1], Bad))
     if options.header:
         return [name.strip() for name in record], _even(records, len(record), "header")
     rows = chain(before, [(line, record)], records)

@@ -263,5 +263,7 @@ def load_labelled(data: dict[str, Any], labels: LabelSet, split: str) -> tuple[l
     name = "all" if "all" in source.splits else split
     task = detect_task(source, data)
     assert task == labels.task
+    if task == "token" and set(iob2_names(labels.names)) != set(labels.names):
+        raise UserError("the tags of the run are not IOB2, as which all are read by now", "Train anew.")
     rows = _with_ids(source, name, labels, data)
     return rows["text"][:], rows["label"][:], [f"{place}: {problem}" for _, place, problem in source.skipped]

@@ -236,7 +236,11 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
     chunks: list[Any] = []
     held: list[dict[str, Any]] = []
     skipped = 0
+    given = data.get("label_names") or []
+    behind_numbers = given and not any(str(name).isdigit() for name in given)
     for file, raw in rows:
+        if behind_numbers and isinstance(raw, Row) and isinstance(raw.text, list):
+            raw = Row(raw.line, raw.text, name_of(raw.label, given))  # before tags are turned into IOB2
         row = checked(raw, data.get("label_separator"), bool(data.get("clean_html")))
         if isinstance(row, Row):
             shape = _schema(row)

@@ -37,9 +37,9 @@ def write_onnx(run: Path, quantize: str | None, check_rows: int, place: str) -> 
     backend.no_truncation()
     backend.save(str(folder / "tokenizer.json"))
     saved = runs.read_json(run / "labels.json")
-    runs.write_json(folder / "labels.json", {**saved, "pad_token_id": tokenizer.pad_token_id})
-
     reference = Predictor.from_run(run)
+    own = {"pad_token_id": tokenizer.pad_token_id, "clean_html": reference.clean}
+    runs.write_json(folder / "labels.json", {**saved, **own})
     split = runs.known_splits(run)[-1]
     texts, gold = (rows[:check_rows] for rows in runs.saved_rows(run, split, reference.labels))
     encoded = encode_split(texts, gold, reference.labels, reference.tokenizer, reference.max_length, "first")

@@ -112,6 +112,8 @@ def table_options(config: DictConfig) -> Options:
     # What export.py wrote may stand alone, without a config.
     data: Any = OmegaConf.to_container(load_config(run).data) if (run / "config.yaml").is_file() else {}
     stated = {key: config[key] for key in ("header", "quoting") if config[key] is not None}
+    if data.get("format") not in (None, format_of(Path(str(config.input)))):
+        data.pop("quoting", None)  # is a matter of the file
     data = {**data, **stated}
     own = data.get("text_column")
     if config.text_column is None and (isinstance(own, str) or not data.get("header", True)):
@@ -189,7 +191,7 @@ def _table(path: Path, options: Options, delimiter: str) -> tuple[Collection[str
 def _sound(path: Path, records: Table) -> Iterator[list[str]]:
     for line, record in records:
         if isinstance(record, Bad):
-            remedy = "Mend the row, or set quoting=none where quotes are plain characters."
+            remedy = "Mend the row, or set quoting=none where quotes are plain characters, minimal where they are not."
             raise UserError(f"{path}:{line}: {record.problem}", remedy)
         yield [field.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for field in record]
 

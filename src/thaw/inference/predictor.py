@@ -117,7 +117,8 @@ class Predictor:
             thresholds=saved.get("thresholds"),
             temperature=saved.get("temperature"),
             calibrated=calibrated,
-            clean=saved.get("clean_html", False),
+            # Older versions left that to the config.
+            clean=saved.get("clean_html", config.data.get("clean_html", False) and saved["task"] != "token"),
         )
 
     @classmethod

@@ -101,10 +101,7 @@ class EncoderModule(pl.LightningModule):
     def on_train_start(self) -> None:
         self.thaw_for(self.current_epoch)  # a run that goes on within an epoch does not start it
         self.graphs = self.step_graphs()
-        self.steps = steps = int(self.trainer.estimated_stepping_batches)
-        every = int(self.trainer.val_check_batch or 0) // self.trainer.accumulate_grad_batches
-        if self.trainer.check_val_every_n_epoch is None and every > steps:
-            raise UserError(f"trainer.eval_every={every}, but the run has {steps} steps", "Give less, or null.")
+        self.steps = int(self.trainer.estimated_stepping_batches)
 
     def on_train_epoch_start(self) -> None:
         if self.config["freeze"]["name"] in STAGED:

@@ -132,7 +132,8 @@ def train(
     own = {name: build(callback) for name, callback in cfg["callbacks"].items()}
     for name, callback in own.items():
         if getattr(callback, "monitor", None) is not None:
-            check_monitor(f"callbacks.{name}.monitor", callback.monitor, data.labels)
+            key = f"callbacks.{name}.monitor"
+            check_monitor(key, callback.monitor, data.labels, "train/loss", "step", "epoch")
     resumable = Resumable(folder, settings["checkpoint_every"])
     callbacks: list[Any] = [
         History(folder / "history.csv", settings["log_every"]),

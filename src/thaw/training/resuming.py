@@ -14,13 +14,14 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from thaw import runs
 from thaw.data.module import TextDataModule
 from thaw.errors import Interrupted, UserError
 from thaw.models.module import EncoderModule
 from thaw.runs import resume_command
+from thaw.settings import check
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,8 @@ class Resumable(pl.callbacks.Checkpoint):
             self.save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.should_stop:  # else the training is over
+        # Where another callback stops the run before its end, that is no part of a checkpoint, and it would go on.
+        if not trainer.should_stop or trainer.global_step == trainer.lightning_module.steps:
             self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
@@ -198,6 +200,8 @@ def continued(config: DictConfig) -> tuple[Path, DictConfig]:
     """The folder and the config of the run named by ``resume=``."""
     folder = runs.open_unfinished(config.resume)
     saved = runs.load_config(folder)
+    plain: Any = OmegaConf.to_container(saved, resolve=True)
+    check(plain)  # it may have been edited
     saved.resume = str(folder)
     return folder, saved
 

@@ -23,10 +23,10 @@ from thaw.metrics.outputs import figure_names
 from thaw.models.freezing import STAGED
 
 
-def check_monitor(key: str, monitor: str, labels: LabelSet) -> None:
-    """Refuse at once what would fail at the end of the first epoch."""
+def check_monitor(key: str, monitor: str, labels: LabelSet, *others: str) -> None:
+    """Refuse at once what would fail at the end of the first epoch: what is neither a figure nor one of some others."""
     known = [f"val/{name}" for name in ("loss", *figure_names(labels))]
-    if monitor not in known:
+    if monitor not in (*known, *others):
         raise UserError(f"{key}={monitor} is no figure of a {labels.task} task", f"Known: {', '.join(known)}.")
 
 

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -66,8 +67,9 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
                 drop_empty(folder)
                 if multirun.active():
                     print("The multirun ends here; the same command goes on with it.", file=sys.stderr)
-                elif isinstance(error, KeyboardInterrupt) and unfinished(folder):
-                    error = Interrupted(f"Interrupted. Go on with: {resume_command(folder)}", 130)
+                elif isinstance(error, KeyboardInterrupt):
+                    with suppress(UserError):  # there is no run, or it is finished
+                        error = Interrupted(f"Interrupted. Go on with: {resume_command(open_unfinished(folder))}", 130)
                 fail(error, conf, name)
             except Exception as error:
                 if multirun.active():
@@ -134,11 +136,6 @@ def drop_empty(folder: Path) -> None:
         if any(parent.iterdir()):
             return
         parent.rmdir()
-
-
-def unfinished(folder: Path) -> bool:
-    """Whether a folder is one of a run with which ``resume=`` goes on."""
-    return (folder / "config.yaml").is_file() and not (folder / "metrics.json").is_file()
 
 
 def readable(error: Exception, conf: Path, name: str) -> Exception:

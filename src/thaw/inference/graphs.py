@@ -67,25 +67,21 @@ def attend(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    **kwargs: Any,
+    **options: Any,
 ) -> tuple[Tensor, None]:
     """Attention as one operator of ONNX Runtime, where it has one for it: for the exporter, as transformers calls it.
 
     Arguments and results are those of `thaw.models.speed.attend`, the mask in numbers to add.
     """
-    if attention_mask is None or query.shape[1] != key.shape[1] or kwargs.get("position_bias") is not None:
-        result: tuple[Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
-        )
+    if attention_mask is None or query.shape[1] != key.shape[1] or options.get("position_bias") is not None:
+        result: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return result
     states = [one.transpose(1, 2).flatten(2) for one in (query, key, value)]
     heads, size = query.shape[1], query.shape[3]
     attended = torch.onnx.ops.symbolic(
         "com.microsoft::MultiHeadAttention",
         [*states, None, None, attention_mask],  # no biases, and no mask by tokens
-        {"num_heads": heads, "scale": float(scaling or size**-0.5)},
+        {"num_heads": heads, "scale": float(options.get("scaling") or size**-0.5)},
         dtype=query.dtype,
         shape=states[0].shape,
         version=1,

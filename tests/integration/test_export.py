@@ -1,6 +1,8 @@
 """``export.py``: the exported model is the run's own, runs without torch, and goes to the Hub with its figures."""
 
+import copy
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,8 +49,11 @@ def run_export(run: Path, *overrides: str) -> dict[str, Any]:
 
 def assert_same(run: Path, texts: list[str]) -> None:
     """The same answers from torch and from the exported model."""
-    ours, theirs = Predictor.from_run(run), Predictor.from_run(run, backend="onnx")
-    for own, other in zip(ours(texts, probabilities=True), theirs(texts, probabilities=True), strict=True):
+    ours = Predictor.from_run(run)(texts, probabilities=True)
+    theirs = Predictor.from_run(run, backend="onnx")(texts, probabilities=True)
+    side_by_side = load_onnx(run / "onnx", batch_size=2, threads=2)(texts, probabilities=True)
+    for own, other in zip(ours * 2, theirs + side_by_side, strict=True):
+        own = copy.deepcopy(own)
         for key in ("score", "scores", "probabilities"):
             assert own.pop(key, None) == pytest.approx(other.pop(key, None), abs=1e-4)
         for one, two in zip(own.get("entities", []), other.get("entities", []), strict=True):
@@ -187,6 +192,15 @@ def test_settings_that_cannot_be_are_refused(settings: list[str], script: Run) -
     done = script("export.py", "run=any", *settings, ok=False)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {settings[-1]} is not ")
+
+
+def test_a_damaged_model_is_told(fitted: Fitted, tmp_path: Path) -> None:
+    shutil.copytree(fitted("electra", "seed=7"), tmp_path / "run")
+    run_export(tmp_path / "run")
+    model = tmp_path / "run/onnx/model.onnx"
+    model.write_bytes(model.read_bytes()[:1_000])
+    with pytest.raises(UserError, match=r"model\.onnx: .*Export the run again"):
+        Predictor.from_run(tmp_path / "run", backend="onnx")(TEXTS)
 
 
 def test_a_backend_that_was_not_exported_says_how(fitted: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:

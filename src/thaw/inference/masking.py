@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from thaw.data.ragged import gather
 from thaw.inference.predictor import Predictor
 from thaw.labels import LabelSet
 
@@ -111,12 +110,10 @@ def masked_logits(predictor: Predictor, readings: Sequence[Reading], kept: Seque
         rows += list(np.where(shown, reading.ids, mask_id))
         owners += [i] * len(different)
         backs.append(back.reshape(-1))
-    found: list[Any] = [None] * len(rows)
-    flat, offsets = joined(rows)
-    for batch in predictor.batches_of(np.diff(offsets)):
-        ids, mask = gather(flat, offsets, batch, predictor.tokenizer.pad_token_id)
-        for row, logits in zip(batch, predictor.logits(ids, mask), strict=True):
-            found[row] = logits[readings[owners[row]].at] if logits.ndim == 2 else logits[None]
+    found = [
+        logits[readings[owner].at] if logits.ndim == 2 else logits[None]
+        for owner, logits in zip(owners, predictor.row_logits(*joined(rows)), strict=True)
+    ]
     starts = np.searchsorted(owners, np.arange(len(readings) + 1))
     return [np.stack(found[start:end])[back] for start, end, back in zip(starts[:-1], starts[1:], backs, strict=True)]
 

@@ -1,5 +1,6 @@
-"""A fine-tuned network of torch: read from a run, and as a function of arrays."""
+"""A fine-tuned network of torch: read from a run, and as a function of batches."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from omegaconf import OmegaConf
 from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
-from thaw.inference.predictor import Logits
+from thaw.inference.predictor import Arrays, Logits
 from thaw.runs import damaged, load_config, read_json
 
 
@@ -37,15 +38,14 @@ def load_network(run: Path, **options: Any) -> tuple[Any, Any]:
 
 
 def torch_logits(network: Any) -> Logits:
-    """An encoder with a head, as transformers gives it, as a function of arrays; on the GPU where there is one."""
+    """An encoder with a head, as transformers gives it, as a function of batches; on the GPU where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = network.to(device).eval()
 
     @torch.inference_mode()
-    def logits(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-        values = network(**{name: value.to(device) for name, value in inputs.items()}).logits
-        result: np.ndarray = values.float().cpu().numpy()
+    def compute(batch: Arrays) -> np.ndarray:
+        ids, mask = (torch.from_numpy(values).to(device) for values in batch)
+        result: np.ndarray = network(input_ids=ids, attention_mask=mask).logits.float().cpu().numpy()
         return result
 
-    return logits
+    return partial(map, compute)

@@ -4,6 +4,8 @@ Nothing here needs torch until a network of torch is loaded, so that an exported
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +24,11 @@ if TYPE_CHECKING:
     from thaw.models.prefix import FrozenPrefix
 
 BACKENDS = ("torch", "onnx", "onnx_int8")
-Logits = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Token ids and mask, both (rows, tokens), to logits (rows, labels), or (rows, tokens, labels) for token tasks."""
+Arrays = tuple[np.ndarray, np.ndarray]
+"""A batch: token ids and mask, both (rows, tokens)."""
+
+Logits = Callable[[Iterable[Arrays]], Iterator[np.ndarray]]
+"""Gives the logits of each batch in order, (rows, labels), or (rows, tokens, labels) for token tasks."""
 
 THREAD_TOKENS = 2048  # of torch on a CPU: more leave its cache, and take memory for nothing
 CHUNK_BATCHES = 32  # batches' worth of texts that are sorted by length together
@@ -194,19 +199,20 @@ class Predictor:
         from thaw.metrics.outputs import Outputs
         from thaw.models.prefix import Unusable
 
-        parts = []
         try:
             states = self.prefix.states(encoded) if self.prefix else None
         except Unusable:  # too large to store: the whole network runs instead
             states = None
         rows = [batch.tolist() for batch in batches or self.batches_of(encoded.kept)]
-        for batch in make_loader(encoded, rows, self.tokenizer.pad_token_id):
-            if self.prefix and states:
-                with torch.inference_mode():
-                    logits = self.prefix(states, batch)
-            else:
-                logits = torch.from_numpy(self.logits(batch["input_ids"].numpy(), batch["attention_mask"].numpy()))
-            parts.append(Outputs.of_batch(batch, logits))
+        first, second = tee(make_loader(encoded, rows, self.tokenizer.pad_token_id))
+        found: Iterator[Any]
+        if self.prefix and states:
+            found = map(torch.inference_mode()(partial(self.prefix, states)), second)
+        else:
+            found = self.logits((batch["input_ids"].numpy(), batch["attention_mask"].numpy()) for batch in second)
+        parts = []
+        for batch, logits in zip(first, found, strict=True):
+            parts.append(Outputs.of_batch(batch, torch.as_tensor(logits)))
             if progress:
                 progress(len(batch["rows"]))
         return Outputs.join(parts)
@@ -235,12 +241,13 @@ class Predictor:
 
     def row_logits(self, ids: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
         """Logits of each row of a flat array, in order; for token tasks without those of the padding."""
-        results: list[np.ndarray] = [np.empty(0)] * (len(offsets) - 1)
         lengths = np.diff(offsets)
-        for batch in self.batches_of(lengths):
-            values, mask = gather(ids, offsets, batch, self.tokenizer.pad_token_id)
-            for row, own in zip(batch, self.logits(values, mask), strict=True):
-                results[row] = own[: lengths[row]] if self.labels.task == "token" else own
+        batches = self.batches_of(lengths)
+        padding = self.tokenizer.pad_token_id
+        results: list[np.ndarray] = [np.empty(0)] * len(lengths)
+        found = self.logits(gather(ids, offsets, batch, padding) for batch in batches)
+        for row, own in zip(chain(*batches), chain.from_iterable(found), strict=True):
+            results[row] = own[: lengths[row]] if self.labels.task == "token" else own
         return results
 
     def _classes(self, texts: list[str], every: bool) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,56 @@
+"""Batches side by side: the same results in the same order, whatever the number of threads."""
+
+from collections.abc import Callable, Iterator
+from threading import Barrier
+from typing import Any
+
+import numpy as np
+import pytest
+
+from thaw.inference.onnx import side_by_side
+
+
+def numbers(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    return ((np.array([i]), np.array([1])) for i in range(count))
+
+
+def squared(threads: int) -> Callable[[Any], np.ndarray]:
+    return lambda batch: np.array([batch[0][0] ** 2, threads])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_results_come_in_order(threads: int) -> None:
+    for count in range(20):
+        found = [tuple(result.tolist()) for result in side_by_side(squared, threads, numbers(count))]
+        # All threads on each of a few batches, one thread on each of many.
+        assert found == [(i**2, threads if count < threads else 1) for i in range(count)]
+
+
+def test_batches_are_computed_at_once() -> None:
+    both = Barrier(2, timeout=60)
+    found = side_by_side(lambda _: lambda _: np.array(both.wait()), 2, numbers(8))
+    assert sorted(int(result) for result in found) == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def test_batches_are_taken_as_they_are_needed() -> None:
+    taken = 0
+
+    def endless() -> Any:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield np.array([taken]), np.array([1])
+
+    found = side_by_side(squared, 2, endless())
+    assert [next(found)[0] for _ in range(100)] == [i**2 for i in range(1, 101)]
+    assert taken <= 105
+
+
+def test_an_error_in_a_thread_is_that_of_the_caller() -> None:
+    def compute(batch: Any) -> np.ndarray:
+        if batch[0][0] == 3:
+            raise MemoryError("too large")
+        return np.zeros(1)
+
+    with pytest.raises(MemoryError, match="too large"):
+        list(side_by_side(lambda _: compute, 2, numbers(8)))

@@ -40,15 +40,22 @@ def cached(kind: str, key: str, fill: Callable[[Path], None], read: Callable[[Pa
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
-            if not folder.is_dir():
+            try:
+                return _read(folder, read)
+            except (FileNotFoundError, ValueError, EOFError):  # not there, or damaged, as by a loss of power
+                shutil.rmtree(folder, ignore_errors=True)
                 _make(folder, fill)
-            os.utime(folder)  # when it was last used: see `make_room`
-            return read(folder)
+                return _read(folder, read)
     except OSError as error:
         raise UserError(
             f"{folder.parent}: the cache cannot be written: {error.strerror or error}",
             "Set THAW_CACHE to a folder with room.",
         ) from None
+
+
+def _read(folder: Path, read: Callable[[Path], T]) -> T:
+    os.utime(folder)  # when it was last used: see `make_room`
+    return read(folder)
 
 
 def _make(folder: Path, fill: Callable[[Path], None]) -> None:

@@ -172,7 +172,7 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
         texts, gold = runs.saved_rows(run, split, predictor.labels)
         name = split
     result = score_rows(predictor, predict_rows(predictor, texts, gold, name), texts, config)
-    path = Path(settings["output"]) if settings["output"] else run / "predictions" / f"{name}.jsonl"
+    path = Path(settings["output"]).expanduser() if settings["output"] else run / "predictions" / f"{name}.jsonl"
     runs.write_jsonl(path, result.predictions)
     if settings.get("explain"):
         explain_rows(run, name, predictor, result.predictions, settings)
@@ -247,8 +247,8 @@ def join_figures(results: Mapping[str, Evaluation]) -> dict[str, Any]:
 
 def check_output(path: Path, data: str | None) -> None:
     """Refuse to write over the data, and what cannot be JSON lines: before any work."""
-    if data and path.exists() and path.samefile(Path(data).expanduser()):
-        raise UserError(f"output={path}: this is data.path", "Choose another place.")
+    if data:
+        runs.check_not_over(path, data, "data.path")
     if path.suffix != ".jsonl" or path.is_dir():
         raise UserError(f"output={path}: predictions are JSON lines", "Give the name of a file that ends in .jsonl.")
 

@@ -68,6 +68,17 @@ def replace_folder(path: Path, save: Callable[[str], Any]) -> None:
         raise
 
 
+def check_not_over(output: str | Path, source: str | Path, name: str) -> None:
+    """Refuse to write a file over the one that is read.
+
+    Args:
+        name: what the source is to the user.
+    """
+    path, read = Path(output).expanduser(), Path(source).expanduser()
+    if path.exists() and read.exists() and path.samefile(read):
+        raise UserError(f"output={output}: this is {name}", "Choose another place.")
+
+
 def read_json(path: Path) -> Any:
     """A JSON file of a run folder.
 

@@ -86,7 +86,7 @@ def test_the_end_of_a_run_is_validated_too(
     assert validated == expected
 
 
-@pytest.mark.parametrize("name", ["val/acc", "val/loos"])
+@pytest.mark.parametrize("name", ["val/acc", "val/loos", "train/loss"])
 def test_callbacks_monitor_figures_that_there_are(name: str, encoders: Callable[[str], Path], tmp_path: Path) -> None:
     settings = [f"model.name={encoders('distilbert')}", "callbacks=early_stopping"]
     with pytest.raises(UserError, match=f"callbacks.early_stopping.monitor={name} is no figure"):
@@ -108,6 +108,7 @@ def test_a_run_that_cannot_go_on_keeps_its_history(tmp_path: Path) -> None:
         (["trainer.eval_every=4"], [4, 12, 27]),
         (["data.batch_size=72"], [1, 2, 3]),
         (["trainer.max_steps=12"], [12]),
+        (["callbacks=early_stopping", "callbacks.early_stopping.patience=1"], [9]),
     ],
 )
 def test_a_run_killed_after_a_validation_goes_on_behind_it(
@@ -128,6 +129,33 @@ def test_a_run_killed_after_a_validation_goes_on_behind_it(
         assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == stop
         fit(configured(f"resume={run}"), run)
         assert files_of(run) == files_of(tmp_path / "whole")
+
+
+def test_nothing_is_saved_while_gradients_are_gathered(
+    encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A validation can fall between the two batches of a step, since the last of an epoch has one only."""
+    settings = [
+        f"model.name={encoders('distilbert')}", "data.train_size=72", "data.eval_size=24", "data.epochs=3",
+        "data.batch_size=8", "optimizer.lr=1e-2", "trainer.log_every=1", "trainer.accumulate_grad_batches=2",
+        "trainer.eval_every=3",
+    ]  # fmt: skip
+    fit(configured(*settings), tmp_path / "whole")
+    validated = 0
+    on_validation_end = Resumable.on_validation_end
+
+    def stop_in_the_second(self: Resumable, *rest: Any) -> None:
+        nonlocal validated
+        validated += 1
+        self.signal = signal.SIGTERM if validated == 2 else self.signal
+        on_validation_end(self, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Resumable, "on_validation_end", stop_in_the_second)
+        with pytest.raises(Interrupted):
+            fit(configured(*settings), tmp_path / "run")
+    fit(configured(f"resume={tmp_path / 'run'}"), tmp_path / "run")
+    assert files_of(tmp_path / "run") == files_of(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("epochs", [9, 1])

@@ -104,14 +104,15 @@ def test_predict_keeps_the_columns_of_a_table_and_tells_of_rows_without_text(
     assert all(row["predicted_label"] and float(row["score"]) > 0 for row in rows)
 
 
-def test_predict_does_not_write_over_its_input(fitted: Fitted, tmp_path: Path) -> None:
+def test_predict_does_not_write_over_its_input(fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from thaw.errors import UserError
     from thaw.inference.labelling import label
 
     (tmp_path / "in.csv").write_text("text\nI am happy\n")
     (tmp_path / "link.csv").symlink_to(tmp_path / "in.csv")
-    for output in ("in.csv", "link.csv"):
-        settings = [f"run={fitted('distilbert')}", f"input={tmp_path}/in.csv", f"output={tmp_path}/{output}"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for output in (f"{tmp_path}/in.csv", f"{tmp_path}/link.csv", "'~/in.csv'"):
+        settings = [f"run={fitted('distilbert')}", f"input={tmp_path}/in.csv", f"output={output}"]
         with pytest.raises(UserError, match="this is the input"):
             label(configured(*settings, verb="predict"))
     assert (tmp_path / "in.csv").read_text() == "text\nI am happy\n"
@@ -212,6 +213,16 @@ def test_evaluate_on_new_data_with_the_same_labels(fitted: Fitted, tmp_path: Pat
     (tmp_path / "odd.csv").write_text("text,label\ni am happy,bliss\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"odd\.csv:2: the label 'bliss' is unknown"):
         evaluate_run({**base, "data": {"path": str(tmp_path / "odd.csv")}})
+
+
+def test_evaluate_writes_where_it_is_told(fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from thaw.evaluation import evaluate
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    evaluate(configured(f"run={fitted('distilbert')}", "output='~/own.jsonl'", verb="evaluate"))
+    assert (tmp_path / "own.jsonl").is_file()
+    assert not (tmp_path / "~").exists()
 
 
 @pytest.mark.parametrize(

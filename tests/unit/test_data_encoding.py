@@ -245,6 +245,15 @@ cached_split("key", lambda: Encoded(*[np.arange(100)] * 7))
     assert cached_split("key", some_encoded).ids.tolist() == list(range(1000))
 
 
+@pytest.mark.parametrize("size", [0, 100, 1_000])
+def test_what_is_damaged_is_made_anew(size: int, empty_cache: Path) -> None:
+    cached_split("key", some_encoded)
+    for path in (cache_folder() / "encoded" / "key").iterdir():
+        path.write_bytes(path.read_bytes()[:size])
+    assert cached_split("key", some_encoded).ids.tolist() == list(range(1000))
+    assert cached_split("key", lambda: pytest.fail("made anew")).ids.tolist() == list(range(1000))
+
+
 def test_a_failure_leaves_nothing_behind(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")

@@ -56,6 +56,14 @@ def test_a_hold_out_has_each_label_in_proportion(size: float) -> None:
     assert not np.array_equal(held, hold_out(labels.tolist(), size, seed=2)[1])
 
 
+@pytest.mark.parametrize(("size", "expected"), [(0.15, 150), (30, 30), (999, 699)])
+def test_where_rare_labels_keep_their_rows_common_ones_give_more(size: float, expected: int) -> None:
+    labels = ["common"] * 700 + [f"rare {i}" for i in range(300)]
+    kept, held = hold_out(labels, size, seed=0)
+    assert (len(kept), len(held)) == (1_000 - expected, expected)
+    assert {labels[row] for row in held} == {"common"}
+
+
 def test_the_last_row_of_a_label_is_not_held_out() -> None:
     kept, held = hold_out(["a", "a", "a", "b", "c"], 4, seed=0)
     assert {3, 4} <= set(kept.tolist())

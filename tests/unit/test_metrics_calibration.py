@@ -33,8 +33,10 @@ def test_labels_that_do_not_exclude_one_another_have_a_temperature_too() -> None
 def test_bins_add_up_and_give_the_error() -> None:
     generator = np.random.default_rng(0)
     sure = generator.random(500)
-    sure[0] = 1.0
+    sure[:50] = 1.0
     correct = generator.random(500) < sure**2
+    correct[:10] = False
+    sure[50:100], correct[50:100] = 0.95, True  # in the same bin, with the other sign
     bins = reliability(sure, correct)
     assert sum(one["rows"] for one in bins) == 500
     error = sum(one["rows"] * abs(one["confidence"] - one["accuracy"]) for one in bins) / 500

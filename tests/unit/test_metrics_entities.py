@@ -9,7 +9,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB2
 
 from thaw.labels import LabelSet
-from thaw.metrics.entities import entity_metrics, spans
+from thaw.metrics.entities import entity_counts, entity_metrics, spans
 
 NAMES = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 LABELS = LabelSet("token", NAMES, (1,) * 5)
@@ -79,6 +79,17 @@ def test_a_type_that_is_never_predicted_scores_zero() -> None:
     found = entity_metrics([["B-LOC", "O"]], [["B-LOC", "B-PER"]], LABELS)
     assert (found["f1/LOC"], found["f1/PER"], found["precision/PER"], found["recall/PER"]) == (1.0, 0.0, 0.0, 0.0)
     assert (found["precision"], found["recall"], found["f1_macro"]) == (1.0, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_tags_that_are_no_part_of_an_entity_count_for_the_accuracy_only(strict: bool) -> None:
+    labels = LabelSet("token", ("O", "B-LOC", "I-LOC", "PAD"), (1,) * 4)
+    gold, predicted = [["O", "PAD", "O", "B-LOC"]], [["O", "PAD", "PAD", "O"]]
+    found = entity_metrics(predicted, gold, labels, strict)
+    assert (found["f1"], found["f1_macro"], found["accuracy"]) == (0.0, 0.0, 0.5)
+    assert entity_counts(predicted, gold, labels, strict).tolist() == [[[0, 1, 0]]]
+    found = entity_metrics(gold, gold, labels, strict)
+    assert found["f1"] == found["f1/LOC"] == found["f1_macro"] == 1.0
 
 
 @pytest.mark.parametrize("seed", range(5))

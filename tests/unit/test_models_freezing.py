@@ -13,7 +13,7 @@ from torch import nn
 
 from thaw.errors import UserError
 from thaw.labels import LabelSet
-from thaw.models.encoder import blocks, load_encoder
+from thaw.models.encoder import blocks, layers_of, load_encoder
 from thaw.models.freezing import trainable
 from thaw.models.module import EncoderModule
 from tiny_models import ARCHITECTURES
@@ -131,6 +131,30 @@ def module_of(folder: Path, freeze: dict[str, Any], task: str = "sequence", **op
         "strict": False,
     }
     return EncoderModule(folder, LABELS[task], groups)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "epochs", "whole"),
+    [
+        ({"name": "gradual", "every": 1}, 1, False),
+        ({"name": "gradual", "every": 1}, 4, False),
+        ({"name": "gradual", "every": 1}, 5, True),
+        ({"name": "lp_ft", "probe_epochs": 2}, 2, False),
+        ({"name": "lp_ft", "probe_epochs": 2}, 3, True),
+    ],
+)
+def test_stages_that_a_run_does_not_reach_do_not_count(
+    freeze: dict[str, Any], epochs: int, whole: bool, encoders: Encoders
+) -> None:
+    config = module_of(encoders("bert"), freeze).config
+    module = EncoderModule(encoders("bert"), LABELS["sequence"], config, epochs)
+    assert len(layers_of(module.network)) == 3
+    module.thaw_for(epochs - 1)
+    assert training(module.network) == module.ever
+    assert whole == (len(module.ever) == len(list(module.named_parameters())))
+    assert sum(row["trainable"] for row in module.table) == sum(
+        parameter.numel() for parameter in module.parameters() if parameter.requires_grad
+    )
 
 
 def training(module: nn.Module) -> set[str]:

@@ -54,9 +54,12 @@ def test_a_batch_with_nothing_to_learn_does_no_harm(logits: torch.Tensor) -> Non
     """torch's mean of nothing is nan, which one step would spread over all weights."""
     logits.requires_grad_()
     nothing = make_loss(PLAIN, LABELS)(logits, torch.full((7,), IGNORED))
-    weightless = make_loss({**PLAIN, "class_weights": {"love": 0.0}}, LABELS)(logits, torch.full((7,), 3))
-    (nothing + weightless).backward()
-    assert nothing == weightless == 0
+    weightless, smoothed = (
+        make_loss({**PLAIN, **more, "class_weights": {"love": 0.0}}, LABELS)(logits, torch.full((7,), 3))
+        for more in ({}, {"label_smoothing": 0.1})
+    )
+    (nothing + weightless + smoothed).backward()
+    assert nothing == weightless == smoothed == 0
     assert logits.grad is not None
     assert not logits.grad.any()
 

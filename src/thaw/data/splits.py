@@ -36,9 +36,11 @@ def hold_out(strata: Sequence[Hashable], size: int | float, seed: int) -> tuple[
     # Largest remainders: the parts add up to the wanted number, and no label gives more than all but one row.
     exact = np.array([len(rows) * wanted / total for rows in ordered])
     quota = np.minimum(np.floor(exact).astype(int), [max(len(rows) - 1, 0) for rows in ordered])
-    for i in np.argsort(np.floor(exact) - exact, kind="stable"):
-        if quota.sum() < wanted and quota[i] < len(ordered[i]) - 1:
-            quota[i] += 1
+    order = np.argsort(np.floor(exact) - exact, kind="stable")
+    left = wanted - int(quota.sum())
+    while left and (able := [i for i in order if quota[i] < len(ordered[i]) - 1]):
+        quota[able[:left]] += 1
+        left -= len(able[:left])
     held = np.sort(np.concatenate([rows[:n] for rows, n in zip(ordered, quota, strict=True)]))
     return np.setdiff1d(np.arange(total), held), held
 

@@ -21,7 +21,7 @@ from thaw.inference.attribution import check_method
 from thaw.inference.predictor import Predictor
 from thaw.reporting.progress import counting
 from thaw.reporting.summary import number, table
-from thaw.runs import display, load_config
+from thaw.runs import check_not_over, display, load_config
 
 Record = dict[str, Any]
 Records = Iterator[tuple[str, Record]]  # each with its text
@@ -41,8 +41,8 @@ def label(config: DictConfig) -> None:
         both = "takes text= or input=, not both" if config.input else "needs text= or input="
         raise UserError(f"predict.py {both}", 'Give text="I love this", or input=tickets.csv.')
     suffix = output_format(config.output)
-    if config.output and config.input and os.path.realpath(config.output) == os.path.realpath(config.input):
-        raise UserError(f"output={config.output}: this is the input", "Choose another place.")
+    if config.output and config.input:
+        check_not_over(config.output, config.input, "the input")
     if config.explain:
         check_method(config.explain, gradients=config.backend == "torch")
     fields: Collection[str] = ()

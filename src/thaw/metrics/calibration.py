@@ -18,12 +18,10 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins
     import torch
     from torchmetrics.functional.classification import binary_calibration_error
 
-    # With the confidence as the probability of being right, the binary error is the multi-class one.
-    return float(
-        binary_calibration_error(
-            torch.from_numpy(np.asarray(confidence, dtype=np.float64)), torch.from_numpy(correct.astype(np.int64)), bins
-        )
-    )
+    # With the confidence as the probability of being right, the binary error is the multi-class one. Of a confidence
+    # of 1 torchmetrics would make a bin of its own.
+    sure = torch.from_numpy(np.minimum(np.asarray(confidence, dtype=np.float64), np.nextafter(1, 0)))
+    return float(binary_calibration_error(sure, torch.from_numpy(correct.astype(np.int64)), bins))
 
 
 def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:

@@ -22,9 +22,11 @@ def entity_metrics(
     from seqeval.scheme import IOB2
 
     gold, predicted = [list(row) for row in gold], [list(row) for row in predicted]
+    accuracy = float(accuracy_score(gold, predicted))
+    gold, predicted = ([only_entities(row) for row in rows] for rows in (gold, predicted))
     mode = {"mode": "strict", "scheme": IOB2} if strict else {}
     report: dict[str, dict[str, float]] = {}
-    if any(tag[:2] in ("B-", "I-") for rows in (gold, predicted) for row in rows for tag in row):
+    if any(tag != "O" for rows in (gold, predicted) for row in rows for tag in row):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # types that never occur score 0, which needs no warning
             report = classification_report(gold, predicted, output_dict=True, zero_division=0, **mode)
@@ -38,12 +40,17 @@ def entity_metrics(
         "precision": score("micro avg", "precision"),
         "recall": score("micro avg", "recall"),
         "f1_macro": score("macro avg", "f1-score"),
-        "accuracy": float(accuracy_score(gold, predicted)),
+        "accuracy": accuracy,
     }
     kinds = entity_types(labels)
     for name, value in (("f1", "f1-score"), ("precision", "precision"), ("recall", "recall")):
         result |= {f"{name}/{kind}": score(kind, value) for kind in kinds}
     return result
+
+
+def only_entities(tags: Sequence[str]) -> list[str]:
+    """Tags in which all that are no part of an entity are O; of others, PAD say, seqeval would make entities."""
+    return [tag if tag[:2] in ("B-", "I-") else "O" for tag in tags]
 
 
 def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
@@ -80,7 +87,7 @@ def entity_counts(
     def found(tags: Sequence[str]) -> set[tuple[str, int, int]]:
         if not strict:
             return set(spans(tags))
-        (entities,) = Entities([list(tags)], IOB2).entities
+        (entities,) = Entities([only_entities(tags)], IOB2).entities
         return {(one.tag, one.start, one.end) for one in entities}
 
     for line, own, other in zip(counts, gold, predicted, strict=True):

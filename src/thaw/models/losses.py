@@ -26,7 +26,9 @@ def make_loss(loss: dict[str, Any], labels: LabelSet) -> Loss:
 
     def mean(logits: Tensor, targets: Tensor) -> Tensor:
         losses, weights = terms(logits, targets)
-        return losses.sum() / weights.sum().clamp(min=1e-12)
+        total = weights.sum()
+        # Smoothing gives rows of weight 0 a loss as well: of the other classes.
+        return losses.sum() * (total > 0) / total.clamp(min=1e-12)
 
     return mean
 

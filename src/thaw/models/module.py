@@ -29,12 +29,13 @@ class EncoderModule(pl.LightningModule):
         folder: where the pretrained encoder is.
         labels: the label bridge from the data.
         config: the groups ``model``, ``freeze``, ``loss`` and ``optimizer`` as plain containers, and ``strict``.
+        epochs: of the run, which may end before the last stage of its strategy; None for as many as that needs.
 
     Checkpoints hold only the parameters that train at some time in the run: an adapter, a head, the top layers. The
     frozen rest comes from the encoder's folder again, and its checksum is compared.
     """
 
-    def __init__(self, folder: Path, labels: LabelSet, config: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, labels: LabelSet, config: dict[str, Any], epochs: int | None = None) -> None:
         super().__init__()
         self.strict_loading = False  # a checkpoint does not hold what never trains
         self.labels, self.config = labels, config
@@ -45,7 +46,7 @@ class EncoderModule(pl.LightningModule):
         accelerate(self.network)
         self.prefix: tuple[FrozenPrefix, dict[str, States]] | None = None  # set by `Reuse`: its stored states by split
         self.parts = blocks(self.network)
-        self.ever = trainable(self.parts, config["freeze"])
+        self.ever = trainable(self.parts, config["freeze"], epochs and epochs - 1)  # each stage trains more
         self.rates = learning_rates(self.parts, self.ever, config["optimizer"])
         self.table = parameter_table(self.network, self.ever, self.rates)
         self.loss = make_loss(config["loss"], labels)

@@ -78,7 +78,7 @@ def use_onednn(network: nn.Module) -> None:
     if not preferred():
         return
     # oneDNN keeps 1024 of the programs that it makes for each size of batch. Sizes seldom come again before so many
-    # others: a few steps' worth of programs is as fast, and takes 300 MB less. With those of a single step it is slower.
+    # others: those of a few steps are as fast, and take 300 MB less. With those of a single one it is slower.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     for module in network.modules():
         if type(module) is nn.Linear:

@@ -23,6 +23,7 @@ from thaw.instantiate import build
 from thaw.labels import LabelSet
 from thaw.metrics.entities import surfaces
 from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
+from thaw.models.freezing import trainable
 from thaw.models.module import EncoderModule
 from thaw.models.prefix import FrozenPrefix
 from thaw.models.speed import compile_layers
@@ -74,6 +75,8 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     module = make_module(cfg, encoder, data.labels)
     if first:
         log.info(summary.table("Parameters", *summary.parameter_rows(module.table)))
+        if module.ever != trainable(module.parts, cfg["freeze"]):
+            log.warning("freeze=%s has further stages, which begin after the last epoch.", cfg["freeze"]["name"])
         if not config.resume:
             runs.write_json(folder / "environment.json", {**runs.environment(), **(origin or {})})
             runs.save_config(folder, config)  # last: from here on the run can be resumed
@@ -112,7 +115,7 @@ def make_module(cfg: dict[str, Any], encoder: Path, labels: LabelSet) -> Encoder
     """The module as it is before training; the seed alone decides what is random about it."""
     pl.seed_everything(cfg["seed"], workers=True, verbose=False)
     groups = {name: cfg[name] for name in ("model", "freeze", "loss", "optimizer")}
-    return EncoderModule(encoder, labels, {**groups, "strict": cfg["strict_iob2"]})
+    return EncoderModule(encoder, labels, {**groups, "strict": cfg["strict_iob2"]}, cfg["trainer"]["max_epochs"])
 
 
 def train(
@@ -133,7 +136,9 @@ def train(
     for name, callback in own.items():
         if getattr(callback, "monitor", None) is not None:
             key = f"callbacks.{name}.monitor"
-            check_monitor(key, callback.monitor, data.labels, "train/loss", "step", "epoch")
+            # The training loss is no figure of every validation, which one that stops the run asks for.
+            also = ("train/loss", "step", "epoch") if isinstance(callback, ModelCheckpoint) else ()
+            check_monitor(key, callback.monitor, data.labels, *also)
     resumable = Resumable(folder, settings["checkpoint_every"])
     callbacks: list[Any] = [
         History(folder / "history.csv", settings["log_every"]),

@@ -75,12 +75,12 @@ class Resumable(pl.callbacks.Checkpoint):
             self.states = None
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        if not validation_due(trainer) and batches_done(trainer) % trainer.accumulate_grad_batches == 0:
+        if not validation_due(trainer) and stepped(trainer):
             self.save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Where another callback stops the run before its end, that is no part of a checkpoint, and it would go on.
-        if not trainer.should_stop or trainer.global_step == trainer.lightning_module.steps:
+        if stepped(trainer) and (not trainer.should_stop or trainer.global_step == trainer.lightning_module.steps):
             self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
@@ -131,6 +131,12 @@ class Resumable(pl.callbacks.Checkpoint):
 def batches_done(trainer: pl.Trainer) -> int:
     """Training batches of this epoch that are behind us."""
     return int(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+
+
+def stepped(trainer: pl.Trainer) -> bool:
+    """Whether the optimizer has stepped after the last batch, so that no gradients are gathered."""
+    done = batches_done(trainer)
+    return done % trainer.accumulate_grad_batches == 0 or done == int(trainer.num_training_batches)
 
 
 def validation_due(trainer: pl.Trainer) -> bool:

@@ -23,7 +23,7 @@ def test_results_come_in_order(threads: int) -> None:
     for count in range(20):
         found = [tuple(result.tolist()) for result in side_by_side(squared, threads, numbers(count))]
         # All threads on each of a few batches, one thread on each of many.
-        assert found == [(i**2, threads if count < threads else 1) for i in range(count)]
+        assert found == [(i**2, threads if 2 * count <= threads else 1) for i in range(count)]
 
 
 def test_batches_are_computed_at_once() -> None:

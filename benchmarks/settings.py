@@ -75,6 +75,7 @@ def shared(config: DictConfig) -> dict[str, tuple[Any, ...]]:
         "_target_": "pytorch_lightning.callbacks.EarlyStopping",
         "monitor": config.monitor,
         "mode": config.mode,
+        "check_on_train_epoch_end": False,
         "patience": OmegaConf.select(config, "callbacks.early_stopping.patience"),
     }
     adamw = {"_target_": "torch.optim.AdamW", "betas": [0.9, 0.999], "eps": 1e-8, "fused": True}

@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import warnings
@@ -57,6 +58,8 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
             nonlocal begun
             begun = True
             keep_freed_memory()  # here, since launchers start processes that do not pass through main
+            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # else a launcher has one
+                signal.signal(signal.SIGTERM, end)
             try:
                 plain: Any = OmegaConf.to_container(config, resolve=True)
                 check(plain, rules)
@@ -69,13 +72,17 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
                     print("The multirun ends here; the same command goes on with it.", file=sys.stderr)
                 elif isinstance(error, KeyboardInterrupt):
                     with suppress(UserError):  # there is no run, or it is finished
-                        error = Interrupted(f"Interrupted. Go on with: {resume_command(open_unfinished(folder))}", 130)
+                        command = resume_command(open_unfinished(folder))
+                        error = Interrupted(f"Interrupted. Go on with: {command}", exit_code(error))
                 fail(error, conf, name)
             except Exception as error:
                 if multirun.active():
                     return multirun.keep_failure(readable(error, conf, name), folder)
                 drop_empty(folder)
                 fail(error, conf, name)
+            finally:
+                if signal.getsignal(signal.SIGTERM) is end:
+                    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
         def main() -> None:
             if isinstance(sys.stdout, io.TextIOWrapper):
@@ -106,6 +113,15 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
     return decorate
 
 
+def end(number: int, _: Any) -> NoReturn:
+    """Let a signal end the process as Ctrl-C does."""
+    raise KeyboardInterrupt(128 + number)
+
+
+def exit_code(interrupt: KeyboardInterrupt) -> int:
+    return int(interrupt.args[0]) if interrupt.args else 130
+
+
 def fail(error: BaseException, conf: Path, name: str) -> NoReturn:
     """Say what is wrong and end: exit code 2 for what the user can mend, 128 + n after signal n."""
     if isinstance(error, BrokenPipeError):  # the reader of our output, such as head, has seen enough
@@ -113,7 +129,7 @@ def fail(error: BaseException, conf: Path, name: str) -> NoReturn:
         sys.exit(141)
     if isinstance(error, KeyboardInterrupt):
         print("Interrupted.", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(exit_code(error))
     if isinstance(error, Interrupted):
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

@@ -156,6 +156,8 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     run = runs.open_run(settings["run"], needs="metrics.json")
     predictor = Predictor.from_run(run)
     config: Any = OmegaConf.to_container(runs.load_config(run))
+    if settings["output"] and config["data"]["path"]:
+        runs.check_not_over(settings["output"], config["data"]["path"], "the data of the run")
     split = settings["split"]
     if settings["data"].get("path"):
         given = {key: value for key, value in settings["data"].items() if value is not None}
@@ -167,6 +169,7 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
         if name in SPLITS:
             name = f"new_{name}"  # those of the run are what its figures can be reproduced from
         if skipped:
+            log.warning("%d rows are skipped, such as %s.", len(skipped), skipped[0])
             runs.write_json(run / "predictions" / f"{name}.skipped.json", skipped)
     else:
         texts, gold = runs.saved_rows(run, split, predictor.labels)

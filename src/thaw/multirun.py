@@ -111,6 +111,8 @@ def begin(config: DictConfig, folder: Path) -> float | None:
         log.info("Going on with %s, which was stopped.", runs.display(folder))
         return None
     log.info("%s is finished already.", runs.display(folder))
+    if changed := _written_since(config.data.path, folder / "data.json"):
+        log.warning("%s was written after it began. To train it anew, remove its folder.", runs.display(changed))
     if not (folder / "report.html").is_file():  # killed before it was drawn
         pages.draw(folder)
     score = runs.read_json(folder / "metrics.json")["best"]["score"]
@@ -124,6 +126,15 @@ def _comparable(config: DictConfig) -> Any:
         group, _, name = key.rpartition(".")
         (plain[group] if group else plain).pop(name, None)
     return plain
+
+
+def _written_since(data: str | None, seen: Path) -> Path | None:
+    """A file of the data that is younger than what a run noted of it."""
+    if not data or not seen.is_file():
+        return None
+    path, then = Path(data), seen.stat().st_mtime
+    files = (file for file in (path, *path.rglob("*")) if file.is_file())
+    return next((file for file in files if file.stat().st_mtime > then), None)
 
 
 def _free(path: Path) -> Path:

@@ -69,14 +69,14 @@ def replace_folder(path: Path, save: Callable[[str], Any]) -> None:
 
 
 def check_not_over(output: str | Path, source: str | Path, name: str) -> None:
-    """Refuse to write a file over the one that is read.
+    """Refuse to write a file over the one that is read, or into the folder that is.
 
     Args:
         name: what the source is to the user.
     """
-    path, read = Path(output).expanduser(), Path(source).expanduser()
-    if path.exists() and read.exists() and path.samefile(read):
-        raise UserError(f"output={output}: this is {name}", "Choose another place.")
+    path, read = (Path(place).expanduser().resolve() for place in (output, source))
+    if path.is_relative_to(read):
+        raise UserError(f"output={output}: this {'is' if path == read else 'lies in'} {name}", "Choose another place.")
 
 
 def read_json(path: Path) -> Any:

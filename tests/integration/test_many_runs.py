@@ -144,13 +144,18 @@ def test_a_multirun_goes_on_past_failures_and_is_not_done_again(
 
 
 def test_a_stopped_run_of_a_multirun_goes_on_and_a_changed_one_is_set_aside(
-    encoders: Callable[[str], Path], tmp_path: Path
+    encoders: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = [f"model.name={encoders('distilbert')}", *SMALL]
+    shutil.copytree(ROOT / "samples/emotion", tmp_path / "data")
+    settings = [f"model.name={encoders('distilbert')}", *SMALL, f"data.path={tmp_path}/data"]
     run = tmp_path / "seed-1"
     fit(configured(*settings), run)
     config = configured(*settings)
+    begin(config, run)
+    assert "was written after" not in caplog.text
+    os.utime(tmp_path / "data/test.txt")
     assert begin(config, run) == json.loads((run / "metrics.json").read_text())["best"]["score"]
+    assert "data/test.txt was written after it began" in caplog.text
     (run / "metrics.json").unlink()
     assert begin(config, run) is None
     assert config.resume == str(run)

@@ -21,6 +21,8 @@ from torch._dynamo.utils import counters
 from conftest import ROOT, Run, configured, files_of, only_run
 from thaw.errors import Interrupted, UserError
 from thaw.models.module import EncoderModule
+from thaw.training import fit as fitting
+from thaw.training import resuming
 from thaw.training.callbacks import History
 from thaw.training.fit import fit
 from thaw.training.resuming import SIGNALS, Resumable, parse_interval
@@ -222,6 +224,48 @@ def test_the_same_seed_gives_the_same_numbers(encoders: Callable[[str], Path], t
         fit(configured(*settings, f"seed={seed}"), tmp_path / name)
     assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
     assert files_of(tmp_path / "a")["weights"] != files_of(tmp_path / "c")["weights"]
+
+
+def test_a_run_that_is_stopped_in_its_evaluation_has_its_training_behind_it(
+    encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [
+        f"model.name={encoders('distilbert')}", "data.train_size=72", "data.eval_size=24", "data.epochs=1",
+        "data.batch_size=8", "trainer.checkpoint_every=null",
+    ]  # fmt: skip
+    fit(configured(*settings), tmp_path / "whole")
+    monkeypatch.setattr(resuming, "LATE", 0.0)
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "finish", killed)
+        with pytest.raises(Killed):
+            fit(configured(*settings), tmp_path / "run")
+    monkeypatch.setattr(EncoderModule, "training_step", lambda *_: pytest.fail("it trains again"))
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 9
+    fit(configured(f"resume={tmp_path / 'run'}"), tmp_path / "run")
+    assert files_of(tmp_path / "run") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("verb", ["train", "predict"])
+def test_sigterm_ends_any_script_as_ctrl_c_does(verb: str, tmp_path: Path) -> None:
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    (tmp_path / "script.py").write_text(f"""
+import os, signal, time
+from thaw.cli import command
+
+@command("{verb}", {{}})
+def main(config):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+main()
+""")
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "Interrupted.\n")
+    assert not list(tmp_path.glob("outputs/*"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from conftest import Fitted, configured
+from thaw import runs
 from thaw.inference.predictor import Predictor
 from thaw.training.fit import fit
 
@@ -169,6 +170,7 @@ def test_predict_reads_json_lines_and_names_a_bad_one(fitted: Fitted, tmp_path: 
     with pytest.raises(UserError, match=r"in\.jsonl:2: not valid JSON"):
         label(config)
     assert output.read_text() == before, "an output that is complete is not replaced by half of one"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -189,7 +191,9 @@ def test_evaluate_reproduces_the_figures_to_the_last_digit(split: str, fitted: F
     assert path.read_text() == (run / "predictions" / f"{split}.jsonl").read_text()
 
 
-def test_evaluate_on_new_data_with_the_same_labels(fitted: Fitted, tmp_path: Path) -> None:
+def test_evaluate_on_new_data_with_the_same_labels(
+    fitted: Fitted, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     from thaw.errors import UserError
     from thaw.evaluation import evaluate_run
 
@@ -198,7 +202,8 @@ def test_evaluate_on_new_data_with_the_same_labels(fitted: Fitted, tmp_path: Pat
     )
     run = fitted("distilbert")
     base = {"run": str(run), "split": "test", "output": None}
-    path, values = evaluate_run({**base, "data": {"path": str(tmp_path / "new.csv"), "label_column": "mood"}})
+    named = {"path": str(tmp_path / "new.csv"), "label_column": "mood"}
+    path, values = evaluate_run({**base, "data": named})
     assert path == run / "predictions/new.jsonl"
     assert 0 <= values["new/accuracy"] <= 1
     (tmp_path / "only").mkdir()
@@ -213,6 +218,17 @@ def test_evaluate_on_new_data_with_the_same_labels(fitted: Fitted, tmp_path: Pat
     (tmp_path / "odd.csv").write_text("text,label\ni am happy,bliss\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"odd\.csv:2: the label 'bliss' is unknown"):
         evaluate_run({**base, "data": {"path": str(tmp_path / "odd.csv")}})
+    with (tmp_path / "odd.csv").open("a") as file:
+        file.write("i am sad,sadness\n")
+    evaluate_run({**base, "data": {"path": str(tmp_path / "odd.csv"), "on_bad_row": "skip"}})
+    assert "1 rows are skipped, such as " in caplog.text
+    (tmp_path / "tags.conll").write_text("Anna B-PER\n")
+    with pytest.raises(
+        UserError, match=r"tags\.conll: each row has a list of words with a tag each, the run's has one"
+    ):
+        evaluate_run({**base, "data": {"path": str(tmp_path / "tags.conll")}})
+    with pytest.raises(UserError, match="this lies in the data of the run"):
+        evaluate_run({**base, "output": f"{runs.load_config(run).data.path}/own.jsonl", "data": {"path": None}})
 
 
 def test_evaluate_writes_where_it_is_told(fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,6 +154,19 @@ def test_conll_columns(content: str, word: str, ending: str, tmp_path: Path) -> 
     assert found(path) == [([word, "sings"], ["B-PER", "O"]), (["rain"], ["O"])]
 
 
+def test_comments_above_a_sentence_of_conll_columns_are_none_of_its_words(tmp_path: Path) -> None:
+    universal = (
+        "# newdoc id = 1\n# sent_id = 0\n# text = Anna sings\n1\tAnna\tB-PER\n2\tsings\tO\n\n# newpar\n1\t#\tO\n"
+    )
+    rows = read(write(tmp_path / "some.conll", universal), "conll", text_column=1)
+    assert rows == [Row(4, ["Anna", "sings"], ["B-PER", "O"]), Row(8, ["#"], ["O"])]
+    plain = "# id 1\tdomain=en\nEU _ _ B-ORG\n# _ _ O\n\n# _ _ O\n"
+    assert read(write(tmp_path / "other.conll", plain), "conll") == [
+        Row(2, ["EU", "#"], ["B-ORG", "O"]),
+        Row(5, ["#"], ["O"]),
+    ]
+
+
 def test_conll_columns_can_be_chosen(tmp_path: Path) -> None:
     path = write(tmp_path / "some.conll", "1 Anna NNP B-PER\n2 sings VB O\n")
     assert read(path, "conll", text_column=1, label_column=2) == [Row(1, ["Anna", "sings"], ["NNP", "VB"])]

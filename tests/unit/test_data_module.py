@@ -170,6 +170,12 @@ def test_a_split_that_would_be_empty_is_an_error(prepare: Prepare, tmp_path: Pat
         pytest.param(["b", "a"], {"label_names": ["b", "a", "c"]}, "sequence", ["b", "a", "c"], 0, id="names given"),
         pytest.param([["b", "a"], []], {}, "multi_label", ["a", "b"], [0, 1], id="lists"),
         pytest.param([[1, 1], [0]], {}, "multi_label", ["0", "1"], [1], id="lists of integers, one twice"),
+        pytest.param(
+            [[0, 0, 1], [True, 0.0, 1.0]],
+            {"label_names": ["joy", "fear", "anger"]},
+            *("multi_label", ["joy", "fear", "anger"], [2]),
+            id="marks by position",
+        ),
         pytest.param(["b|a", "b"], {"label_separator": "|"}, "multi_label", ["a", "b"], [0, 1], id="separated"),
         pytest.param(["b", "a"], {"task": "multi_label"}, "multi_label", ["a", "b"], [1], id="forced to several"),
         pytest.param([["b"], ["a"]], {"task": "sequence"}, "sequence", ["a", "b"], 1, id="forced to one"),
@@ -193,6 +199,13 @@ def test_labels_and_task_come_from_the_data(
     assert data.summary["label_order"]
     targets = data.encoded["train"].labels
     assert targets.shape == ((20, len(names)) if task == "multi_label" else (20,))
+
+
+@pytest.mark.parametrize("settings", [{}, {"label_names": ["joy", "fear"]}])
+def test_marks_by_position_need_a_name_for_each(settings: dict[str, Any], prepare: Prepare, tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", *labelled(["a"], [0, 0, 1]))
+    with pytest.raises(UserError, match=r"a\.jsonl:2: 3 marks, 0 or 1 for each label, need data\.label_names with 3"):
+        prepare(path, **settings)
 
 
 def test_several_labels_cannot_be_forced_into_one(prepare: Prepare, tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ WHOLE = re.compile(r"-?[0-9]+\.0+")
 MARKS = {"E": "I", "L": "I", "M": "I", "S": "B", "U": "B"}  # of BIOES and BILOU, and what IOB2 has for them
 
 
-def checked(row: Row | Bad, separator: str | None, clean: bool) -> Row | Bad:
+def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[Any] = ()) -> Row | Bad:
     """A row with its labels as text, tags of words by IOB2, or what is wrong with it.
 
     Args:
         separator: between several labels in one text.
         clean: take HTML out of the text.
+        names: of the labels, where they are given, for rows that mark each of them by 0 or 1.
     """
     if isinstance(row, Bad):
         return row
@@ -29,7 +30,7 @@ def checked(row: Row | Bad, separator: str | None, clean: bool) -> Row | Bad:
     elif not text.strip():
         return Bad(row.line, "the text is empty")
     try:
-        label = _names(row.label, separator)
+        label = _names(row.label if isinstance(text, list) else _marked(row.label, names), separator)
     except ValueError as error:
         return Bad(row.line, str(error))
     if isinstance(text, list) and (not isinstance(label, list) or len(label) != len(text)):
@@ -39,6 +40,21 @@ def checked(row: Row | Bad, separator: str | None, clean: bool) -> Row | Bad:
     if not all(map(encodable, values)):
         return Bad(row.line, "half of a character (a lone surrogate), as a broken emoji leaves it")
     return Row(row.line, text, to_iob2(label) if isinstance(text, list) else label)
+
+
+def _marked(label: Any, names: Sequence[Any]) -> Any:
+    """The names that a list marks, with 0 or 1 for each label there is; what is no such list as it is.
+
+    Of fewer than three numbers it cannot be told: they may be the labels themselves.
+
+    Raises:
+        ValueError: when the names are not given.
+    """
+    if not isinstance(label, list) or len(label) < 3 or not all(item in (0, 1) for item in label):
+        return label
+    if len(names) != len(label):
+        raise ValueError(f"{len(label)} marks, 0 or 1 for each label, need data.label_names with {len(label)} names")
+    return [name for name, mark in zip(names, label, strict=True) if mark]
 
 
 def _names(label: Any, separator: str | None) -> str | list[str]:

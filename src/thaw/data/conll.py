@@ -7,11 +7,15 @@ from pathlib import Path
 from thaw.data.rows import Bad, Options, Row, decoded
 from thaw.errors import UserError
 
+# What CoNLL-U and MultiCoNER write above a sentence; "# O" is a word.
+COMMENT = re.compile(r"# *(newdoc|newpar)\b|# .*=")
+
 
 def read_conll(path: Path, options: Options) -> Iterator[Row | Bad]:
     """CoNLL columns: a word a line, columns parted by blanks or tabs, blank lines between sentences.
 
-    ``-DOCSTART-`` lines are skipped. A wrong line makes its whole sentence `Bad`.
+    ``-DOCSTART-`` lines and comments above a sentence (``# id = 1``) are skipped. A wrong line makes its whole sentence
+    `Bad`.
     """
     word_at, tag_at = _position("text", options.text_column, 0), _position("label", options.label_column, -1)
     words: list[str] = []
@@ -26,6 +30,8 @@ def read_conll(path: Path, options: Options) -> Iterator[Row | Bad]:
     for line, text in decoded(path):
         if isinstance(text, Bad):
             bad = bad or text
+            continue
+        if not words and not bad and COMMENT.match(text):
             continue
         # Only these two part columns: a word may hold other blanks, such as U+00A0 in numbers.
         text = text.strip(" ").rstrip("\t")

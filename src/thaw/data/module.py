@@ -21,6 +21,7 @@ from thaw.data.summary import label_counts, summarise
 from thaw.errors import UserError
 from thaw.labels import IGNORED, TASKS, LabelSet, Task, order_names, order_tags, require_classes
 
+FORMS = {"token": "a list of words with a tag each", "multi_label": "a list of labels", "sequence": "one label"}
 SHOWN = 20  # labels named in a message
 
 
@@ -171,23 +172,27 @@ def prepared(
     return module
 
 
+def _form(source: Source) -> Task:
+    """The task that the first row is of."""
+    row = next(iter(source.splits.values()))[0]
+    words, several = isinstance(row["text"], list), isinstance(row["label"], list)
+    return "token" if words else "multi_label" if several else "sequence"
+
+
 def detect_task(source: Source, data: dict[str, Any]) -> Task:
     """Single-label, multi-label or token task, by the form of the rows, or as ``data.task`` forces it.
 
     One label is turned into a list of one for a forced multi-label task, and back for a single-label task.
     """
-    row = next(iter(source.splits.values()))[0]
-    words, several = isinstance(row["text"], list), isinstance(row["label"], list)
-    found: Task = "token" if words else "multi_label" if several else "sequence"
+    found = _form(source)
     wanted = data.get("task")
     if wanted is None or wanted == found:
         return found
     if wanted not in TASKS:
         raise UserError(f"data.task={wanted} is not known", f"Choose one of: {', '.join(TASKS)}.")
     if found == "token" or wanted == "token":
-        form = {"token": "a list of words with a tag each", "multi_label": "a list of labels", "sequence": "one label"}
         raise UserError(
-            f"data.task={wanted}, but each row has {form[found]}", f"Leave data.task out, or set data.task={found}."
+            f"data.task={wanted}, but each row has {FORMS[found]}", f"Leave data.task out, or set data.task={found}."
         )
     for name, rows in source.splits.items():
         labels = rows["label"][:]
@@ -261,8 +266,10 @@ def load_labelled(data: dict[str, Any], labels: LabelSet, split: str) -> tuple[l
     """
     source = sources.load(data, needs=split)
     name = "all" if "all" in source.splits else split
+    if (found := _form(source)) != labels.task and "token" in (found, labels.task):
+        where = ", ".join(source.files[name])
+        raise UserError(f"{where}: each row has {FORMS[found]}, the run's has {FORMS[labels.task]}", "Give such rows.")
     task = detect_task(source, data)
-    assert task == labels.task
     if task == "token" and set(iob2_names(labels.names)) != set(labels.names):
         raise UserError("the tags of the run are not IOB2, as which all are read by now", "Train anew.")
     rows = _with_ids(source, name, labels, data)

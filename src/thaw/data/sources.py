@@ -241,7 +241,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
     for file, raw in rows:
         if behind_numbers and isinstance(raw, Row) and isinstance(raw.text, list):
             raw = Row(raw.line, raw.text, name_of(raw.label, given))  # before tags are turned into IOB2
-        row = checked(raw, data.get("label_separator"), bool(data.get("clean_html")))
+        row = checked(raw, data.get("label_separator"), bool(data.get("clean_html")), given)
         if isinstance(row, Row):
             shape = _schema(row)
             source.schema = source.schema or shape

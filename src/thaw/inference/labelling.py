@@ -7,7 +7,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -244,6 +244,9 @@ def writer(output: str | None, kind: str, fields: Iterable[str] = ()) -> Iterato
         os.replace(partial, path)
     except OSError as error:
         raise UserError(f"output={output}: cannot be written: {error.strerror}", "Choose another place.") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def _open(path: Path, zipped: bool) -> IO[str]:

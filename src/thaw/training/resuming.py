@@ -26,6 +26,7 @@ from thaw.settings import check
 log = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
+LATE = 30.0  # seconds of training that the end of a run does not lose, should it be stopped while it is evaluated
 REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)  # of schedulers, some time before they end a job
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *REQUEUE)
 
@@ -96,11 +97,14 @@ class Resumable(pl.callbacks.Checkpoint):
             raise Interrupted(f"Saved. Go on with: {resume_command(self.folder)}", 128 + stop)
 
     def _due(self, trainer: pl.Trainer) -> bool:
+        waited = time.monotonic() - self.saved_at
+        if trainer.global_step == trainer.lightning_module.steps and agreed(int(waited > LATE), trainer):
+            return True
         if self.steps is not None:
             return trainer.global_step - self.saved_step >= self.steps
         if self.seconds is None:
             return False
-        return bool(agreed(int(time.monotonic() - self.saved_at >= self.seconds), trainer))
+        return bool(agreed(int(waited >= self.seconds), trainer))
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

@@ -169,7 +169,7 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
         if name in SPLITS:
             name = f"new_{name}"  # those of the run are what its figures can be reproduced from
         if skipped:
-            log.warning("%d rows are skipped, such as %s.", len(skipped), skipped[0])
+            log.warning("Rows skipped: %d, such as %s.", len(skipped), skipped[0])
             runs.write_json(run / "predictions" / f"{name}.skipped.json", skipped)
     else:
         texts, gold = runs.saved_rows(run, split, predictor.labels)

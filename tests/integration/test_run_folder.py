@@ -221,7 +221,7 @@ def test_evaluate_on_new_data_with_the_same_labels(
     with (tmp_path / "odd.csv").open("a") as file:
         file.write("i am sad,sadness\n")
     evaluate_run({**base, "data": {"path": str(tmp_path / "odd.csv"), "on_bad_row": "skip"}})
-    assert "1 rows are skipped, such as " in caplog.text
+    assert "Rows skipped: 1, such as " in caplog.text
     (tmp_path / "tags.conll").write_text("Anna B-PER\n")
     with pytest.raises(
         UserError, match=r"tags\.conll: each row has a list of words with a tag each, the run's has one"

@@ -3,9 +3,10 @@
 from omegaconf import DictConfig
 
 from thaw.cli import command
+from thaw.settings import REPORT_RULES
 
 
-@command("report", rules={})
+@command("report", REPORT_RULES)
 def main(config: DictConfig) -> None:
     """Paired tests of two runs on the same rows; figures over seeds of many."""
     from thaw.reporting.comparison import report

@@ -57,15 +57,20 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def replace_folder(path: Path, save: Callable[[str], Any]) -> None:
     """Let a folder appear under its name only once it is complete."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary, before = (path.with_name(f".{path.name}.{os.getpid()}{end}") for end in ("", ".old"))
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         save(str(temporary))
-        shutil.rmtree(path, ignore_errors=True)
+        if path.exists():
+            os.replace(path, before)
         os.replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        if before.exists() and not path.exists():
+            os.replace(before, path)
         raise
+    finally:
+        shutil.rmtree(before, ignore_errors=True)
 
 
 def check_not_over(output: str | Path, source: str | Path, name: str) -> None:

@@ -31,6 +31,7 @@ FRACTION: Rule = (lambda value: _number(value) and 0 <= value <= 1, "a number fr
 BELOW_ONE: Rule = (lambda value: _number(value) and 0 <= value < 1, "a number from 0 to below 1")
 TEXT: Rule = (lambda value: isinstance(value, str) and bool(value), "a text")
 OPTIONAL_TEXT: Rule = (lambda value: value is None or TEXT[0](value), "a text, or null")
+PAGE: Rule = (lambda value: TEXT[0](value) and value.endswith(".html"), "a file name that ends in .html")
 
 
 def one_of(*choices: str) -> Rule:
@@ -138,12 +139,15 @@ EXPLAIN_RULES: dict[str, Rule] = {
     "explain": or_null(one_of("shap", "integrated_gradients", "leave_one_out")),
     "explain_rows": NATURAL,
     "explain_evaluations": COUNT,
-    "explain_page": TEXT,
+    "explain_page": PAGE,
 }
+
+REPORT_RULES: dict[str, Rule] = {"output": PAGE}
 
 PREDICT_RULES: dict[str, Rule] = {
     **EXPLAIN_RULES,
     **{key: or_null(RULES[f"data.{key}"]) for key in ("header", "quoting")},
+    "batch_size": or_null(COUNT),
     "probabilities": FLAG,
     "calibrated": FLAG,
 }

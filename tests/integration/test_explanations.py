@@ -57,6 +57,8 @@ def test_predict_explains_a_table(fitted: Fitted, script: Run, tmp_path: Path) -
         (["explain=lime"], "explain=lime is not one of: shap, integrated_gradients, leave_one_out"),
         (["explain=integrated_gradients", "backend=onnx"], "explain=integrated_gradients needs gradients"),
         (["explain=shap", "explain_evaluations=0"], "explain_evaluations=0 is not a whole number of at least 1"),
+        (["explain=leave_one_out", "explain_page=in.csv"], "explain_page=in.csv is not a file name that ends in .html"),
+        (["batch_size=0"], "batch_size=0 is not a whole number of at least 1"),
         (["explain=leave_one_out", "explain_page=/dev/null/page.html"], "explain_page=/dev/null/page.html: cannot be"),
     ],
 )

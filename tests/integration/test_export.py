@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -185,6 +186,26 @@ def test_what_cannot_be_exported_says_why(
     with pytest.raises(UserError, match=said):
         export(configured(*overrides, verb="export"))
     assert (run / "model/config.json").is_file()
+
+
+def test_an_export_that_fails_leaves_the_one_before(
+    fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(fitted("electra", "seed=7"), tmp_path / "run")
+    run_export(tmp_path / "run")
+    before = sorted(path.name for path in (tmp_path / "run").iterdir())
+    replace = os.replace
+
+    def stopped(source: Any, target: Any) -> None:
+        if Path(target).name == "onnx" and not str(source).endswith(".old"):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_export(tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == before
+    assert (tmp_path / "run/onnx/model.onnx").is_file()
 
 
 @pytest.mark.parametrize("settings", [["format=gguf"], ["format=onnx", "check_rows=0"]])

@@ -67,6 +67,7 @@ def test_where_some_runs_have_a_test_split_each_figure_is_told(make: Make) -> No
     [
         (["split=validation"], "split is for two runs"),
         (["output=mine.html", "paper=true"], "output is for two runs"),
+        (["output=metrics.json"], "output=metrics.json is not a file name that ends in .html"),
     ],
 )
 def test_what_a_report_of_a_multirun_has_no_use_for_is_refused(

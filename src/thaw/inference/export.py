@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw import runs
 from thaw.errors import UserError, missing
+from thaw.labels import LabelSet
 
 SAME = 0.9  # of the labels, which integers should keep at least
 
@@ -43,6 +44,7 @@ def export(config: DictConfig) -> None:
         check_free(folder, run)
         require_packages()
         from thaw.inference.conversion import show, write_onnx
+        from thaw.reporting.summary import example
 
         runs.replace_folder(folder, partial(write_onnx, run, settings["quantize"], settings["check_rows"]))
         show(runs.read_json(folder / "export.json"))
@@ -55,7 +57,8 @@ def export(config: DictConfig) -> None:
         if settings["quantize"] and same < SAME:
             print(f"warning: integers keep only {same:.0%} of the labels", file=sys.stderr)
         backend = "onnx_int8" if same >= SAME else "onnx"
-        print(f'Predict    python predict.py run={place} backend={backend} text="I love this"')
+        text = example(LabelSet.from_dict(runs.read_json(run / "labels.json")))
+        print(f'Predict    python predict.py run={place} backend={backend} text="{text}"')
     if target:
         print(f"Published  {publishing.push(run, folder if form == 'onnx' else None, target, settings['private'])}")
 

@@ -126,7 +126,7 @@ def model_card(run: Path, repo_id: str, exported: Path | None = None) -> str:
         introduction(config, labels),
         f"## Figures\n\n{summary.markdown_table(*summary.headline_rows(metrics, splits))}",
         usage(repo_id, labels, pipeline),
-        *([onnx_section(runs.read_json(exported / "export.json"), repo_id)] if exported else []),
+        *([onnx_section(runs.read_json(exported / "export.json"), repo_id, labels)] if exported else []),
         f"## Training\n\n{summary.markdown_table(['setting', 'value'], training_rows(run, config, metrics))}",
     ]
     return "\n\n".join(parts) + "\n"
@@ -152,12 +152,12 @@ def usage(repo_id: str, labels: LabelSet, pipeline: str) -> str:
     options = {"sequence": "", "multi_label": ", top_k=None", "token": ', aggregation_strategy="first"'}[labels.task]
     lines = [
         "## Use", "", "```python", "from transformers import pipeline", "",
-        f'predict = pipeline("{pipeline}", model="{repo_id}"{options})', 'predict("I love this")', "```",
+        f'predict = pipeline("{pipeline}", model="{repo_id}"{options})', f'predict("{summary.example(labels)}")', "```",
     ]  # fmt: skip
     return "\n".join(lines)
 
 
-def onnx_section(report: dict[str, Any], repo_id: str) -> str:
+def onnx_section(report: dict[str, Any], repo_id: str, labels: LabelSet) -> str:
     """How the exported model compares with torch, and three lines that run it."""
     checks, speed = report["checks"], report["speed"]
     rows = []
@@ -169,7 +169,8 @@ def onnx_section(report: dict[str, Any], repo_id: str) -> str:
     header = ["", "MB", "same labels", *checks["torch"]["metrics"], "rows/s", "ms, median", "ms, 95 %"]
     snippet = [
         "```python", "from huggingface_hub import snapshot_download", "from thaw.inference.onnx import load_onnx", "",
-        f'predict = load_onnx(snapshot_download("{repo_id}") + "/onnx")', 'predict(["I love this"])', "```",
+        f'predict = load_onnx(snapshot_download("{repo_id}") + "/onnx")',
+        f'predict(["{summary.example(labels)}"])', "```",
     ]  # fmt: skip
     compared = f"On {report['rows']} rows of {report['split']}, with {speed['threads']} CPU threads:"
     return "\n\n".join(["## ONNX", compared, summary.markdown_table(header, rows), "\n".join(snippet)])

@@ -153,18 +153,22 @@ def occurrences(gold: Sequence[Any], labels: LabelSet) -> dict[str, int]:
     return {name: counted.get(name, 0) for name in labels.names}
 
 
+def example(labels: LabelSet) -> str:
+    """A text to try a model out with."""
+    return "Angela Merkel visited Paris." if labels.task == "token" else "I love this"
+
+
 def goodbye(run: Path, labels: LabelSet, split: str) -> str:
     """Where the results are, and what to do next.
 
     Args:
         split: the last that was scored.
     """
-    text = "Angela Merkel visited Paris." if labels.task == "token" else "I love this"
     folder = display(run)
     lines = [
         f"Report     {folder}/report.html",
         f"Model      {folder}/model   (opens with transformers' pipeline)",
-        f'Predict    python predict.py run={typed(run)} text="{text}"',
+        f'Predict    python predict.py run={typed(run)} text="{example(labels)}"',
         f"Evaluate   python evaluate.py run={typed(run)}" + ("" if split == "test" else f" split={split}"),
     ]
     return "\n" + "\n".join(lines)

@@ -265,7 +265,7 @@ def test_one_string_is_not_taken_for_a_list_of_letters(finished: Make) -> None:
         Predictor.from_run(finished("bert", "sequence"))("I love this")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("batch_size", [-1, 1.5, "many"])
+@pytest.mark.parametrize("batch_size", [-1, 0, 1.5, "many"])
 def test_a_wrong_batch_size_is_a_user_error(batch_size: Any, finished: Make) -> None:
     with pytest.raises(UserError, match=f"batch_size={batch_size}"):
         Predictor.from_run(finished("bert", "sequence"), batch_size=batch_size)

@@ -118,7 +118,7 @@ class Predictor:
             LabelSet.from_dict(saved),
             prefix,
             max_length=saved["max_length"],
-            batch_size=batch_size or config.data.eval_batch_size,
+            batch_size=config.data.eval_batch_size if batch_size is None else batch_size,
             thresholds=saved.get("thresholds"),
             temperature=saved.get("temperature"),
             calibrated=calibrated,

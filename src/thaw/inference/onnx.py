@@ -116,8 +116,8 @@ def onnx_logits(path: Path, threads: int | None = None) -> Logits:
                 str(path),
                 options,
                 providers=["CPUExecutionProvider"],
-                # A sum and a norm joined take four times as long as one after the other: a seventh of the whole.
-                disabled_optimizers=["SkipLayerNormFusion"],
+                # Joined, a sum and a norm take four times as long as one after the other, a sum and GELU a third more.
+                disabled_optimizers=["SkipLayerNormFusion", "BiasGeluFusion"],
             )
         except Exception as error:  # the runtime has a kind of its own for each thing that may be wrong with a file
             raise UserError(f"{path}: {error}", "Is it damaged? Export the run again.") from error

@@ -122,19 +122,22 @@ def test_the_interval_of_the_loss_is_about_the_loss(task: str, weights: str | No
     assert low < value < high < 1.5 * value
 
 
-def test_the_interval_of_accuracy_is_that_of_resampling_rows_within_classes() -> None:
-    outputs, labels = sequence(200, 3)
-    right = outputs.logits.argmax(-1) == outputs.gold
-    generator = np.random.default_rng(5)
-    drawn = [
-        np.mean(
-            np.concatenate(
-                [generator.choice(right[outputs.gold == i], size=(outputs.gold == i).sum()) for i in range(3)]
-            )
-        )
-        for _ in range(4_000)
-    ]
-    assert intervals(outputs, labels)["accuracy"] == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.015)
+def test_the_interval_of_accuracy_holds_the_true_one_where_classes_are_uneven() -> None:
+    """Nominally in 95 of 100 samples. Within classes the rows vary far less than samples do: 80 of 100."""
+    generator, labels, held = np.random.default_rng(7), LabelSet("sequence", ("a", "b"), (9, 1), "", 10), 0
+    for _ in range(60):
+        gold = (generator.random(500) < 0.1).astype(np.int64)
+        right = generator.random(500) < np.where(gold == 0, 0.99, 0.3)
+        logits = np.eye(2, dtype=np.float32)[np.where(right, gold, 1 - gold)]
+        low, high = intervals(Outputs(np.arange(500), logits, gold), labels)["accuracy"]
+        held += low <= 0.9 * 0.99 + 0.1 * 0.3 <= high
+    assert held >= 54
+
+
+def test_rows_none_of_which_has_a_label_are_no_trouble() -> None:
+    outputs, labels = several()
+    found = intervals(Outputs(outputs.rows, outputs.logits, np.zeros_like(outputs.gold)), labels, thresholds=[0.5] * 4)
+    assert "map" not in found and found["subset_accuracy"][1] > 0
 
 
 @pytest.mark.parametrize(
@@ -175,10 +178,10 @@ def test_mcnemar_is_the_exact_binomial_test() -> None:
 def test_paired_bootstrap_sees_a_difference_where_there_is_one() -> None:
     weak, labels = sequence(300, 3, skill=0.5)
     strong = Outputs(weak.rows, weak.logits + 2 * np.eye(3, dtype=np.float32)[weak.gold], weak.gold)
-    found = paired_bootstrap(scorer(weak, labels), scorer(strong, labels), weak.gold)
+    found = paired_bootstrap(scorer(weak, labels), scorer(strong, labels), 300)
     assert found["accuracy"]["difference"] > 0.1
     assert found["accuracy"]["p"] == pytest.approx(2 / (RESAMPLES + 1))
     assert found["accuracy"]["interval"][0] > 0
-    same = paired_bootstrap(scorer(weak, labels), scorer(weak, labels), weak.gold)
+    same = paired_bootstrap(scorer(weak, labels), scorer(weak, labels), 300)
     assert same["f1"]["difference"] == 0
     assert same["f1"]["p"] == 1.0

@@ -24,12 +24,12 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     return {"only_first": only_first, "only_second": only_second, "p": p}
 
 
-def paired_bootstrap(first: Scorer, second: Scorer, strata: np.ndarray) -> dict[str, dict[str, Any]]:
+def paired_bootstrap(first: Scorer, second: Scorer, rows: int) -> dict[str, dict[str, Any]]:
     """The difference of two runs in each figure, both scored on the same resamples (Koehn 2004).
 
     Args:
         first, second: scorers of the same rows.
-        strata: as for `bootstrap`.
+        rows: how many.
 
     Returns:
         Figure -> ``first``, ``second``, ``difference`` (second less first), its ``interval``, and ``p``: twice the
@@ -40,11 +40,11 @@ def paired_bootstrap(first: Scorer, second: Scorer, strata: np.ndarray) -> dict[
         ours, theirs = first(weights), second(weights)
         return {name: theirs[name] - ours[name] for name in ours}
 
-    whole = np.ones((1, len(strata)))
+    whole = np.ones((1, rows))
     with np.errstate(all="ignore"):
         ours, theirs = first(whole), second(whole)
     result = {}
-    for name, drawn in bootstrap(difference, strata).items():
+    for name, drawn in bootstrap(difference, rows).items():
         if not np.isfinite(drawn).all():
             continue
         low, high = np.percentile(drawn, TAILS)

@@ -95,8 +95,10 @@ def words_right(gold: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) -> 
 def _areas(
     name: str, rank: Callable[..., tuple[float, np.ndarray]], truth: np.ndarray, scores: np.ndarray
 ) -> dict[str, tuple[float, np.ndarray]]:
-    """The mean over all labels that occur."""
+    """The mean over all labels that occur; none when none does."""
     each = [rank(truth[:, i], scores[:, i]) for i in range(truth.shape[1]) if truth[:, i].any()]
+    if not each:
+        return {}
     return {name: (float(np.mean([area for area, _ in each])), np.mean([slope for _, slope in each], axis=0))}
 
 

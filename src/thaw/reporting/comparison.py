@@ -82,9 +82,6 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
     # The order of the names may differ; that of the first run holds for both.
     known = labels[0]
     strict = bool(runs.load_config(first).strict_iob2)
-    strata = np.zeros(len(rows[0]), dtype=np.int64)
-    if known.task == "sequence":
-        strata = np.array([known.ids[row["label"]] for row in rows[0]])
     right = [np.array([row["label"] == row["predicted"] for row in own]) for own in rows]
     flips = np.flatnonzero(right[0] != right[1])
     test = mcnemar(*right) if known.task == "sequence" else None
@@ -94,7 +91,7 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
         "split": split,
         "rows": len(rows[0]),
         "unit": "sentences" if known.task == "token" else "rows",
-        "figures": paired_bootstrap(_scorer(known, rows[0], strict), _scorer(known, rows[1], strict), strata),
+        "figures": paired_bootstrap(_scorer(known, rows[0], strict), _scorer(known, rows[1], strict), len(rows[0])),
         "test": test,
         "findings": _findings(right, test, known),
         "flips": [_flip(int(i), rows, right, known) for i in flips[:FLIPS]],

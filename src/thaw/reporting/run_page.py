@@ -125,7 +125,6 @@ def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Ro
         "rows": len(predictions),
         "unit": "sentences" if labels.task == "token" else "rows",
         "token": labels.task == "token",
-        "single": labels.task == "sequence",
         "resamples": RESAMPLES,
         "tiles": [
             {"name": NAMES.get(name, name), "value": value, "interval": pairs.get(f"{split}/{name}")}

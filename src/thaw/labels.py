@@ -11,7 +11,7 @@ from thaw.errors import UserError
 Task = Literal["sequence", "multi_label", "token"]
 NUMBER = re.compile(r"-?[0-9]{1,18}")
 TASKS: tuple[Task, ...] = get_args(Task)
-GIVEN = "as given by the data or data.label_names"  # the order of names that were not derived from the rows
+GIVEN = "as given by the data or data.label_names"
 IGNORED = -100  # the label id that torch's losses pass over: special tokens, sub-tokens that continue a word
 
 
@@ -25,6 +25,7 @@ class LabelSet:
         counts: rows (words, for token tasks) of the training split with each label.
         order: how the order of the names came about, in words.
         rows: rows of the training split.
+        given: whether the names were given, and not derived from the rows; then numbers name them by position.
     """
 
     task: Task
@@ -32,6 +33,7 @@ class LabelSet:
     counts: tuple[int, ...]
     order: str = ""
     rows: int = 0
+    given: bool = False
     ids: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -53,7 +55,7 @@ class LabelSet:
         """
         if label in self.ids:
             return self.ids[label]
-        positions = self.order == GIVEN and not any(NUMBER.fullmatch(name) for name in self.names)
+        positions = self.given and not any(NUMBER.fullmatch(name) for name in self.names)
         if positions and NUMBER.fullmatch(label) and 0 <= int(label) < len(self):
             return int(label)
         raise KeyError(label)
@@ -76,7 +78,16 @@ class LabelSet:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "LabelSet":
-        return cls(plain["task"], tuple(plain["names"]), tuple(plain["counts"]), plain["order"], plain["rows"])
+        """What `to_dict` gave.
+
+        Raises:
+            UserError: when another version of thaw wrote it.
+        """
+        try:
+            lists = {name: tuple(plain[name]) for name in ("names", "counts")}
+            return cls(**lists, **{name: plain[name] for name in ("task", "order", "rows", "given")})
+        except KeyError as lost:
+            raise UserError(f"labels.json lacks {lost}: another version wrote this run", "Train it anew.") from None
 
 
 def order_names(values: Iterable[Any], given: Sequence[str] | None) -> tuple[tuple[str, ...], str]:

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from thaw.data.batching import Batches, EncodedDataset, balanced_weights, make_loader, shuffled_batches
+from thaw.data.batching import (
+    Batches,
+    EncodedDataset,
+    balanced_weights,
+    evaluation_batches,
+    make_loader,
+    shuffled_batches,
+)
 from thaw.data.encoding import Encoded
 from thaw.data.ragged import capped, sorted_batches
 from thaw.labels import IGNORED
@@ -34,7 +41,7 @@ def flat(batches: Any) -> list[int]:
 @pytest.mark.parametrize("by_length", [True, False])
 @pytest.mark.parametrize("rows", [1, 31, 32, 33, 5_000])
 def test_an_epoch_has_every_row_once(rows: int, by_length: bool) -> None:
-    batches = Batches(encoded(like_tweets(rows)), 32, seed=1, train=True, by_length=by_length)
+    batches = Batches(encoded(like_tweets(rows)), 32, seed=1, by_length=by_length)
     drawn = list(batches)
     assert sorted(flat(drawn)) == list(range(rows))
     assert len(drawn) == len(batches) == -(-rows // 32)
@@ -46,7 +53,7 @@ def test_seed_and_epoch_determine_the_order(by_length: bool) -> None:
     data = encoded(like_tweets(500))
 
     def order(seed: int, epoch: int) -> list[list[int]]:
-        batches = Batches(data, 16, seed=seed, train=True, by_length=by_length)
+        batches = Batches(data, 16, seed=seed, by_length=by_length)
         batches.set_epoch(epoch)
         return list(batches)
 
@@ -62,7 +69,7 @@ def test_seed_and_epoch_determine_the_order(by_length: bool) -> None:
 @pytest.mark.parametrize("tokens", [None, 400])
 def test_the_first_batch_of_a_run_takes_most_memory(tokens: int | None) -> None:
     data = encoded(like_tweets(300))
-    batches = Batches(data, 16, seed=1, train=True, tokens=tokens)
+    batches = Batches(data, 16, seed=1, tokens=tokens)
     sizes = [len(batch) * data.lengths[batch].max() for batch in batches]
     assert sizes[0] == max(sizes)
     assert sizes != sorted(sizes, reverse=True)
@@ -71,8 +78,8 @@ def test_the_first_batch_of_a_run_takes_most_memory(tokens: int | None) -> None:
 @pytest.mark.parametrize("balanced", [True, False])
 def test_going_on_gives_the_rest_of_the_epoch_and_whole_epochs_after(balanced: bool) -> None:
     data = encoded(like_tweets(300))
-    whole = Batches(data, 16, seed=1, train=True, balanced=balanced)
-    rest = Batches(data, 16, seed=1, train=True, balanced=balanced, start=(2, 5))
+    whole = Batches(data, 16, seed=1, balanced=balanced)
+    rest = Batches(data, 16, seed=1, balanced=balanced, start=(2, 5))
     for batches in (whole, rest):
         batches.set_epoch(2)
     assert list(rest) == list(whole)[5:]
@@ -85,7 +92,7 @@ def test_going_on_gives_the_rest_of_the_epoch_and_whole_epochs_after(balanced: b
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_processes_train_equally_often_and_together_on_every_row(world_size: int, rows: int) -> None:
     data = encoded(like_tweets(rows))
-    shares = [Batches(data, 8, seed=1, train=True, rank=rank, world_size=world_size) for rank in range(world_size)]
+    shares = [Batches(data, 8, seed=1, rank=rank, world_size=world_size) for rank in range(world_size)]
     drawn = [list(share) for share in shares]
     assert {len(share) for share in shares} == {len(batches) for batches in drawn} == {-(-rows // (8 * world_size))}
     assert all(batch for batches in drawn for batch in batches)
@@ -99,8 +106,7 @@ def test_processes_train_equally_often_and_together_on_every_row(world_size: int
 def test_a_budget_of_tokens_is_kept_and_every_epoch_has_as_many_batches(rows: int, world_size: int) -> None:
     lengths = like_tweets(rows)
     shares = [
-        Batches(encoded(lengths), 8, seed=1, train=True, tokens=80, rank=rank, world_size=world_size)
-        for rank in range(world_size)
+        Batches(encoded(lengths), 8, seed=1, tokens=80, rank=rank, world_size=world_size) for rank in range(world_size)
     ]
     orders = []
     for epoch in range(3):
@@ -119,13 +125,23 @@ def test_a_budget_of_tokens_is_kept_and_every_epoch_has_as_many_batches(rows: in
         assert lengths.sum() / padded > 0.97
 
 
-@pytest.mark.parametrize("rows", [7, 64, 301])
+@pytest.mark.parametrize("batch_size", [1, 4, 8])
+@pytest.mark.parametrize("rows", [3, 7, 9, 64, 301])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_processes_evaluate_every_row_exactly_once(world_size: int, rows: int) -> None:
+def test_processes_evaluate_every_row_exactly_once_and_equally_often(
+    world_size: int, rows: int, batch_size: int
+) -> None:
     data = encoded(like_tweets(rows))
-    shares = [Batches(data, 8, rank=rank, world_size=world_size) for rank in range(world_size)]
+    shares = [
+        [batch["rows"].tolist() for batch in evaluation_batches(data, batch_size, 0, rank=rank, world_size=world_size)]
+        for rank in range(world_size)
+    ]
     assert sorted(flat(batch for share in shares for batch in share)) == list(range(rows))
-    assert all(len(list(share)) == len(share) for share in shares)
+    assert len({len(share) for share in shares}) == 1
+    full = max(batch_size, 2) if rows % world_size else batch_size  # what is over joins the last batch of a row
+    assert all(0 < len(batch) <= full for share in shares for batch in share)
+    if world_size == 1:
+        assert [len(batch) for batch in shares[0][:-1]] == [batch_size] * (len(shares[0]) - 1)
 
 
 def test_evaluation_goes_from_the_longest_to_the_shortest() -> None:
@@ -137,7 +153,7 @@ def test_evaluation_goes_from_the_longest_to_the_shortest() -> None:
 def test_balanced_draws_every_class_equally_often() -> None:
     labels = np.repeat([0, 1, 2], [4_500, 400, 100])
     assert balanced_weights(labels).sum() == pytest.approx(1)
-    batches = Batches(encoded(like_tweets(5_000), labels), 32, seed=1, train=True, balanced=True)
+    batches = Batches(encoded(like_tweets(5_000), labels), 32, seed=1, balanced=True)
     drawn = Counter(labels[flat(batches)].tolist())
     assert drawn.total() == 5_000
     assert all(abs(count / 5_000 - 1 / 3) < 0.03 for count in drawn.values())
@@ -170,7 +186,7 @@ def test_batches_of_texts(pad_to: int | None, width: int) -> None:
 def test_widths_by_eights_are_few_and_stay_within_the_longest_row_and_the_budget(longest: int) -> None:
     lengths = np.random.default_rng(0).integers(3, longest + 1, 300)
     data = encoded(lengths)
-    batches = Batches(data, 8, seed=1, train=True, tokens=100, multiple=8)
+    batches = Batches(data, 8, seed=1, tokens=100, multiple=8)
     shapes = [tuple(batch["input_ids"].shape) for batch in make_loader(data, batches, pad_id=0, multiple=8)]
     assert {width for _, width in shapes} == {8, 16, 24, 32, longest} - ({32} if longest < 32 else set())
     assert len(set(shapes)) <= 10
@@ -200,7 +216,7 @@ def test_weights_let_every_token_count_alike_in_whichever_batch_it_is() -> None:
     losses = np.random.default_rng(1).random(lengths.sum())
     data = encoded(lengths, labels)
     data = replace(data, words=labels, tags=labels, tag_offsets=data.offsets)
-    batches = list(Batches(data, 16, seed=1, train=True))
+    batches = list(Batches(data, 16, seed=1))
     dataset = EncodedDataset(data, pad_id=0, usual=(labels != IGNORED).sum() / len(batches))
     weighted = []
     for batch in map(dataset.__getitem__, batches):
@@ -213,7 +229,7 @@ def test_loading_draws_nothing_from_the_random_state() -> None:
     """Otherwise a run that goes on would have other dropout than one that was never stopped."""
     data = encoded(like_tweets(50))
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()
-    loaded = list(make_loader(data, Batches(data, 8, seed=1, train=True), pad_id=0))
+    loaded = list(make_loader(data, Batches(data, 8, seed=1), pad_id=0))
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()
     assert sorted(row for batch in loaded for row in batch["rows"].tolist()) == list(range(50))

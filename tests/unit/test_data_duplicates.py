@@ -14,8 +14,8 @@ from thaw.data.duplicates import (
     proposed_pairs,
     signatures,
     similarity,
-    text_keys,
 )
+from thaw.data.splits import text_keys
 
 WORDS = [f"word{i}" for i in range(2_000)]
 

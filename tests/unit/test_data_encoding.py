@@ -19,7 +19,7 @@ from thaw.data.encoding import (
     encode_split,
     encode_texts,
     encode_words,
-    fingerprint,
+    encoding_key,
 )
 from thaw.errors import UserError
 from thaw.labels import IGNORED, LabelSet
@@ -159,7 +159,7 @@ def test_the_key_changes_with_all_that_matters(encoders: Callable[[str], Path]) 
     cased = load_tokenizer(encoders("bert_cased"), "sequence")
 
     def key(texts: Sequence[Any], labels: Sequence[Any], tokenizer: Any = tokenizer, **options: Any) -> str:
-        return fingerprint(texts, labels, tokenizer, options)
+        return encoding_key(texts, labels, tokenizer, options)
 
     keys = [
         key(["a", "b"], [0, 1]),

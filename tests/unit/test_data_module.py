@@ -4,11 +4,13 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from conftest import ROOT, configured
@@ -442,3 +444,26 @@ def test_a_budget_of_tokens_stands_alone(other: dict[str, Any], prepare: Prepare
     assert all(batch["input_ids"].numel() <= 64 for batch in whole)
     with pytest.raises(UserError, match="tokens_per_batch needs rows of like length"):
         prepare(path, tokens_per_batch=64, **other).train_dataloader()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("labels", [["a", "b", "a"], [["a"], ["a", "b"], []]])
+def test_with_a_budget_of_tokens_every_row_counts_alike(
+    labels: list[Any], processes: int, prepare: Prepare, tmp_path: Path
+) -> None:
+    """Whether it shares its batch with many short texts or with few long ones."""
+    rows = [{**row, "text": "text " * (1 + 19 * (i % 2))} for i, row in enumerate(labelled(*labels))]
+    path = jsonl(tmp_path / "a.jsonl", *rows)
+    data = prepare(path, tokens_per_batch=64)
+    train, validation = [], []
+    for rank in range(processes):
+        strategy = SimpleNamespace(root_device=torch.device("cpu"))
+        data.trainer = SimpleNamespace(world_size=processes, global_rank=rank, strategy=strategy)
+        train += list(data.train_dataloader())
+        validation += list(data.val_dataloader())
+    assert len({len(batch["rows"]) for batch in train}) > 1
+    assert len({round(float(batch["weight"]) / len(batch["rows"]), 6) for batch in train}) == 1
+    assert np.mean([batch["weight"] for batch in train]) == pytest.approx(1)
+    evaluated = sorted(row for batch in validation for row in batch["rows"].tolist())
+    assert evaluated == list(range(len(data.rows["validation"])))
+    assert not any("weight" in batch for batch in [*validation, *prepare(path).train_dataloader()])

@@ -96,6 +96,15 @@ def test_split_names(name: str, split: str | None) -> None:
         ),
         pytest.param(
             {
+                "data/train-00000-of-00002-b42a775f407cee45.parquet": parquet("a"),
+                "data/train-00001-of-00002-07a1b2c3d4e5f607.parquet": parquet("b"),
+            },
+            {},
+            {"train": ["a", "b"]},
+            id="shards of the Hub with hashes",
+        ),
+        pytest.param(
+            {
                 "split/train-00000-of-00001.parquet": parquet("a"),
                 "split/test-00000-of-00001.parquet": parquet("b"),
                 "unsplit/train-00000-of-00001.parquet": parquet("a", "b", "c"),
@@ -261,6 +270,19 @@ def test_a_file_that_cannot_be_right_is_an_error(
             {},
             "several files for train: a/train.parquet, b/train.parquet.",
         ),
+        (
+            {"v1/train.parquet": parquet("a"), "v2/train.parquet": parquet("a", "b")},
+            {},
+            "several files for train: v1/train.parquet, v2/train.parquet.",
+        ),
+        (
+            {
+                "data/train-00000-of-00001-b42a775f407cee45.parquet": parquet("a"),
+                "data/train-00000-of-00001.parquet": parquet("b"),
+            },
+            {},
+            "several files for train: data/train-00000-of-00001-b42a775f407cee45.parquet, data/train-00000-of-00001",
+        ),
     ],
 )
 def test_a_folder_that_is_not_clear_is_an_error(
@@ -273,6 +295,31 @@ def test_a_folder_that_is_not_clear_is_an_error(
 def test_splits_of_unlike_form_are_told_apart(tmp_path: Path) -> None:
     fill(tmp_path, {"train.jsonl": JSONL, "test.jsonl": '{"text": "c", "label": ["x"]}\n'})
     assert f"{tmp_path}/test.jsonl:1: the label is a list, unlike in earlier rows" in complaint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "data", "twice"),
+    [
+        ("text,label,label", {}, "label"),
+        ("text,text,label", {}, "text"),
+        ("body,text,queue,queue", {"label_column": "queue"}, "queue"),
+        ("text,label,label", {"label_column": 2}, "label"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_of_two_columns_of_one_name_none_is_chosen(
+    kind: str, columns: str, data: dict[str, Any], twice: str, tmp_path: Path
+) -> None:
+    row = ",".join("abcd"[: columns.count(",") + 1])
+    content = f"{columns}\n{row}\n"
+    path = tmp_path / f"a.{kind}"
+    fill(tmp_path, {path.name: content.replace(",", "\t") if kind == "tsv" else content})
+    assert complaint(path, **data) == f"{path}: several columns are named {twice!r}. Rename all but one of them."
+
+
+def test_columns_of_one_name_may_stand_beside_those_that_are_read(tmp_path: Path) -> None:
+    fill(tmp_path, {"a.csv": "id,id,text,label\n1,2,a,x\n"})
+    assert texts(load_path(tmp_path / "a.csv", {}))["all"] == ["a"]
 
 
 @pytest.mark.parametrize(

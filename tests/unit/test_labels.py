@@ -45,10 +45,10 @@ def test_given_names_must_be_a_list_of_different_ones(given: list[str] | str) ->
 
 
 def test_a_number_is_a_position_only_where_names_were_given() -> None:
-    given = LabelSet("sequence", ("neg", "pos"), (1, 1), GIVEN)
+    given = LabelSet("sequence", ("neg", "pos"), (1, 1), "in whatever words", given=True)
     assert [given.id_of(label) for label in ("neg", "pos", "0", "1")] == [0, 1, 0, 1]
-    derived = LabelSet("sequence", ("neg", "pos"), (1, 1), "alphabetical order of the labels")
-    numbers = LabelSet("sequence", ("1", "2", "3"), (1, 1, 1), GIVEN)
+    derived = LabelSet("sequence", ("neg", "pos"), (1, 1), GIVEN)
+    numbers = LabelSet("sequence", ("1", "2", "3"), (1, 1, 1), given=True)
     assert numbers.id_of("1") == 0
     for labels, unknown in ((given, "2"), (given, "-1"), (given, "joy"), (derived, "0"), (numbers, "0")):
         with pytest.raises(KeyError):
@@ -63,7 +63,7 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
 
 
 def test_a_label_set_survives_json() -> None:
-    labels = LabelSet("token", ("O", "B-X", "I-X"), (5, 2, 1), "some order", 3)
+    labels = LabelSet("token", ("O", "B-X", "I-X"), (5, 2, 1), "some order", 3, given=True)
     assert LabelSet.from_dict(json.loads(json.dumps(labels.to_dict()))) == labels
 
 
@@ -80,3 +80,10 @@ def test_a_single_class_is_an_error(task: Task, counts: tuple[int, int], said: s
         require_classes(LabelSet(task, ("a", "b"), counts), "some.csv")
     assert str(raised.value).startswith(said)
     require_classes(LabelSet(task, ("a", "b"), (1, 1)), "some.csv")
+
+
+def test_labels_of_another_version_are_told() -> None:
+    plain = LabelSet("sequence", ("a", "b"), (1, 1)).to_dict()
+    del plain["given"]
+    with pytest.raises(UserError, match=r"labels\.json lacks 'given': another version wrote this run"):
+        LabelSet.from_dict(plain)

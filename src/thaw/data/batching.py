@@ -100,7 +100,7 @@ def balanced_weights(label_ids: np.ndarray) -> np.ndarray:
 
 
 class Batches:
-    """A sampler of whole batches: shuffled in training, sorted in evaluation, split among processes.
+    """A sampler of whole training batches: shuffled, and the same number of them in every process.
 
     Given to ``DataLoader(sampler=..., batch_size=None)``; Lightning calls `set_epoch` before each epoch.
 
@@ -108,10 +108,9 @@ class Batches:
         encoded: the split.
         batch_size: rows in a batch of one process.
         seed: of the order.
-        train: shuffled, and with the same number of batches in every process; else every row exactly once.
         balanced: draw classes equally often (single-label tasks).
         by_length: group rows of like length.
-        tokens: fill training batches up to this many tokens, instead of ``batch_size`` rows.
+        tokens: fill batches up to this many tokens, instead of ``batch_size`` rows.
         multiple: to which batches are padded, as for `EncodedDataset`.
         rank: number of this process.
         world_size: number of processes.
@@ -124,7 +123,6 @@ class Batches:
         batch_size: int,
         *,
         seed: int = 0,
-        train: bool = False,
         balanced: bool = False,
         by_length: bool = True,
         tokens: int | None = None,
@@ -136,7 +134,7 @@ class Batches:
         kept = np.asarray(encoded.kept)
         self.lengths = rounded(kept, multiple, int(kept.max()))
         self.weights = balanced_weights(np.asarray(encoded.labels)) if balanced else None
-        self.batch_size, self.seed, self.train, self.by_length = batch_size, seed, train, by_length
+        self.batch_size, self.seed, self.by_length = batch_size, seed, by_length
         self.tokens = tokens
         self.rank, self.world_size, self.start = rank, world_size, start
         self.epoch = start[0]
@@ -145,17 +143,13 @@ class Batches:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        if self.train and self.tokens:
-            return len(self._joint())
-        if self.train:
-            return -(-len(self.lengths) // (self.batch_size * self.world_size))
-        return len(self._evaluation())
+        return len(self._joint()) if self.tokens else -(-len(self.lengths) // (self.batch_size * self.world_size))
 
     def __iter__(self) -> Iterator[list[int]]:
-        batches = self._training() if self.train else self._evaluation()
-        skip = self.start[1] if self.train and self.epoch == self.start[0] else 0
-        for batch in batches[skip:]:
-            yield batch.tolist()
+        skip = self.start[1] if self.epoch == self.start[0] else 0
+        for batch in self._joint()[skip:]:
+            # Every process must step equally often: of fewer rows than processes some are repeated.
+            yield np.resize(batch, max(len(batch), self.world_size))[self.rank :: self.world_size].tolist()
 
     def _joint(self) -> list[np.ndarray]:
         """The batches of all processes together."""
@@ -172,18 +166,6 @@ class Batches:
             by_length=self.by_length,
         )
 
-    def _training(self) -> list[np.ndarray]:
-        # Every process must step equally often: of fewer rows than processes some are repeated.
-        return [
-            np.resize(batch, max(len(batch), self.world_size))[self.rank :: self.world_size]
-            if self.world_size > 1
-            else batch
-            for batch in self._joint()
-        ]
-
-    def _evaluation(self) -> list[np.ndarray]:
-        return sorted_batches(self.lengths, self.batch_size, self.rank, self.world_size)
-
 
 class EncodedDataset(torch.utils.data.Dataset):
     """Turns row numbers into one batch of padded tensors.
@@ -192,7 +174,7 @@ class EncodedDataset(torch.utils.data.Dataset):
         encoded: the split.
         pad_id: id of the padding token.
         pad_to: pad every batch to this length; None pads to the longest row of the batch.
-        usual: token tasks: labelled tokens of a batch on average, where batches are to weigh by what they hold.
+        usual: labels of a batch on average, where batches are to weigh by how many they hold.
         multiple: pad to a multiple of this many tokens, though not beyond the longest row of the split.
     """
 
@@ -228,10 +210,10 @@ class EncodedDataset(torch.utils.data.Dataset):
             batch["labels"], _ = gather(data.labels, data.offsets, index, IGNORED, width)
             batch["words"], _ = gather(data.words, data.offsets, index, -1, width)
             batch["tags"], _ = gather(data.tags, data.tag_offsets, index, IGNORED)
-            if self.usual:
-                batch["weight"] = np.array((batch["labels"] != IGNORED).sum() / self.usual, dtype=np.float32)
         else:
             batch["labels"] = np.asarray(data.labels[index], dtype=np.int64)
+        if self.usual:
+            batch["weight"] = np.array((batch["labels"] != IGNORED).sum() / self.usual, dtype=np.float32)
         return {**{name: torch.from_numpy(array) for name, array in batch.items()}, "padded": not mask.all()}
 
 
@@ -260,7 +242,13 @@ def make_loader(
     )
 
 
-def evaluation_batches(encoded: Encoded, batch_size: int, pad_id: int) -> torch.utils.data.DataLoader:
-    """Every row of a split once, longest first."""
-    batches = [batch.tolist() for batch in sorted_batches(encoded.kept, batch_size)]
-    return make_loader(encoded, batches, pad_id)
+def evaluation_batches(
+    encoded: Encoded, batch_size: int, pad_id: int, *, rank: int = 0, world_size: int = 1, **options: Any
+) -> torch.utils.data.DataLoader:
+    """Every row of a split once, longest first, shared among processes as by `sorted_batches`.
+
+    Args:
+        encoded, pad_id, options: of `make_loader`.
+    """
+    batches = [batch.tolist() for batch in sorted_batches(encoded.kept, batch_size, rank, world_size)]
+    return make_loader(encoded, batches, pad_id, **options)

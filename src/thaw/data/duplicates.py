@@ -28,12 +28,6 @@ SHIFTS = _GENERATOR.integers(0, 2**63, BANDS * ROWS, dtype=np.uint64)
 MIX = np.uint64(0xFF51AFD7ED558CCD)  # of MurmurHash3's finaliser
 
 
-def text_keys(texts: Iterable[str | Sequence[str]]) -> np.ndarray:
-    """A 64-bit hash of each text (of its words, for sentences given as words)."""
-    plain = (text if isinstance(text, str) else "\x00".join(text) for text in texts)
-    return np.fromiter(map(hash, plain), dtype=np.int64)
-
-
 def first_rows(keys: np.ndarray) -> np.ndarray:
     """For each row the number of the first row with the same key."""
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)

@@ -196,7 +196,7 @@ def encode_split(
     )
 
 
-def fingerprint(texts: Iterable[Any], label_ids: Iterable[Any], tokenizer: Any, options: dict[str, Any]) -> str:
+def encoding_key(texts: Iterable[Any], label_ids: Iterable[Any], tokenizer: Any, options: dict[str, Any]) -> str:
     """A key that changes with any text, label, tokenizer setting, option or library version."""
     import tokenizers
     import transformers

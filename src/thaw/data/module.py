@@ -12,9 +12,9 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from thaw.data import sources, splits
-from thaw.data.batching import Batches, make_loader
+from thaw.data.batching import Batches, evaluation_batches, make_loader
 from thaw.data.checking import iob2_names
-from thaw.data.encoding import Encoded, cached_split, encode_split, fingerprint
+from thaw.data.encoding import Encoded, cached_split, encode_split, encoding_key
 from thaw.data.rows import Values, dataset_of
 from thaw.data.sources import Source
 from thaw.data.summary import label_counts, summarise
@@ -80,7 +80,7 @@ class TextDataModule(pl.LightningDataModule):
             "score_subwords": self.data["score_subwords"],
         }
         texts, ids = Values(rows, "text"), Values(rows, "label")
-        key = fingerprint(texts, ids, self.tokenizer, options)
+        key = encoding_key(texts, ids, self.tokenizer, options)
         make = partial(
             encode_split, texts, ids, self.labels, self.tokenizer, self.max_length, self.data["subword_labels"],
             self.data["score_subwords"],
@@ -100,45 +100,43 @@ class TextDataModule(pl.LightningDataModule):
                 "data.tokens_per_batch needs rows of like length in a batch, each drawn once",
                 "Leave out data.group_by_length=false, data.sampler=balanced and data.padding=max_length.",
             )
-        return self._loader("train", self.data["batch_size"], train=True, balanced=sampler == "balanced")
-
-    def val_dataloader(self) -> DataLoader:
-        return self._loader("validation", self.data["eval_batch_size"], train=False, balanced=False)
-
-    def _loader(self, split: str, batch_size: int, *, train: bool, balanced: bool) -> DataLoader:
-        world_size = self.trainer.world_size if self.trainer else 1
-        if len(self.encoded[split]) < world_size:
-            raise UserError(
-                f"{split} has {len(self.encoded[split])} rows for {world_size} processes", "Use fewer trainer.devices."
-            )
-        # The kernels of GPUs take tokens by eights; and of few widths each comes again, as CUDA graphs want it.
-        multiple = 8 if self.trainer and self.trainer.strategy.root_device.type == "cuda" else 1
+        encoded, processes, options = self._shared("train")
         batches = Batches(
-            self.encoded[split],
-            batch_size,
+            encoded,
+            self.data["batch_size"],
             seed=self.seed,
-            train=train,
-            balanced=balanced,
+            balanced=sampler == "balanced",
             by_length=self.data["group_by_length"],
             tokens=self.data["tokens_per_batch"],
-            multiple=multiple,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=world_size,
-            start=self.start if train else (0, 0),
+            multiple=options["multiple"],
+            start=self.start,
+            **processes,
         )
-        encoded, usual = self.encoded[split], None
-        if train and self.labels.task == "token" and self.data["group_by_length"]:
-            # Else the tokens of short sentences, which now share batches, would count for more than those of long ones.
-            usual = float((encoded.labels != IGNORED).sum() / (len(batches) * world_size))
-        return make_loader(
-            encoded,
-            batches,
-            self.tokenizer.pad_token_id,
-            self.data["num_workers"],
-            pad_to=self.max_length if self.data["padding"] == "max_length" else None,
-            usual=usual,
-            multiple=multiple,
-        )
+        if self.data["tokens_per_batch"] or (self.labels.task == "token" and self.data["group_by_length"]):
+            # The loss is a mean over the batch. Without weights a row would count for less in a batch of many short
+            # ones, and the tokens of short sentences, which share batches, for more than those of long ones.
+            labels = (encoded.labels != IGNORED).sum()
+            options["usual"] = float(labels / (len(batches) * processes["world_size"]))
+        return make_loader(encoded, batches, **options)
+
+    def val_dataloader(self) -> DataLoader:
+        encoded, processes, options = self._shared("validation")
+        return evaluation_batches(encoded, self.data["eval_batch_size"], **processes, **options)
+
+    def _shared(self, split: str) -> tuple[Encoded, dict[str, int], dict[str, Any]]:
+        """A split, the place of this process among those that share it, and the options of its loader."""
+        encoded, world_size = self.encoded[split], self.trainer.world_size if self.trainer else 1
+        if len(encoded) < world_size:
+            raise UserError(f"{split} has {len(encoded)} rows for {world_size} processes", "Use fewer trainer.devices.")
+        # The kernels of GPUs take tokens by eights; and of few widths each comes again, as CUDA graphs want it.
+        multiple = 8 if self.trainer and self.trainer.strategy.root_device.type == "cuda" else 1
+        options = {
+            "pad_id": self.tokenizer.pad_token_id,
+            "workers": self.data["num_workers"],
+            "pad_to": self.max_length if self.data["padding"] == "max_length" else None,
+            "multiple": multiple,
+        }
+        return encoded, {"rank": self.trainer.global_rank if self.trainer else 0, "world_size": world_size}, options
 
 
 # Settings that say how rows become batches, and change nothing about the rows.
@@ -211,7 +209,7 @@ def derive_labels(rows: Any, task: Task, given: Sequence[str] | None) -> LabelSe
     if task == "token" and given and set(tags := iob2_names(given)) != set(map(str, given)):
         values, given = tags, None  # names of another scheme; numbers do not name these by their position
     names, order = (order_tags if task == "token" else order_names)(values, given)
-    return LabelSet(task, names, (0,) * len(names), order)
+    return LabelSet(task, names, (0,) * len(names), order, given=bool(given))
 
 
 def _place(source: Source, split: str, position: int) -> str:
@@ -269,8 +267,6 @@ def load_labelled(data: dict[str, Any], labels: LabelSet, split: str) -> tuple[l
     if (found := _form(source)) != labels.task and "token" in (found, labels.task):
         where = ", ".join(source.files[name])
         raise UserError(f"{where}: each row has {FORMS[found]}, the run's has {FORMS[labels.task]}", "Give such rows.")
-    task = detect_task(source, data)
-    if task == "token" and set(iob2_names(labels.names)) != set(labels.names):
-        raise UserError("the tags of the run are not IOB2, as which all are read by now", "Train anew.")
+    detect_task(source, data)
     rows = _with_ids(source, name, labels, data)
     return rows["text"][:], rows["label"][:], [f"{place}: {problem}" for _, place, problem in source.skipped]

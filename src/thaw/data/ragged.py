@@ -1,15 +1,23 @@
 """Rows of unequal length: batches that waste little on padding, cut out of flat arrays. Needs numpy only."""
 
+from itertools import pairwise
+
 import numpy as np
 
 
 def sorted_batches(lengths: np.ndarray, batch_size: int, rank: int = 0, world_size: int = 1) -> list[np.ndarray]:
     """Every row once, longest first, so that batches hold little padding and memory peaks at once.
 
-    Of several processes each gets its share of the rows, and no row goes to two of them.
+    Of several processes, no more than rows, each gets its share of the rows, and no row goes to two of them. All get
+    the same number of batches, since those that share weights wait for one another; where that leaves a row over, which
+    only batches of one row do, the last batch has two.
     """
-    order = np.argsort(-lengths, kind="stable")[rank::world_size]
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    order = np.argsort(-lengths, kind="stable")
+    own = order[rank::world_size]
+    count = min(-(-len(order) // (batch_size * world_size)), len(order) // world_size)
+    # A batch begins where the one before is full, or sooner, so that a row is left for each of the rest.
+    starts = [min(i * batch_size, len(own) - count + i) for i in range(count)]
+    return [own[start:end] for start, end in pairwise([*starts, len(own)])]
 
 
 def capped(batches: list[np.ndarray], lengths: np.ndarray, tokens: int) -> list[np.ndarray]:

@@ -149,10 +149,12 @@ def find_column(columns: list[str], role: str, options: Options, where: Path | s
 
 
 def named_columns(columns: list[str], options: Options, where: Path | str) -> tuple[str, str]:
-    """The columns of the text and of the label."""
+    """The columns of the text and of the label, of which there must be one each."""
     text, label = find_column(columns, "text", options, where), find_column(columns, "label", options, where)
     if label == text:
         raise UserError(f"{where}: the column {text!r} is both text and label", "Set both: data.text_column=...")
+    if twice := [column for column in (text, label) if columns.count(column) > 1]:
+        raise UserError(f"{where}: several columns are named {twice[0]!r}", "Rename all but one of them.")
     return text, label
 
 

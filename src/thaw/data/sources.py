@@ -28,6 +28,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "dev", "testa"), "validation"),
     **dict.fromkeys(("test", "testb"), "test"),
 }
+HASH = re.compile(r"(?<=-of-\d{5})-[0-9a-f]{16}")  # older versions of push_to_hub wrote one into the name of a shard
 
 
 @dataclass
@@ -161,11 +162,11 @@ def _split_files(folder: Path, data: dict[str, Any], tokens: bool, needs: str) -
 
 
 def _check_shards(folder: Path, split: str, parts: list[Path]) -> None:
-    """Refuse several files for a split, unless their names differ by numbers only, as those of shards do."""
-    names = [str(part.relative_to(folder)) for part in parts]
-    if len({re.sub(r"\d+", "", name) for name in names}) > 1:
+    """Refuse several files for a split, unless they are shards: in one folder, with other numbers in like names."""
+    plain = {part.with_name(HASH.sub("", part.name)) for part in parts}
+    if len(plain) < len(parts) or len({(part.parent, re.sub(r"\d+", "", part.name)) for part in plain}) > 1:
         raise UserError(
-            f"{folder}: several files for {split}: {', '.join(names)}",
+            f"{folder}: several files for {split}: {', '.join(str(part.relative_to(folder)) for part in parts)}",
             "Move those you do not mean elsewhere, or give their folder as data.path.",
         )
 

@@ -165,7 +165,12 @@ def as_string(text: str | Sequence[str]) -> str:
     return text if isinstance(text, str) else "\x00".join(text)
 
 
-def fingerprint(texts: Iterable[str | Sequence[str]], labels: Iterable[Any]) -> str:
+def text_keys(texts: Iterable[str | Sequence[str]]) -> np.ndarray:
+    """A 64-bit hash of each text (of its words, for sentences given as words)."""
+    return np.fromiter(map(hash, map(as_string, texts)), dtype=np.int64)
+
+
+def rows_fingerprint(texts: Iterable[str | Sequence[str]], labels: Iterable[Any]) -> str:
     """A key that changes with any text, label or the order of the rows."""
     digest = hashlib.sha256()
     for text, label in zip(map(as_string, texts), labels, strict=True):

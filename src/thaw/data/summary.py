@@ -25,11 +25,8 @@ def summarise(rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSe
     """The figures that a user checks before trusting a run, as plain containers."""
     keys, prints = {}, {}
     for name, split in rows.items():
-        texts = [splits.as_string(text) for text in Values(split, "text")]
-        # Of a million texts only their hashes are held for all splits at once.
-        keys[name] = np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))
-        prints[name] = splits.fingerprint(texts, Values(split, "label"))
-        del texts
+        texts = Values(split, "text")
+        keys[name], prints[name] = splits.text_keys(texts), splits.rows_fingerprint(texts, Values(split, "label"))
     names = list(rows)
     skipped = Counter(split for split, _, _ in source.skipped)
     return {

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from thaw.data.duplicates import SIMILAR, first_rows, near_duplicates, signatures, text_keys
+from thaw.data.duplicates import SIMILAR, first_rows, near_duplicates, signatures
 from thaw.data.module import TextDataModule
 from thaw.data.rows import CHUNK
+from thaw.data.splits import text_keys
 from thaw.data.survey import WORD, box, entity_survey, truncation_curve, vocabulary, words_of
 from thaw.exploration.rows import Rows
 from thaw.metrics.label_noise import FOLDS, suspicious_labels

@@ -5,6 +5,7 @@ from omegaconf import DictConfig
 from thaw.cli import command, job
 from thaw.memory import importing
 from thaw.multirun import begin
+from thaw.runs import occupy
 from thaw.settings import RULES
 
 
@@ -12,12 +13,13 @@ from thaw.settings import RULES
 def main(config: DictConfig) -> float | None:
     """Train, evaluate, save and report; returns the best validation score."""
     around = job(config)
-    if around["multirun"] and (score := begin(config, around["folder"])) is not None:
-        return score  # finished when the same multirun was started before
-    with importing():
-        from thaw.training.fit import fit
+    with occupy(around["folder"]):
+        if around["multirun"] and (score := begin(config, around["folder"])) is not None:
+            return score  # finished when the same multirun was started before
+        with importing():
+            from thaw.training.fit import fit
 
-    return fit(config, **around)
+        return fit(config, **around)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def train_with_trainer(
     set_seed(seed)
     network: Any = load_encoder(encoder, labels, cfg["model"])
     parts = blocks(network)
-    freeze_to(network, trainable(parts, cfg["freeze"]))
+    freeze_to(parts, trainable(parts, cfg["freeze"]))
     if form == "resting":
         network.train = partial(train_resting, network, parts)
 
@@ -60,7 +60,7 @@ def train_with_trainer(
         """The stages of `lp_ft` and `gradual`; what is to train at some time is in the optimizer already."""
 
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            freeze_to(network, trainable(parts, cfg["freeze"], round(state.epoch)))
+            freeze_to(parts, trainable(parts, cfg["freeze"], round(state.epoch)))
 
     # BERT and others say that they weigh the loss of a batch by the steps accumulated, and do not.
     network.accepts_loss_kwargs = False

@@ -26,6 +26,10 @@ def missing(wanted: str, package: str, extra: str) -> UserError:
     return UserError(f"{wanted} needs the package {package}", f"From thaw's folder: pip install -e '.[{extra}]'.")
 
 
+class Occupied(UserError):
+    """Another process writes the folder that this one was to write."""
+
+
 class Interrupted(Exception):
     """A signal ended the run after its state was saved; the message says how to go on."""
 

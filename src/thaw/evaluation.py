@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from thaw import runs
 from thaw.data.encoding import encode_split
 from thaw.data.module import TextDataModule, load_labelled
-from thaw.data.splits import SPLITS, fingerprint
+from thaw.data.splits import SPLITS, rows_fingerprint
 from thaw.errors import UserError
 from thaw.hub import locate_encoder
 from thaw.inference.attribution import check_method
@@ -181,7 +181,7 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
         explain_rows(run, name, predictor, result.predictions, settings)
     metrics = runs.read_json(run / "metrics.json")
     own = join_figures({name: result})
-    own["baselines"] = {name: metrics.get("baselines", {}).get(name, {})}
+    own["baselines"] = {name: metrics["baselines"].get(name, {})}
     if settings.get("baselines", True) and not own["baselines"][name]:
         try:
             own["baselines"][name] = other_baselines(run, config, predictor, name, {"text": texts, "label": gold})
@@ -205,7 +205,7 @@ def other_baselines(
     data.read()
     train = data.rows["train"][:]
     if (
-        fingerprint(train["text"], train["label"])
+        rows_fingerprint(train["text"], train["label"])
         != runs.read_json(run / "data.json")["splits"]["train"]["fingerprint"]
     ):
         raise UserError("the training data is not what the run has learnt from", "Put it back.")
@@ -234,7 +234,7 @@ def score_baselines(
         name: of the rows, shown with the progress.
     """
     untrained = predict_rows(predictor, rows["text"], rows["label"], f"{name} before training")
-    key = [fingerprint(own["text"], own["label"]) for own in (train, rows)]
+    key = [rows_fingerprint(own["text"], own["label"]) for own in (train, rows)]
     return baseline_figures(untrained, train, rows, predictor.labels, strict=config["strict_iob2"], key=key)
 
 

@@ -84,8 +84,8 @@ class LabelSet:
             UserError: when another version of thaw wrote it.
         """
         try:
-            lists = {name: tuple(plain[name]) for name in ("names", "counts")}
-            return cls(**lists, **{name: plain[name] for name in ("task", "order", "rows", "given")})
+            names, counts = tuple(plain["names"]), tuple(plain["counts"])
+            return cls(plain["task"], names, counts, plain["order"], plain["rows"], plain["given"])
         except KeyError as lost:
             raise UserError(f"labels.json lacks {lost}: another version wrote this run", "Train it anew.") from None
 

@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from thaw import runs
-from thaw.errors import UserError
+from thaw.errors import Occupied, UserError
 from thaw.reporting import pages
 
 # Weights, figures, history and predictions do not depend on these: what is published, what is shown meanwhile, when a
@@ -151,6 +151,9 @@ def keep_failure(error: Exception, folder: Path) -> float:
     Returns:
         Not a number: what a sweeper takes for a failed trial.
     """
+    if isinstance(error, Occupied):  # by an equal run of this multirun, say, whose folder it is
+        print(f"error: {error}", file=sys.stderr)
+        return float("nan")
     mendable = isinstance(error, UserError)
     said = str(error) if mendable else f"{type(error).__name__}: {error}"
     failure = {"overrides": list(HydraConfig.get().overrides.task), "error": " ".join(said.split())}
@@ -163,11 +166,20 @@ def keep_failure(error: Exception, folder: Path) -> float:
 
 
 class Summarise(Callback):
-    """Hydra's hooks: free memory between runs; at the end a summary, and an exit code that tells of failures."""
+    """Hydra's hooks: one process for each multirun; free memory between runs; at the end a summary, and an exit code
+    that tells of failures."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # the lock stays in this process, whatever others a launcher starts
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         # Read here, so that all jobs get what is cached: also where hydra.sweep.dir is given, which reads it otherwise.
         _ = config.hydra.sweep.subdir
+        try:
+            self.held = runs.occupy(Path(config.hydra.sweep.dir).absolute())
+        except Occupied as error:  # Hydra would only warn of it
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
 
     def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
         # The parts of a trainer refer to each other: left to itself Python would keep the weights of several runs.

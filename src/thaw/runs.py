@@ -12,18 +12,19 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from thaw.errors import UserError
+from thaw.errors import Occupied, UserError
 from thaw.labels import LabelSet
 
 FAILURE = "failure.json"  # in the folder of a run of a multirun: why it failed
 PRUNED = "pruned.json"  # in that of a trial: when it was ended, since others were better
+LOCK = ".lock"  # in a folder that a process writes
 
 
 @contextmanager
@@ -53,6 +54,23 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     with atomic_write(path) as file:
         for row in rows:
             file.write(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def occupy(folder: Path) -> AbstractContextManager[Any]:
+    """Keep other processes out of a folder, until the context or this process ends; but those of the same run.
+
+    Raises:
+        Occupied: when another process is at it.
+    """
+    from filelock import FileLock, Timeout
+
+    if rank():
+        return nullcontext()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return FileLock(folder / LOCK).acquire(timeout=0)
+    except Timeout:
+        raise Occupied(f"{display(folder)}: another process is at it", "Wait for it, or stop it.") from None
 
 
 def replace_folder(path: Path, save: Callable[[str], Any]) -> None:
@@ -145,7 +163,7 @@ def open_unfinished(folder: str | Path) -> Path:
 
 
 def known_splits(run: Path) -> list[str]:
-    """The splits that the run was evaluated on."""
+    """The splits that the run was evaluated on; it was tested on the last."""
     return [split for split in ("validation", "test") if (run / "predictions" / f"{split}.jsonl").is_file()]
 
 

@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from thaw.errors import UserError
 
 Rule = tuple[Callable[[Any], bool], str]
@@ -42,11 +44,27 @@ def or_null(rule: Rule) -> Rule:
     return (lambda value: value is None or rule[0](value)), f"{rule[1]}, or null"
 
 
+def better(monitor: str) -> str:
+    """Which way a figure is better: ``min`` for losses and calibration errors, else ``max``."""
+    return "min" if monitor.rpartition("/")[2] in ("loss", "ece") else "max"
+
+
+OmegaConf.register_new_resolver("better", better, replace=True)
+
+COLUMN: Rule = (lambda value: TEXT[0](value) or _whole(value), "the name of a column, or its position")
+NAMES: Rule = (
+    lambda value: isinstance(value, list) and all(TEXT[0](name) or _number(name) for name in value),
+    "a list of names",
+)
+GROUP: Rule = (lambda value: isinstance(value, dict), "a group of settings")
 EXPECTED = {"figure", "value", "tolerance", "reason", "source", "open"}
 
 RULES: dict[str, Rule] = {
     "seed": SEED,
+    "monitor": TEXT,
     "mode": one_of("max", "min"),
+    "callbacks": GROUP,
+    "logger": GROUP,
     "strict_iob2": FLAG,
     "expected": (
         lambda value: isinstance(value, list) and all(isinstance(one, dict) and set(one) == EXPECTED for one in value),
@@ -59,6 +77,11 @@ RULES: dict[str, Rule] = {
     "model.random_init": FLAG,
     "model.trust_remote_code": FLAG,
     "data.path": OPTIONAL_TEXT,
+    "data.text_column": or_null(COLUMN),
+    "data.label_column": or_null(COLUMN),
+    "data.label_names": or_null(NAMES),
+    "data.label_separator": OPTIONAL_TEXT,
+    "data.separator": TEXT,
     "data.on_bad_row": one_of("error", "skip"),
     "data.quoting": one_of("minimal", "all", "nonnumeric", "none"),
     "data.padding": one_of("longest", "max_length"),
@@ -137,15 +160,14 @@ SWEEPER_RULES: dict[str, Rule] = {
 
 EXPLAIN_RULES: dict[str, Rule] = {
     "explain": or_null(one_of("shap", "integrated_gradients", "leave_one_out")),
-    "explain_rows": NATURAL,
     "explain_evaluations": COUNT,
-    "explain_page": PAGE,
 }
 
-REPORT_RULES: dict[str, Rule] = {"output": PAGE}
+REPORT_RULES: dict[str, Rule] = {"output": PAGE, "paper": FLAG}
 
 PREDICT_RULES: dict[str, Rule] = {
     **EXPLAIN_RULES,
+    "explain_page": PAGE,
     **{key: or_null(RULES[f"data.{key}"]) for key in ("header", "quoting")},
     "batch_size": or_null(COUNT),
     "probabilities": FLAG,
@@ -154,6 +176,7 @@ PREDICT_RULES: dict[str, Rule] = {
 
 EVALUATE_RULES: dict[str, Rule] = {
     **EXPLAIN_RULES,
+    "explain_rows": NATURAL,
     **{key: or_null(RULES[key]) for key in ("data.header", "data.quoting", "data.on_bad_row")},
     "baselines": FLAG,
 }
@@ -184,7 +207,12 @@ def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:
         value: Any = config
         *groups, name = key.split(".")
         for group in groups:
+            if group not in value:
+                raise UserError(f"{group} is missing", f"Leave ~{group} out.")
             value = value[group]
-        # A strategy of freezing has only the settings it needs.
-        if name in value and not accepts(value[name]):
+        if name not in value:
+            if groups == ["freeze"]:  # a strategy has only the settings it needs
+                continue
+            raise UserError(f"{key} is missing", f"Leave ~{key} out.")
+        if not accepts(value[name]):
             raise UserError(f"{key}={value[name]} is not {description}", f"Change {key}.")

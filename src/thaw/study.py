@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import math
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 DATABASE = "study.db"
 FRESH = "Give the new search a folder of its own: hydra.sweep.dir=..."
 SEARCH = "search"  # a study keeps what it is a search of
+SWEEP = "sweep"  # a trial keeps the machine and the folder of its sweep
 KILLED = "killed"  # marks trials that a kill ended: they count for nothing and are tried again
 
 
@@ -57,12 +59,12 @@ def open_study(folder: Path, storage: str | None, sampler: str, seed: int, searc
         direction="maximize" if search["mode"] == "max" else "minimize",
         load_if_exists=True,
     )
-    begun = study.user_attrs.get(SEARCH, search) if study.trials else search  # older versions kept none
+    begun = study.user_attrs.get(SEARCH, {}) if study.trials else search
     begun = {**begun, "mode": "max" if study.direction == optuna.study.StudyDirection.MAXIMIZE else "min"}
     if other := [key for key in {**begun, **search} if begun.get(key) != search.get(key)]:
         said = " and ".join(f"with {key}={begun[key]}" if key in begun else f"without {key}" for key in other)
         raise UserError(f"{study.study_name}: this study was begun {said}", FRESH)
-    if SEARCH not in study.user_attrs or not study.trials:
+    if not study.trials:
         study.set_user_attr(SEARCH, dict(search))
     # Moved on by the trials there are, or a study that goes on would draw the first ones again.
     seed += len(study.trials)
@@ -123,26 +125,35 @@ def written(values: "BaseDistribution") -> str:
     return f"{own.low} to {own.high}" + (", log" if own.log else "") + (f" by {own.step}" if own.step else "")
 
 
-def ask(study: "Study", space: dict[str, "BaseDistribution"]) -> "Trial":
-    """The next trial.
+def ask(study: "Study", space: dict[str, "BaseDistribution"], folder: Path) -> "Trial":
+    """The next trial, of the sweep in a folder.
 
     Raises:
         UserError: when the study has searched other values so far.
     """
     try:
-        return study.ask(space)
+        trial = study.ask(space)
     except ValueError as error:
         raise UserError(f"{study.study_name}: this study has searched other values: {error}", FRESH) from error
+    trial.set_user_attr(SWEEP, _sweep(folder))
+    return trial
 
 
-def forget_killed(study: "Study", space: dict[str, "BaseDistribution"]) -> list[dict[str, Any]]:
-    """Mark the trials as failed that were running when the study was killed.
+def _sweep(folder: Path) -> str:
+    return f"{socket.gethostname()}:{folder}"
+
+
+def forget_killed(study: "Study", space: dict[str, "BaseDistribution"], folder: Path) -> list[dict[str, Any]]:
+    """Mark the trials as failed that were running when the sweep in a folder was killed.
+
+    Those of other machines, whose sweeps have the same storage, may still be running.
 
     Returns:
         Their parameters, to be tried again.
     """
     state = load_optuna().trial.TrialState
-    killed = study.get_trials(states=(state.RUNNING,))
+    running = study.get_trials(states=(state.RUNNING,))
+    killed = [trial for trial in running if trial.user_attrs.get(SWEEP) == _sweep(folder)]
     for trial in killed:
         _mark(study, trial.number, KILLED, True)
         study.tell(trial.number, state=state.FAIL)

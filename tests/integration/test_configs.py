@@ -78,7 +78,7 @@ def test_every_pair_of_options_composes_and_instantiates(encoders: Callable[[str
         settings = plain["optimizer"]
         optimizer = build(
             settings["class"],
-            params=parameter_groups(module.network, module.rates, settings["weight_decay"]),
+            params=parameter_groups(module.parts, module.rates, settings["weight_decay"]),
             lr=settings["lr"],
         )
         assert isinstance(optimizer, torch.optim.Optimizer)
@@ -106,6 +106,12 @@ def test_local_paths_hold_from_anywhere(tmp_path: Path, monkeypatch: pytest.Monk
     make_absolute(config)
     assert config.data.path == str(tmp_path / "mine.csv")
     assert config.model.name == "google-bert/bert-base-uncased"
+
+
+def test_of_losses_and_calibration_errors_the_lowest_is_the_best() -> None:
+    for monitor, mode in {"val/loss": "min", "val/ece": "min", "val/f1": "max", "val/auc": "max"}.items():
+        config = configured(f"monitor={monitor}", "callbacks=early_stopping")
+        assert config.mode == config.callbacks.early_stopping.mode == mode
 
 
 def test_every_strategy_has_a_config_and_the_other_way_round() -> None:
@@ -173,6 +179,5 @@ def test_every_rule_is_of_a_setting_that_exists() -> None:
     for option in options("freeze"):
         plain = OmegaConf.to_container(configured(f"freeze={option}"), resolve=True)
         assert isinstance(plain, dict)
-        keys |= {key for key, value in plain.items() if not isinstance(value, dict)}
-        keys |= {f"{group}.{key}" for group in GROUPS for key in plain[group]}
+        keys |= {*plain} | {f"{group}.{key}" for group in GROUPS for key in plain[group]}
     assert set(RULES) <= keys

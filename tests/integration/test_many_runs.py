@@ -41,7 +41,9 @@ def test_two_processes_give_the_figures_of_one(encoders: Callable[[str], Path], 
 def test_a_model_split_over_two_processes_goes_on_after_a_kill(
     encoders: Callable[[str], Path], script: Run, tmp_path: Path
 ) -> None:
-    settings = [f"model.name={encoders('distilbert')}", *TWO, "freeze=first_n", "freeze.n=1"]
+    # A decay that shows, and batches of validation that do not divide by two.
+    also = ["optimizer.weight_decay=1", "data.eval_batch_size=10"]
+    settings = [f"model.name={encoders('distilbert')}", *TWO, "freeze=first_n", "freeze.n=1", *also]
     run = tmp_path / "run"
     command = ["train.py", *settings, "trainer=fsdp_cpu", "data.batch_size=4", "trainer.checkpoint_every=3"]
     process = subprocess.Popen(

@@ -21,11 +21,12 @@ from torch._dynamo.utils import counters
 from conftest import ROOT, Run, configured, files_of, only_run
 from thaw.errors import Interrupted, UserError
 from thaw.models.module import EncoderModule
+from thaw.runs import occupy
 from thaw.training import fit as fitting
 from thaw.training import resuming
 from thaw.training.callbacks import History
 from thaw.training.fit import fit
-from thaw.training.resuming import SIGNALS, Resumable, parse_interval
+from thaw.training.resuming import SIGNALS, Resumable, check_same_size, parse_interval
 
 CASES = {
     # 72 rows in batches of 8: nine steps an epoch. Stops at the start, in the middle and at the ends of epochs.
@@ -37,6 +38,8 @@ CASES = {
     "gradual": (["freeze=gradual"], [10, 19]),
     "lp_ft": (["freeze=lp_ft"], [5, 19]),
     "balanced": (["data.sampler=balanced", "data.num_workers=1"], [10]),
+    # In bfloat16, so that it shows whether frozen layers are read or computed. Of the last epoch one pass is left.
+    "reuse": (["freeze=first_n", "freeze.n=1", "freeze.reuse_dtype=bfloat16"], [10, 20]),
 }
 
 
@@ -95,6 +98,12 @@ def test_callbacks_monitor_figures_that_there_are(name: str, encoders: Callable[
         fit(configured(*settings, f"callbacks.early_stopping.monitor={name}"), tmp_path)
 
 
+def test_a_figure_that_validation_cannot_have_is_not_monitored(encoders: Callable[[str], Path], tmp_path: Path) -> None:
+    settings = [f"model.name={encoders('distilbert')}", "data.train_size=40", "data.eval_size=4", "monitor=val/auc"]
+    with pytest.raises(UserError, match=r"monitor=val/auc: no row of validation is .* or .*, so there is no such"):
+        fit(configured(*settings), tmp_path)
+
+
 def test_a_run_that_cannot_go_on_keeps_its_history(tmp_path: Path) -> None:
     path = tmp_path / "history.csv"
     path.write_text("step,epoch\n1,0\n")
@@ -131,6 +140,42 @@ def test_a_run_killed_after_a_validation_goes_on_behind_it(
         assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == stop
         fit(configured(f"resume={run}"), run)
         assert files_of(run) == files_of(tmp_path / "whole")
+
+
+def test_a_signal_in_the_validation_that_stops_early_is_heard(
+    encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What early stopping decided is no part of a checkpoint: the run goes on from the one before."""
+    settings = [
+        f"model.name={encoders('distilbert')}", "data.train_size=72", "data.eval_size=24", "data.epochs=3",
+        "data.batch_size=8", "optimizer.lr=1e-2", "trainer.log_every=1", "callbacks=early_stopping",
+        "+callbacks.early_stopping.stopping_threshold=0",
+    ]  # fmt: skip
+    fit(configured(*settings), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(Resumable, "on_validation_start", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted, match="resume="):
+            fit(configured(*settings), tmp_path / "run")
+    fit(configured(f"resume={tmp_path / 'run'}"), tmp_path / "run")
+    assert files_of(tmp_path / "run") == files_of(tmp_path / "whole")
+
+
+def test_a_run_goes_on_with_as_many_processes() -> None:
+    check_same_size({"random": [{}, {}]}, 2)
+    with pytest.raises(UserError, match="begun on 2 devices, and is to go on on 1"):
+        check_same_size({"random": [{}, {}]}, 1)
+
+
+def test_a_run_is_of_one_process_at_a_time(script: Run, tmp_path: Path) -> None:
+    for folder in ("run", "many"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "run/config.yaml").touch()
+    with occupy(tmp_path / "run"), occupy(tmp_path / "many"):
+        for folder, arguments in (("run", ["resume=run"]), ("many", ["-m", "seed=1,2", "hydra.sweep.dir=many"])):
+            done = script("train.py", *arguments, ok=False)
+            assert done.returncode == 2
+            assert done.stderr == f"error: {folder}: another process is at it. Wait for it, or stop it.\n"
+    assert not list((tmp_path / "many").glob("*/"))
 
 
 def test_nothing_is_saved_while_gradients_are_gathered(

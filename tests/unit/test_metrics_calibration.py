@@ -78,6 +78,12 @@ def test_baselines_of_sequences() -> None:
     assert np.isfinite(logits).all()
 
 
+def test_a_sample_of_one_class_is_no_end_of_a_baseline() -> None:
+    """Of many rows a part is learnt from, which may lack what is rare."""
+    labels = LabelSet("sequence", ("bad", "good"), (1, 3), "", 4)
+    assert (bag_of_words(["fun", "good"], [1, 1], ["dull"], labels) == majority(labels)).all()
+
+
 def test_baselines_of_several_labels() -> None:
     labels = LabelSet("multi_label", ("always", "fun", "never"), (4, 2, 0), "", 4)
     texts, gold = ["good fun", "fun", "dull", "grey"], [[0, 1], [0, 1], [0], [0]]

@@ -111,7 +111,7 @@ ALL = ("embeddings", "layer 1", "layer 2", "layer 3", "head")
 def test_every_parameter_that_ever_trains_is_in_one_optimizer_group(freeze: dict[str, Any], encoders: Encoders) -> None:
     module = make(encoders("bert"), freeze, head_lr=0.5, layer_decay=0.5)
     named = {id(parameter): name for name, parameter in module.network.named_parameters()}
-    groups = parameter_groups(module.network, module.rates, 0.1)
+    groups = parameter_groups(module.parts, module.rates, 0.1)
     counted = Counter(named[id(parameter)] for group in groups for parameter in group["params"])
     assert counted == Counter(module.ever)
     training = {name for name, parameter in module.network.named_parameters() if parameter.requires_grad}
@@ -128,7 +128,7 @@ def test_every_parameter_that_ever_trains_is_in_one_optimizer_group(freeze: dict
 
 
 def test_without_further_settings_all_learn_at_one_rate(encoders: Encoders) -> None:
-    groups = parameter_groups((module := make(encoders("bert"), {"name": "none"})).network, module.rates, 0.1)
+    groups = parameter_groups((module := make(encoders("bert"), {"name": "none"})).parts, module.rates, 0.1)
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [(1e-2, 0.1), (1e-2, 0.0)]
 
 

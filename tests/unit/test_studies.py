@@ -2,7 +2,7 @@
 
 import csv
 import math
-import sqlite3
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -212,6 +212,23 @@ def test_bad_trials_are_pruned_from_any_process(study: Study) -> None:
     assert len(launcher.jobs) == 1, "no ticket where none is pruned"
 
 
+def test_trials_of_another_machine_are_left_alone(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They share the storage, and may be running."""
+    storage = f"sqlite:///{tmp_path}/shared.db"
+
+    def killed(*_: Any) -> float:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "gethostname", lambda: "elsewhere")
+        with pytest.raises(KeyboardInterrupt):
+            study(killed, RATE, n_trials=2, storage=storage)
+    _, rows = study(score, RATE, n_trials=2, storage=storage)
+    assert [row["state"] for row in rows] == ["running", "complete", "complete"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "settings", "said"),
     [
@@ -247,16 +264,6 @@ def test_a_study_without_trials_is_of_no_search_yet(tmp_path: Path) -> None:
     assert open_study(tmp_path, None, "tpe", 0, begun).trials
     with pytest.raises(UserError, match=r"begun with model=minilm and without data"):
         open_study(tmp_path, None, "tpe", 0, {**begun, "model": "bert", "data": "imdb"})
-
-
-def test_a_study_of_an_older_version_goes_on(study: Study, tmp_path: Path) -> None:
-    """It does not say what it is a search of; but its direction it has always known."""
-    study(score, RATE, "model=minilm", n_trials=2)
-    with sqlite3.connect(tmp_path / "study/study.db") as database:
-        database.execute("delete from study_user_attributes")
-    assert len(study(score, RATE, "seed=7", n_trials=4)[0].jobs) == 2
-    with pytest.raises(UserError, match="begun with mode=max"):
-        study(score, RATE, "seed=7", n_trials=6, mode="min")
 
 
 def test_equal_trials_of_a_batch_are_one_run(study: Study) -> None:

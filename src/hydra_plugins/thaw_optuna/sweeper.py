@@ -53,19 +53,11 @@ class OptunaSweeper(Sweeper):
         Raises:
             UserError: when there is nothing to search, or no trial gave a score.
         """
-        from filelock import FileLock, Timeout
-
-        from thaw.errors import UserError
-
         assert self.config is not None
         folder = Path(str(self.config.hydra.sweep.dir)).absolute()
         fixed, swept = self.split(arguments)
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(folder / ".lock", timeout=0):
-                return self.run(folder, fixed, swept)
-        except Timeout:
-            raise UserError(f"{folder}: another process is at this sweep", "Wait for it, or stop it.") from None
+        return self.run(folder, fixed, swept)
 
     def split(self, arguments: list[str]) -> tuple[list[str], list[Override]]:
         """The overrides that every trial shares, and those to be searched; of a key given twice the last counts."""
@@ -97,7 +89,7 @@ class OptunaSweeper(Sweeper):
         search |= {key: studies.written(values) for key, values in space.items()}
         study = studies.open_study(folder, own["storage"], own["sampler"], own["seed"], search)
         OmegaConf.save(self.config, folder / "multirun.yaml")
-        again = studies.forget_killed(study, space)
+        again = studies.forget_killed(study, space, folder)
         returned: list[Sequence[JobReturn]] = []
         while (left := own["n_trials"] - len(studies.counted(study))) > 0:
             ahead = studies.untried(study, space) if grid else again
@@ -107,7 +99,7 @@ class OptunaSweeper(Sweeper):
             for _ in range(min(own["n_jobs"], left, len(ahead) if grid else left)):
                 if ahead:
                     study.enqueue_trial(ahead.pop(0))
-                batch.append(studies.ask(study, space))
+                batch.append(studies.ask(study, space, folder))
             points = [tuple(f"{key}={value}" for key, value in studies.values(trial).items()) for trial in batch]
             # Of equal trials one runs, and speaks for all: two would write the same folder at once.
             first: dict[tuple[str, ...], Any] = {}

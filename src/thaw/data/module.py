@@ -267,6 +267,6 @@ def load_labelled(data: dict[str, Any], labels: LabelSet, split: str) -> tuple[l
     if (found := _form(source)) != labels.task and "token" in (found, labels.task):
         where = ", ".join(source.files[name])
         raise UserError(f"{where}: each row has {FORMS[found]}, the run's has {FORMS[labels.task]}", "Give such rows.")
-    detect_task(source, data)
+    detect_task(source, data)  # and give the labels its form
     rows = _with_ids(source, name, labels, data)
     return rows["text"][:], rows["label"][:], [f"{place}: {problem}" for _, place, problem in source.skipped]

@@ -111,7 +111,11 @@ def bag_of_words(texts: Sequence[str], gold: Sequence[object], others: Sequence[
         scores = fitted.decision_function(words.transform(others))
         result[:, varied] = scores.reshape(len(others), -1)
         return result
-    model.fit(features, np.array([gold[i] for i in chosen]))
+    own = np.array([gold[i] for i in chosen])
+    if (own == own[0]).all():  # a sample may lack the rare classes
+        result[:] = majority(labels)
+        return result
+    model.fit(features, own)
     result[:, model.classes_] = model.predict_log_proba(words.transform(others))
     return result
 

@@ -141,10 +141,11 @@ def _matrices(network: nn.Module, wanted: str | Sequence[str] | None) -> list[st
     return found
 
 
-def freeze_to(network: nn.Module, names: set[str]) -> None:
+def freeze_to(parts: Sequence[Block], names: set[str]) -> None:
     """Let exactly the named parameters train."""
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name in names)
+    for part in parts:
+        for name, parameter in part.parameters():
+            parameter.requires_grad_(name in names)
 
 
 def rest_frozen(parts: Sequence[Block]) -> None:

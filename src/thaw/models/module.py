@@ -48,6 +48,8 @@ class EncoderModule(pl.LightningModule):
         self.parts = blocks(self.network)
         self.ever = trainable(self.parts, config["freeze"], epochs and epochs - 1)  # each stage trains more
         self.rates = learning_rates(self.parts, self.ever, config["optimizer"])
+        # Now, since strategies that split weights among devices make vectors of matrices.
+        self.groups = parameter_groups(self.parts, self.rates, config["optimizer"]["weight_decay"])
         self.table = parameter_table(self.network, self.ever, self.rates)
         self.loss = make_loss(config["loss"], labels)
         self.wants_graphs = False
@@ -66,7 +68,7 @@ class EncoderModule(pl.LightningModule):
 
     def thaw_for(self, epoch: int) -> None:
         """Let exactly those parameters train that the strategy names for an epoch."""
-        freeze_to(self.network, trainable(self.parts, self.config["freeze"], epoch))
+        freeze_to(self.parts, trainable(self.parts, self.config["freeze"], epoch))
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "EncoderModule":
@@ -155,11 +157,10 @@ class EncoderModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.config["optimizer"]
-        groups = parameter_groups(self.network, self.rates, settings["weight_decay"])
         chosen = settings["class"]
         if "fused" in chosen and self.trainer.precision in ("16-mixed", "16-true"):
             chosen = {**chosen, "fused": False}  # fused updates unscale half-precision gradients after clipping
-        optimizer = build(chosen, params=groups, lr=settings["lr"])
+        optimizer = build(chosen, params=self.groups, lr=settings["lr"])
         schedule = make_schedule(optimizer, settings, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -179,8 +180,7 @@ class EncoderModule(pl.LightningModule):
         checkpoint["state_dict"] = self.trained(checkpoint["state_dict"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        kept = checkpoint.get("frozen_checksum", self.frozen_checksum)  # older versions kept another one
-        if kept != self.frozen_checksum:
+        if checkpoint["frozen_checksum"] != self.frozen_checksum:
             raise UserError(
                 "the frozen weights of the encoder are not those the run was started with",
                 "Put the encoder's files back, or start a new run.",

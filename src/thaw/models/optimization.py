@@ -29,14 +29,14 @@ def learning_rates(parts: Sequence[Block], names: set[str], optimizer: dict[str,
     return rates
 
 
-def parameter_groups(network: nn.Module, rates: dict[str, float], weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(parts: Sequence[Block], rates: dict[str, float], weight_decay: float) -> list[dict[str, Any]]:
     """One optimizer group for each learning rate, with and without decay.
 
     Matrices decay, vectors (biases, norms) do not: told by their dimensions, since names differ by architecture. The
     vectors of IA3 are kept as matrices; they start at 1, and decay would switch their layers off.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
+    for name, parameter in (pair for part in parts for pair in part.parameters()):
         if name in rates:
             decays = parameter.ndim >= 2 and "ia3_" not in name
             groups.setdefault((rates[name], decays), []).append(parameter)

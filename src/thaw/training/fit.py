@@ -31,10 +31,10 @@ from thaw.reporting import pages, summary
 from thaw.reporting.published import published_table
 from thaw.training.callbacks import History, Lines
 from thaw.training.pruning import pruning
-from thaw.training.resuming import LAST, Resumable, check_same_data, check_same_weights, continued
+from thaw.training.resuming import LAST, Resumable, check_same_data, check_same_size, check_same_weights, continued
 from thaw.training.reuse import Reuse
 from thaw.training.tracking import log_evaluation, make_loggers
-from thaw.training.trainer import best_checkpoint, check_distributed, check_monitor, make_trainer
+from thaw.training.trainer import best_checkpoint, check_distributed, check_monitor, make_trainer, split_by_layer
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
 
     loggers = make_loggers(cfg, folder, multirun) if first else []
     try:
-        reuse = Reuse(cfg["freeze"], data, compiled=bool(cfg["trainer"].get("compile")))
+        reuse = Reuse(cfg["freeze"], data, compiled=cfg["trainer"]["compile"])
         trainer, best = train(cfg, folder, module, data, reuse, loggers, times, multirun)
         if not trainer.is_global_zero:
             return None
@@ -130,7 +130,8 @@ def train(
 ) -> tuple[pl.Trainer, ModelCheckpoint]:
     """Fit, from the last checkpoint where there is one."""
     settings = cfg["trainer"]
-    check_monitor("monitor", cfg["monitor"], data.labels)
+    counts = data.summary["splits"]["validation"]["labels"]
+    check_monitor("monitor", cfg["monitor"], data.labels, counts)
     best = best_checkpoint(folder, cfg["monitor"], cfg["mode"])
     own = {name: build(callback) for name, callback in cfg["callbacks"].items()}
     for name, callback in own.items():
@@ -138,7 +139,7 @@ def train(
             key = f"callbacks.{name}.monitor"
             # The training loss is no figure of every validation, which one that stops the run asks for.
             also = ("train/loss", "step", "epoch") if isinstance(callback, ModelCheckpoint) else ()
-            check_monitor(key, callback.monitor, data.labels, *also)
+            check_monitor(key, callback.monitor, data.labels, counts, *also)
     resumable = Resumable(folder, settings["checkpoint_every"])
     callbacks: list[Any] = [
         History(folder / "history.csv", settings["log_every"]),
@@ -152,13 +153,15 @@ def train(
     trainer = make_trainer(settings, callbacks, [logger.logger for logger in loggers], folder)
     if trainer.world_size > 1:
         check_distributed(cfg["freeze"]["name"], multirun)
-    if settings.get("compile"):  # not in the config of a run that an older version began
+    split_by_layer(trainer.strategy, module.network)
+    if settings["compile"]:
         compile_layers(module.network)
-    module.wants_graphs = bool(settings.get("cuda_graphs"))
+    module.wants_graphs = settings["cuda_graphs"]
     last = folder / "checkpoints" / LAST
     if last.is_file():
         saved = torch.load(last, weights_only=True, map_location="cpu")
         check_same_weights(saved["state_dict"], module)
+        check_same_size(saved["resume"], trainer.world_size)
         state = saved["resume"]
         del saved  # it would stay in memory while the run trains
         data.start = (state["epoch"], state["batches"])

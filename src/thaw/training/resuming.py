@@ -79,6 +79,10 @@ class Resumable(pl.callbacks.Checkpoint):
         if not validation_due(trainer) and stepped(trainer):
             self.save(trainer)
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if stop := agreed([self.signal or 0], trainer)[0]:  # it came too late to be seen in training
+            raise Interrupted(f"Stopped. Go on with: {resume_command(self.folder)}", 128 + stop)
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Where another callback stops the run before its end, that is no part of a checkpoint, and it would go on.
         if stepped(trainer) and (not trainer.should_stop or trainer.global_step == trainer.lightning_module.steps):
@@ -86,8 +90,8 @@ class Resumable(pl.callbacks.Checkpoint):
 
     def save(self, trainer: pl.Trainer) -> None:
         """Save where it is time to, or a signal has come, which then ends the run."""
-        stop = agreed(self.signal, trainer)
-        if not stop and not self._due(trainer):
+        stop, due = agreed([self.signal or 0, int(self._due(trainer))], trainer)
+        if not (stop or due):
             return
         trainer.save_checkpoint(self.path)
         self.saved_at, self.saved_step = time.monotonic(), trainer.global_step
@@ -98,13 +102,11 @@ class Resumable(pl.callbacks.Checkpoint):
 
     def _due(self, trainer: pl.Trainer) -> bool:
         waited = time.monotonic() - self.saved_at
-        if trainer.global_step == trainer.lightning_module.steps and agreed(int(waited > LATE), trainer):
+        if trainer.global_step == trainer.lightning_module.steps and waited > LATE:
             return True
         if self.steps is not None:
             return trainer.global_step - self.saved_step >= self.steps
-        if self.seconds is None:
-            return False
-        return bool(agreed(int(waited >= self.seconds), trainer))
+        return self.seconds is not None and waited >= self.seconds
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -119,9 +121,8 @@ class Resumable(pl.callbacks.Checkpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        self.earlier = checkpoint["resume"].get("seconds", 0.0)  # not in those of older versions
-        states = checkpoint["resume"]["random"]
-        self.states = states[trainer.global_rank % len(states)]
+        self.earlier = checkpoint["resume"]["seconds"]
+        self.states = checkpoint["resume"]["random"][trainer.global_rank]
         for own in checkpoint["callbacks"].values():  # ModelCheckpoint forgets the best of a run that was moved
             if before := own.get("dirpath"):
                 own["dirpath"] = os.path.realpath(self.path.parent)
@@ -174,7 +175,7 @@ def random_states() -> dict[str, Any]:
         "python": [version, list(words), gauss],
         "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,  # of the device of this process
     }
 
 
@@ -184,17 +185,18 @@ def set_random_states(states: dict[str, Any]) -> None:
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(states["torch"])
-    if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if states["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
-def agreed(value: int | None, trainer: pl.Trainer) -> int:
-    """The largest value among all processes, so that all of them save and stop at the same step."""
+def agreed(values: list[int], trainer: pl.Trainer) -> list[int]:
+    """The largest of each value among all processes, so that all of them save and stop at the same step."""
     if trainer.world_size == 1:
-        return value or 0
-    shared = torch.tensor(value or 0, device=trainer.strategy.root_device)
+        return values
+    shared = torch.tensor(values, device=trainer.strategy.root_device)
     torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
-    return int(shared)
+    largest: list[int] = shared.tolist()
+    return largest
 
 
 def gathered(value: Any, trainer: pl.Trainer) -> list[Any]:
@@ -222,10 +224,19 @@ def check_same_data(folder: Path, data: TextDataModule) -> None:
         return
 
     def marks(summary: dict[str, Any]) -> Any:
-        return summary["labels"], {name: split.get("fingerprint") for name, split in summary["splits"].items()}
+        return summary["labels"], {name: split["fingerprint"] for name, split in summary["splits"].items()}
 
     if marks(runs.read_json(folder / "data.json")) != marks(data.summary):
         raise UserError("the data is not what the run began with", "Put it back, or start a new run.")
+
+
+def check_same_size(saved: dict[str, Any], processes: int) -> None:
+    """Refuse to go on with more or fewer processes than before: a step would take another number of batches."""
+    if (before := len(saved["random"])) != processes:
+        raise UserError(
+            f"the run was begun on {before} devices, and is to go on on {processes}",
+            "Start it on as many, or start a new run.",
+        )
 
 
 def check_same_weights(state: dict[str, torch.Tensor], module: EncoderModule) -> None:

@@ -64,10 +64,9 @@ class Reuse(pl.Callback):
             raise Unusable("the weights are split among devices")
         self.precision = str(trainer.precision)
         prefix = self.prefix(module.network, context=trainer.precision_plugin.forward_context)
-        epochs = range(trainer.current_epoch, trainer.max_epochs or 0)
-        lasts = [self.depth_at(module, epoch) == self.depth for epoch in epochs]
+        # Of the whole stage, so that a run which goes on near its end does as it did before.
         passes = min(
-            [*lasts, False].index(False),
+            sum(self.depth_at(module, epoch) == self.depth for epoch in range(trainer.max_epochs or 0)),
             trainer.estimated_stepping_batches * trainer.accumulate_grad_batches / trainer.num_training_batches,
         )
         if self.settings["reuse"] == "auto" and passes < 2 and not prefix.first_only:

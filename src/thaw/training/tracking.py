@@ -9,9 +9,8 @@ from typing import Any
 from thaw.errors import missing
 from thaw.instantiate import build
 from thaw.labels import LabelSet
-from thaw.reporting.run_page import tested_on
 from thaw.reporting.sweep import CHOSEN, overridden, picks_a_file
-from thaw.runs import read_jsonl, sync_command
+from thaw.runs import known_splits, read_jsonl, sync_command
 
 ERRORS_SHOWN = 100  # rows in the table of errors
 log = logging.getLogger(__name__)
@@ -74,7 +73,7 @@ def log_evaluation(trackers: Sequence[Tracker], folder: Path, metrics: dict[str,
 def _log_to_wandb(run: Any, folder: Path, labels: LabelSet) -> None:
     import wandb
 
-    split = tested_on(folder)
+    split = known_splits(folder)[-1]
     rows = read_jsonl(folder / "predictions" / f"{split}.jsonl")
     if labels.task != "multi_label":
         token = labels.task == "token"

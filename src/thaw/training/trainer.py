@@ -1,5 +1,6 @@
 """The Lightning Trainer of a run, refusing at once what would fail later."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,32 @@ from torch.distributed.fsdp import (
     StateDictType,
 )
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.optim import Optimizer
 
 from thaw.errors import UserError
 from thaw.labels import LabelSet
 from thaw.metrics.outputs import figure_names
+from thaw.models.encoder import layers_of
 from thaw.models.freezing import STAGED
 
 
-def check_monitor(key: str, monitor: str, labels: LabelSet, *others: str) -> None:
-    """Refuse at once what would fail at the end of the first epoch: what is neither a figure nor one of some others."""
+def check_monitor(key: str, monitor: str, labels: LabelSet, counts: Mapping[str, int], *others: str) -> None:
+    """Refuse at once what would fail at the end of the first epoch, or pick a checkpoint by chance.
+
+    Args:
+        counts: how often each label occurs in validation.
+        others: what may be monitored beside the figures.
+    """
     known = [f"val/{name}" for name in ("loss", *figure_names(labels))]
     if monitor not in (*known, *others):
         raise UserError(f"{key}={monitor} is no figure of a {labels.task} task", f"Known: {', '.join(known)}.")
+    absent = [name for name, count in counts.items() if not count]
+    if monitor == "val/auc" and absent:
+        raise UserError(
+            f"{key}=val/auc: no row of validation is {' or '.join(absent)}, so there is no such figure",
+            "Monitor another, or give more rows: data.eval_size, data.validation_size.",
+        )
 
 
 def best_checkpoint(folder: Path, monitor: str, mode: str) -> ModelCheckpoint:
@@ -81,6 +95,12 @@ def check_distributed(strategy: str, multirun: bool) -> None:
             f"freeze={strategy} changes what trains during the run, which several processes cannot follow",
             "Use one device: trainer.devices=1.",
         )
+
+
+def split_by_layer(strategy: Any, network: nn.Module) -> None:
+    """Let a strategy that splits the weights gather those of one layer at a time, not of the whole network at once."""
+    if isinstance(strategy, FSDPStrategy):
+        strategy.kwargs["auto_wrap_policy"] = ModuleWrapPolicy({type(layer) for _, layer in layers_of(network)})
 
 
 def make_trainer(settings: dict[str, Any], callbacks: list[Any], loggers: list[Any], folder: Path) -> pl.Trainer:

@@ -31,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from thaw import multirun
 from thaw.errors import Interrupted, Pruned, UserError, missing
 from thaw.memory import keep_freed_memory
-from thaw.runs import open_unfinished, rank, resume_command
+from thaw.runs import LOCK, open_unfinished, rank, resume_command
 from thaw.settings import Rule, check, check_source
 
 FREE_TEXT = ("text", "run", "runs", "resume", "input", "output", "explain_page", "data.path", "model.name")
@@ -55,6 +55,7 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
 
         def task(config: DictConfig) -> Any:
             folder = Path(HydraConfig.get().runtime.output_dir)
+            summed = multirun.active() and name == "train"  # of other scripts nothing tells of failures at the end
             nonlocal begun
             begun = True
             keep_freed_memory()  # here, since launchers start processes that do not pass through main
@@ -68,7 +69,7 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
                 raise  # the sweeper takes note
             except (Interrupted, BrokenPipeError, KeyboardInterrupt) as error:
                 drop_empty(folder)
-                if multirun.active():
+                if summed:
                     print("The multirun ends here; the same command goes on with it.", file=sys.stderr)
                 elif isinstance(error, KeyboardInterrupt):
                     with suppress(UserError):  # there is no run, or it is finished
@@ -76,7 +77,7 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
                         error = Interrupted(f"Interrupted. Go on with: {command}", exit_code(error))
                 fail(error, conf, name)
             except Exception as error:
-                if multirun.active():
+                if summed:
                     return multirun.keep_failure(readable(error, conf, name), folder)
                 drop_empty(folder)
                 fail(error, conf, name)
@@ -142,11 +143,12 @@ def fail(error: BaseException, conf: Path, name: str) -> NoReturn:
 
 
 def drop_empty(folder: Path) -> None:
-    """Remove the folder that Hydra made for a run which never began: it holds Hydra's log at most."""
-    log = folder / f"{HydraConfig.get().job.name}.log"
-    if any(path != log for path in folder.iterdir()) or folder == Path.cwd():
+    """Remove the folder that Hydra made for a run which never began: it holds Hydra's log and a lock at most."""
+    ours = [folder / f"{HydraConfig.get().job.name}.log", folder / LOCK]
+    if any(path not in ours for path in folder.iterdir()) or folder == Path.cwd():
         return
-    log.unlink(missing_ok=True)
+    for path in ours:
+        path.unlink(missing_ok=True)
     folder.rmdir()
     for parent in folder.parents[:2]:
         if any(parent.iterdir()):
@@ -159,6 +161,14 @@ def readable(error: Exception, conf: Path, name: str) -> Exception:
     said = str(error)
     if match := re.search(r"Unknown plugin class : 'hydra_plugins\.hydra_(\w+)_launcher", said):
         return missing("this hydra/launcher", f"hydra-{match[1]}-launcher", match[1])
+    if type(error).__name__ == "OutOfMemoryError":  # of torch, which is not imported here
+        hint = "Lower data.batch_size or data.max_length, or set model.gradient_checkpointing=true."
+        return UserError(said.split(". ")[0], hint)
+    if "Config group override must be" in said:  # by a name; Hydra does not say which
+        for argument in sys.argv[1:]:
+            group, _, choice = argument.partition("=")
+            if (conf / group).is_dir() and (choice == "null" or NUMBER.fullmatch(choice)):
+                return no_choice(group, choice, conf)
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return error
     if isinstance(error, OverrideParseException):
@@ -167,11 +177,8 @@ def readable(error: Exception, conf: Path, name: str) -> Exception:
         return UserError(f"{match[1]} is missing", f"Give it: {match[1]}=...")
     if match := re.search(r"Could not find '([^']+)/([^'/]+)'", said):
         group, choice = match.groups()
-        options = sorted(file.stem for file in (conf / group).glob("[!_]*.yaml"))
-        if options:
-            return UserError(
-                f"{group}={choice}: no such choice{near(choice, options)}", f"There are: {', '.join(options)}."
-            )
+        if (conf / group).is_dir():
+            return no_choice(group, choice, conf)
     if match := re.search(r"Could not (?:override|delete) '(?:[^']*@)?([^'@]+)'|append to config '([^']+)'", said):
         key = match[1] or match[2]
         group, _, own = key.rpartition(".")
@@ -185,6 +192,11 @@ def readable(error: Exception, conf: Path, name: str) -> Exception:
         return UserError(f"{key}: no such setting{near(key, known)}", hint)
     lines = [line.strip() for line in said.splitlines() if line.strip() and "full_key" not in line]
     return UserError(" ".join(line for line in lines if not line.startswith(("object_type", "reference_type"))))
+
+
+def no_choice(group: str, choice: str, conf: Path) -> UserError:
+    options = sorted(file.stem for file in (conf / group).glob("[!_]*.yaml"))
+    return UserError(f"{group}={choice}: no such choice{near(choice, options)}", f"There are: {', '.join(options)}.")
 
 
 def near(word: str, known: Sequence[str]) -> str:
@@ -223,9 +235,8 @@ def quoted(argument: str) -> str:
         return argument if value else f"{key}=''"
     if "\n" in value or "\r" in value:
         value = " ".join(value.split())
-    escaped = value.replace("${", "\\${").replace("'", "\\'")
-    if escaped.endswith("\\"):
-        escaped += "\\"
+    # Of backslashes Hydra reads those before a quote by twos.
+    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + (found[2] and "\\'"), value.replace("${", "\\${"))
     return f"{key}='{escaped}'"
 
 

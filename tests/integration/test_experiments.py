@@ -45,6 +45,8 @@ ONE = {"figure": "test/accuracy", "value": 0.83, "tolerance": 0.02, "reason": ""
     [
         (0.845, [], "within tolerance"),
         (0.86, [], "above"),
+        (ONE["value"] + ONE["tolerance"], [], "within tolerance"),
+        (ONE["value"] - ONE["tolerance"], [], "within tolerance"),
         (0.8, [], "below"),
         (None, [], "not obtained"),
         (0.83, ["model=minilm"], "another protocol: model=minilm"),

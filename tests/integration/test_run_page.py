@@ -286,12 +286,14 @@ def test_large_pages_are_small_and_soon_made(rows: int, classes: int, words: int
     logits = (generator.normal(size=(rows, classes)) + 2 * np.eye(classes)[gold]).astype(np.float32)
     outputs, texts = Outputs(np.arange(rows), logits, gold), [f"{i} " + "word " * words for i in range(rows)]
     predictor: Any = Known(labels)
-    runs.write_json(tmp_path / "labels.json", {**labels.to_dict(), "max_length": 64, **settle(predictor, outputs)})
+    own = {"max_length": 64, "clean_html": False}
+    runs.write_json(tmp_path / "labels.json", {**labels.to_dict(), **own, **settle(predictor, outputs)})
     config = {"strict_iob2": False, "loss": {"label_smoothing": 0, "focal_gamma": 0, "class_weights": None}}
     clock = time.perf_counter()
     result = score_rows(predictor, outputs, texts, config)
     old = runs.read_json(nasty / "metrics.json")
-    kept = {key: old[key] for key in ("best", "seconds", "trainable", "parameters")}
+    kept = {key: old[key] for key in ("baselines", "best", "seconds", "rows_per_second", "trainable", "parameters")}
+    runs.write_jsonl(tmp_path / "predictions/test.jsonl", result.predictions)
     write_page(tmp_path, "test", {**kept, **join_figures({"test": result})}, result.predictions)
     assert time.perf_counter() - clock < 20
     (path,) = tmp_path.glob("report*.html")

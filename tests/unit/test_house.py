@@ -134,7 +134,8 @@ def test_free_text_is_quoted_for_the_grammar(argument: str, expected: str) -> No
 @pytest.mark.parametrize(
     "text",
     [
-        "It's {odd}, isn't it: ${x}", "back\\slash\\", "a=b", "[1, 2]", "$5 'and' \"more\"", "🎉 שלום", "2026",
+        "It's {odd}, isn't it: ${x}", "back\\slash\\", "it\\'s", "two\\\\", "'\\'", "a=b", "[1, 2]",
+        "$5 'and' \"more\"", "🎉 שלום", "2026",
         '"Great," she said, "really"', "'a' or 'b'",
     ],
 )  # fmt: skip
@@ -173,6 +174,14 @@ def test_only_known_targets_are_built() -> None:
         (["data.epochs=0"], "data.epochs=0 is not a whole number"),
         (["optimizer.lr=inf"], "optimizer.lr=inf is not"),
         (["freeze.n=2"], "Of these: all_but_last_n, first_n."),
+        (["freeze=2"], "freeze=2: no such choice. There are: all_but_last_n,"),
+        (["callbacks=null"], "callbacks=null: no such choice. There are: early_stopping, none."),
+        (["~callbacks"], "callbacks is missing. Leave ~callbacks out."),
+        (["~loss"], "loss is missing. Leave ~loss out."),
+        (["~trainer.max_epochs"], "trainer.max_epochs is missing"),
+        (["data=csv", "data.label_names={0:neg,1:pos}"], "is not a list of names, or null"),
+        (["data.label_separator=1"], "data.label_separator=1 is not a text"),
+        (["data.text_column=0.5"], "data.text_column=0.5 is not the name of a column"),
         (["hydra.run.dir=/dev/null/run"], "/dev/null/run: cannot be made"),
     ],
 )

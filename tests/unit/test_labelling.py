@@ -193,7 +193,17 @@ def test_a_table_without_rows_keeps_its_header(predict: Predict, tmp_path: Path)
 
 
 def test_the_settings_of_tables_are_checked() -> None:
-    check({"header": None, "quoting": None}, PREDICT_RULES)
-    for setting in ({"header": "no"}, {"quoting": "some"}):
+    rules = {key: PREDICT_RULES[key] for key in ("header", "quoting")}
+    check({"header": None, "quoting": None}, rules)
+    for setting in ({"header": "no", "quoting": None}, {"header": None, "quoting": "some"}):
         with pytest.raises(UserError, match="Change"):
-            check(setting, PREDICT_RULES)
+            check(setting, rules)
+
+
+def test_a_text_without_a_label_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    result = {"text": "so so", "labels": [], "scores": {}}
+    labelling.show_result(result)
+    assert capsys.readouterr().out == "no label\n"
+    target = {"name": "fun", "probability": 0.2, "values": [0.5, -0.9]}
+    labelling.show_result({**result, "explanation": {"words": [[0, 2], [3, 5]], "read": 5, "targets": [target]}})
+    assert "fun  0.2" in capsys.readouterr().out

@@ -128,7 +128,7 @@ def show_result(result: Record) -> None:
 
         from thaw.reporting.explanations import plot
 
-        names = result.get("labels") or [result["label"]] if "entities" not in result else None
+        names = None if "entities" in result else result["labels"] if "labels" in result else [result["label"]]
         Console().print(plot(result, names))
         return
     if "entities" in result:
@@ -138,7 +138,8 @@ def show_result(result: Record) -> None:
     chosen = result["probabilities"] if "probabilities" in result else result.get("scores")
     scores = chosen if chosen is not None else {result["label"]: result["score"]}
     ranked = sorted(scores.items(), key=lambda pair: -pair[1])
-    print(table("", ["label", "score"], [[name, number(score)] for name, score in ranked]))
+    rows = [[name, number(score)] for name, score in ranked]
+    print(table("", ["label", "score"], rows) if rows else "no label")
 
 
 def read_records(source: str, options: Options) -> tuple[Collection[str], Records]:
@@ -237,7 +238,7 @@ def writer(output: str | None, kind: str, fields: Iterable[str] = ()) -> Iterato
     partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _open(partial, path.suffix == ".gz") as file:
+        with _open(partial, path.suffix.lower() == ".gz") as file:
             yield _to_json(file) if kind == "jsonl" else _to_table(file, TABLES[kind], fields)
             if not file.tell() and fields and kind != "jsonl":
                 csv.writer(file, delimiter=TABLES[kind], lineterminator="\n").writerow(fields)  # without rows

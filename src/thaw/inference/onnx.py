@@ -84,7 +84,7 @@ def load_onnx(
         thresholds=saved.get("thresholds"),
         temperature=saved.get("temperature"),
         calibrated=calibrated,
-        clean=saved.get("clean_html", False),
+        clean=saved["clean_html"],
     )
 
 

@@ -122,8 +122,7 @@ class Predictor:
             thresholds=saved.get("thresholds"),
             temperature=saved.get("temperature"),
             calibrated=calibrated,
-            # Older versions left that to the config.
-            clean=saved.get("clean_html", config.data.get("clean_html", False) and saved["task"] != "token"),
+            clean=saved["clean_html"],
         )
 
     @classmethod

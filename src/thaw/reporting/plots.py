@@ -130,8 +130,8 @@ def training_curves(history: Sequence[Mapping[str, str]], monitor: str, best: in
     return pictures
 
 
-def confusion(counts: np.ndarray, names: Sequence[str]) -> list[str]:
-    """The confusion matrix, in rows and as shares of the true class."""
+def confusion(counts: np.ndarray, names: Sequence[str], unit: str = "rows") -> list[str]:
+    """The confusion matrix, in rows (or words) and as shares of the true class."""
     total = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(total, 1)
     told = [
@@ -149,7 +149,7 @@ def confusion(counts: np.ndarray, names: Sequence[str]) -> list[str]:
     axes = ("predicted", "true")
     dark = counts / max(counts.max(), 1)
     return [
-        matrix(counts, dark, names, names, "Rows", whole, told, axes),
+        matrix(counts, dark, names, names, unit.capitalize(), whole, told, axes),
         matrix(counts, shares, names, names, "Share of the true class", share, told, axes),
     ]
 

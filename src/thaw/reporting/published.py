@@ -8,6 +8,7 @@ from typing import Any
 
 from thaw import runs
 from thaw.errors import UserError
+from thaw.metrics.baselines import UNTRAINED
 from thaw.reporting.run_page import render
 from thaw.reporting.summary import markdown_table, table
 from thaw.reporting.sweep import Group, Member, grouped, overridden, read_members, spread, swept_keys
@@ -19,7 +20,7 @@ NEUTRAL = (
 )  # fmt: skip
 SAME_PROTOCOL = ("experiment", "seed", "data.path")  # the last names a copy of the same data
 HEADER = ["experiment", "figure", "published", "obtained", "runs", "difference", "verdict"]
-UNTRAINED = "untrained "
+BEFORE = "untrained "
 Expected = Sequence[Mapping[str, Any]]
 Experiment = tuple[str, Expected, Group]
 """Its name, what it is to reproduce, and its runs."""
@@ -39,9 +40,9 @@ def obtained(run: Path, figure: str) -> float | None:
             rows = [row for row in csv.DictReader(file) if row.get(figure)]
         at_best = [float(row[figure]) for row in rows if int(row["step"]) == metrics["best"]["step"]]
         return at_best[-1] if at_best else None
-    if figure.startswith(UNTRAINED):
-        split, _, name = figure.removeprefix(UNTRAINED).partition("/")
-        value = metrics["baselines"].get(split, {}).get("before training", {}).get(name)
+    if figure.startswith(BEFORE):
+        split, _, name = figure.removeprefix(BEFORE).partition("/")
+        value = metrics["baselines"].get(split, {}).get(UNTRAINED, {}).get(name)
     else:
         value = metrics.get(figure)
     return None if value is None else float(value)
@@ -72,7 +73,7 @@ def verdict(one: Mapping[str, Any], value: float | None, others: Sequence[str]) 
         return f"another protocol: {' '.join(others)}"
     if one["value"] is None:
         return "none published"
-    if abs(value - one["value"]) <= one["tolerance"]:
+    if round(abs(value - one["value"]) - one["tolerance"], 9) <= 0:  # 0.948 is within 0.01 of 0.938, but not as floats
         return "within tolerance"
     return "above" if value > one["value"] else "below"
 

@@ -212,7 +212,7 @@ def marked(row: dict[str, Any], labels: LabelSet, word: int | None = None) -> li
             "" if own == other == "" or (own == other and not labels.entities) else "right" if own == other else "wrong"
         )
         name = {"right": own, "wrong": f"{own or 'O'} → {other or 'O'}"}.get(kind, "")
-        starts = (row["label"][i] + row["predicted"][i]).count("B-") > 0
+        starts = row["label"][i].startswith("B-") or row["predicted"][i].startswith("B-")
         if parts and parts[-1]["kind"] == kind and parts[-1]["label"] == name and not (kind and starts):
             parts[-1]["text"] += " " + row["words"][i]
         else:

@@ -37,14 +37,9 @@ NAMES = {"f1": "F1", "f1_micro": "micro F1", "f1_macro": "macro F1", "auc": "AUC
 CONFUSED = 12  # pairs of classes listed
 
 
-def tested_on(run: Path) -> str:
-    """The split that a run was tested on: validation, where there is no test."""
-    return "test" if (run / "predictions" / "test.jsonl").is_file() else "validation"
-
-
 def page_path(run: Path, split: str) -> Path:
     """``report.html`` for the split that the run was tested on, and a page of its own for any other rows."""
-    return run / ("report.html" if split == tested_on(run) else f"report-{split}.html")
+    return run / ("report.html" if split == runs.known_splits(run)[-1] else f"report-{split}.html")
 
 
 def explanations_path(run: Path, split: str) -> Path:
@@ -81,7 +76,7 @@ def write_page(run: Path, split: str, metrics: Mapping[str, Any], predictions: R
 
 def write_own_page(run: Path) -> None:
     """Write the page of a finished run, from its folder alone."""
-    split = tested_on(run)
+    split = runs.known_splits(run)[-1]
     write_page(
         run, split, runs.read_json(run / "metrics.json"), runs.read_jsonl(run / "predictions" / f"{split}.jsonl")
     )
@@ -102,7 +97,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 
 def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Rows, labels: LabelSet) -> dict[str, Any]:
     config = runs.load_config(run)
-    pairs, beside = metrics["intervals"], metrics.get("baselines", {}).get(split, {})
+    pairs, beside = metrics["intervals"], metrics["baselines"].get(split, {})
     own = {name: metrics.get(f"{split}/{name}") for name in summary.headline_names(metrics, [split])}
     others = [other for other in ("validation", "test") if other != split and f"{other}/loss" in metrics]
     pictures = []
@@ -165,6 +160,7 @@ def _classes(split: str, metrics: Mapping[str, Any], predictions: Rows, labels: 
     counts = summary.occurrences(ids, labels)
     confused: list[list[str]] = []
     confusions: list[str] = []
+    counted = "words" if labels.task == "token" else "rows"
     rankings: list[str] = []
     if labels.entities:
         confusions = [plots.entity_matrix(*error_matrix(predictions, entity_types(labels)))]
@@ -175,7 +171,7 @@ def _classes(split: str, metrics: Mapping[str, Any], predictions: Rows, labels: 
         size = len(labels)
         flat = np.array([labels.ids[true] * size + labels.ids[given] for true, given in pairs])
         table = np.bincount(flat, minlength=size * size).reshape(size, size)
-        confusions = plots.confusion(table, labels.names)
+        confusions = plots.confusion(table, labels.names, counted)
         confused = _most_confused(table, labels.names) if size > 2 else []
     if labels.task != "token":
         truth, scores = label_matrix(predictions, labels), probability_matrix(predictions, labels)
@@ -193,6 +189,7 @@ def _classes(split: str, metrics: Mapping[str, Any], predictions: Rows, labels: 
             for name in counts
         ],
         "confusion_pictures": confusions,
+        "counted": counted,
         "confused": confused,
         "ranking_pictures": rankings,
     }
@@ -249,9 +246,8 @@ def _trained(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
     lines = [
         f"{metrics['trainable']:,} of {metrics['parameters']:,} parameters train ({share:.2%}).",
         f"The weights take {size / 1e6:,.1f} MB.",
+        f"Training went at {metrics['rows_per_second']:,.0f} rows a second, validations included.",
     ]
-    if metrics.get("rows_per_second"):
-        lines.append(f"Training went at {metrics['rows_per_second']:,.0f} rows a second, validations included.")
     return {
         "trained": " ".join(lines),
         "block_pictures": [plots.blocks(table)],
@@ -263,7 +259,7 @@ def _trained(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
 def _data(run: Path) -> dict[str, Any]:
     data = runs.read_json(run / "data.json")
     (_, header, rows), (_, label_header, label_rows) = summary.data_tables(data)
-    prints = [split.get("fingerprint", "–") for split in data["splits"].values()]
+    prints = [split["fingerprint"] for split in data["splits"].values()]
     return {
         "data_header": header,
         "data_rows": [*rows, ["fingerprint", *prints]],
@@ -280,7 +276,7 @@ def _origin(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
     names = {"started": "started", "commit": "commit", "python": "Python", "platform": "platform",
              "processor": "processor", "threads": "threads"}  # fmt: skip
     shown = [(name, environment[key]) for key, name in names.items() if environment.get(key)]
-    gpus = ", ".join(environment.get("gpus", [])) or "none"
+    gpus = ", ".join(environment["gpus"]) or "none"
     packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items() if version)
     return {
         "changed": environment.get("changed", []),

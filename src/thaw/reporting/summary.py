@@ -105,7 +105,7 @@ def headline_rows(metrics: Mapping[str, Any], splits: Sequence[str]) -> tuple[Se
     """
     last = splits[-1]
     names = headline_names(metrics, splits)
-    beside = metrics.get("baselines", {}).get(last, {})
+    beside = metrics["baselines"].get(last, {})
     rows = [
         [
             name,

@@ -4,7 +4,8 @@ from datetime import datetime
 
 from omegaconf import DictConfig
 
-from thaw.cli import command, run_folder
+from thaw.cli import command
+from thaw.job import run_folder
 from thaw.memory import importing
 from thaw.settings import EXPLORE_RULES, check_source
 

@@ -2,7 +2,8 @@
 
 from omegaconf import DictConfig
 
-from thaw.cli import command, job
+from thaw.cli import command
+from thaw.job import job
 from thaw.memory import importing
 from thaw.multirun import begin
 from thaw.runs import occupy

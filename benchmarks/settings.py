@@ -11,8 +11,10 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.cli import fail, quoted, stem
+from thaw.cli import fail
 from thaw.errors import UserError
+from thaw.job import stem
+from thaw.overrides import quoted
 from thaw.settings import check, check_source
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,7 +15,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.cli import stem
+from thaw.job import stem
 from tiny_models import build
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from thaw.cli import quoted, run_folder
 from thaw.errors import UserError
 from thaw.instantiate import build
+from thaw.job import run_folder
+from thaw.overrides import quoted
 
 PACKAGE = ROOT / "src" / "thaw"
 MODULES = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
 LAYERS = [
-    {"cli", "multirun"},
+    {"cli", "job", "overrides", "multirun"},
     {"training"},
     {"evaluation", "exploration"},
     {"inference"},
@@ -60,7 +61,7 @@ def test_imports_run_one_way(module: str) -> None:
 def test_reporting_and_cli_import_nothing_heavy() -> None:
     heavy = ("torch", "transformers", "pytorch_lightning", "datasets", "sklearn", "peft")
     code = (
-        "import sys, thaw.cli, thaw.runs, thaw.labels, thaw.errors, thaw.hub, thaw.instantiate, thaw.reporting.summary;"
+        "import sys, thaw.cli, thaw.job, thaw.runs, thaw.labels, thaw.hub, thaw.instantiate, thaw.reporting.summary;"
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

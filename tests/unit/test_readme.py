@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from conftest import ROOT, configured
-from thaw.cli import quoted
+from thaw.overrides import quoted
 from thaw.settings import EVALUATE_RULES, EXPLAIN_RULES, EXPLORE_RULES, EXPORT_RULES, RULES, check
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

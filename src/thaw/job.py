@@ -1,0 +1,117 @@
+"""What a run is told of its beginning: its folder, the command that makes it, the settings that it changes.
+
+Nothing heavy is imported here, as in `thaw.cli`.
+"""
+
+import atexit
+import shlex
+import shutil
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from thaw import multirun
+from thaw.errors import UserError
+from thaw.runs import open_unfinished, rank, resume_command
+from thaw.settings import check_source
+
+WRITTEN = ("config.yaml", "metrics.json", "report.html", "model", "checkpoints", "predictions")  # by every run
+
+
+def stem(path: str | None) -> str:
+    """A short name for data given by its path: the file or folder name without its endings."""
+    if not path or path == "???":
+        return "data"  # what is missing is said where it is needed
+    return Path(path).expanduser().name.split(".")[0] or "data"
+
+
+def run_folder(resume: str | None, data: str, model: str, overrides: Sequence[str], time: str) -> str:
+    """Where a run is kept: ``outputs/<data>/<model>/<time>``, or the folder of the run to go on with.
+
+    Processes but the first of a distributed run get a folder of their own, to be thrown away.
+    """
+    if rank():
+        folder = tempfile.mkdtemp(prefix="thaw-rank-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder
+    if resume and not (Path(resume).expanduser() / "config.yaml").is_file():
+        return tempfile.mkdtemp(prefix="thaw-")  # an error is to follow, and must not create the folder it complains of
+    if resume:
+        return str(Path(resume).expanduser())
+    named = [override.split("=", 1)[1] for override in overrides if override.startswith("model.name=")]
+    model = Path(named[-1].strip("'\"")).name if named else model
+    return f"outputs/{data}/{model}/{time}"
+
+
+def job(config: DictConfig) -> dict[str, Any]:
+    """Check what a run starts from, and tell what Hydra knows of it and the config does not.
+
+    Returns:
+        ``folder`` of the run; ``multirun``: whether it is one of several in this process; ``origin``: the ``command``
+        that makes this very run, its ``overrides``, and the settings ``changed`` by it, each with its value and the
+        default.
+
+    Raises:
+        UserError: when the data or the run to go on with is missing, or settings are changed together with ``resume``.
+    """
+    state = HydraConfig.get()
+    others = [item for item in state.overrides.task if not item.startswith("resume=")]
+    if len(others) < len(state.overrides.task) and others:
+        raise UserError(
+            f"{others[0]} beside resume: a resumed run keeps its own settings", "Leave it out, or start a new run."
+        )
+    if config.resume:
+        open_unfinished(config.resume)  # now, before anything heavy is imported
+    else:
+        check_source(config.data)
+        folder = Path(state.runtime.output_dir)
+        taken = [name for name in WRITTEN if (folder / name).exists()]
+        if taken and not multirun.active() and not rank():
+            what, way = (
+                ("a run", f", or go on: {resume_command(folder)}") if "config.yaml" in taken else (taken[0], ".")
+            )
+            raise UserError(f"{folder}: there is {what} already", f"Give another{way}")
+    name = str(state.job.config_name)
+    own = [item for item in state.overrides.task if not item.startswith("sweep=")]  # a preset makes many runs of one
+    command = shlex.join(["python", f"{name}.py", *own])
+    origin = {"command": command, "overrides": list(state.overrides.task), "changed": changed(config, name)}
+    return {"folder": Path(state.runtime.output_dir), "multirun": multirun.active(), "origin": origin}
+
+
+def changed(config: DictConfig, name: str) -> list[tuple[str, str, str]]:
+    """The settings that differ from the defaults: key, value, default; a setting of one side only shows a dash."""
+    ours, theirs = flat(config), defaults(name)
+    keys = [*ours, *(key for key in theirs if key not in ours)]
+    rows = [(key, ours.get(key, "–"), theirs.get(key, "–")) for key in keys]
+    return [row for row in rows if row[1] != row[2]]
+
+
+@cache
+def defaults(name: str) -> dict[str, str]:
+    """What a script does without overrides, as `flat` gives it."""
+    config = GlobalHydra.instance().config_loader().load_configuration(name, [], RunMode.RUN)
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    return flat(config)
+
+
+def flat(config: DictConfig) -> dict[str, str]:
+    """Dotted keys and values as a user would type them."""
+    found: dict[str, str] = {}
+
+    def walk(node: Any, prefix: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, dict) and value:
+                walk(value, f"{prefix}{key}.")
+            else:
+                found[f"{prefix}{key}"] = "null" if value is None else str(value)
+
+    walk(OmegaConf.to_container(config, resolve=True), "")
+    return found

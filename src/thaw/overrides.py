@@ -1,0 +1,106 @@
+"""What users type after a command: free text quoted for Hydra's grammar, and what is wrong with a setting in one line.
+
+Nothing heavy is imported here, as in `thaw.cli`.
+"""
+
+import difflib
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from thaw.errors import UserError, missing
+
+FREE_TEXT = ("text", "run", "runs", "resume", "input", "output", "explain_page", "data.path", "model.name")
+QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""")
+NUMBER = re.compile(r"[-+]?[\d_.]+(e[-+]?\d+)?|true|false|nan|[-+]?inf", re.IGNORECASE)  # or a truth, for Hydra
+
+
+def readable(error: Exception, conf: Path, name: str) -> Exception:
+    """One line for what Hydra and OmegaConf say over several; other errors as they are."""
+    said = str(error)
+    if match := re.search(r"Unknown plugin class : 'hydra_plugins\.hydra_(\w+)_launcher", said):
+        return missing("this hydra/launcher", f"hydra-{match[1]}-launcher", match[1])
+    if type(error).__name__ == "OutOfMemoryError":  # of torch, which is not imported here
+        hint = "Lower data.batch_size or data.max_length, or set model.gradient_checkpointing=true."
+        return UserError(said.split(". ")[0], hint)
+    if "Config group override must be" in said:  # by a name; Hydra does not say which
+        for argument in sys.argv[1:]:
+            group, _, choice = argument.partition("=")
+            if (conf / group).is_dir() and (choice == "null" or NUMBER.fullmatch(choice)):
+                return no_choice(group, choice, conf)
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return error
+    if isinstance(error, OverrideParseException):
+        return UserError(f"{error.override}: cannot be read as a setting", "Quote the value: 'key=\"value\"'.")
+    if match := re.search(r"Missing mandatory value: (\S+)", said):
+        return UserError(f"{match[1]} is missing", f"Give it: {match[1]}=...")
+    if match := re.search(r"Could not find '([^']+)/([^'/]+)'", said):
+        group, choice = match.groups()
+        if (conf / group).is_dir():
+            return no_choice(group, choice, conf)
+    if match := re.search(r"Could not (?:override|delete) '(?:[^']*@)?([^'@]+)'|append to config '([^']+)'", said):
+        key = match[1] or match[2]
+        group, _, own = key.rpartition(".")
+        holders = [file.stem for file in sorted((conf / group).glob("[!_]*.yaml")) if own in OmegaConf.load(file)]
+        if group and holders:
+            return UserError(f"{key}: not a setting of the {group} that is chosen", f"Of these: {', '.join(holders)}.")
+        known = list(known_keys(conf, name))
+        if below := [one for one in known if one.startswith(f"{key}.")]:
+            return UserError(f"{key}: not a group of {name}.py", f"Its settings: {', '.join(below)}.")
+        hint = f"All settings: python {name}.py --cfg job."
+        return UserError(f"{key}: no such setting{near(key, known)}", hint)
+    lines = [line.strip() for line in said.splitlines() if line.strip() and "full_key" not in line]
+    return UserError(" ".join(line for line in lines if not line.startswith(("object_type", "reference_type"))))
+
+
+def no_choice(group: str, choice: str, conf: Path) -> UserError:
+    options = sorted(file.stem for file in (conf / group).glob("[!_]*.yaml"))
+    return UserError(f"{group}={choice}: no such choice{near(choice, options)}", f"There are: {', '.join(options)}.")
+
+
+def near(word: str, known: Sequence[str]) -> str:
+    """``; did you mean x?``, or nothing."""
+    close = difflib.get_close_matches(word, known)
+    close.sort(key=lambda one: sorted(one) != sorted(word))  # first what has the same letters in another order
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def known_keys(conf: Path, name: str) -> Iterator[str]:
+    """Every setting of the default config, dotted, and the names of the groups."""
+    from hydra import compose, initialize_config_dir
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        config = compose(name)
+
+    def walk(node: Any, prefix: str) -> Iterator[str]:
+        for key in map(str, node) if isinstance(node, DictConfig) else ():
+            path = f"{prefix}{key}"
+            yield path
+            if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
+                yield from walk(node[key], f"{path}.")
+
+    yield from walk(config, "")
+
+
+def quoted(argument: str) -> str:
+    """Quote the value of a setting that holds free text, which Hydra's grammar would otherwise take apart."""
+    key, equals, value = argument.partition("=")
+    if not equals or key not in FREE_TEXT or QUOTED.fullmatch(value):
+        return argument
+    special = r"[=()\[\]{}'\"$:~\s,]" if key == "runs" else r"[=()\[\]{}'\"$:~\s]"
+    plain = not re.search(special, value) and not NUMBER.fullmatch(value)
+    if value in ("", "null") or (key != "text" and plain):
+        return argument if value else f"{key}=''"
+    if "\n" in value or "\r" in value:
+        value = " ".join(value.split())
+    # Of backslashes Hydra reads those before a quote by twos.
+    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + (found[2] and "\\'"), value.replace("${", "\\${"))
+    return f"{key}='{escaped}'"

@@ -24,7 +24,7 @@ from thaw.errors import Interrupted, Pruned, UserError
 from thaw.job import run_folder, stem
 from thaw.memory import keep_freed_memory
 from thaw.overrides import quoted, readable
-from thaw.runs import LOCK, open_unfinished, resume_command
+from thaw.runs import drop_empty, open_unfinished, resume_command
 from thaw.settings import Rule, check
 
 
@@ -42,7 +42,7 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
         begun = False
 
         def task(config: DictConfig) -> Any:
-            folder = Path(HydraConfig.get().runtime.output_dir)
+            folder, log = Path(HydraConfig.get().runtime.output_dir), f"{HydraConfig.get().job.name}.log"
             summed = multirun.active() and name == "train"  # of other scripts nothing tells of failures at the end
             nonlocal begun
             begun = True
@@ -56,7 +56,7 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
             except Pruned:
                 raise  # the sweeper takes note
             except (Interrupted, BrokenPipeError, KeyboardInterrupt) as error:
-                drop_empty(folder)
+                drop_empty(folder, log)
                 if summed:
                     print("The multirun ends here; the same command goes on with it.", file=sys.stderr)
                 elif isinstance(error, KeyboardInterrupt):
@@ -67,7 +67,7 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
             except Exception as error:
                 if summed:
                     return multirun.keep_failure(readable(error, conf, name), folder)
-                drop_empty(folder)
+                drop_empty(folder, log)
                 fail(error, conf, name)
             finally:
                 if signal.getsignal(signal.SIGTERM) is end:
@@ -128,17 +128,3 @@ def fail(error: BaseException, conf: Path, name: str) -> NoReturn:
         raise error
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
-
-
-def drop_empty(folder: Path) -> None:
-    """Remove the folder that Hydra made for a run which never began: it holds Hydra's log and a lock at most."""
-    ours = [folder / f"{HydraConfig.get().job.name}.log", folder / LOCK]
-    if any(path not in ours for path in folder.iterdir()) or folder == Path.cwd():
-        return
-    for path in ours:
-        path.unlink(missing_ok=True)
-    folder.rmdir()
-    for parent in folder.parents[:2]:
-        if any(parent.iterdir()):
-            return
-        parent.rmdir()

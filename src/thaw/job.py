@@ -67,11 +67,11 @@ def job(config: DictConfig) -> dict[str, Any]:
         raise UserError(
             f"{others[0]} beside resume: a resumed run keeps its own settings", "Leave it out, or start a new run."
         )
+    folder = Path(state.runtime.output_dir)
     if config.resume:
-        open_unfinished(config.resume)  # now, before anything heavy is imported
+        folder = open_unfinished(config.resume)  # now, before anything heavy is imported
     else:
         check_source(config.data)
-        folder = Path(state.runtime.output_dir)
         taken = [name for name in WRITTEN if (folder / name).exists()]
         if taken and not multirun.active() and not rank():
             what, way = (
@@ -82,7 +82,7 @@ def job(config: DictConfig) -> dict[str, Any]:
     own = [item for item in state.overrides.task if not item.startswith("sweep=")]  # a preset makes many runs of one
     command = shlex.join(["python", f"{name}.py", *own])
     origin = {"command": command, "overrides": list(state.overrides.task), "changed": changed(config, name)}
-    return {"folder": Path(state.runtime.output_dir), "multirun": multirun.active(), "origin": origin}
+    return {"folder": folder, "multirun": multirun.active(), "origin": origin}
 
 
 def changed(config: DictConfig, name: str) -> list[tuple[str, str, str]]:

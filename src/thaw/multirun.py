@@ -3,6 +3,7 @@
 Nothing heavy is imported here, as in `thaw.cli`.
 """
 
+import atexit
 import gc
 import hashlib
 import logging
@@ -11,6 +12,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -169,14 +171,14 @@ class Summarise(Callback):
     """Hydra's hooks: one process for each multirun; free memory between runs; at the end a summary, and an exit code
     that tells of failures."""
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # the lock stays in this process, whatever others a launcher starts
-
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         # Read here, so that all jobs get what is cached: also where hydra.sweep.dir is given, which reads it otherwise.
         _ = config.hydra.sweep.subdir
+        folder, exits = Path(config.hydra.sweep.dir).absolute(), ExitStack()
+        atexit.register(exits.close)
+        exits.callback(runs.drop_empty, folder, "multirun.yaml")  # where no run begins
         try:
-            self.held = runs.occupy(Path(config.hydra.sweep.dir).absolute())
+            exits.enter_context(runs.occupy(folder))
         except Occupied as error:  # Hydra would only warn of it
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw.errors import UserError, missing
+from thaw.settings import lost
 
 FREE_TEXT = ("text", "run", "runs", "resume", "input", "output", "explain_page", "data.path", "model.name")
 QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""")
@@ -28,19 +29,26 @@ def readable(error: Exception, conf: Path, name: str) -> Exception:
     if match := re.search(r"Unknown plugin class : 'hydra_plugins\.hydra_(\w+)_launcher", said):
         return missing("this hydra/launcher", f"hydra-{match[1]}-launcher", match[1])
     if type(error).__name__ == "OutOfMemoryError":  # of torch, which is not imported here
-        hint = "Lower data.batch_size or data.max_length, or set model.gradient_checkpointing=true."
-        return UserError(said.split(". ")[0], hint)
+        hints = {
+            "train": "Lower data.batch_size, data.eval_batch_size or data.max_length, or set "
+            "model.gradient_checkpointing=true.",
+            "predict": "Lower batch_size.",
+        }
+        return UserError(said.split(". ")[0], hints.get(name, "CUDA_VISIBLE_DEVICES= runs it without the GPU."))
     if "Config group override must be" in said:  # by a name; Hydra does not say which
         for argument in sys.argv[1:]:
             group, _, choice = argument.partition("=")
-            if (conf / group).is_dir() and (choice == "null" or NUMBER.fullmatch(choice)):
-                return no_choice(group, choice, conf)
+            for one in choice.split(",") if (conf / group).is_dir() else ():
+                if one == "null" or NUMBER.fullmatch(one):
+                    return no_choice(group, one, conf)
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return error
     if isinstance(error, OverrideParseException):
         return UserError(f"{error.override}: cannot be read as a setting", "Quote the value: 'key=\"value\"'.")
     if match := re.search(r"Missing mandatory value: (\S+)", said):
         return UserError(f"{match[1]} is missing", f"Give it: {match[1]}=...")
+    if match := re.search(r"Interpolation key '(\w+)' not found", said):
+        return lost(match[1])
     if match := re.search(r"Could not find '([^']+)/([^'/]+)'", said):
         group, choice = match.groups()
         if (conf / group).is_dir():

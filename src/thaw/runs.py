@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -68,9 +68,30 @@ def occupy(folder: Path) -> AbstractContextManager[Any]:
         return nullcontext()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        return FileLock(folder / LOCK).acquire(timeout=0)
+        return FileLock(folder / LOCK, fallback_to_soft=False).acquire(timeout=0)
     except Timeout:
         raise Occupied(f"{display(folder)}: another process is at it", "Wait for it, or stop it.") from None
+    except (OSError, NotImplementedError):  # a file system without locks
+        return nullcontext()
+
+
+def drop_empty(folder: Path, *names: str) -> None:
+    """Remove a folder in which nothing has begun, and those that held nothing else, up to the working folder.
+
+    Args:
+        names: of files that it may hold.
+    """
+    ours = {LOCK, *names}
+    if folder == Path.cwd() or any(path.name not in ours for path in folder.iterdir()):
+        return
+    with suppress(Occupied), occupy(folder):
+        for name in ours:
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+        for parent in folder.parents[:2]:
+            if parent == Path.cwd() or any(parent.iterdir()):
+                return
+            parent.rmdir()
 
 
 def replace_folder(path: Path, save: Callable[[str], Any]) -> None:

@@ -45,15 +45,16 @@ def or_null(rule: Rule) -> Rule:
 
 
 def better(monitor: str) -> str:
-    """Which way a figure is better: ``min`` for losses and calibration errors, else ``max``."""
-    return "min" if monitor.rpartition("/")[2] in ("loss", "ece") else "max"
+    """Which way a figure is better: ``min`` for losses and the calibration error, else ``max``."""
+    return "min" if monitor in ("train/loss", "val/loss", "val/ece") else "max"
 
 
 OmegaConf.register_new_resolver("better", better, replace=True)
 
 COLUMN: Rule = (lambda value: TEXT[0](value) or _whole(value), "the name of a column, or its position")
+NAME = (str, int, float, bool)  # YAML takes some names for numbers, or for truths
 NAMES: Rule = (
-    lambda value: isinstance(value, list) and all(TEXT[0](name) or _number(name) for name in value),
+    lambda value: isinstance(value, list) and all(isinstance(name, NAME) and name != "" for name in value),
     "a list of names",
 )
 GROUP: Rule = (lambda value: isinstance(value, dict), "a group of settings")
@@ -193,6 +194,10 @@ def check_source(data: Mapping[str, Any]) -> None:
         raise UserError("data.path is missing", f"Say where the data is: data={kind} data.path=...")
 
 
+def lost(key: str) -> UserError:
+    return UserError(f"{key} is missing", f"Leave ~{key} out; and runs of other versions do not go on.")
+
+
 def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:
     """Refuse a config with a value that no setting of that name takes.
 
@@ -208,11 +213,11 @@ def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:
         *groups, name = key.split(".")
         for group in groups:
             if group not in value:
-                raise UserError(f"{group} is missing", f"Leave ~{group} out.")
+                raise lost(group)
             value = value[group]
         if name not in value:
             if groups == ["freeze"]:  # a strategy has only the settings it needs
                 continue
-            raise UserError(f"{key} is missing", f"Leave ~{key} out.")
+            raise lost(key)
         if not accepts(value[name]):
             raise UserError(f"{key}={value[name]} is not {description}", f"Change {key}.")

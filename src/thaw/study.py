@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DATABASE = "study.db"
 FRESH = "Give the new search a folder of its own: hydra.sweep.dir=..."
 SEARCH = "search"  # a study keeps what it is a search of
-SWEEP = "sweep"  # a trial keeps the machine and the folder of its sweep
+OWNER = "owner"  # a trial keeps whose it is: see `owner_of`
 KILLED = "killed"  # marks trials that a kill ended: they count for nothing and are tried again
 
 
@@ -125,8 +125,8 @@ def written(values: "BaseDistribution") -> str:
     return f"{own.low} to {own.high}" + (", log" if own.log else "") + (f" by {own.step}" if own.step else "")
 
 
-def ask(study: "Study", space: dict[str, "BaseDistribution"], folder: Path) -> "Trial":
-    """The next trial, of the sweep in a folder.
+def ask(study: "Study", space: dict[str, "BaseDistribution"], owner: str | None) -> "Trial":
+    """The next trial, of the sweep that `owner_of` names.
 
     Raises:
         UserError: when the study has searched other values so far.
@@ -135,16 +135,17 @@ def ask(study: "Study", space: dict[str, "BaseDistribution"], folder: Path) -> "
         trial = study.ask(space)
     except ValueError as error:
         raise UserError(f"{study.study_name}: this study has searched other values: {error}", FRESH) from error
-    trial.set_user_attr(SWEEP, _sweep(folder))
+    trial.set_user_attr(OWNER, owner)
     return trial
 
 
-def _sweep(folder: Path) -> str:
-    return f"{socket.gethostname()}:{folder}"
+def owner_of(folder: Path, storage: str | None) -> str | None:
+    """Names the sweep in a folder among those that share its storage; None where it shares none."""
+    return f"{socket.gethostname()}:{folder}" if storage else None
 
 
-def forget_killed(study: "Study", space: dict[str, "BaseDistribution"], folder: Path) -> list[dict[str, Any]]:
-    """Mark the trials as failed that were running when the sweep in a folder was killed.
+def forget_killed(study: "Study", space: dict[str, "BaseDistribution"], owner: str | None) -> list[dict[str, Any]]:
+    """Mark the trials as failed that were running when their sweep was killed.
 
     Those of other machines, whose sweeps have the same storage, may still be running.
 
@@ -153,7 +154,7 @@ def forget_killed(study: "Study", space: dict[str, "BaseDistribution"], folder: 
     """
     state = load_optuna().trial.TrialState
     running = study.get_trials(states=(state.RUNNING,))
-    killed = [trial for trial in running if trial.user_attrs.get(SWEEP) == _sweep(folder)]
+    killed = [trial for trial in running if trial.user_attrs.get(OWNER) == owner]
     for trial in killed:
         _mark(study, trial.number, KILLED, True)
         study.tell(trial.number, state=state.FAIL)

@@ -109,9 +109,12 @@ def test_local_paths_hold_from_anywhere(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_of_losses_and_calibration_errors_the_lowest_is_the_best() -> None:
-    for monitor, mode in {"val/loss": "min", "val/ece": "min", "val/f1": "max", "val/auc": "max"}.items():
+    modes = {"val/loss": "min", "val/ece": "min", "val/f1": "max", "val/auc": "max", "val/f1/loss": "max"}
+    for monitor, mode in modes.items():
         config = configured(f"monitor={monitor}", "callbacks=early_stopping")
         assert config.mode == config.callbacks.early_stopping.mode == mode
+        config = configured("callbacks=early_stopping", f"callbacks.early_stopping.monitor={monitor}")
+        assert (config.mode, config.callbacks.early_stopping.mode) == ("max", mode)
 
 
 def test_every_strategy_has_a_config_and_the_other_way_round() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from conftest import ROOT, Run, configured, only_run
 from thaw.multirun import begin
-from thaw.runs import read_jsonl
+from thaw.runs import occupy, read_jsonl
 from thaw.training.fit import fit
 
 TWO = ["data.train_size=64", "data.eval_size=25", "data.epochs=2", "model.dropout=0", "optimizer.lr=1e-2"]
@@ -141,6 +141,13 @@ def test_a_multirun_goes_on_past_failures_and_is_not_done_again(
     assert again.stdout.count("is finished already") == 2
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.json")} == before
     assert (folder / "seed-1_max_length-16/report.html").is_file()
+    (folder / "seed-2_max_length-16/metrics.json").unlink()  # as when it is still at work
+    with occupy(folder / "seed-2_max_length-16"):
+        assert "seed-2_max_length-16: another process is at it" in script("train.py", *settings, ok=False).stderr
+    with (folder / "runs.csv").open() as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["finished", "failed", "stopped", "failed"]
+    again = script("train.py", *settings, ok=False)
+    assert again.returncode == 1
     shown = script("report.py", f"runs={folder}")
     assert shown.stdout.splitlines()[1:] == again.stdout[again.stdout.index("\n4 runs of") :].splitlines()[1:]
 

@@ -145,7 +145,12 @@ def test_a_run_killed_after_a_validation_goes_on_behind_it(
 def test_a_signal_in_the_validation_that_stops_early_is_heard(
     encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What early stopping decided is no part of a checkpoint: the run goes on from the one before."""
+    """What early stopping decided is no part of a checkpoint: the run goes on from the one before.
+
+    A signal of a scheduler is passed on to what its launcher does with it.
+    """
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))
     settings = [
         f"model.name={encoders('distilbert')}", "data.train_size=72", "data.eval_size=24", "data.epochs=3",
         "data.batch_size=8", "optimizer.lr=1e-2", "trainer.log_every=1", "callbacks=early_stopping",
@@ -153,9 +158,11 @@ def test_a_signal_in_the_validation_that_stops_early_is_heard(
     ]  # fmt: skip
     fit(configured(*settings), tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(Resumable, "on_validation_start", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr(Resumable, "on_validation_start", lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
         with pytest.raises(Interrupted, match="resume="):
             fit(configured(*settings), tmp_path / "run")
+    signal.signal(signal.SIGUSR1, before)
+    assert heard == [signal.SIGUSR1]
     fit(configured(f"resume={tmp_path / 'run'}"), tmp_path / "run")
     assert files_of(tmp_path / "run") == files_of(tmp_path / "whole")
 
@@ -167,14 +174,20 @@ def test_a_run_goes_on_with_as_many_processes() -> None:
 
 
 def test_a_run_is_of_one_process_at_a_time(script: Run, tmp_path: Path) -> None:
-    for folder in ("run", "many"):
+    commands = {
+        "new": ["hydra.run.dir=new"],
+        "run": ["resume=run", "hydra.run.dir=other"],
+        "many": ["-m", "seed=1,2", "hydra.sweep.dir=many"],
+    }
+    for folder in commands:
         (tmp_path / folder).mkdir()
     (tmp_path / "run/config.yaml").touch()
-    with occupy(tmp_path / "run"), occupy(tmp_path / "many"):
-        for folder, arguments in (("run", ["resume=run"]), ("many", ["-m", "seed=1,2", "hydra.sweep.dir=many"])):
+    with occupy(tmp_path / "new"), occupy(tmp_path / "run"), occupy(tmp_path / "many"):
+        for folder, arguments in commands.items():
             done = script("train.py", *arguments, ok=False)
             assert done.returncode == 2
             assert done.stderr == f"error: {folder}: another process is at it. Wait for it, or stop it.\n"
+        assert (tmp_path / "new/.lock").is_file(), "where another has begun nothing is tidied up"
     assert not list((tmp_path / "many").glob("*/"))
 
 

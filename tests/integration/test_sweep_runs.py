@@ -50,6 +50,11 @@ def test_optuna_prunes_and_goes_on(encoders: Callable[[str], Path], script: Run,
     assert "data.epochs=3 mode=min" not in (study / "study.html").read_text()
 
 
+def test_a_study_that_cannot_begin_leaves_nothing(script: Run, tmp_path: Path) -> None:
+    assert script("train.py", "sweep=optuna", "hydra.sweeper.n_trials=0", ok=False).returncode == 2
+    assert not list(tmp_path.iterdir())
+
+
 def test_processes_side_by_side(encoders: Callable[[str], Path], script: Run, tmp_path: Path) -> None:
     """joblib: two trials of a study at once, each with its share of the cores, reporting to the same file."""
     done = script(

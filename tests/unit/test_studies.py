@@ -212,6 +212,17 @@ def test_bad_trials_are_pruned_from_any_process(study: Study) -> None:
     assert len(launcher.jobs) == 1, "no ticket where none is pruned"
 
 
+def test_a_study_that_shares_no_storage_may_go_on_elsewhere(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> float:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "gethostname", lambda: "elsewhere")
+        with pytest.raises(KeyboardInterrupt):
+            study(killed, RATE, n_trials=1)
+    assert [row["state"] for row in study(score, RATE, n_trials=1)[1]] == ["killed", "complete"]
+
+
 def test_trials_of_another_machine_are_left_alone(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,7 @@ class OptunaSweeper(Sweeper):
         from thaw.settings import SWEEPER_RULES, check
         from thaw.study import load_optuna
 
-        load_optuna()  # before anything is made
+        load_optuna()
         check(self.settings, SWEEPER_RULES)
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
@@ -89,7 +89,8 @@ class OptunaSweeper(Sweeper):
         search |= {key: studies.written(values) for key, values in space.items()}
         study = studies.open_study(folder, own["storage"], own["sampler"], own["seed"], search)
         OmegaConf.save(self.config, folder / "multirun.yaml")
-        again = studies.forget_killed(study, space, folder)
+        owner = studies.owner_of(folder, own["storage"])
+        again = studies.forget_killed(study, space, owner)
         returned: list[Sequence[JobReturn]] = []
         while (left := own["n_trials"] - len(studies.counted(study))) > 0:
             ahead = studies.untried(study, space) if grid else again
@@ -99,7 +100,7 @@ class OptunaSweeper(Sweeper):
             for _ in range(min(own["n_jobs"], left, len(ahead) if grid else left)):
                 if ahead:
                     study.enqueue_trial(ahead.pop(0))
-                batch.append(studies.ask(study, space, folder))
+                batch.append(studies.ask(study, space, owner))
             points = [tuple(f"{key}={value}" for key, value in studies.values(trial).items()) for trial in batch]
             # Of equal trials one runs, and speaks for all: two would write the same folder at once.
             first: dict[tuple[str, ...], Any] = {}

@@ -29,6 +29,7 @@ def intervals(
     """The 95 % percentile bootstrap interval of each headline figure (Efron and Tibshirani 1993).
 
     Rows are drawn, and sentences whole; not within each class, which would leave out how the mix of classes varies.
+    Averages over classes leave out a class that a resample lacks: of rare classes they vary much.
     Resampling moves the calibration error upwards, as sampling does; its interval is the basic one, mirrored about the
     figure, which takes both back (and so may lie below it). Of an error near 0 it is too narrow: it holds a true 0 in
     two of three samples, a true 0.02 in nine of ten.

@@ -185,7 +185,7 @@ def summarise(folder: Path) -> list[Member]:
     """Write ``summary.html``, ``summary.md`` and ``runs.csv`` into the folder of a multirun, and show the table.
 
     Returns:
-        The runs that failed.
+        The runs that the same command would try again: those that failed or were stopped.
     """
     members = read_members(folder)
     over = overview(members)
@@ -219,12 +219,13 @@ def summarise(folder: Path) -> list[Member]:
         print("Best on validation: " + " ".join(f"{key}={value}" for key, value in best.settings.items()))
     for line in dict.fromkeys(f"{member.status}: {member.error or member.folder.name}" for member in unfinished):
         print(line)
-    if waiting := [member for member in unfinished if member.status != "pruned"]:
+    waiting = [member for member in unfinished if member.status != "pruned"]
+    if waiting:
         print(f"Not finished: {len(waiting)}; the same command tries them again.")
     print(f"\nSummary  {runs.display(folder / 'summary.html')}")
     if command := runs.sync_command(folder):
         print(f"Sync     {command}")
-    return [member for member in unfinished if member.status == "failed"]
+    return waiting
 
 
 def _monitored(members: Sequence[Member]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytorch_lightning as pl
@@ -81,7 +81,7 @@ class Resumable(pl.callbacks.Checkpoint):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if stop := agreed([self.signal or 0], trainer)[0]:  # it came too late to be seen in training
-            raise Interrupted(f"Stopped. Go on with: {resume_command(self.folder)}", 128 + stop)
+            self.end("Stopped", stop)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Where another callback stops the run before its end, that is no part of a checkpoint, and it would go on.
@@ -96,9 +96,13 @@ class Resumable(pl.callbacks.Checkpoint):
         trainer.save_checkpoint(self.path)
         self.saved_at, self.saved_step = time.monotonic(), trainer.global_step
         if stop:
-            if stop in REQUEUE and callable(handler := self.handlers[stop]):
-                handler(stop, None)  # submitit's, which puts the job back into the queue
-            raise Interrupted(f"Saved. Go on with: {resume_command(self.folder)}", 128 + stop)
+            self.end("Saved", stop)
+
+    def end(self, said: str, stop: int) -> NoReturn:
+        """End the run by a signal."""
+        if stop in REQUEUE and callable(handler := self.handlers[stop]):
+            handler(stop, None)  # submitit's, which puts the job back into the queue
+        raise Interrupted(f"{said}. Go on with: {resume_command(self.folder)}", 128 + stop)
 
     def _due(self, trainer: pl.Trainer) -> bool:
         waited = time.monotonic() - self.saved_at

@@ -82,7 +82,7 @@ def drop_empty(folder: Path, *names: str) -> None:
         names: of files that it may hold.
     """
     ours = {LOCK, *names}
-    if folder == Path.cwd() or any(path.name not in ours for path in folder.iterdir()):
+    if folder == Path.cwd() or not folder.is_dir() or any(path.name not in ours for path in folder.iterdir()):
         return
     with suppress(Occupied), occupy(folder):
         for name in ours:

@@ -74,9 +74,9 @@ def job(config: DictConfig) -> dict[str, Any]:
         check_source(config.data)
         taken = [name for name in WRITTEN if (folder / name).exists()]
         if taken and not multirun.active() and not rank():
-            what, way = (
-                ("a run", f", or go on: {resume_command(folder)}") if "config.yaml" in taken else (taken[0], ".")
-            )
+            what = "a run" if "config.yaml" in taken else taken[0]
+            unfinished = what == "a run" and "metrics.json" not in taken
+            way = f", or go on: {resume_command(folder)}" if unfinished else "."
             raise UserError(f"{folder}: there is {what} already", f"Give another{way}")
     name = str(state.job.config_name)
     own = [item for item in state.overrides.task if not item.startswith("sweep=")]  # a preset makes many runs of one

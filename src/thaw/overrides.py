@@ -35,6 +35,8 @@ def readable(error: Exception, conf: Path, name: str) -> Exception:
             "predict": "Lower batch_size.",
         }
         return UserError(said.split(". ")[0], hints.get(name, "CUDA_VISIBLE_DEVICES= runs it without the GPU."))
+    if said.startswith("Only one of --"):  # of Hydra's flags
+        return UserError(said)
     if "Config group override must be" in said:  # by a name; Hydra does not say which
         for argument in sys.argv[1:]:
             group, _, choice = argument.partition("=")

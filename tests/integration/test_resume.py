@@ -26,7 +26,7 @@ from thaw.training import fit as fitting
 from thaw.training import resuming
 from thaw.training.callbacks import History
 from thaw.training.fit import fit
-from thaw.training.resuming import SIGNALS, Resumable, check_same_size, parse_interval
+from thaw.training.resuming import SIGNALS, Resumable, check_same_size, parse_interval, read_checkpoint
 
 CASES = {
     # 72 rows in batches of 8: nine steps an epoch. Stops at the start, in the middle and at the ends of epochs.
@@ -165,6 +165,13 @@ def test_a_signal_in_the_validation_that_stops_early_is_heard(
     assert heard == [signal.SIGUSR1]
     fit(configured(f"resume={tmp_path / 'run'}"), tmp_path / "run")
     assert files_of(tmp_path / "run") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off"])
+def test_a_damaged_checkpoint_is_told(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").write_bytes(content)
+    with pytest.raises(UserError, match=r"last\.ckpt: damaged: .*the run begins anew"):
+        read_checkpoint(tmp_path / "last.ckpt")
 
 
 def test_a_run_goes_on_with_as_many_processes() -> None:

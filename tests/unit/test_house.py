@@ -175,6 +175,7 @@ def test_only_known_targets_are_built() -> None:
         (["data.epochs=0"], "data.epochs=0 is not a whole number"),
         (["optimizer.lr=inf"], "optimizer.lr=inf is not"),
         (["freeze.n=2"], "Of these: all_but_last_n, first_n."),
+        (["-m", "--cfg", "job"], "Only one of --run, --multirun, --cfg"),
         (["freeze=2"], "freeze=2: no such choice. There are: all_but_last_n,"),
         (["callbacks=null"], "callbacks=null: no such choice. There are: early_stopping, none."),
         (["-m", "freeze=null,head"], "freeze=null: no such choice"),

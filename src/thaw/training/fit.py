@@ -31,7 +31,15 @@ from thaw.reporting import pages, summary
 from thaw.reporting.published import published_table
 from thaw.training.callbacks import History, Lines
 from thaw.training.pruning import pruning
-from thaw.training.resuming import LAST, Resumable, check_same_data, check_same_size, check_same_weights, continued
+from thaw.training.resuming import (
+    LAST,
+    Resumable,
+    check_same_data,
+    check_same_size,
+    check_same_weights,
+    continued,
+    read_checkpoint,
+)
 from thaw.training.reuse import Reuse
 from thaw.training.tracking import log_evaluation, make_loggers
 from thaw.training.trainer import best_checkpoint, check_distributed, check_monitor, make_trainer, split_by_layer
@@ -159,7 +167,7 @@ def train(
     module.wants_graphs = settings["cuda_graphs"]
     last = folder / "checkpoints" / LAST
     if last.is_file():
-        saved = torch.load(last, weights_only=True, map_location="cpu")
+        saved = read_checkpoint(last)
         check_same_weights(saved["state_dict"], module)
         check_same_size(saved["resume"], trainer.world_size)
         state = saved["resume"]

@@ -222,6 +222,20 @@ def continued(config: DictConfig) -> tuple[Path, DictConfig]:
     return folder, saved
 
 
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What was saved.
+
+    Raises:
+        UserError: when the file is damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        return state
+    except Exception as error:  # whatever torch stumbles over
+        said = str(error).partition("\n")[0][:100] or type(error).__name__
+        raise UserError(f"{path}: damaged: {said}", "Without this file the run begins anew.") from error
+
+
 def check_same_data(folder: Path, data: TextDataModule) -> None:
     """Refuse to go on with rows or labels that are not those the run began with."""
     if not (folder / "data.json").is_file():

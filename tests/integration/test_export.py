@@ -71,9 +71,10 @@ def test_every_architecture_gives_the_scores_of_torch(architecture: str, fitted:
     assert report["checks"]["onnx"]["metrics"] == report["checks"]["torch"]["metrics"]
     assert_same(run, TEXTS)
     assert_same(run, [LONG])  # without a mask
-    operators = {node.op_type for node in onnx.load(str(run / "onnx/model.onnx")).graph.node}
+    operators = [node.op_type for node in onnx.load(str(run / "onnx/model.onnx")).graph.node]
     fixed = architecture in ("deberta_v3", "mpnet")  # their attention is their own
-    assert ("If" in operators, "Softmax" in operators) == (not fixed, fixed)
+    assert ("If" in operators) == (not fixed)
+    assert (operators.count("Softmax") > 1) == fixed  # one may be that of the first token, in the last layer
 
 
 def test_entities_and_windows_are_those_of_torch(fitted: Fitted) -> None:

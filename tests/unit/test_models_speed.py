@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,8 +28,11 @@ def loud(network: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in network.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim > 1:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter.shape[-1] ** 0.5)
+                parameter.copy_(noise / parameter.shape[-1] ** 0.5)
+            else:
+                parameter.add_(noise / 2)  # biases begin at zero, where one left out would not be missed
     return network
 
 
@@ -63,6 +67,23 @@ def test_logits_and_gradients_stay_the_same(
         else:
             scale = theirs[name].grad.abs().max()  # type: ignore[union-attr]
             assert torch.allclose(parameter.grad, theirs[name].grad, atol=1e-4 * float(scale) + 5e-6), name
+
+
+def test_weights_that_dropout_takes_away_are_missing_from_the_values(
+    encoders: Encoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their sum is no longer one, by which the bias of the values is then multiplied."""
+    own: Any = loud(load_encoder(encoders("bert"), LABELS["sequence"], {})).bert.encoder.layer[-1].attention.self
+    monkeypatch.setattr(speed, "dropout", lambda weights, *_: weights * (torch.arange(9) % 3))
+    hidden = torch.randn(3, 9, own.query.in_features)
+    query, key, value = (
+        layer(hidden).unflatten(-1, (-1, own.attention_head_size)).transpose(1, 2)
+        for layer in (own.query, own.key, own.value)
+    )
+    weights = (query @ key.transpose(2, 3) * own.scaling).softmax(-1) * (torch.arange(9) % 3)
+    expected = (weights @ value).transpose(1, 2).flatten(2)[:, :1]
+    result = speed._attend_first(own, own.query(hidden[:, :1]), own.key, own.value, hidden, None)
+    assert torch.allclose(result, expected, atol=1e-5)
 
 
 def test_dropout_drops_scales_and_sends_the_gradient_back_the_same_way() -> None:

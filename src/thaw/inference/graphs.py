@@ -134,7 +134,7 @@ def quantize_graph(path: Path, target: Path, kinds: list[str]) -> None:
     """Weights as 8-bit integers by output channel; activations are quantised as they come, by batch.
 
     Seven bits are used of the eight: CPUs without VNNI add two products in 16 bits and would overflow. The labels of
-    MiniLM on emotion do not suffer from it. The classifier (Gemm) stays as it is: it costs nothing.
+    MiniLM on emotion do not suffer from it.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic

@@ -151,8 +151,8 @@ def reads_first_token(network: Any) -> bool:
 def compute_first_token(network: Any) -> None:
     """Let the last layer compute the first token only, where that is all the head reads and the layer is known.
 
-    Keys and values come from all tokens as ever; query, output and feed-forward are spared for the others: most of the
-    layer. The result is compared with that of the layer as it was.
+    The first token looks at all the others as ever; they themselves are spared the layer. The result is compared with
+    that of the layer as it was.
     """
     layer: Any = layers_of(network)[-1][1]
     own: Any = getattr(layer, "attention", None)
@@ -178,29 +178,54 @@ def compute_first_token(network: Any) -> None:
 def _first_token_of_bert(self: Any, hidden: Tensor, mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
     """A layer of BERT, RoBERTa, ELECTRA and their kin: (rows, tokens, size) to (rows, 1, size)."""
     own, first = self.attention.self, hidden[:, :1]
-    attended = _first_query(own, own.query(first), own.key(hidden), own.value(hidden), mask)
+    attended = _attend_first(own, own.query(first), own.key, own.value, hidden, mask)
     result: Tensor = self.feed_forward_chunk(self.attention.output(attended, first))
     return result
 
 
 def _first_token_of_distilbert(self: Any, hidden: Tensor, mask: Tensor | None = None, **_: Any) -> Tensor:
     own, first = self.attention, hidden[:, :1]
-    attended = own.out_lin(_first_query(own, own.q_lin(first), own.k_lin(hidden), own.v_lin(hidden), mask))
+    attended = own.out_lin(_attend_first(own, own.q_lin(first), own.k_lin, own.v_lin, hidden, mask))
     first = self.sa_layer_norm(attended + first)
     result: Tensor = self.output_layer_norm(self.ffn(first) + first)
     return result
 
 
-def _first_query(own: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+def _attend_first(own: Any, query: Tensor, key: Any, value: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """What the first token's query gets from all tokens: (rows, 1, size).
 
-    size = own.attention_head_size
-    query, key, value = (tensor.unflatten(-1, (-1, size)).transpose(1, 2) for tensor in (query, key, value))
+    In float32 no token needs its key and value: q · K x is Kᵀ q · x, and the sum of w V x is V times the sum of w x, so
+    that the two matrices meet one vector of each text and head. Bfloat16 would round the scores in between.
+
+    Args:
+        query: (rows, 1, size).
+        key, value: linear layers, or adapters around them.
+        hidden: (rows, tokens, size).
+        mask: (rows, 1, tokens, tokens), true where to look, or numbers to add.
+    """
     probability = own.dropout.p if own.training else 0.0
     first = None if mask is None else mask[:, :, :1]
-    attention = ALL_ATTENTION_FUNCTIONS.get(own.config._attn_implementation, attend)
-    attended, _ = attention(own, query, key, value, first, dropout=probability, scaling=own.scaling)
-    return attended.flatten(2)
+    shape = (-1, own.attention_head_size)
+    exact = hidden.dtype == torch.float32 and not torch.is_autocast_enabled(hidden.device.type)
+    if not exact or not isinstance(key, nn.Linear) or not isinstance(value, nn.Linear):
+        from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+        states = (tensor.unflatten(-1, shape).transpose(1, 2) for tensor in (query, key(hidden), value(hidden)))
+        attention = ALL_ATTENTION_FUNCTIONS.get(own.config._attn_implementation, attend)
+        attended, _ = attention(own, *states, first, dropout=probability, scaling=own.scaling)
+        return attended.flatten(2)
+    keys, values = (layer.weight.unflatten(0, shape) for layer in (key, value))  # (heads, dimension, size)
+    query = query.squeeze(1).unflatten(-1, shape) * own.scaling  # (rows, heads, dimension)
+    scores = torch.einsum("rhd,hds->rhs", query, keys) @ hidden.transpose(1, 2)  # (rows, heads, tokens)
+    scores = scores + (query * key.bias.view(shape)).sum(-1, keepdim=True)
+    if first is not None and first.dtype == torch.bool:
+        scores = scores.masked_fill(~first.squeeze(1), torch.finfo(scores.dtype).min)
+    elif first is not None:
+        scores = scores + first.squeeze(1)
+    weights = dropout(scores.softmax(-1), probability, own.training)
+    attended = torch.einsum("rhs,hds->rhd", weights @ hidden, values)
+    attended = attended + value.bias.view(shape) * weights.sum(-1, keepdim=True)
+    return attended.flatten(1).unsqueeze(1)
 
 
 def tiny_batch(network: Any) -> tuple[Tensor, Tensor]:

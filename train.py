@@ -7,7 +7,7 @@ from thaw.job import job
 from thaw.memory import importing
 from thaw.multirun import begin
 from thaw.runs import occupy
-from thaw.settings import RULES
+from thaw.settings import RULES, check_source
 
 
 @command("train", RULES)
@@ -15,8 +15,10 @@ def main(config: DictConfig) -> float | None:
     """Train, evaluate, save and report; returns the best validation score."""
     around = job(config)
     with occupy(around["folder"]):
-        if around["multirun"] and (score := begin(config, around["folder"])) is not None:
-            return score  # finished when the same multirun was started before
+        if around["multirun"]:
+            if (score := begin(config, around["folder"])) is not None:
+                return score  # finished when the same multirun was started before
+            check_source(config.data)  # which the finished ones do not need
         with importing():
             from thaw.training.fit import fit
 

@@ -27,6 +27,8 @@ from thaw.overrides import quoted, readable
 from thaw.runs import drop_empty, open_unfinished, resume_command
 from thaw.settings import Rule, check
 
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # that end a process without a word, unless one listens
+
 
 def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make a function of a config the main function of a root script.
@@ -47,8 +49,9 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
             nonlocal begun
             begun = True
             keep_freed_memory()  # here, since launchers start processes that do not pass through main
-            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # else a launcher has one
-                signal.signal(signal.SIGTERM, end)
+            heard = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]  # a launcher's are not
+            for number in heard:
+                signal.signal(number, end)
             try:
                 plain: Any = OmegaConf.to_container(config, resolve=True)
                 check(plain, rules)
@@ -70,8 +73,8 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
                 drop_empty(folder, log)
                 fail(error, conf, name)
             finally:
-                if signal.getsignal(signal.SIGTERM) is end:
-                    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                for number in heard:
+                    signal.signal(number, signal.SIG_DFL)
 
         def main() -> None:
             if isinstance(sys.stdout, io.TextIOWrapper):

@@ -70,10 +70,10 @@ def job(config: DictConfig) -> dict[str, Any]:
     folder = Path(state.runtime.output_dir)
     if config.resume:
         folder = open_unfinished(config.resume)  # now, before anything heavy is imported
-    else:
+    elif not multirun.active():
         check_source(config.data)
         taken = [name for name in WRITTEN if (folder / name).exists()]
-        if taken and not multirun.active() and not rank():
+        if taken and not rank():
             what = "a run" if "config.yaml" in taken else taken[0]
             unfinished = what == "a run" and "metrics.json" not in taken
             way = f", or go on: {resume_command(folder)}" if unfinished else "."

@@ -127,6 +127,8 @@ def _comparable(config: DictConfig) -> Any:
     for key in INERT:
         group, _, name = key.rpartition(".")
         (plain[group] if group else plain).pop(name, None)
+    for group, key in runs.PLACES:  # absolute in the run, also where nothing is there any more
+        plain[group][key] = plain[group][key] and os.path.abspath(os.path.expanduser(plain[group][key]))
     return plain
 
 
@@ -162,7 +164,8 @@ def keep_failure(error: Exception, folder: Path) -> float:
     if not mendable:
         traceback.print_exception(error)
         failure["traceback"] = "".join(traceback.format_exception(error))
-    runs.write_json(folder / runs.FAILURE, failure)
+    if not (folder / "metrics.json").is_file():  # else the run stands, and what failed came after
+        runs.write_json(folder / runs.FAILURE, failure)
     print(f"error: {failure['error']}", file=sys.stderr)
     return float("nan")
 

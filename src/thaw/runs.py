@@ -24,6 +24,7 @@ from thaw.labels import LabelSet
 
 FAILURE = "failure.json"  # in the folder of a run of a multirun: why it failed
 PRUNED = "pruned.json"  # in that of a trial: when it was ended, since others were better
+PLACES = (("data", "path"), ("model", "name"))  # the settings that may name a file or folder
 LOCK = ".lock"  # in a folder that a process writes
 
 
@@ -233,7 +234,7 @@ def sync_command(folder: Path) -> str:
 
 def make_absolute(config: DictConfig) -> None:
     """Let local paths hold wherever the run is resumed or evaluated from."""
-    for group, key in (("data", "path"), ("model", "name")):
+    for group, key in PLACES:
         value = config[group][key]
         if value and os.path.exists(os.path.expanduser(value)):
             config[group][key] = os.path.abspath(os.path.expanduser(value))

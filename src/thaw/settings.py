@@ -57,15 +57,20 @@ NAMES: Rule = (
     lambda value: isinstance(value, list) and all(isinstance(name, NAME) and name != "" for name in value),
     "a list of names",
 )
-GROUP: Rule = (lambda value: isinstance(value, dict), "a group of settings")
+BUILT: Rule = (lambda value: isinstance(value, dict) and TEXT[0](value.get("_target_")), "a group with a _target_")
+SEVERAL_BUILT: Rule = (
+    lambda value: isinstance(value, dict) and all(map(BUILT[0], value.values())),
+    "a group of groups, each with a _target_",
+)
 EXPECTED = {"figure", "value", "tolerance", "reason", "source", "open"}
 
 RULES: dict[str, Rule] = {
     "seed": SEED,
     "monitor": TEXT,
     "mode": one_of("max", "min"),
-    "callbacks": GROUP,
-    "logger": GROUP,
+    "callbacks": SEVERAL_BUILT,
+    "callbacks.early_stopping.patience": COUNT,
+    "logger": SEVERAL_BUILT,
     "strict_iob2": FLAG,
     "expected": (
         lambda value: isinstance(value, list) and all(isinstance(one, dict) and set(one) == EXPECTED for one in value),
@@ -105,6 +110,7 @@ RULES: dict[str, Rule] = {
     "freeze.reuse": one_of("auto", "on", "off"),
     "freeze.reuse_dtype": one_of("float32", "bfloat16"),
     "freeze.reuse_gb": POSITIVE,
+    "optimizer.class": BUILT,
     "optimizer.lr": POSITIVE,
     "optimizer.head_lr": or_null(POSITIVE),
     "optimizer.layer_decay": or_null(POSITIVE),
@@ -210,14 +216,13 @@ def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:
     """
     for key, (accepts, description) in rules.items():
         value: Any = config
-        *groups, name = key.split(".")
-        for group in groups:
-            if group not in value:
-                raise lost(group)
-            value = value[group]
-        if name not in value:
-            if groups == ["freeze"]:  # a strategy has only the settings it needs
-                continue
-            raise lost(key)
-        if not accepts(value[name]):
-            raise UserError(f"{key}={value[name]} is not {description}", f"Change {key}.")
+        parts = key.split(".")
+        for depth, part in enumerate(parts):
+            if part not in value:
+                if depth and parts[0] in ("freeze", "callbacks"):  # these hold only the settings that they need
+                    break
+                raise lost(".".join(parts[: depth + 1]))
+            value = value[part]
+        else:
+            if not accepts(value):
+                raise UserError(f"{key}={value} is not {description}", f"Change {key}.")

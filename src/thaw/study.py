@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import socket
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,9 @@ def load_optuna() -> Any:
     return optuna
 
 
-def open_study(folder: Path, storage: str | None, sampler: str, seed: int, search: Mapping[str, str]) -> "Study":
+def open_study(
+    folder: Path, storage: str | None, sampler: str, seed: int, search: Mapping[str, str], owner: str | None = None
+) -> "Study":
     """The study of a sweep's folder, new or to go on with.
 
     Args:
@@ -47,6 +50,7 @@ def open_study(folder: Path, storage: str | None, sampler: str, seed: int, searc
         sampler: ``tpe``, ``random``, or ``grid``, whose trials `untried` puts in line.
         seed: of the sampler.
         search: what its scores depend on, setting -> text: ``monitor``, ``mode``, what is fixed, what is searched.
+        owner: as `owner_of` names this sweep.
 
     Raises:
         UserError: when the study that is there is another search.
@@ -59,15 +63,16 @@ def open_study(folder: Path, storage: str | None, sampler: str, seed: int, searc
         direction="maximize" if search["mode"] == "max" else "minimize",
         load_if_exists=True,
     )
-    begun = study.user_attrs.get(SEARCH, {}) if study.trials else search
-    begun = {**begun, "mode": "max" if study.direction == optuna.study.StudyDirection.MAXIMIZE else "min"}
+    begun = dict(study.user_attrs.get(SEARCH, {}) if study.trials else search)
+    begun["mode"] = "max" if study.direction == optuna.study.StudyDirection.MAXIMIZE else "min"
     if other := [key for key in {**begun, **search} if begun.get(key) != search.get(key)]:
         said = " and ".join(f"with {key}={begun[key]}" if key in begun else f"without {key}" for key in other)
         raise UserError(f"{study.study_name}: this study was begun {said}", FRESH)
     if not study.trials:
         study.set_user_attr(SEARCH, dict(search))
-    # Moved on by the trials there are, or a study that goes on would draw the first ones again.
-    seed += len(study.trials)
+    # Moved on by the trials there are, or a study that goes on would draw the first ones again, and by the owner, or
+    # sweeps of several machines would all draw the same.
+    seed = (seed + len(study.trials) + zlib.crc32((owner or "").encode())) % 2**32
     study.sampler = samplers.TPESampler(seed=seed) if sampler == "tpe" else samplers.RandomSampler(seed=seed)
     return study
 
@@ -167,8 +172,9 @@ def counted(study: "Study") -> list[Any]:
 
 
 def untried(study: "Study", space: dict[str, Any]) -> list[dict[str, Any]]:
-    """The points of the grid that no trial has been at."""
-    done = [trial.params for trial in counted(study)]
+    """The points of the grid that no trial has been at, of other machines neither."""
+    running = study.get_trials(states=(load_optuna().trial.TrialState.RUNNING,))
+    done = [trial.params for trial in [*counted(study), *running]]
     grid = (dict(zip(space, point, strict=True)) for point in itertools.product(*(s.choices for s in space.values())))
     return [point for point in grid if point not in done]
 

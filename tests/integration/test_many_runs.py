@@ -11,11 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
 from conftest import ROOT, Run, configured, only_run
-from thaw.multirun import begin
+from thaw.errors import UserError
+from thaw.multirun import begin, keep_failure
 from thaw.runs import occupy, read_jsonl
 from thaw.training.fit import fit
 
@@ -150,6 +153,25 @@ def test_a_multirun_goes_on_past_failures_and_is_not_done_again(
     assert again.returncode == 1
     shown = script("report.py", f"runs={folder}")
     assert shown.stdout.splitlines()[1:] == again.stdout[again.stdout.index("\n4 runs of") :].splitlines()[1:]
+
+
+def test_a_finished_run_stands_when_what_it_was_made_of_is_gone(
+    encoders: Callable[[str], Path], script: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(encoders("distilbert"), tmp_path / "encoder")
+    shutil.copytree(ROOT / "samples/emotion", tmp_path / "rows")
+    settings = ["-m", "model.name=encoder", "data.path=rows", *SMALL, "seed=1,2"]
+    done = script("train.py", *settings)
+    shutil.rmtree(tmp_path / "encoder")
+    shutil.rmtree(tmp_path / "rows")
+    again = script("train.py", *settings)
+    assert again.stdout.count("is finished already") == 2
+    assert done.stdout[done.stdout.index("\n2 runs of") :] == again.stdout[again.stdout.index("\n2 runs of") :]
+    run = next(tmp_path.glob("outputs/multirun/*/seed-1"))
+    task = SimpleNamespace(overrides=SimpleNamespace(task=["seed=1"]))
+    monkeypatch.setattr(HydraConfig, "get", lambda: task)
+    keep_failure(UserError("it failed later"), run)
+    assert not (run / "failure.json").exists()
 
 
 def test_a_stopped_run_of_a_multirun_goes_on_and_a_changed_one_is_set_aside(

@@ -19,8 +19,11 @@ import torch
 from torch._dynamo.utils import counters
 
 from conftest import ROOT, Run, configured, files_of, only_run
+from thaw.cli import end
 from thaw.errors import Interrupted, UserError
+from thaw.metrics.outputs import Outputs
 from thaw.models.module import EncoderModule
+from thaw.models.prefix import FrozenPrefix
 from thaw.runs import occupy
 from thaw.training import fit as fitting
 from thaw.training import resuming
@@ -165,6 +168,47 @@ def test_a_signal_in_the_validation_that_stops_early_is_heard(
     assert heard == [signal.SIGUSR1]
     fit(configured(f"resume={tmp_path / 'run'}"), tmp_path / "run")
     assert files_of(tmp_path / "run") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_while_frozen_layers_are_computed_says_how_to_go_on(
+    number: signal.Signals, encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "cache"))
+    before = signal.signal(signal.SIGUSR1, end)
+    settings = [f"model.name={encoders('distilbert')}", "data.train_size=24", "data.eval_size=12", "freeze=head"]
+    with monkeypatch.context() as patch:
+        patch.setattr(FrozenPrefix, "_compute", lambda *_: os.kill(os.getpid(), number))
+        with pytest.raises(Interrupted, match=r"Stopped\. Go on with: python train\.py resume=") as stopped:
+            fit(configured(*settings), tmp_path / "run")
+    assert stopped.value.exit_code == 128 + number
+    assert signal.signal(signal.SIGUSR1, before) is end
+    fit(configured(f"resume={tmp_path / 'run'}"), tmp_path / "run")
+
+
+def test_the_best_is_that_of_the_state_to_go_on_from(
+    encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU what came between the state and the kill may not come again."""
+    run, loss = tmp_path / "run", Outputs.loss
+    settings = [
+        f"model.name={encoders('distilbert')}", "data.train_size=72", "data.eval_size=24", "data.epochs=3",
+        "data.batch_size=8", "optimizer.lr=1e-2", "monitor=val/loss", "trainer.eval_every=3",
+    ]  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(Resumable, "_due", lambda self, trainer: trainer.global_step == 9)
+        kill_at(18, patch, "on_validation_end")
+        with pytest.raises(Killed):
+            fit(configured(*settings), run)
+    assert torch.load(run / "checkpoints/best.ckpt", weights_only=True)["global_step"] > 9
+    monkeypatch.setattr(Outputs, "loss", lambda self, function: loss(self, function) + 1)
+    fit(configured(f"resume={run}"), run)
+    best = json.loads((run / "metrics.json").read_text())["best"]
+    with (run / "history.csv").open() as file:
+        losses = {int(row["step"]): float(row["val/loss"]) for row in csv.DictReader(file) if row["val/loss"]}
+    assert (best["step"], best["score"]) == (min(losses, key=losses.__getitem__), pytest.approx(min(losses.values())))
+    assert best["step"] <= 9
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["best.ckpt"]
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off"])

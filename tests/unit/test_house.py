@@ -187,6 +187,9 @@ def test_only_known_targets_are_built() -> None:
         (["data=csv", "data.label_names={0:neg,1:pos}"], "is not a list of names, or null"),
         (["data.label_separator=1"], "data.label_separator=1 is not a text"),
         (["data.text_column=0.5"], "data.text_column=0.5 is not the name of a column"),
+        (["+callbacks.mine=3"], "callbacks={'mine': 3} is not a group of groups, each with a _target_"),
+        (["callbacks=early_stopping", "callbacks.early_stopping.patience=soon"], "patience=soon is not a whole number"),
+        (["optimizer.class=null"], "optimizer.class=None is not a group with a _target_"),
         (["hydra.run.dir=/dev/null/run"], "/dev/null/run: cannot be made"),
     ],
 )

@@ -54,7 +54,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[StepGraphs | None]:
 
 
 def replayed(made: list[StepGraphs | None]) -> bool:
-    return any(step is not None for graphs in made if graphs for step in graphs.steps.values())
+    return any(graphs.recorded for graphs in made if graphs)
 
 
 def play_gpu(monkeypatch: pytest.MonkeyPatch, record: Callable[[Work], Work]) -> None:
@@ -73,6 +73,20 @@ def test_a_run_ends_the_same(
     play_gpu(monkeypatch, lambda work: work)
     fit(configured(*own), tmp_path / "graphs")
     assert replayed(made)
+    np.testing.assert_allclose(*histories(tmp_path, "plain", "graphs"), rtol=1e-5, atol=1e-7)
+
+
+def test_a_callback_may_change_how_many_batches_a_step_takes(
+    encoders: Encoders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = settings(
+        encoders("distilbert"), "trainer.accelerator=cpu", "model.dropout=0",
+        "+callbacks.more._target_=pytorch_lightning.callbacks.GradientAccumulationScheduler",
+        "+callbacks.more.scheduling={0: 3, 2: 1}",
+    )  # fmt: skip
+    fit(configured(*own), tmp_path / "plain")
+    play_gpu(monkeypatch, lambda work: work)
+    fit(configured(*own), tmp_path / "graphs")
     np.testing.assert_allclose(*histories(tmp_path, "plain", "graphs"), rtol=1e-5, atol=1e-7)
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from omegaconf import DictConfig
 
@@ -12,6 +13,7 @@ from conftest import Run, configured
 from thaw import runs
 from thaw.exploration.explore import explore
 from thaw.multirun import begin
+from thaw.reporting import summary, sweep_plots
 from thaw.reporting.summary import markdown_table
 from thaw.reporting.sweep import overview, read_members, summarise
 
@@ -146,3 +148,17 @@ def test_a_correction_of_what_was_published_reaches_a_finished_run(make: Make) -
     config.expected[0].source = "the second edition"
     assert not set_aside(run, config)
     assert runs.load_config(run).expected[0].source == "the second edition"
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_the_better_is_the_darker(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[np.ndarray] = []
+    monkeypatch.setattr(sweep_plots, "matrix", lambda values, shares, *_: given.append(shares) or "")
+    points = [({"a": a, "b": b}, float(a) + float(b)) for a in "12" for b in "12"]
+    sweep_plots.pictures(points, ["a", "b"], "val/score", mode)
+    assert given[0].argmax() == (0 if mode == "min" else 3)
+    assert 0 < given[0].min() < given[0].max() == pytest.approx(1)
+
+
+def test_headers_are_no_markup() -> None:
+    assert "val/f1/[/b]" in summary.table("[red]", ["", "val/f1/[/b]"], [["a", "1"]])

@@ -11,12 +11,13 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from conftest import ROOT
 from hydra_plugins.thaw_optuna.sweeper import OptunaSweeper
 from thaw.errors import Pruned, UserError
 from thaw.runs import FAILURE, write_json
-from thaw.study import join, open_study
+from thaw.study import ask, join, open_study, untried
 
 RATE = "optimizer.lr=tag(log,interval(1e-4,1e-1))"
 
@@ -238,6 +239,21 @@ def test_trials_of_another_machine_are_left_alone(
             study(killed, RATE, n_trials=2, storage=storage)
     _, rows = study(score, RATE, n_trials=2, storage=storage)
     assert [row["state"] for row in rows] == ["running", "complete", "complete"]
+
+
+def test_two_machines_search_on_without_each_other(tmp_path: Path) -> None:
+    """Their sweeps begin with the same seed, and neither waits for the trials of the other."""
+    storage, search = f"sqlite:///{tmp_path}/shared.db", {"mode": "max"}
+    rates, grid = ({key: own} for key, own in (("lr", FloatDistribution(0, 1)), ("n", CategoricalDistribution("abcd"))))
+    folder = tmp_path / "random"
+    two = [(open_study(folder, storage, "random", 0, search, owner), owner) for owner in ("here:x", "there:x")]
+    values = [ask(study, rates, owner).params["lr"] for _ in range(3) for study, owner in two]
+    assert len(set(values)) == 6
+    two = [(open_study(tmp_path / "grid", storage, "grid", 0, search, owner), owner) for _, owner in two]
+    for study, owner in two * 2:
+        study.enqueue_trial(untried(study, grid)[0])
+        ask(study, grid, owner)
+    assert sorted(trial.params["n"] for trial in study.trials) == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize(

@@ -87,9 +87,9 @@ class OptunaSweeper(Sweeper):
         search = {key: value for key, value in settings_of(fixed).items() if not neutral(key)}
         search |= {key: str(self.config[key]) for key in ("monitor", "mode")}
         search |= {key: studies.written(values) for key, values in space.items()}
-        study = studies.open_study(folder, own["storage"], own["sampler"], own["seed"], search)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
         owner = studies.owner_of(folder, own["storage"])
+        study = studies.open_study(folder, own["storage"], own["sampler"], own["seed"], search, owner)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
         again = studies.forget_killed(study, space, owner)
         returned: list[Sequence[JobReturn]] = []
         while (left := own["n_trials"] - len(studies.counted(study))) > 0:

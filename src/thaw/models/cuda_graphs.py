@@ -7,6 +7,7 @@ places and shapes, so there is one for each shape of batch that comes again.
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +54,8 @@ class StepGraphs:
     def __init__(self, losses: Losses, parameters: Sequence[nn.Parameter], accumulate: int = 1) -> None:
         self.losses, self.parameters, self.accumulate = losses, parameters, accumulate
         self.record = recorder()
-        self.steps: dict[Any, Step | None] = {}
+        self.seen: set[Any] = set()  # shapes of batches
+        self.recorded: dict[Any, Step] = {}
         self.last: Step | None = None
         self.possible = True
 
@@ -63,13 +65,11 @@ class StepGraphs:
         if not batch["padded"]:
             del inputs["attention_mask"]  # attention without one is faster
         shape = tuple((name, value.shape) for name, value in inputs.items())
-        self.last = None
-        if shape not in self.steps:  # the first of its kind also prepares what a graph cannot, such as libraries
-            self.steps[shape] = None
-            return self.losses(batch)
-        if self.steps[shape] is None and self.possible:
-            self.steps[shape] = self._recorded(inputs)
-        self.last = self.steps[shape]
+        # The first of its kind goes without: it also prepares what a graph cannot, such as libraries.
+        if self.possible and shape in self.seen and shape not in self.recorded:
+            self._record(shape, inputs)
+        self.seen.add(shape)
+        self.last = self.recorded.get(shape)
         if self.last is None:
             return self.losses(batch)
         for name, value in inputs.items():
@@ -82,7 +82,7 @@ class StepGraphs:
         assert self.last is not None
         self.last.backward()
 
-    def _recorded(self, inputs: dict[str, Tensor]) -> Step | None:
+    def _record(self, shape: Any, inputs: dict[str, Tensor]) -> None:
         inputs = {name: value.clone() for name, value in inputs.items()}
         results: dict[str, Tensor] = {}
         trained = [parameter for parameter in self.parameters if parameter.grad is not None]
@@ -99,11 +99,11 @@ class StepGraphs:
             torch._foreach_add_(sums, gradients)
 
         try:
-            return Step(inputs, results, self.record(forward), self.record(backward))
+            self.recorded[shape] = Step(inputs, results, self.record(forward), self.record(backward))
         except RuntimeError as error:
             log.info("Kernels are launched one by one: %s.", str(error).partition("\n")[0].rstrip("."))
             self.possible = False
-            return None
+            self.recorded.clear()  # they would go on with the random numbers of before
 
 
 def on_one_gpu(strategy: Any) -> bool:
@@ -116,11 +116,14 @@ def recorder() -> Callable[[Work], Work]:
 
     All graphs share their memory: of two steps one ends before the other begins.
     """
-    pool, stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
-    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    pool, stream, device = torch.cuda.graph_pool_handle(), torch.cuda.Stream(), torch.cuda.current_device()
+    generator = torch.cuda.default_generators[device]
 
     def record(work: Work) -> Work:
         graph, before = torch.cuda.CUDAGraph(), generator.clone_state()
+        # While work is recorded the allocator cannot let go of what it keeps: a pass takes at most what one has taken.
+        if torch.cuda.mem_get_info()[0] < torch.cuda.max_memory_allocated():
+            torch.cuda.empty_cache()
         try:
             with torch.cuda.stream(stream):
                 graph.capture_begin(pool=pool, capture_error_mode="thread_local")
@@ -130,6 +133,9 @@ def recorder() -> Callable[[Work], Work]:
                     graph.capture_end()
         except RuntimeError:  # work that a graph cannot hold, such as a look at a number, breaks the random state too
             generator.graphsafe_set_state(before)
+            with suppress(RuntimeError):  # where the recording got to its end
+                torch._C._cuda_endAllocateToPool(device, pool)  # else the allocator takes it to be going on
+                torch._C._cuda_releasePool(device, pool)
             raise
         return graph.replay
 

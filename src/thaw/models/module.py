@@ -58,6 +58,7 @@ class EncoderModule(pl.LightningModule):
         self.seen: list[Outputs] = []
         self.steps = 0  # of the whole run
         self.frozen_checksum = ""
+        self.now: set[str] = set()  # the names of the parameters that train
         self.thaw_for(0)
 
     def setup(self, stage: str) -> None:
@@ -66,10 +67,13 @@ class EncoderModule(pl.LightningModule):
         frozen = (pair for pair in sorted(self.frozen_state().items()) if ".original_module." not in pair[0])
         self.frozen_checksum = checksum(frozen)
 
-    def thaw_for(self, epoch: int) -> None:
-        """Let exactly those parameters train that the strategy names for an epoch."""
-        freeze_to(self.parts, trainable(self.parts, self.config["freeze"], epoch))
+    def thaw_for(self, epoch: int) -> bool:
+        """Let exactly those parameters train that the strategy names for an epoch; true where others did before."""
+        names = trainable(self.parts, self.config["freeze"], epoch)
+        changed, self.now = names != self.now, names
+        freeze_to(self.parts, names)
         self.train(self.training)
+        return changed
 
     def train(self, mode: bool = True) -> "EncoderModule":
         """As in torch, except that blocks in which nothing trains stay in eval mode."""
@@ -107,9 +111,10 @@ class EncoderModule(pl.LightningModule):
         self.steps = int(self.trainer.estimated_stepping_batches)
 
     def on_train_epoch_start(self) -> None:
-        if self.config["freeze"]["name"] in STAGED:
-            self.thaw_for(self.current_epoch)
+        if self.config["freeze"]["name"] in STAGED and self.thaw_for(self.current_epoch):
             self.zero_grad()  # to None: the optimizer would move what rests now by a gradient of 0
+            self.graphs = self.step_graphs()
+        elif self.graphs and self.graphs.accumulate != self.trainer.accumulate_grad_batches:  # a callback changed it
             self.graphs = self.step_graphs()
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:

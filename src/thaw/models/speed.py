@@ -46,7 +46,7 @@ class Dropout(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, probability: float) -> Tensor:
-        dropped = round(probability * STEPS)
+        dropped = min(round(probability * STEPS), STEPS - 1)
         numbers = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_().view(torch.int16)
         kept = numbers[: values.numel()].bitwise_and_(STEPS - 1).ge(dropped).view(values.shape)
         ctx.save_for_backward(kept)

@@ -23,11 +23,12 @@ def interactive() -> bool:
 
 def table(title: str, header: Sequence[str], rows: Rows) -> str:
     """A table as text, for the terminal and the log: the first column to the left, figures to the right."""
-    grid = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    # Text, not the markup of rich: a label may be [red].
+    grid = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for position, name in enumerate(header):
-        grid.add_column(name, justify="left" if position == 0 else "right", overflow="fold")
+        grid.add_column(Text(name), justify="left" if position == 0 else "right", overflow="fold")
     for row in rows:
-        grid.add_row(*map(Text, row))  # not the markup of rich: a label may be [red]
+        grid.add_row(*map(Text, row))
     # Standard output that is a file is given the width of a page.
     page = Console(width=Console().width if interactive() else 120, force_terminal=False)
     with page.capture() as captured:

@@ -205,6 +205,7 @@ def summarise(folder: Path) -> list[Member]:
             [(group.settings, statistics.mean(group.scores())) for group in groups if group.scores()],
             keys,
             over.monitor,
+            over.mode,
         ),
         "members": members,
         "unfinished": unfinished,

@@ -12,19 +12,20 @@ Point = tuple[Mapping[str, str], float]
 """The swept settings of a group of runs, and its mean score."""
 
 
-def pictures(points: Sequence[Point], keys: Sequence[str], monitor: str) -> list[str]:
+def pictures(points: Sequence[Point], keys: Sequence[str], monitor: str, mode: str) -> list[str]:
     """A line for one swept setting, a heat map for two, and the score by each setting for more.
 
     Args:
         points: of the groups of runs.
         keys: the swept settings.
         monitor: the name of the score.
+        mode: ``min`` where the lower score is the better one, else ``max``.
     """
     points = [(settings, score) for settings, score in points if math.isfinite(score)]
     if len(points) < 2:
         return []
     if len(keys) == 2:
-        return [heat_map(points, keys[0], keys[1], monitor)]
+        return [heat_map(points, keys[0], keys[1], monitor, mode)]
     return [by_value(points, key, monitor) for key in keys]
 
 
@@ -68,14 +69,14 @@ def by_value(points: Sequence[Point], key: str, monitor: str) -> str:
     return picture(figure, f"{monitor} by {key}")
 
 
-def heat_map(points: Sequence[Point], down: str, across: str, monitor: str) -> str:
+def heat_map(points: Sequence[Point], down: str, across: str, monitor: str, mode: str) -> str:
     """The mean score at each pair of values; the darker the better stands out, whatever the range."""
     rows, columns = (in_order([settings[key] for settings, _ in points]) for key in (down, across))
     scores = np.full((len(rows), len(columns)), np.nan)
     for settings, score in points:
         scores[rows.index(settings[down]), columns.index(settings[across])] = score
-    low, high = np.nanmin(scores), np.nanmax(scores)
-    shares = np.nan_to_num((scores - low) / (high - low if high > low else 1)) * 0.9 + 0.1
+    worst, best = (np.nanmax(scores), np.nanmin(scores)) if mode == "min" else (np.nanmin(scores), np.nanmax(scores))
+    shares = np.nan_to_num((scores - worst) / (best - worst if best != worst else 1)) * 0.9 + 0.1
     shares[np.isnan(scores)] = 0
     written = [["" if math.isnan(score) else f"{score:.3f}" for score in line] for line in scores]
     told = [

@@ -95,7 +95,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     loggers = make_loggers(cfg, folder, multirun) if first else []
     try:
         reuse = Reuse(cfg["freeze"], data, compiled=cfg["trainer"]["compile"])
-        trainer, best = train(cfg, folder, module, data, reuse, loggers, times, multirun)
+        trainer, best, resumable = train(cfg, folder, module, data, reuse, loggers, times, multirun)
         if not trainer.is_global_zero:
             return None
         score = best.best_model_score
@@ -105,6 +105,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         release(trainer, module)
         # A fresh module, since strategies such as FSDP leave the trained one in a form of their own.
         result = finish(cfg, folder, make_module(cfg, encoder, data.labels), data, prefix, best, times, rows)
+        resumable.forget()
         log_evaluation(loggers, folder, result, data.labels)
         return float(score) if score is not None else None
     finally:
@@ -135,7 +136,7 @@ def train(
     loggers: list[Any],
     times: dict[str, float],
     multirun: bool,
-) -> tuple[pl.Trainer, ModelCheckpoint]:
+) -> tuple[pl.Trainer, ModelCheckpoint, Resumable]:
     """Fit, from the last checkpoint where there is one."""
     settings = cfg["trainer"]
     counts = data.summary["splits"]["validation"]["labels"]
@@ -175,13 +176,14 @@ def train(
         data.start = (state["epoch"], state["batches"])
         log.info("Going on after batch %d of epoch %d.", state["batches"], state["epoch"] + 1)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+        with resumable.listening():
+            trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     except pl.utilities.exceptions.MisconfigurationException as error:
         raise UserError(str(error), "Check the groups trainer and callbacks, and monitor.") from error
     except torch._dynamo.exc.BackendCompilerFailed as error:
         raise UserError(f"trainer.compile=true: {error}", "Is there a C++ compiler? Or leave it out.") from error
     times["train"] = resumable.seconds_spent()
-    return trainer, best
+    return trainer, best, resumable
 
 
 def finish(
@@ -252,7 +254,6 @@ def finish(
     }
     runs.write_json(folder / "metrics.json", metrics)  # last: a run with figures is finished
     pages.draw(folder)
-    (folder / "checkpoints" / LAST).unlink(missing_ok=True)
     counts = summary.occurrences(list(data.rows[last]["label"]), labels)
     log.info(summary.table(f"By label, {last}", *summary.label_rows(metrics, last, counts)))
     log.info(summary.table("Figures", *summary.headline_rows(metrics, scored)))

@@ -4,8 +4,11 @@ import logging
 import os
 import random
 import re
+import shutil
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -26,6 +29,7 @@ from thaw.settings import check
 log = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
+BEST = "best.ckpt"
 LATE = 30.0  # seconds of training that the end of a run does not lose, should it be stopped while it is evaluated
 REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)  # of schedulers, some time before they end a job
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *REQUEUE)
@@ -50,21 +54,33 @@ class Resumable(pl.callbacks.Checkpoint):
         self.saved_step = 0
         self.earlier = 0.0  # seconds of training up to the checkpoint that the run goes on from
         self.signal: int | None = None
+        self.training = False
         self.states: dict[str, Any] | None = None
-        self.handlers: dict[int, Any] = {}
+        self.handlers: dict[int, Any] = {}  # those that were there before
 
     def seconds_spent(self) -> float:
         """On all the training that the run stands on, over its stops."""
         return self.earlier + time.monotonic() - self.began
 
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear the signals: Lightning would end the process without a word at Ctrl-C."""
+        self.handlers = {number: signal.signal(number, self._notice) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in self.handlers.items():
+                signal.signal(number, handler)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.saved_step = trainer.global_step
-        # Here, and no earlier: Lightning sets handlers of its own before, which end the run without saving. At the end,
-        # come how it may, it puts back for all signals those that it found.
-        for number in SIGNALS:
-            self.handlers[number] = signal.signal(number, self._notice)
+        for number in SIGNALS:  # again, since Lightning has put one of its own before that of SIGTERM
+            signal.signal(number, self._notice)
+        self.training = True
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
+        if not self.training:  # but computing the frozen layers, say
+            self.end("Stopped", number)
         if self.signal == number:
             raise Interrupted(f"Stopped at once. Go on with: {resume_command(self.folder)}", 128 + number)
         self.signal = number
@@ -80,6 +96,7 @@ class Resumable(pl.callbacks.Checkpoint):
             self.save(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.training = False
         if stop := agreed([self.signal or 0], trainer)[0]:  # it came too late to be seen in training
             self.end("Stopped", stop)
 
@@ -93,15 +110,31 @@ class Resumable(pl.callbacks.Checkpoint):
         stop, due = agreed([self.signal or 0, int(self._due(trainer))], trainer)
         if not (stop or due):
             return
+        best = self.best_at(trainer.global_step)
+        if trainer.is_global_zero:
+            keep_as(self.path.with_name(BEST), best)
         trainer.save_checkpoint(self.path)
+        if trainer.is_global_zero:
+            for path in set(self.path.parent.glob(self.best_at("*").name)) - {best}:
+                path.unlink()
         self.saved_at, self.saved_step = time.monotonic(), trainer.global_step
         if stop:
             self.end("Saved", stop)
 
+    def best_at(self, step: int | str) -> Path:
+        """The best checkpoint as it was when the state at a step was saved: until a kill the run may find another."""
+        return self.path.with_name(f"best_at_{step}.ckpt")
+
+    def forget(self) -> None:
+        """Remove the state of a run that is finished."""
+        for path in (self.path, *self.path.parent.glob(self.best_at("*").name)):
+            path.unlink(missing_ok=True)
+
     def end(self, said: str, stop: int) -> NoReturn:
         """End the run by a signal."""
         if stop in REQUEUE and callable(handler := self.handlers[stop]):
-            handler(stop, None)  # submitit's, which puts the job back into the queue
+            with suppress(KeyboardInterrupt):  # where it is none but ours
+                handler(stop, None)  # submitit's, which puts the job back into the queue
         raise Interrupted(f"{said}. Go on with: {resume_command(self.folder)}", 128 + stop)
 
     def _due(self, trainer: pl.Trainer) -> bool:
@@ -127,6 +160,8 @@ class Resumable(pl.callbacks.Checkpoint):
     ) -> None:
         self.earlier = checkpoint["resume"]["seconds"]
         self.states = checkpoint["resume"]["random"][trainer.global_rank]
+        if trainer.is_global_zero:
+            keep_as(self.best_at(checkpoint["global_step"]), self.path.with_name(BEST))
         for own in checkpoint["callbacks"].values():  # ModelCheckpoint forgets the best of a run that was moved
             if before := own.get("dirpath"):
                 own["dirpath"] = os.path.realpath(self.path.parent)
@@ -135,6 +170,20 @@ class Resumable(pl.callbacks.Checkpoint):
                     path.replace(before, own["dirpath"]): score for path, score in own["best_k_models"].items()
                 }
                 own["kth_best_model_path"] = own["kth_best_model_path"].replace(before, own["dirpath"])
+
+
+def keep_as(path: Path, other: Path) -> None:
+    """Give a file, where there is one, a second name. Checkpoints are never written into: a new one is a new file."""
+    if not path.is_file():
+        return
+    temporary = other.with_name(f".{other.name}")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, temporary)
+    os.replace(temporary, other)
+    temporary.unlink(missing_ok=True)  # where both names were of one file, replacing does nothing
 
 
 def batches_done(trainer: pl.Trainer) -> int:

@@ -1,6 +1,7 @@
 """A finished run -> figures and predictions: the same code right after training and later from the folder alone."""
 
 import logging
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from thaw.hub import locate_encoder
 from thaw.inference.attribution import check_method
 from thaw.inference.explanation import explain_rows
 from thaw.inference.predictor import Predictor
+from thaw.labels import UNREAD
 from thaw.metrics.baselines import baseline_figures
 from thaw.metrics.calibration import confidence, expected_calibration_error, fit_temperature, reliability
 from thaw.metrics.classification import best_thresholds
@@ -111,7 +113,7 @@ def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]
     """Each row with its text, its true and its predicted label, and the probabilities, uncalibrated."""
     labels = predictor.labels
     if labels.task == "token":
-        tags = outputs.tags(labels)
+        tags, unread = outputs.tags(labels), "O" if labels.entities else None
         for text, gold, predicted, logits, words in zip(
             texts, outputs.gold, tags, outputs.logits, outputs.words, strict=True
         ):
@@ -122,7 +124,7 @@ def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]
             yield {
                 "words": list(text),
                 "label": [labels.names[i] for i in gold],
-                "predicted": [labels.names[i] for i in predicted],
+                "predicted": [unread if i == UNREAD else labels.names[i] for i in predicted],
                 "scores": scores,
                 "true_scores": true_scores,
             }
@@ -168,9 +170,11 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
             name += f"_{split}"
         if name in SPLITS:
             name = f"new_{name}"  # those of the run are what its figures can be reproduced from
+        places = run / "predictions" / f"{name}.skipped.json"
+        places.unlink(missing_ok=True)  # of another file of that name
         if skipped:
             log.warning("Rows skipped: %d, such as %s.", len(skipped), skipped[0])
-            runs.write_json(run / "predictions" / f"{name}.skipped.json", skipped)
+            runs.write_json(places, skipped)
     else:
         texts, gold = runs.saved_rows(run, split, predictor.labels)
         name = split
@@ -248,19 +252,25 @@ def join_figures(results: Mapping[str, Evaluation]) -> dict[str, Any]:
     return {**values, "intervals": pairs, "calibration": calibration}
 
 
-def check_output(path: Path, data: str | None) -> None:
-    """Refuse to write over the data, and what cannot be JSON lines: before any work."""
+def check_output(path: Path, run: str, data: str | None) -> None:
+    """Refuse to write over the data, into the run, or where nothing can be written: before any work."""
+    runs.check_not_over(path, run, "the run folder, which gets its own")
     if data:
         runs.check_not_over(path, data, "data.path")
     if path.suffix != ".jsonl" or path.is_dir():
         raise UserError(f"output={path}: predictions are JSON lines", "Give the name of a file that ends in .jsonl.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise UserError(f"output={path}: cannot be written: {error.strerror}", "Choose another place.") from None
 
 
 def evaluate(config: DictConfig) -> None:
     """Evaluate and show what ``evaluate.py`` is asked for."""
     settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     if settings["output"]:
-        check_output(Path(settings["output"]).expanduser(), settings["data"].get("path"))
+        check_output(Path(settings["output"]).expanduser(), settings["run"], settings["data"].get("path"))
     path, metrics = evaluate_run(settings)
     (split,) = metrics["calibration"]
     print(summary.table("Figures", *summary.headline_rows(metrics, [split])))

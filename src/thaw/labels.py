@@ -12,6 +12,7 @@ Task = Literal["sequence", "multi_label", "token"]
 NUMBER = re.compile(r"-?[0-9]{1,18}")
 TASKS: tuple[Task, ...] = get_args(Task)
 GIVEN = "as given by the data or data.label_names"
+UNREAD = -1  # the label id of a word that the network was not given, where no tag says that there is nothing
 IGNORED = -100  # the label id that torch's losses pass over: special tokens, sub-tokens that continue a word
 
 
@@ -62,8 +63,8 @@ class LabelSet:
 
     @property
     def outside(self) -> int:
-        """Id of the tag for a word that belongs to no entity; 0 where the tags mark no spans."""
-        return self.ids.get("O", 0)
+        """Id of the tag of a word that belongs to no entity, or that was not read; `UNREAD` without such a tag."""
+        return self.ids.get("O", UNREAD)
 
     def balanced_weights(self) -> list[float]:
         """Weight of each class, inverse to its frequency, mean 1 over the training rows (scikit-learn's "balanced")."""
@@ -104,7 +105,7 @@ def order_names(values: Iterable[Any], given: Sequence[str] | None) -> tuple[tup
         return _checked(given), GIVEN
     distinct = {str(value) for value in values}
     if all(NUMBER.fullmatch(value) for value in distinct):
-        return tuple(sorted(distinct, key=int)), "numeric order of the labels"
+        return tuple(sorted(distinct, key=lambda value: (int(value), value))), "numeric order of the labels"
     return tuple(sorted(distinct)), "alphabetical order of the labels"
 
 

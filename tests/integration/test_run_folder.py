@@ -242,13 +242,23 @@ def test_evaluate_writes_where_it_is_told(fitted: Fitted, tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize(
-    ("output", "said"), [("new.jsonl", "this is data.path"), ("other.csv", "are JSON lines"), (".", "are JSON lines")]
+    ("output", "said"),
+    [
+        ("new.jsonl", "this is data.path"),
+        ("other.csv", "are JSON lines"),
+        (".", "are JSON lines"),
+        ("new.jsonl/other.jsonl", "this lies in data.path"),
+        ("file/other.jsonl", "cannot be written: "),
+        ("run/predictions/test.jsonl", "this lies in the run folder, which gets its own"),
+    ],
 )
 def test_evaluate_writes_over_no_data(output: str, said: str, fitted: Fitted, tmp_path: Path) -> None:
     from thaw.errors import UserError
     from thaw.evaluation import evaluate
 
     (tmp_path / "new.jsonl").write_text('{"text": "i am happy", "label": "joy"}\n')
+    (tmp_path / "file").touch()
+    (tmp_path / "run").symlink_to(fitted("distilbert"))
     places = [f"run={fitted('distilbert')}", f"data.path={tmp_path}/new.jsonl", f"output={tmp_path}/{output}"]
     with pytest.raises(UserError, match=said):
         evaluate(configured(*places, verb="evaluate"))

@@ -160,7 +160,7 @@ def test_comments_above_a_sentence_of_conll_columns_are_none_of_its_words(tmp_pa
     )
     rows = read(write(tmp_path / "some.conll", universal), "conll", text_column=1)
     assert rows == [Row(4, ["Anna", "sings"], ["B-PER", "O"]), Row(8, ["#"], ["O"])]
-    plain = "# id 1\tdomain=en\nEU _ _ B-ORG\n# _ _ O\n\n# _ _ O\n"
+    plain = "# id 1\tdomain=en\nEU _ _ B-ORG\n# _ _ O\n\n# _ a=b O\n"
     assert read(write(tmp_path / "other.conll", plain), "conll") == [
         Row(2, ["EU", "#"], ["B-ORG", "O"]),
         Row(5, ["#"], ["O"]),

@@ -178,6 +178,18 @@ def test_a_split_that_would_be_empty_is_an_error(prepare: Prepare, tmp_path: Pat
             *("multi_label", ["joy", "fear", "anger"], [2]),
             id="marks by position",
         ),
+        pytest.param(
+            [[1, 1], [0, 0]],
+            {"label_names": ["joy", "fear"]},
+            *("multi_label", ["joy", "fear"], [0, 1]),
+            id="marks of two labels",
+        ),
+        pytest.param(
+            ["0|1|1", "1|0|0"],
+            {"label_names": ["joy", "fear", "anger"], "label_separator": "|"},
+            *("multi_label", ["joy", "fear", "anger"], [1, 2]),
+            id="marks, separated",
+        ),
         pytest.param(["b|a", "b"], {"label_separator": "|"}, "multi_label", ["a", "b"], [0, 1], id="separated"),
         pytest.param(["b", "a"], {"task": "multi_label"}, "multi_label", ["a", "b"], [1], id="forced to several"),
         pytest.param([["b"], ["a"]], {"task": "sequence"}, "sequence", ["a", "b"], 1, id="forced to one"),
@@ -208,6 +220,12 @@ def test_marks_by_position_need_a_name_for_each(settings: dict[str, Any], prepar
     path = jsonl(tmp_path / "a.jsonl", *labelled(["a"], [0, 0, 1]))
     with pytest.raises(UserError, match=r"a\.jsonl:2: 3 marks, 0 or 1 for each label, need data\.label_names with 3"):
         prepare(path, **settings)
+
+
+def test_two_numbers_that_may_be_marks_or_labels_are_refused(prepare: Prepare, tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", *labelled([1, 1], [1, 0]))
+    with pytest.raises(UserError, match=r"a\.jsonl:2: \[1, 0\] may be marks, .* or the numbers of labels"):
+        prepare(path, label_names=["joy", "fear"])
 
 
 def test_several_labels_cannot_be_forced_into_one(prepare: Prepare, tmp_path: Path) -> None:

@@ -263,6 +263,7 @@ def test_a_file_that_cannot_be_right_is_an_error(
         ({"README.md": "-", "some.csv": CSV}, {}, "no split train; it holds: README.md, some.csv."),
         ({"test.csv": CSV}, {}, "no split train; it holds: test.csv."),
         ({"train.csv": CSV}, {"format": "jsonl"}, "no split train in the format jsonl; it holds: train.csv."),
+        ({"train.csv": CSV, "test.tsv": CSV}, {}, "test.tsv is of another format than train.csv."),
         ({"train.csv": CSV, "train.csv.gz": CSV}, {}, "several files for train: train.csv, train.csv.gz."),
         ({"train.csv": CSV, "dev.csv": CSV, "val.csv": CSV}, {}, "several files for validation: dev.csv, val.csv."),
         (

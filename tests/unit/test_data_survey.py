@@ -78,3 +78,8 @@ def test_entities_are_counted_by_type_length_and_form() -> None:
         "surfaces": [["Paris", 2], ["New York", 1]],
     }
     assert found["ambiguous"] == [{"form": "Paris", "types": {"LOC": 2, "PER": 1}}]
+
+
+def test_vowel_signs_are_parts_of_words() -> None:
+    assert words_of("हिन्दी भाषा, தமிழ்") == ["हिन्दी", "भाषा", "தமிழ்"]
+    assert words_of("مُحَمَّد a_b") == ["مُحَمَّد", "a", "b"]

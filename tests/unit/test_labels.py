@@ -19,6 +19,7 @@ from thaw.labels import GIVEN, LabelSet, Task, order_names, order_tags, require_
         (["²", "3"], None, ("3", "²"), "alphabetical order of the labels"),
         (["--1", "3"], None, ("--1", "3"), "alphabetical order of the labels"),
         (["1.5", "1"], None, ("1", "1.5"), "alphabetical order of the labels"),
+        (["01", "2", "1", "001"], None, ("001", "01", "1", "2"), "numeric order of the labels"),
         (["joy"], ["joy", "anger"], ("joy", "anger"), GIVEN),
         (["0"], [1, 0], ("1", "0"), GIVEN),
     ],

@@ -7,6 +7,7 @@ import torch
 from thaw.errors import UserError
 from thaw.labels import IGNORED, LabelSet
 from thaw.metrics.outputs import Outputs, figure_names, figures
+from thaw.metrics.scorers import scorer
 from thaw.models.losses import make_loss
 
 SEQUENCE = LabelSet("sequence", ("joy", "anger", "fear"), (1, 1, 1), rows=3)
@@ -52,12 +53,22 @@ def test_join_restores_the_order_of_sentences() -> None:
     assert [row[:, 1].tolist() for row in joined.logits] == [[1], [1, 3], [1, 3, 5]]  # of the first sub-tokens
 
 
-@pytest.mark.parametrize(("labels", "cut"), [(ENTITIES, "O"), (TAGS, "NOUN")], ids=["entities", "tags"])
-def test_words_that_truncation_cut_off_count_as_outside(labels: LabelSet, cut: str) -> None:
+def test_words_that_truncation_cut_off_count_as_outside() -> None:
     outputs = token_batch([0], [5], [2])
-    (tags,) = outputs.tags(labels)
-    assert [labels.names[i] for i in tags] == [labels.names[1]] * 2 + [cut] * 3
-    assert figures(outputs, labels)["accuracy"] == 2 / 5
+    (tags,) = outputs.tags(ENTITIES)
+    assert [ENTITIES.names[i] for i in tags] == [ENTITIES.names[1]] * 2 + ["O"] * 3
+    assert figures(outputs, ENTITIES)["accuracy"] == 2 / 5
+
+
+def test_words_that_truncation_cut_off_are_wrong_where_no_tag_is_outside() -> None:
+    outputs = token_batch([0], [5], [2])
+    outputs.gold[0][2:] = 0  # the id that was once taken for outside
+    found, resampled = figures(outputs, TAGS), scorer(outputs, TAGS)(np.ones((1, 1)))
+    first, second = TAGS.names[:2]
+    assert (found["accuracy"], found[f"recall/{first}"], found[f"recall/{second}"]) == (2 / 5, 0, 1)
+    assert found["f1_macro"] == 1 / 2  # of the two tags that occur
+    for name in ("accuracy", "f1_macro", "f1_weighted", "precision_macro"):
+        assert resampled[name][0] == pytest.approx(found[name])
 
 
 def test_the_loss_is_that_of_all_words_at_once() -> None:

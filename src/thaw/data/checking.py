@@ -30,7 +30,9 @@ def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[
     elif not text.strip():
         return Bad(row.line, "the text is empty")
     try:
-        label = _names(row.label if isinstance(text, list) else _marked(row.label, names), separator)
+        label = _parts(row.label, separator)
+        label = label if isinstance(text, list) else _marked(label, names)
+        label = [_name(item) for item in label] if isinstance(label, list) else _name(label)
     except ValueError as error:
         return Bad(row.line, str(error))
     if isinstance(text, list) and (not isinstance(label, list) or len(label) != len(text)):
@@ -45,29 +47,26 @@ def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[
 def _marked(label: Any, names: Sequence[Any]) -> Any:
     """The names that a list marks, with 0 or 1 for each label there is; what is no such list as it is.
 
-    Of fewer than three numbers it cannot be told: they may be the labels themselves.
-
     Raises:
-        ValueError: when the names are not given.
+        ValueError: when the names are not given, or the numbers may as well be those of the labels.
     """
-    if not isinstance(label, list) or len(label) < 3 or not all(item in (0, 1) for item in label):
+    if not isinstance(label, list) or not label or not all(item in (0, 1, "0", "1") for item in label):
+        return label
+    if any(str(name).isdigit() for name in names) or (len(label) < 3 and len(label) != len(names)):
         return label
     if len(names) != len(label):
         raise ValueError(f"{len(label)} marks, 0 or 1 for each label, need data.label_names with {len(label)} names")
-    return [name for name, mark in zip(names, label, strict=True) if mark]
+    marks = [int(item) for item in label]
+    if len(set(marks)) == len(marks) and max(marks) < len(names):
+        raise ValueError(f"{marks} may be marks, 0 or 1 for each label, or the numbers of labels: write their names")
+    return [name for name, mark in zip(names, marks, strict=True) if mark]
 
 
-def _names(label: Any, separator: str | None) -> str | list[str]:
-    """Labels as text; a list, or a text with separators, becomes a list.
-
-    Raises:
-        ValueError: saying what is wrong with the label.
-    """
-    if isinstance(label, list):
-        return [_name(item) for item in label]
+def _parts(label: Any, separator: str | None) -> Any:
+    """A text with separators as a list; what is none as it is."""
     if separator and isinstance(label, str):
-        return [_name(part) for part in label.split(separator) if part.strip()]
-    return [_name(label)] if separator else _name(label)
+        return [part.strip() for part in label.split(separator) if part.strip()]
+    return [label] if separator and not isinstance(label, list) else label
 
 
 def _name(label: Any) -> str:

@@ -8,7 +8,7 @@ from thaw.data.rows import Bad, Options, Row, decoded
 from thaw.errors import UserError
 
 # What CoNLL-U and MultiCoNER write above a sentence; "# O" is a word.
-COMMENT = re.compile(r"# *(newdoc|newpar)\b|# .*=")
+COMMENT = re.compile(r"# *(newdoc|newpar)\b|# *[\w:.-]+ *=|# id ")
 
 
 def read_conll(path: Path, options: Options) -> Iterator[Row | Bad]:

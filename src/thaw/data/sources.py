@@ -120,7 +120,7 @@ def _format(path: Path, data: dict[str, Any], tokens: bool) -> str:
 
 
 def _split_files(folder: Path, data: dict[str, Any], tokens: bool, needs: str) -> dict[str, list[Path]]:
-    """The files, or aclImdb folders, of each split; of several formats the first that has the split that is needed.
+    """The files, or aclImdb folders, of each split; of several formats the first that has all of them.
 
     The layout of the Hub is known: files in ``data/``, or below a folder for each config, cut into shards.
     """
@@ -148,6 +148,11 @@ def _split_files(folder: Path, data: dict[str, Any], tokens: bool, needs: str) -
     for kind in formats.READERS:
         if needs in found.get(kind, {}):
             files = found[kind]
+            for other, split in ((one, split) for one in found for split in found[one] if split not in files):
+                raise UserError(
+                    f"{folder}: {found[other][split][0].name} is of another format than {files[needs][0].name}",
+                    "Bring them into one, or say which files are meant: data.format.",
+                )
             for split, parts in files.items():
                 _check_shards(folder, split, parts)
             if set(files) == {"train"} and len(files["train"]) == 1 and kind != "folder":

@@ -1,11 +1,11 @@
 """What there is to know of texts before training: lengths, what truncation costs, how words are split."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import regex
 
 from thaw.data.encoding import special_tokens
 from thaw.labels import LabelSet
@@ -17,12 +17,13 @@ LISTED = 25  # words of each list
 POINTS = 60  # of the truncation curve
 # Chinese, Japanese and Korean set no blanks: there each character counts as a word.
 NO_BLANKS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
-WORD = re.compile(f"[{NO_BLANKS}]|[^\\W_{NO_BLANKS}]+")
+# Not by `re`, which does not count the vowel signs of Indic scripts and of Arabic as parts of a word.
+WORD = regex.compile(f"[{NO_BLANKS}]|[^\\W_{NO_BLANKS}]+")
 
 
 def words_of(text: str | Sequence[str]) -> Sequence[str]:
     """The words of a text, without marks; those of a sentence that is given as words, as they are."""
-    return WORD.findall(text) if isinstance(text, str) else text
+    return list(WORD.findall(text)) if isinstance(text, str) else text
 
 
 def box(values: np.ndarray) -> dict[str, float]:

@@ -19,6 +19,7 @@ MAJORITY, BAG_OF_WORDS, FREQUENT_TAGS, UNTRAINED = (
     "most frequent tag",
     "before training",
 )
+VERSION = 1  # of what is computed here; part of the cache key
 ROWS = 50_000  # training rows that the bag of words learns from at most: enough for a baseline, in seconds
 FEATURES = 50_000
 SMALLEST = 1e-6  # probability of what was never seen, so that its logarithm exists
@@ -54,7 +55,7 @@ def baseline_figures(
     else:
         import sklearn
 
-        content = hashlib.sha256(repr([*key, labels, sklearn.__version__]).encode()).hexdigest()[:32]
+        content = hashlib.sha256(repr([VERSION, *key, labels, sklearn.__version__]).encode()).hexdigest()[:32]
         found = {
             MAJORITY: np.tile(majority(labels), (len(texts), 1)),
             # The same for all runs on this data, such as those of a sweep.
@@ -90,12 +91,15 @@ def bag_of_words(texts: Sequence[str], gold: Sequence[object], others: Sequence[
         texts, gold: the training rows; of more than `ROWS` an even sample.
         others: the texts to predict.
     """
+    import regex
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
 
     chosen = np.linspace(0, len(texts) - 1, min(len(texts), ROWS)).round().astype(int)
-    words = TfidfVectorizer(sublinear_tf=True, max_features=FEATURES, token_pattern=r"(?u)\b\w+\b|[^\w\s]")
+    # Not by `re`, which does not count the vowel signs of Indic scripts and of Arabic as parts of a word.
+    tokens = regex.compile(r"\w+|[^\w\s]").findall
+    words = TfidfVectorizer(sublinear_tf=True, max_features=FEATURES, tokenizer=tokens, token_pattern=None)
     model = LogisticRegression(C=10.0, max_iter=200)
     result = np.full((len(others), len(labels)), np.log(SMALLEST))
     features = words.fit_transform([texts[i] for i in chosen])
@@ -125,7 +129,7 @@ def frequent_tags(
 ) -> list[np.ndarray]:
     """Log-probabilities (words, labels) of each sentence: how often each word bears each tag in training.
 
-    A word that training does not know counts as outside of entities, or bears the most frequent tag.
+    A word that training does not know bears the tag that is most frequent there.
     """
     seen: dict[str, Counter[int]] = defaultdict(Counter)
     for words, tags in zip(sentences, gold, strict=True):

@@ -109,7 +109,7 @@ def tag_metrics(predicted: np.ndarray, gold: np.ndarray, labels: LabelSet) -> di
 def _averages(gold: np.ndarray, predicted: np.ndarray, ids: np.ndarray, kinds: Sequence[str]) -> dict[str, float]:
     # Labels that occur neither in the rows nor in the predictions would count as zeros; scikit-learn leaves them out as
     # well when it is not told the labels.
-    present = ids if gold.ndim > 1 else np.union1d(gold, predicted)
+    present = ids if gold.ndim > 1 else np.intersect1d(ids, np.union1d(gold, predicted))  # without `UNREAD`
     result: dict[str, float] = {}
     for kind in kinds:
         precision, recall, f1 = _scores(gold, predicted, present, kind)

@@ -68,7 +68,7 @@ class Outputs:
         return cls(rows[order], flat("logits"), flat("gold"), flat("words"))
 
     def tags(self, labels: LabelSet) -> list[np.ndarray]:
-        """Token tasks: the predicted id of every word; words that truncation cut off count as outside."""
+        """Token tasks: the predicted id of every word; words that truncation cut off are outside, or `UNREAD`."""
         result = []
         for logits, gold, words in zip(self.logits, self.gold, self.words, strict=True):
             own = np.full(len(gold), labels.outside)
@@ -124,7 +124,7 @@ def figures(
     predicted = outputs.tags(labels)
     if not labels.entities:
         return tag_metrics(np.concatenate(predicted), np.concatenate(outputs.gold), labels)
-    names = np.array(labels.names)
+    names = np.array([*labels.names, "O"])  # the last for `UNREAD`
     return entity_metrics([names[row] for row in predicted], [names[row] for row in outputs.gold], labels, strict)
 
 

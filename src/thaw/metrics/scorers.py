@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from thaw.labels import LabelSet
+from thaw.labels import UNREAD, LabelSet
 from thaw.metrics.calibration import BINS, confidence
 from thaw.metrics.entities import entity_counts
 from thaw.metrics.probabilities import probabilities
@@ -30,7 +30,7 @@ def scorer(
         gold, predicted = outputs.gold, outputs.tags(labels)
         if not labels.entities:
             return tag_scorer(gold, predicted, labels)
-        names = np.array(labels.names)
+        names = np.array([*labels.names, "O"])  # the last for `UNREAD`
         counts = entity_counts([names[row] for row in predicted], [names[row] for row in gold], labels, strict)
         return entity_scorer(counts, *words_right(gold, predicted))
     scores = probabilities(outputs.logits, labels)
@@ -104,8 +104,9 @@ def _areas(
 
 def _tag_counts(gold: np.ndarray, predicted: np.ndarray, size: int) -> np.ndarray:
     """(labels, 3): of one sentence, the words right, true and predicted for each label."""
-    right = np.bincount(gold[gold == predicted], minlength=size)
-    return np.stack([right, np.bincount(gold, minlength=size), np.bincount(predicted, minlength=size)], axis=-1)
+    given = predicted[predicted != UNREAD]
+    words = (gold[gold == predicted], gold, given)
+    return np.stack([np.bincount(own, minlength=size) for own in words], axis=-1)
 
 
 def _counted(

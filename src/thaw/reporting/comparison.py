@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw import runs
 from thaw.errors import UserError
-from thaw.labels import LabelSet
+from thaw.labels import UNREAD, LabelSet
 from thaw.metrics.entities import entity_counts
 from thaw.metrics.paired import mcnemar, paired_bootstrap
 from thaw.metrics.scorers import Scorer, entity_scorer, label_scorer, tag_scorer, words_right
@@ -135,7 +135,9 @@ def _truth(row: dict[str, Any]) -> Any:
 def _scorer(labels: LabelSet, rows: Rows, strict: bool) -> Scorer:
     if labels.task == "token":
         gold, predicted = [row["label"] for row in rows], [row["predicted"] for row in rows]
-        true, given = ([np.array([labels.ids[name] for name in own]) for own in side] for side in (gold, predicted))
+        true, given = (
+            [np.array([labels.ids.get(name, UNREAD) for name in own]) for own in side] for side in (gold, predicted)
+        )
         if not labels.entities:
             return tag_scorer(true, given, labels)
         return entity_scorer(entity_counts(predicted, gold, labels, strict), *words_right(true, given))

@@ -212,7 +212,7 @@ def marked(row: dict[str, Any], labels: LabelSet, word: int | None = None) -> li
             "" if own == other == "" or (own == other and not labels.entities) else "right" if own == other else "wrong"
         )
         name = {"right": own, "wrong": f"{own or 'O'} → {other or 'O'}"}.get(kind, "")
-        starts = row["label"][i].startswith("B-") or row["predicted"][i].startswith("B-")
+        starts = labels.entities and any(row[side][i].startswith("B-") for side in ("label", "predicted"))
         if parts and parts[-1]["kind"] == kind and parts[-1]["label"] == name and not (kind and starts):
             parts[-1]["text"] += " " + row["words"][i]
         else:
@@ -225,7 +225,7 @@ def marked(row: dict[str, Any], labels: LabelSet, word: int | None = None) -> li
 def tag_names(tags: Sequence[str], labels: LabelSet) -> list[str]:
     """The type of the entity that each word is part of, or its tag; empty outside."""
     if not labels.entities:
-        return list(tags)
+        return [tag or "not read" for tag in tags]
     names = [""] * len(tags)
     for kind, first, end in spans(tags):
         names[first:end] = [kind] * (end - first)

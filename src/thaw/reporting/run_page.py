@@ -167,7 +167,7 @@ def _classes(split: str, metrics: Mapping[str, Any], predictions: Rows, labels: 
     elif labels.task != "multi_label":
         pairs = [(row["label"], row["predicted"]) for row in predictions]
         if labels.task == "token":
-            pairs = [pair for true, given in pairs for pair in zip(true, given, strict=True)]
+            pairs = [pair for true, given in pairs for pair in zip(true, given, strict=True) if pair[1] is not None]
         size = len(labels)
         flat = np.array([labels.ids[true] * size + labels.ids[given] for true, given in pairs])
         table = np.bincount(flat, minlength=size * size).reshape(size, size)

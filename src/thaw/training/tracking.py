@@ -76,11 +76,14 @@ def _log_to_wandb(run: Any, folder: Path, labels: LabelSet) -> None:
     split = known_splits(folder)[-1]
     rows = read_jsonl(folder / "predictions" / f"{split}.jsonl")
     if labels.task != "multi_label":
-        token = labels.task == "token"
-        gold = [labels.ids[name] for row in rows for name in (row["label"] if token else [row["label"]])]
-        predicted = [labels.ids[name] for row in rows for name in (row["predicted"] if token else [row["predicted"]])]
+        pairs = [(row["label"], row["predicted"]) for row in rows]
+        if labels.task == "token":  # without the words that were not read
+            pairs = [pair for true, given in pairs for pair in zip(true, given, strict=True) if pair[1] is not None]
         matrix = wandb.plot.confusion_matrix(
-            y_true=gold, preds=predicted, class_names=list(labels.names), title=f"Confusion matrix, {split}"
+            y_true=[labels.ids[true] for true, _ in pairs],
+            preds=[labels.ids[given] for _, given in pairs],
+            class_names=list(labels.names),
+            title=f"Confusion matrix, {split}",
         )
         run.log({f"{split}/confusion_matrix": matrix})
     wrong = [row for row in rows if row["label"] != row["predicted"]][:ERRORS_SHOWN]

@@ -20,7 +20,7 @@ help: ## list the targets
 
 demo: .venv/installed ## make the environment, fine-tune on the sample, show the figures
 	$(BIN)/python train.py
-	@echo "First      . $(BIN)/activate   (python is then that of this environment)"
+	@echo "First      . $(BIN)/activate   (python is then this environment's)"
 
 lint: .venv/tested ## ruff and mypy
 	$(BIN)/ruff check .

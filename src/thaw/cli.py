@@ -61,11 +61,11 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
             except (Interrupted, BrokenPipeError, KeyboardInterrupt) as error:
                 drop_empty(folder, log)
                 if summed:
-                    print("The multirun ends here; the same command goes on with it.", file=sys.stderr)
+                    print("The multirun was stopped; the same command resumes it.", file=sys.stderr)
                 elif isinstance(error, KeyboardInterrupt):
                     with suppress(UserError):  # there is no run, or it is finished
                         command = resume_command(open_unfinished(folder))
-                        error = Interrupted(f"Interrupted. Go on with: {command}", exit_code(error))
+                        error = Interrupted(f"Interrupted. Resume with: {command}", exit_code(error))
                 fail(error, conf, name)
             except Exception as error:
                 if summed:

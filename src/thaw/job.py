@@ -76,7 +76,7 @@ def job(config: DictConfig) -> dict[str, Any]:
         if taken and not rank():
             what = "a run" if "config.yaml" in taken else taken[0]
             unfinished = what == "a run" and "metrics.json" not in taken
-            way = f", or go on: {resume_command(folder)}" if unfinished else "."
+            way = f", or resume it: {resume_command(folder)}" if unfinished else "."
             raise UserError(f"{folder}: there is {what} already", f"Give another{way}")
     name = str(state.job.config_name)
     own = [item for item in state.overrides.task if not item.startswith("sweep=")]  # a preset makes many runs of one

@@ -103,14 +103,14 @@ def begin(config: DictConfig, folder: Path) -> float | None:
         aside.parent.mkdir(exist_ok=True)
         os.replace(folder, aside)
         folder.mkdir()
-        log.warning("%s had other settings, and was set aside as %s.", runs.display(folder), runs.display(aside))
+        log.warning("%s had different settings and was moved to %s.", runs.display(folder), runs.display(aside))
         return None
     if saved.get("expected") != config.expected:  # corrected since; tables of published figures read it from the run
         saved.expected = config.expected
         runs.save_config(folder, saved)
     if not (folder / "metrics.json").is_file():
         config.resume = str(folder)
-        log.info("Going on with %s, which was stopped.", runs.display(folder))
+        log.info("Resuming %s, which was stopped.", runs.display(folder))
         return None
     log.info("%s is finished already.", runs.display(folder))
     if changed := _written_since(config.data.path, folder / "data.json"):

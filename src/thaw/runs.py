@@ -71,7 +71,7 @@ def occupy(folder: Path) -> AbstractContextManager[Any]:
     try:
         return FileLock(folder / LOCK, fallback_to_soft=False).acquire(timeout=0)
     except Timeout:
-        raise Occupied(f"{display(folder)}: another process is at it", "Wait for it, or stop it.") from None
+        raise Occupied(f"{display(folder)}: in use by another process", "Wait for it, or stop it.") from None
     except (OSError, NotImplementedError):  # a file system without locks
         return nullcontext()
 
@@ -168,7 +168,7 @@ def open_run(folder: str | Path, needs: str = "config.yaml") -> Path:
         hint = f"Did you mean {inside[-1]}?" if inside else "A run folder holds a config.yaml."
         raise UserError(f"{folder}: not a run folder", hint)
     if not (run / needs).exists():
-        raise UserError(f"{folder}: the run is not finished ({needs} is missing)", f"Go on with: {resume_command(run)}")
+        raise UserError(f"{folder}: the run is not finished ({needs} is missing)", f"Resume: {resume_command(run)}")
     return run
 
 

@@ -201,7 +201,7 @@ def check_source(data: Mapping[str, Any]) -> None:
 
 
 def lost(key: str) -> UserError:
-    return UserError(f"{key} is missing", f"Leave ~{key} out; and runs of other versions do not go on.")
+    return UserError(f"{key} is missing", f"Leave ~{key} out; and runs of other versions cannot be resumed.")
 
 
 def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:

@@ -109,7 +109,7 @@ def test_a_job_out_of_time_saves_and_goes_on_after_the_requeue(
     assert process.returncode == 0, said
     log = (run / "train.log").read_text()
     assert "Saving, then stopping" in log
-    assert "Going on after batch" in log
+    assert "Resuming after batch" in log
     script("train.py", *settings[:-2], "optimizer.lr=1e-2", "hydra.run.dir=whole")
     assert files_of(run) == files_of(tmp_path / "whole")
 
@@ -142,7 +142,7 @@ def test_the_script_for_slurm_requeues_and_resumes(
     assert not (run / "metrics.json").exists()
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
-    assert "Going on after batch" in done.stdout
+    assert "Resuming after batch" in done.stdout
     assert read_json(run / "metrics.json")["best"]["step"] > 0
     assert (slurm / "scontrol.log").read_text() == "requeue 815\n", "it is done"
 

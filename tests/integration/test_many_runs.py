@@ -58,7 +58,7 @@ def test_a_model_split_over_two_processes_goes_on_after_a_kill(
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (run / "metrics.json").is_file()
-    assert "Going on after batch" in script("train.py", f"resume={run}").stdout
+    assert "Resuming after batch" in script("train.py", f"resume={run}").stdout
     assert_figures_of_one(run, tmp_path / "one", settings)
 
 
@@ -146,7 +146,7 @@ def test_a_multirun_goes_on_past_failures_and_is_not_done_again(
     assert (folder / "seed-1_max_length-16/report.html").is_file()
     (folder / "seed-2_max_length-16/metrics.json").unlink()  # as when it is still at work
     with occupy(folder / "seed-2_max_length-16"):
-        assert "seed-2_max_length-16: another process is at it" in script("train.py", *settings, ok=False).stderr
+        assert "seed-2_max_length-16: in use by another process" in script("train.py", *settings, ok=False).stderr
     with (folder / "runs.csv").open() as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["finished", "failed", "stopped", "failed"]
     again = script("train.py", *settings, ok=False)

@@ -179,7 +179,7 @@ def test_a_signal_while_frozen_layers_are_computed_says_how_to_go_on(
     settings = [f"model.name={encoders('distilbert')}", "data.train_size=24", "data.eval_size=12", "freeze=head"]
     with monkeypatch.context() as patch:
         patch.setattr(FrozenPrefix, "_compute", lambda *_: os.kill(os.getpid(), number))
-        with pytest.raises(Interrupted, match=r"Stopped\. Go on with: python train\.py resume=") as stopped:
+        with pytest.raises(Interrupted, match=r"Stopped\. Resume with: python train\.py resume=") as stopped:
             fit(configured(*settings), tmp_path / "run")
     assert stopped.value.exit_code == 128 + number
     assert signal.signal(signal.SIGUSR1, before) is end
@@ -214,13 +214,13 @@ def test_the_best_is_that_of_the_state_to_go_on_from(
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off"])
 def test_a_damaged_checkpoint_is_told(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").write_bytes(content)
-    with pytest.raises(UserError, match=r"last\.ckpt: damaged: .*the run begins anew"):
+    with pytest.raises(UserError, match=r"last\.ckpt: damaged: .*the run starts over"):
         read_checkpoint(tmp_path / "last.ckpt")
 
 
 def test_a_run_goes_on_with_as_many_processes() -> None:
     check_same_size({"random": [{}, {}]}, 2)
-    with pytest.raises(UserError, match="begun on 2 devices, and is to go on on 1"):
+    with pytest.raises(UserError, match="began on 2 devices and cannot resume on 1"):
         check_same_size({"random": [{}, {}]}, 1)
 
 
@@ -237,7 +237,7 @@ def test_a_run_is_of_one_process_at_a_time(script: Run, tmp_path: Path) -> None:
         for folder, arguments in commands.items():
             done = script("train.py", *arguments, ok=False)
             assert done.returncode == 2
-            assert done.stderr == f"error: {folder}: another process is at it. Wait for it, or stop it.\n"
+            assert done.stderr == f"error: {folder}: in use by another process. Wait for it, or stop it.\n"
         assert (tmp_path / "new/.lock").is_file(), "where another has begun nothing is tidied up"
     assert not list((tmp_path / "many").glob("*/"))
 
@@ -399,7 +399,7 @@ def test_a_signal_saves_first_and_says_how_to_go_on(
     assert (run / "checkpoints/last.ckpt").is_file()
     spent = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["resume"]["seconds"]
     resumed = script("train.py", f"resume={run.relative_to(tmp_path)}")
-    assert "Going on after batch" in resumed.stdout
+    assert "Resuming after batch" in resumed.stdout
     assert json.loads((run / "metrics.json").read_text())["seconds"]["train"] > spent > 0
 
 

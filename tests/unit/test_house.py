@@ -208,7 +208,7 @@ def test_a_run_is_not_written_over(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "train.py"), "hydra.run.dir=run"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "there is a run already. Give another, or go on: python train.py resume=run" in done.stderr
+    assert "there is a run already. Give another, or resume it: python train.py resume=run" in done.stderr
     assert (tmp_path / "run/config.yaml").read_text() == "kept"
 
 

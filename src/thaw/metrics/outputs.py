@@ -112,7 +112,7 @@ def figures(
     """
     if not np.isfinite(np.concatenate(outputs.logits)).all():
         raise UserError(
-            "the network gives no numbers any more: training has diverged",
+            "the network's outputs are NaN or infinite: training has diverged",
             "Lower optimizer.lr, or use trainer.precision=32-true.",
         )
     if labels.task == "sequence":

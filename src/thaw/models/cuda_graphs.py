@@ -101,7 +101,7 @@ class StepGraphs:
         try:
             self.recorded[shape] = Step(inputs, results, self.record(forward), self.record(backward))
         except RuntimeError as error:
-            log.info("Kernels are launched one by one: %s.", str(error).partition("\n")[0].rstrip("."))
+            log.info("No CUDA graphs, kernels are launched one by one: %s.", str(error).partition("\n")[0].rstrip("."))
             self.possible = False
             self.recorded.clear()  # they would go on with the random numbers of before
 

@@ -60,9 +60,9 @@ def worth_reading(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | No
 
     suspects = likely_label_errors(scores, gold)
     lists = [
-        ("Highest loss", "What the run finds hardest to believe.", _first(everyone, -loss), told),
-        ("Most confident mistakes", "Wrong, and sure of it.", _first(wrong, -best[wrong]), told),
-        ("Closest calls", "The two best labels are nearly level.", _first(everyone, margin),
+        ("Highest loss", "The true label gets the least probability.", _first(everyone, -loss), told),
+        ("Most confident mistakes", "Confident and wrong.", _first(wrong, -best[wrong]), told),
+        ("Closest calls", "The top two labels are nearly tied.", _first(everyone, margin),
          lambda i: f"{best[i]:.3f} against {second[i]:.3f}"),
         ("Likely label errors", _about_errors(len(suspects)), suspects[:SHOWN], told),
     ]  # fmt: skip
@@ -119,15 +119,15 @@ def _several(rows: Rows, labels: LabelSet, scores: np.ndarray, truth: np.ndarray
 
     def mistake(i: int) -> str:
         label = int(mistaken[i].argmax())
-        return f"{labels.names[label]} {scores[i, label]:.3f}, given from {limits[label]:.3f}"
+        return f"{labels.names[label]} {scores[i, label]:.3f}, threshold {limits[label]:.3f}"
 
     def nearest(i: int) -> str:
         label = int(distance[i].argmin())
-        return f"{labels.names[label]} {scores[i, label]:.3f}, given from {limits[label]:.3f}"
+        return f"{labels.names[label]} {scores[i, label]:.3f}, threshold {limits[label]:.3f}"
 
     lists = [
-        ("Highest loss", "What the run finds hardest to believe.", _first(everyone, -loss), worst),
-        ("Most confident mistakes", "Wrong, and sure of it.", _first(wrong, -mistaken[wrong].max(-1)), mistake),
+        ("Highest loss", "The true labels get the least probability.", _first(everyone, -loss), worst),
+        ("Most confident mistakes", "Confident and wrong.", _first(wrong, -mistaken[wrong].max(-1)), mistake),
         ("Closest calls", "A label lies next to its threshold.", _first(everyone, distance.min(-1)), nearest),
         ("Likely label errors", _about_errors(len(suspects)), suspects[:SHOWN], worst),
     ]
@@ -169,7 +169,7 @@ def _words(rows: Rows, labels: LabelSet) -> list[Group]:
 
 def _about_errors(count: int) -> str:
     found = "None found" if count == 0 else f"{count:,} found"
-    return f"{found} by confident learning: the run is as sure of another label as it is of the rows that bear it."
+    return f"{found} by confident learning: the run is as sure of another label as it is of rows with that label."
 
 
 def _first(rows: np.ndarray, key: np.ndarray) -> np.ndarray:

@@ -57,9 +57,9 @@ def data_tables(summary: dict[str, Any]) -> list[tuple[str, Sequence[str], Rows]
     unit = "words" if summary["task"] == "token" else "rows"
     facts = [
         ["rows", *(f"{split['rows']:,}" for split in splits.values())],
-        ["tokens by text, median", *(f"{split['tokens']['median']:.0f}" for split in splits.values())],
-        ["tokens by text, 95 %", *(f"{split['tokens']['p95']:.0f}" for split in splits.values())],
-        ["tokens by text, longest", *(f"{split['tokens']['max']}" for split in splits.values())],
+        ["tokens per text, median", *(f"{split['tokens']['median']:.0f}" for split in splits.values())],
+        ["tokens per text, 95 %", *(f"{split['tokens']['p95']:.0f}" for split in splits.values())],
+        ["tokens per text, longest", *(f"{split['tokens']['max']}" for split in splits.values())],
         ["truncated", *(f"{split['truncated']:.1%}" for split in splits.values())],
         ["repeated texts", *(f"{split['repeated']:,}" for split in splits.values())],
         ["rows skipped", *(f"{summary['skipped'].get(name, 0):,}" for name in splits)],
@@ -94,7 +94,7 @@ def parameter_rows(blocks: list[dict[str, Any]]) -> tuple[Sequence[str], Rows]:
     ]
     total = sum(row["parameters"] for row in blocks)
     training = sum(row["trainable"] for row in blocks)
-    rows.append(["all", f"{total:,}", f"{training:,}", f"{training / total:.2%} trains"])
+    rows.append(["all", f"{total:,}", f"{training:,}", f"{training / total:.2%} trainable"])
     return ["block", "parameters", "trainable", "learning rate"], rows
 
 
@@ -137,7 +137,7 @@ def label_rows(values: Mapping[str, float | None], split: str, counts: dict[str,
     for name in names:
         scores = [number(values[f"{split}/{kind}/{name}"]) for kind in ("precision", "recall", "f1")]
         rows.append([name, *scores, f"{counts[name]:,}"])
-    return ["label", "precision", "recall", "F1", "occurs"], rows
+    return ["label", "precision", "recall", "F1", "support"], rows
 
 
 def occurrences(gold: Sequence[Any], labels: LabelSet) -> dict[str, int]:

@@ -172,10 +172,10 @@ def overview(members: Sequence[Member]) -> Overview:
         ]
         for group in groups
     ]
-    about = "Runs that differ in their seed alone are one line: mean ± standard deviation. The best is picked by its "
+    about = "Runs that differ only in seed share a line: mean ± standard deviation. The best is picked by its "
     if any(name.startswith("validation/") for name in figures):
-        about += "validation score. Without a test split the figures are of the rows that picked the checkpoint, which "
-        about += "flatters them."
+        about += "validation score. Without a test split the metrics are of the rows that picked the checkpoint: "
+        about += "they are optimistic."
     else:
         about += "validation score; the test rows have no say."
     return Overview(keys, monitor, mode, groups, best, header, rows, about)

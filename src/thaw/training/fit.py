@@ -84,7 +84,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     if first:
         log.info(summary.table("Parameters", *summary.parameter_rows(module.table)))
         if module.ever != trainable(module.parts, cfg["freeze"]):
-            log.warning("freeze=%s has further stages, which begin after the last epoch.", cfg["freeze"]["name"])
+            log.warning("freeze=%s: the run ends before its later stages begin.", cfg["freeze"]["name"])
         if not config.resume:
             runs.write_json(folder / "environment.json", {**runs.environment(), **(origin or {})})
             runs.save_config(folder, config)  # last: from here on the run can be resumed
@@ -174,7 +174,7 @@ def train(
         state = saved["resume"]
         del saved  # it would stay in memory while the run trains
         data.start = (state["epoch"], state["batches"])
-        log.info("Going on after batch %d of epoch %d.", state["batches"], state["epoch"] + 1)
+        log.info("Resuming after batch %d of epoch %d.", state["batches"], state["epoch"] + 1)
     try:
         with resumable.listening():
             trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)

@@ -82,9 +82,9 @@ class Resumable(pl.callbacks.Checkpoint):
         if not self.training:  # but computing the frozen layers, say
             self.end("Stopped", number)
         if self.signal == number:
-            raise Interrupted(f"Stopped at once. Go on with: {resume_command(self.folder)}", 128 + number)
+            raise Interrupted(f"Stopped at once. Resume with: {resume_command(self.folder)}", 128 + number)
         self.signal = number
-        log.warning("Saving, then stopping. Again to stop at once.")
+        log.warning("Saving, then stopping. Interrupt again to stop at once.")
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         if self.states is not None:  # the first batch after a resume
@@ -135,7 +135,7 @@ class Resumable(pl.callbacks.Checkpoint):
         if stop in REQUEUE and callable(handler := self.handlers[stop]):
             with suppress(KeyboardInterrupt):  # where it is none but ours
                 handler(stop, None)  # submitit's, which puts the job back into the queue
-        raise Interrupted(f"{said}. Go on with: {resume_command(self.folder)}", 128 + stop)
+        raise Interrupted(f"{said}. Resume with: {resume_command(self.folder)}", 128 + stop)
 
     def _due(self, trainer: pl.Trainer) -> bool:
         waited = time.monotonic() - self.saved_at
@@ -282,7 +282,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return state
     except Exception as error:  # whatever torch stumbles over
         said = str(error).partition("\n")[0][:100] or type(error).__name__
-        raise UserError(f"{path}: damaged: {said}", "Without this file the run begins anew.") from error
+        raise UserError(f"{path}: damaged: {said}", "Without this file the run starts over.") from error
 
 
 def check_same_data(folder: Path, data: TextDataModule) -> None:
@@ -294,15 +294,15 @@ def check_same_data(folder: Path, data: TextDataModule) -> None:
         return summary["labels"], {name: split["fingerprint"] for name, split in summary["splits"].items()}
 
     if marks(runs.read_json(folder / "data.json")) != marks(data.summary):
-        raise UserError("the data is not what the run began with", "Put it back, or start a new run.")
+        raise UserError("the data has changed since the run began", "Restore it, or start a new run.")
 
 
 def check_same_size(saved: dict[str, Any], processes: int) -> None:
     """Refuse to go on with more or fewer processes than before: a step would take another number of batches."""
     if (before := len(saved["random"])) != processes:
         raise UserError(
-            f"the run was begun on {before} devices, and is to go on on {processes}",
-            "Start it on as many, or start a new run.",
+            f"the run began on {before} devices and cannot resume on {processes}",
+            "Use as many as before, or start a new run.",
         )
 
 

@@ -180,7 +180,8 @@ def test_values_that_no_setting_takes_are_refused(key: str, value: object) -> No
 def test_every_rule_is_of_a_setting_that_exists() -> None:
     keys = set()
     for option in options("freeze"):
-        plain = OmegaConf.to_container(configured(f"freeze={option}"), resolve=True)
+        plain = OmegaConf.to_container(configured(f"freeze={option}", "callbacks=early_stopping"), resolve=True)
         assert isinstance(plain, dict)
         keys |= {*plain} | {f"{group}.{key}" for group in GROUPS for key in plain[group]}
+        keys |= {f"callbacks.{name}.{key}" for name, own in plain["callbacks"].items() for key in own}
     assert set(RULES) <= keys

@@ -308,7 +308,7 @@ def test_a_run_does_not_go_on_with_other_data(
     with pytest.raises(Killed):
         fit(configured(f"model.name={encoders('distilbert')}", *settings), tmp_path / "run")
     data.write_text(data.read_text().replace("glad", "happy"))
-    with pytest.raises(UserError, match="the data is not what the run began with"):
+    with pytest.raises(UserError, match="the data has changed since the run began"):
         fit(configured(f"resume={tmp_path / 'run'}"), tmp_path / "run")
 
 

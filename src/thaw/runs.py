@@ -4,6 +4,7 @@
 ``metrics.json`` ``surfaces.json`` ``report.html`` ``explanations.html`` ``predictions/`` ``checkpoints/`` ``model/``
 """
 
+import gzip
 import json
 import math
 import os
@@ -29,12 +30,19 @@ LOCK = ".lock"  # in a folder that a process writes
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[IO[str]]:
-    """Open a text file that appears under its name only once it is complete, also when the process is killed."""
+def atomic_write(path: Path, zipped: bool = False) -> Iterator[IO[str]]:
+    """Open a text file that appears under its name only once it is complete, also when the process is killed.
+
+    Half of a surrogate pair, which JSON can escape and UTF-8 cannot write, becomes a question mark.
+
+    Args:
+        zipped: compress it by gzip.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(descriptor)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+        with (gzip.open if zipped else open)(temporary, "wt", encoding="utf-8", errors="replace", newline="\n") as file:
             yield file
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
@@ -46,7 +54,7 @@ def atomic_write(path: Path) -> Iterator[IO[str]]:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON that any reader accepts: numbers that are not finite become null."""
     with atomic_write(path) as file:
-        json.dump(_finite(value), file, indent=2, ensure_ascii=False, allow_nan=False)
+        json.dump(finite(value), file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
 
 
@@ -54,7 +62,7 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object a line."""
     with atomic_write(path) as file:
         for row in rows:
-            file.write(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n")
+            file.write(json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def occupy(folder: Path) -> AbstractContextManager[Any]:
@@ -297,11 +305,12 @@ def _umask() -> int:
     return mask
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Plain containers without numbers that JSON has no name for: null stands in their place."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value

@@ -264,3 +264,10 @@ def test_a_failure_leaves_nothing_behind(empty_cache: Path, monkeypatch: pytest.
             cached_split("key", some_encoded)
     assert [path.name for path in (empty_cache / "encoded").iterdir()] in ([], ["key.lock"])
     assert len(cached_split("key", some_encoded)) == 2
+
+
+def test_long_texts_are_read_in_smaller_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "CHUNK_CHARACTERS", 10)
+    texts: list[Any] = ["a" * 6, "b" * 6, "c", ["dd", "ee"], "f" * 30]
+    assert [len(chunk) for chunk in encoding.chunks(texts, 3)] == [2, 3]
+    assert [text for chunk in encoding.chunks(texts, 2) for text in chunk] == texts

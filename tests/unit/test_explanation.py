@@ -12,6 +12,7 @@ from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from thaw.errors import UserError
+from thaw.inference import masking
 from thaw.inference.attribution import METHODS, check_method, phrases
 from thaw.inference.explanation import explain, split_words
 from thaw.inference.network import torch_logits
@@ -101,6 +102,20 @@ def test_values_are_those_of_a_hand_computation(method: str, encoders: Encoders)
     assert yes["score"] == pytest.approx(1.5)
     assert yes["baseline"] == pytest.approx(0.5 + 0.25 * (tokens + 2))
     assert yes["probability"] == pytest.approx(1 / (1 + np.exp(-1.5)), abs=1e-6)
+
+
+@pytest.mark.parametrize("task", LABELS)
+def test_values_do_not_depend_on_how_many_masked_texts_are_held(
+    task: str, encoders: Encoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = tiny(encoders, "bert", task)
+    texts = [CORPUS[0], "Maria", "", CORPUS[10]]
+    expected = list(explain(predictor, texts, "leave_one_out"))
+    monkeypatch.setattr(masking, "HELD", 20)
+    for one, other in zip(explain(predictor, texts, "leave_one_out"), expected, strict=True):
+        for mine, theirs in zip(one["targets"], other["targets"], strict=True):
+            assert mine["values"] == pytest.approx(theirs["values"], abs=1e-4)
+            assert mine["sufficiency"] == pytest.approx(theirs["sufficiency"], abs=1e-4)
 
 
 def test_faithfulness_of_a_known_case(encoders: Encoders) -> None:

@@ -1,8 +1,10 @@
 """What ``predict.py`` reads and writes: by the rules of training, and nothing of the input is lost."""
 
 import csv
+import io
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -207,3 +209,39 @@ def test_a_text_without_a_label_is_shown(capsys: pytest.CaptureFixture[str]) -> 
     target = {"name": "fun", "probability": 0.2, "values": [0.5, -0.9]}
     labelling.show_result({**result, "explanation": {"words": [[0, 2], [3, 5]], "read": 5, "targets": [target]}})
     assert "fun  0.2" in capsys.readouterr().out
+
+
+def test_a_lone_carriage_return_is_written_so_that_it_can_be_read(predict: Predict) -> None:
+    predict("in.jsonl", json.dumps({"text": "one\rtwo"}) + "\n", output="out.csv")
+    (row,) = predict("out.csv", None, output="again.csv", run="B")
+    assert (row["text"], row["label"], row["predicted_label"]) == ("one\rtwo", "A", "B")
+
+
+def test_two_processes_with_one_output_leave_one_whole_file(tmp_path: Path) -> None:
+    path, own = tmp_path / "out.jsonl", tmp_path / "out.jsonl.partial"
+    own.write_text("of the user")
+    with labelling.writer(str(path), "jsonl") as one, labelling.writer(str(path), "jsonl") as other:
+        for i in range(2):
+            one({"one": i})
+            other({"other": i})
+    assert read_jsonl(path) == [{"one": 0}, {"one": 1}]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.jsonl", "out.jsonl.partial"]
+    assert own.read_text() == "of the user"
+
+
+def test_json_lines_are_json_whatever_the_input_and_the_terminal(
+    predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (row,) = predict("in.jsonl", '{"text": "a", "weight": NaN}\n')
+    assert row["weight"] is None
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1", errors="replace"))
+    with labelling.writer(None, "jsonl") as write:
+        write({"text": "naïve 日本 ł"})
+    assert json.loads(written.getvalue()) == {"text": "naïve 日本 ł"}
+
+
+def test_a_byte_order_mark_before_standard_input_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfone\r\ntwo")))
+    _, records = labelling.read_records("-", labelling.sources.options({}, group=""))
+    assert [text for text, _ in records] == ["one", "two"]

@@ -1,13 +1,15 @@
 """Batches side by side: the same results in the same order, whatever the number of threads."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
 import numpy as np
 import pytest
 
-from thaw.inference.onnx import side_by_side
+from thaw.errors import UserError
+from thaw.inference.onnx import load_onnx, side_by_side
 
 
 def numbers(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -54,3 +56,12 @@ def test_an_error_in_a_thread_is_that_of_the_caller() -> None:
 
     with pytest.raises(MemoryError, match="too large"):
         list(side_by_side(lambda _: compute, 2, numbers(8)))
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
+def test_a_damaged_folder_is_told(content: str | None, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").touch()
+    if content is not None:
+        (tmp_path / "labels.json").write_text(content)
+    with pytest.raises(UserError, match=r"damaged: .*Export the run again|another version"):
+        load_onnx(tmp_path)

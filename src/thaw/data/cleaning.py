@@ -2,8 +2,13 @@
 
 import html
 import re
+from collections.abc import Iterator
 
-HIDDEN = re.compile(r"<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+HIDING = re.compile(r"<!--|<(script|style)\b[^<>]*>", re.IGNORECASE)
+ENDS = {
+    "": re.compile("-->"),
+    **{name: re.compile(rf"</{name}\s*>", re.IGNORECASE) for name in ("script", "style")},
+}
 BREAK = re.compile(r"</?(?:br|hr|p|div|[uo]l|li|table|t[rdh]|blockquote|h[1-6])(?:\s[^<>]*)?/?>", re.IGNORECASE)
 # The name ends in a blank or the end of the tag: <me@example.org> and <https://example.org> are no tags.
 TAG = re.compile(r"</?[a-zA-Z][a-zA-Z0-9:-]*(?:\s[^<>]*)?/?>|<![a-zA-Z][^<>]*>")
@@ -15,6 +20,25 @@ def clean_html(text: str) -> str:
 
     Text that only looks like HTML stays: ``a < b`` and ``<3`` are no tags.
     """
-    text = BREAK.sub(" ", HIDDEN.sub(" ", text))
+    text = BREAK.sub(" ", " ".join(_shown(text)))
     text = TAG.sub("", text)
     return BLANKS.sub(" ", html.unescape(text)).strip()
+
+
+def _shown(text: str) -> Iterator[str]:
+    """What is between comments, scripts and styles; one that does not end hides nothing.
+
+    A single pattern would look for the end of each such one anew, up to the end of the text.
+    """
+    shown = place = 0
+    endless: set[str] = set()
+    while begin := HIDING.search(text, place):
+        kind = (begin[1] or "").lower()
+        end = None if kind in endless else ENDS[kind].search(text, begin.end())
+        if end:
+            yield text[shown : begin.start()]
+            shown = place = end.end()
+        else:
+            endless.add(kind)
+            place = begin.start() + 1
+    yield text[shown:]

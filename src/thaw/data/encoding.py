@@ -7,7 +7,7 @@ are memory-mapped from the cache, and worker processes share them.
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from thaw.errors import UserError
 from thaw.labels import IGNORED, LabelSet
 
 CHUNK = 2_000  # texts handed to the tokenizer at once
+CHUNK_CHARACTERS = 4_000_000  # likewise: what a tokenizer gives out takes fifty times as many bytes
 VERSION = 1  # of the arrays' layout; part of the cache key
 
 
@@ -109,7 +110,7 @@ def _encode(
     ids: list[np.ndarray] = []
     words: list[np.ndarray] = []
     kept, lengths = [], []
-    for chunk in _chunks(items):
+    for chunk in chunks(items, CHUNK):
         held: list[int] = []
         numbers: list[int] = []
         for encoding in _encodings(tokenizer, chunk, add_special_tokens=False, is_split_into_words=split):
@@ -224,13 +225,16 @@ def cached_split(key: str, make: Callable[[], Encoded]) -> Encoded:
     return cached("encoded", key, fill, read)
 
 
-def _chunks(items: Iterable[Any]) -> Iterable[list[Any]]:
+def chunks(texts: Iterable[Any], count: int) -> Iterator[list[Any]]:
+    """Texts, or lists of words, in lists of at most so many, and of few enough characters to be tokenised together."""
     chunk: list[Any] = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == CHUNK:
+    size = 0
+    for text in texts:
+        chunk.append(text)
+        size += len(text) if isinstance(text, str) else sum(map(len, text))
+        if len(chunk) == count or size > CHUNK_CHARACTERS:
             yield chunk
-            chunk = []
+            chunk, size = [], 0
     if chunk:
         yield chunk
 

@@ -7,7 +7,7 @@ import gzip
 import json
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,10 +89,15 @@ def open_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         UserError: when the file is missing, unreadable or damaged.
     """
     with readable(path), gzip.open(path, "rb") if zipped(path) else path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            yield number, line.rstrip(b"\r\n")
+        yield from numbered(file)
+
+
+def numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Lines without their ends, and the first without a byte order mark."""
+    for number, line in enumerate(lines, start=1):
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        yield number, line.rstrip(b"\r\n")
 
 
 def decoded(path: Path) -> Iterator[tuple[int, str | Bad]]:

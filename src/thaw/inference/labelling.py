@@ -1,13 +1,12 @@
 """What ``predict.py`` does: one text, a file or a stream in; labels out, in order and in constant memory."""
 
+import codecs
 import csv
-import gzip
 import json
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,13 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.data import sources
 from thaw.data.formats import Table, format_of, json_object, read_table
-from thaw.data.rows import Bad, Options, find_column, open_lines
+from thaw.data.rows import Bad, Options, find_column, numbered, open_lines
 from thaw.errors import UserError
 from thaw.inference.attribution import check_method
 from thaw.inference.predictor import Predictor
 from thaw.reporting.progress import counting
 from thaw.reporting.summary import number, table
-from thaw.runs import check_not_over, display, load_config
+from thaw.runs import atomic_write, check_not_over, display, finite, load_config
 
 Record = dict[str, Any]
 Records = Iterator[tuple[str, Record]]  # each with its text
@@ -152,7 +151,7 @@ def read_records(source: str, options: Options) -> tuple[Collection[str], Record
         UserError: when the file is missing, of another format, or a record cannot be read.
     """
     if source == "-":
-        return _lines(line.rstrip(b"\r\n") for line in sys.stdin.buffer)
+        return _lines(line for _, line in numbered(sys.stdin.buffer))
     path = Path(source).expanduser()
     if not path.is_file():
         what = "not a file" if path.exists() else "no such file"
@@ -231,41 +230,30 @@ def writer(output: str | None, kind: str, fields: Iterable[str] = ()) -> Iterato
         fields: of the records of a table; what the first one has beyond them follows.
     """
     if output is None:
-        yield _to_json(sys.stdout)
+        # JSON can say every character in ASCII, where standard output is not in UTF-8.
+        yield _to_json(sys.stdout, codecs.lookup(sys.stdout.encoding or "utf-8").name != "utf-8")
         sys.stdout.flush()
         return
     path = Path(output).expanduser()
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _open(partial, path.suffix.lower() == ".gz") as file:
+        with atomic_write(path, zipped=path.suffix.lower() == ".gz") as file:
             yield _to_json(file) if kind == "jsonl" else _to_table(file, TABLES[kind], fields)
             if not file.tell() and fields and kind != "jsonl":
                 csv.writer(file, delimiter=TABLES[kind], lineterminator="\n").writerow(fields)  # without rows
-        os.replace(partial, path)
     except OSError as error:
         raise UserError(f"output={output}: cannot be written: {error.strerror}", "Choose another place.") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
-def _open(path: Path, zipped: bool) -> IO[str]:
-    # Half of a surrogate pair, which JSON can escape and UTF-8 cannot write, becomes a question mark.
-    if zipped:
-        return gzip.open(path, "wt", encoding="utf-8", errors="replace", newline="")
-    return path.open("w", encoding="utf-8", errors="replace", newline="")
-
-
-def _to_json(file: IO[str]) -> Callable[[Record], None]:
+def _to_json(file: IO[str], escaped: bool = False) -> Callable[[Record], None]:
     def write(record: Record) -> None:
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        file.write(json.dumps(finite(record), ensure_ascii=escaped, allow_nan=False) + "\n")
 
     return write
 
 
 def _to_table(file: IO[str], delimiter: str, fields: Iterable[str]) -> Callable[[Record], None]:
     rows = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
     columns: list[str] = []
 
     def cell(value: Any) -> Any:
@@ -275,6 +263,8 @@ def _to_table(file: IO[str], delimiter: str, fields: Iterable[str]) -> Callable[
         if not columns:
             columns.extend(dict.fromkeys([*fields, *record]))
             rows.writerow(columns)
-        rows.writerow([cell(record.get(name)) for name in columns])
+        cells = [cell(record.get(name)) for name in columns]
+        # The csv module leaves a lone carriage return without the quotes that it must have to be read again.
+        (quoted if any("\r" in own for own in cells if isinstance(own, str)) else rows).writerow(cells)
 
     return write

@@ -3,7 +3,7 @@
 A word is hidden by putting the mask token in place of each of its tokens, so that all others keep their positions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from thaw.inference.predictor import Predictor
 from thaw.labels import LabelSet
+
+HELD = 2_000_000  # tokens of masked texts that are in memory together: enough to share batches by length
 
 
 @dataclass(frozen=True)
@@ -102,20 +104,30 @@ def masked_logits(predictor: Predictor, readings: Sequence[Reading], kept: Seque
     Returns:
         (rows, places, labels) for each text; a single place for labels of the whole text.
     """
-    mask_id = hidden_id(predictor.tokenizer)
-    rows, owners, backs = [], [], []
-    for i, (reading, own) in enumerate(zip(readings, kept, strict=True)):
-        different, back = np.unique(own, axis=0, return_inverse=True)
-        shown = np.column_stack([different, np.ones(len(different), dtype=bool)])[:, reading.owner]  # -1: always
-        rows += list(np.where(shown, reading.ids, mask_id))
-        owners += [i] * len(different)
-        backs.append(back.reshape(-1))
-    found = [
-        logits[readings[owner].at] if logits.ndim == 2 else logits[None]
-        for owner, logits in zip(owners, predictor.row_logits(*joined(rows)), strict=True)
-    ]
-    starts = np.searchsorted(owners, np.arange(len(readings) + 1))
-    return [np.stack(found[start:end])[back] for start, end, back in zip(starts[:-1], starts[1:], backs, strict=True)]
+    unique = [np.unique(own, axis=0, return_inverse=True) for own in kept]
+    found: list[list[np.ndarray]] = [[] for _ in readings]
+    for piece in _pieces(readings, [different for different, _ in unique], hidden_id(predictor.tokenizer)):
+        logits = predictor.row_logits(*joined([ids for _, ids in piece]))
+        for (i, _), own in zip(piece, logits, strict=True):
+            found[i].append(own[readings[i].at] if own.ndim == 2 else own[None])
+    return [np.stack(own)[back.reshape(-1)] for own, (_, back) in zip(found, unique, strict=True)]
+
+
+def _pieces(
+    readings: Sequence[Reading], kept: Sequence[np.ndarray], mask_id: int
+) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """The masked rows of all texts, each with the number of its text, in lists of at most `HELD` tokens or one row."""
+    held: list[tuple[int, np.ndarray]] = []
+    size = 0
+    for i, (reading, rows) in enumerate(zip(readings, kept, strict=True)):
+        for row in rows:
+            if held and size + len(reading.ids) > HELD:
+                yield held
+                held, size = [], 0
+            held.append((i, np.where(np.append(row, True)[reading.owner], reading.ids, mask_id)))  # -1: always shown
+            size += len(reading.ids)
+    if held:
+        yield held
 
 
 def joined(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

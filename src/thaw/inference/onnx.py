@@ -72,12 +72,19 @@ def load_onnx(
     if not path.is_file():
         option = f" quantize={quantize}" if quantize else ""
         raise UserError(f"{path}: no such model", f"Make it: python export.py run=... format=onnx{option}")
-    saved = json.loads((path.parent / "labels.json").read_text(encoding="utf-8"))
+    try:
+        saved = json.loads((path.parent / "labels.json").read_text(encoding="utf-8"))
+        labels = LabelSet.from_dict(saved)
+        tokenizer = PlainTokenizer(path.parent / "tokenizer.json", saved["pad_token_id"])
+    except UserError:
+        raise
+    except Exception as error:  # of a damaged or missing file; the tokenizers library has no kind of its own
+        raise UserError(f"{path.parent}: damaged: {error}", "Export the run again.") from None
     require_temperature(saved, calibrated, folder)
     return Predictor(
         onnx_logits(path, threads),
-        PlainTokenizer(path.parent / "tokenizer.json", saved["pad_token_id"]),
-        LabelSet.from_dict(saved),
+        tokenizer,
+        labels,
         max_length=saved["max_length"],
         batch_size=BATCH_SIZE if batch_size is None else batch_size,
         batch_tokens=BATCH_TOKENS,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thaw.data.cleaning import clean_html
-from thaw.data.encoding import Encoded, encode_texts, special_tokens
+from thaw.data.encoding import Encoded, chunks, encode_texts, special_tokens
 from thaw.data.ragged import capped, gather, sorted_batches
 from thaw.errors import UserError
 from thaw.inference.words import find_words, split_windows, tagged
@@ -169,15 +169,9 @@ class Predictor:
         if isinstance(texts, str):
             raise TypeError("texts is one string; give a list of them")
         predict = self._entities if self.labels.task == "token" else self._classes
-        chunk: list[str] = []
-        for text in texts:
-            # A lone surrogate is no character; tokenizers and files refuse it.
-            text = text.encode("utf-8", "replace").decode("utf-8")
-            chunk.append(clean_html(text) if self.clean else text)
-            if len(chunk) == CHUNK_BATCHES * self.batch_size:
-                yield from predict(chunk, probabilities)
-                chunk = []
-        if chunk:
+        # A lone surrogate is no character; tokenizers and files refuse it.
+        texts = (text.encode("utf-8", "replace").decode("utf-8") for text in texts)
+        for chunk in chunks(map(clean_html, texts) if self.clean else texts, CHUNK_BATCHES * self.batch_size):
             yield from predict(chunk, probabilities)
 
     def outputs(

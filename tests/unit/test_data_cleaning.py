@@ -1,7 +1,10 @@
 """HTML goes, text stays."""
 
+import random
+
 import pytest
 
+from thaw.data import cleaning
 from thaw.data.cleaning import clean_html
 
 
@@ -32,3 +35,14 @@ def test_tags_go_and_text_stays(text: str, cleaned: str) -> None:
 def test_what_never_ends_is_no_trouble(piece: str) -> None:
     """Looking for the end of each anew would take hours."""
     assert clean_html(piece * 150_000 + "<!-- b --> end").endswith("end")
+
+
+def test_what_is_hidden_is_what_one_pattern_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where letters that are no s or i count as such: Python takes ſ and ı for them if case does not matter."""
+    pieces = ["<!--", "-->", "<script>", "</script >", "<SCRIPT a='b'", "</Style>", "<style", "<ſcript>", "</ſcript>",
+              "<scrıpt>", "<scrİpt>", "</scrİpt>", ">", "<", "a", " ", "<p>", "!--", "<scripts>"]  # fmt: skip
+    choice = random.Random(0)
+    texts = ["".join(choice.choices(pieces, k=choice.randrange(1, 12))) for _ in range(20_000)]
+    found = [clean_html(text) for text in texts]
+    monkeypatch.setattr(cleaning, "_shown", lambda text: [cleaning.HIDDEN.sub(" ", text)])
+    assert found == [clean_html(text) for text in texts]

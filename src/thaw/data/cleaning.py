@@ -5,10 +5,7 @@ import re
 from collections.abc import Iterator
 
 HIDING = re.compile(r"<!--|<(script|style)\b[^<>]*>", re.IGNORECASE)
-ENDS = {
-    "": re.compile("-->"),
-    **{name: re.compile(rf"</{name}\s*>", re.IGNORECASE) for name in ("script", "style")},
-}
+HIDDEN = re.compile(r"<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
 BREAK = re.compile(r"</?(?:br|hr|p|div|[uo]l|li|table|t[rdh]|blockquote|h[1-6])(?:\s[^<>]*)?/?>", re.IGNORECASE)
 # The name ends in a blank or the end of the tag: <me@example.org> and <https://example.org> are no tags.
 TAG = re.compile(r"</?[a-zA-Z][a-zA-Z0-9:-]*(?:\s[^<>]*)?/?>|<![a-zA-Z][^<>]*>")
@@ -31,14 +28,14 @@ def _shown(text: str) -> Iterator[str]:
     A single pattern would look for the end of each such one anew, up to the end of the text.
     """
     shown = place = 0
-    endless: set[str] = set()
+    endless: set[str | None] = set()
     while begin := HIDING.search(text, place):
-        kind = (begin[1] or "").lower()
-        end = None if kind in endless else ENDS[kind].search(text, begin.end())
-        if end:
+        place, kind = begin.end(), begin[1] and begin[1].lower()
+        if kind in endless:
+            continue
+        if hidden := HIDDEN.match(text, begin.start()):
             yield text[shown : begin.start()]
-            shown = place = end.end()
+            shown = place = hidden.end()
         else:
             endless.add(kind)
-            place = begin.start() + 1
     yield text[shown:]

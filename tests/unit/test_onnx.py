@@ -1,5 +1,6 @@
 """Batches side by side: the same results in the same order, whatever the number of threads."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Barrier
@@ -10,6 +11,7 @@ import pytest
 
 from thaw.errors import UserError
 from thaw.inference.onnx import load_onnx, side_by_side
+from thaw.labels import LabelSet
 
 
 def numbers(count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -58,10 +60,31 @@ def test_an_error_in_a_thread_is_that_of_the_caller() -> None:
         list(side_by_side(lambda _: compute, 2, numbers(8)))
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
-def test_a_damaged_folder_is_told(content: str | None, tmp_path: Path) -> None:
+SAVED = {**LabelSet("sequence", ("a", "b"), (1, 1)).to_dict(), "pad_token_id": 0, "max_length": 8, "clean_html": False}
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}", json.dumps({**SAVED, "names": None})])
+def test_damaged_labels_are_told(content: str | None, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").touch()
     if content is not None:
         (tmp_path / "labels.json").write_text(content)
-    with pytest.raises(UserError, match=r"damaged: .*Export the run again|another version"):
+    with pytest.raises(UserError, match=r"labels\.json: damaged: .* Export the run again\.$"):
+        load_onnx(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["pad_token_id", "max_length", "clean_html"])
+def test_labels_that_lack_something_are_told(key: str, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").touch()
+    (tmp_path / "labels.json").write_text(json.dumps({name: SAVED[name] for name in SAVED if name != key}))
+    with pytest.raises(UserError, match=rf"labels\.json: damaged: it lacks '{key}'\. Export the run again\.$"):
+        load_onnx(tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_damaged_tokenizer_is_told(content: str | None, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").touch()
+    (tmp_path / "labels.json").write_text(json.dumps(SAVED))
+    if content is not None:
+        (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(UserError, match=r"tokenizer\.json: damaged: .* Export the run again\.$"):
         load_onnx(tmp_path)

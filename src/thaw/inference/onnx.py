@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache, partial
 from itertools import chain, islice
 from pathlib import Path
@@ -72,27 +73,37 @@ def load_onnx(
     if not path.is_file():
         option = f" quantize={quantize}" if quantize else ""
         raise UserError(f"{path}: no such model", f"Make it: python export.py run=... format=onnx{option}")
-    try:
-        saved = json.loads((path.parent / "labels.json").read_text(encoding="utf-8"))
+    with _whole(path.parent / "labels.json") as file:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        padding, max_length, clean = (saved[key] for key in ("pad_token_id", "max_length", "clean_html"))
         labels = LabelSet.from_dict(saved)
-        tokenizer = PlainTokenizer(path.parent / "tokenizer.json", saved["pad_token_id"])
-    except UserError:
-        raise
-    except Exception as error:  # of a damaged or missing file; the tokenizers library has no kind of its own
-        raise UserError(f"{path.parent}: damaged: {error}", "Export the run again.") from None
+    with _whole(path.parent / "tokenizer.json") as file:
+        tokenizer = PlainTokenizer(file, padding)
     require_temperature(saved, calibrated, folder)
     return Predictor(
         onnx_logits(path, threads),
         tokenizer,
         labels,
-        max_length=saved["max_length"],
+        max_length=max_length,
         batch_size=BATCH_SIZE if batch_size is None else batch_size,
         batch_tokens=BATCH_TOKENS,
         thresholds=saved.get("thresholds"),
         temperature=saved.get("temperature"),
         calibrated=calibrated,
-        clean=saved["clean_html"],
+        clean=clean,
     )
+
+
+@contextmanager
+def _whole(file: Path) -> Iterator[Path]:
+    """Say in one line that a file of an exported model is damaged or missing."""
+    try:
+        yield file
+    except UserError:
+        raise
+    except Exception as error:  # the tokenizers library has no kind of its own
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{file}: damaged: {reason}", "Export the run again.") from None
 
 
 def onnx_logits(path: Path, threads: int | None = None) -> Logits:

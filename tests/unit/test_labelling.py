@@ -211,10 +211,17 @@ def test_a_text_without_a_label_is_shown(capsys: pytest.CaptureFixture[str]) -> 
     assert "fun  0.2" in capsys.readouterr().out
 
 
-def test_a_lone_carriage_return_is_written_so_that_it_can_be_read(predict: Predict) -> None:
-    predict("in.jsonl", json.dumps({"text": "one\rtwo"}) + "\n", output="out.csv")
-    (row,) = predict("out.csv", None, output="again.csv", run="B")
-    assert (row["text"], row["label"], row["predicted_label"]) == ("one\rtwo", "A", "B")
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_a_lone_carriage_return_is_written_so_that_it_can_be_read(kind: str, predict: Predict, tmp_path: Path) -> None:
+    rows = [{"text": "one\rtwo", "a\rb": "\r"}, {"text": "plain", "a\rb": ""}]
+    predict("in.jsonl", "".join(json.dumps(row) + "\n" for row in rows), output=f"out.{kind}")
+    ours = [{"label": "A", "score": str(len(row["text"]))} for row in rows]
+    theirs = [{"predicted_label": "B", "predicted_score": len(row["text"])} for row in rows]
+    again = predict(f"out.{kind}", None, output="again.jsonl", run="B")
+    assert again == [row | own | other for row, own, other in zip(rows, ours, theirs, strict=True)]
+    assert (tmp_path / f"out.{kind}").read_text().replace("\t", ",").endswith("\nplain,,A,5\n"), "no needless quotes"
+    predict("head.csv", '"text","a\rb"\n', output=f"empty.{kind}")
+    assert (tmp_path / f"empty.{kind}").read_bytes().replace(b"\t", b",") == b'"text","a\rb"\n'
 
 
 def test_two_processes_with_one_output_leave_one_whole_file(tmp_path: Path) -> None:
@@ -234,6 +241,8 @@ def test_json_lines_are_json_whatever_the_input_and_the_terminal(
 ) -> None:
     (row,) = predict("in.jsonl", '{"text": "a", "weight": NaN}\n')
     assert row["weight"] is None
+    (row,) = predict("in.jsonl", '{"text": "a", "weights": [Infinity, 1]}\n', output="out.csv")
+    assert row["weights"] == "[null, 1]"
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1", errors="replace"))
     with labelling.writer(None, "jsonl") as write:

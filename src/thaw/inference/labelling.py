@@ -239,7 +239,7 @@ def writer(output: str | None, kind: str, fields: Iterable[str] = ()) -> Iterato
         with atomic_write(path, zipped=path.suffix.lower() == ".gz") as file:
             yield _to_json(file) if kind == "jsonl" else _to_table(file, TABLES[kind], fields)
             if not file.tell() and fields and kind != "jsonl":
-                csv.writer(file, delimiter=TABLES[kind], lineterminator="\n").writerow(fields)  # without rows
+                _row_writer(file, TABLES[kind])(fields)  # without rows
     except OSError as error:
         raise UserError(f"output={output}: cannot be written: {error.strerror}", "Choose another place.") from None
 
@@ -252,18 +252,26 @@ def _to_json(file: IO[str], escaped: bool = False) -> Callable[[Record], None]:
 
 
 def _to_table(file: IO[str], delimiter: str, fields: Iterable[str]) -> Callable[[Record], None]:
-    rows = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-    quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    write_row = _row_writer(file, delimiter)
     columns: list[str] = []
 
     def cell(value: Any) -> Any:
-        return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+        return json.dumps(finite(value), ensure_ascii=False) if isinstance(value, dict | list) else value
 
     def write(record: Record) -> None:
         if not columns:
             columns.extend(dict.fromkeys([*fields, *record]))
-            rows.writerow(columns)
-        cells = [cell(record.get(name)) for name in columns]
+            write_row(columns)
+        write_row([cell(record.get(name)) for name in columns])
+
+    return write
+
+
+def _row_writer(file: IO[str], delimiter: str) -> Callable[[Iterable[Any]], None]:
+    rows = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write(cells: Iterable[Any]) -> None:
         # The csv module leaves a lone carriage return without the quotes that it must have to be read again.
         (quoted if any("\r" in own for own in cells if isinstance(own, str)) else rows).writerow(cells)
 

@@ -1,7 +1,8 @@
 """Explanations add up, speak of words, and tell how faithful they are."""
 
 import sys
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,29 @@ def test_values_do_not_depend_on_how_many_masked_texts_are_held(
         for mine, theirs in zip(one["targets"], other["targets"], strict=True):
             assert mine["values"] == pytest.approx(theirs["values"], abs=1e-4)
             assert mine["sufficiency"] == pytest.approx(theirs["sufficiency"], abs=1e-4)
+
+
+def test_memory_for_a_long_text_is_bounded(encoders: Encoders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each word has logits, those of all masked texts would take 800 MB."""
+    labels = LabelSet("token", ("O", *(f"{mark}-{i}" for i in range(5) for mark in "BI")), (1,) * 11)
+    tokenizer = load_tokenizer(encoders("bert"), "token")
+    numbers = np.random.default_rng(0).normal(size=(len(tokenizer), len(labels))).astype(np.float32)
+    numbers[tokenizer.convert_tokens_to_ids("b"), labels.ids["O"]] = 9
+
+    def logits(batches: Iterable[Any]) -> Iterator[np.ndarray]:
+        return (numbers[ids] for ids, _ in batches)
+
+    predictor = Predictor(logits, tokenizer, labels, max_length=1_002)
+    monkeypatch.setattr(predictor, "network", torch.nn.Identity())
+    monkeypatch.setattr(masking, "HELD", 20_000)
+    tracemalloc.start()
+    try:
+        (found,) = explain(predictor, ["a " + "b " * 999], "leave_one_out")
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+    assert len(found["words"]) == 1_000
+    assert len(found["targets"]) == 1
 
 
 def test_faithfulness_of_a_known_case(encoders: Encoders) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from thaw.data.ragged import capped, gather, sorted_batches
 from thaw.errors import UserError, missing
-from thaw.inference.masking import Reading, Target, chances, hidden_id, joined, log_odds, masked_logits, temperature_of
+from thaw.inference.masking import Reading, Target, chances, hidden_id, joined, log_odds, masked_scores, temperature_of
 from thaw.inference.predictor import Predictor
 from thaw.labels import LabelSet
 
@@ -91,7 +91,7 @@ def attribute(
         evaluations: of the network that SHAP may spend on each text.
     """
     all_and_none = [np.array([[True], [False]]).repeat(len(one.words), axis=1) for one in readings]
-    ends = masked_logits(predictor, readings, all_and_none)
+    ends = masked_scores(predictor, readings, all_and_none, log_odds)
     if method == "integrated_gradients":
         values = integrated_gradients(predictor, readings)
     elif method == "leave_one_out":
@@ -99,21 +99,16 @@ def attribute(
     else:
         values = [shap_values(predictor, one, evaluations) for one in readings]
     faithful = faithfulness(predictor, readings, values)
-    result = []
-    for reading, end, own, (removed, alone) in zip(readings, ends, values, faithful, strict=True):
-        score, baseline = log_odds(reading, end, predictor)
-        result.append(Attribution(own, score, baseline, chances(reading, end, predictor)[0], removed, alone))
-    return result
+    return [
+        Attribution(own, score, baseline, whole, removed, alone)
+        for own, (score, baseline), (whole, removed, alone) in zip(values, ends, faithful, strict=True)
+    ]
 
 
 def leave_one_out(predictor: Predictor, readings: Sequence[Reading]) -> list[np.ndarray]:
     """What each score loses when one word is hidden: (targets, words) for each text."""
-    kept = [np.vstack([np.ones(len(one.words), dtype=bool), ~np.eye(len(one.words), dtype=bool)]) for one in readings]
-    result = []
-    for reading, values in zip(readings, masked_logits(predictor, readings, kept), strict=True):
-        scores = log_odds(reading, values, predictor)
-        result.append((scores[:1] - scores[1:]).T)
-    return result
+    kept = (np.vstack([np.ones(len(one.words), dtype=bool), ~np.eye(len(one.words), dtype=bool)]) for one in readings)
+    return [(scores[:1] - scores[1:]).T for scores in masked_scores(predictor, readings, kept, log_odds)]
 
 
 def shap_values(predictor: Predictor, reading: Reading, evaluations: int) -> np.ndarray:
@@ -127,7 +122,7 @@ def shap_values(predictor: Predictor, reading: Reading, evaluations: int) -> np.
     """
 
     def scores(kept: np.ndarray) -> np.ndarray:
-        return log_odds(reading, masked_logits(predictor, [reading], [kept])[0], predictor)
+        return masked_scores(predictor, [reading], [kept], log_odds)[0]
 
     words = len(reading.words)
     if words < 2 or not reading.targets:  # nothing to share out
@@ -231,8 +226,8 @@ def _log_odds(logits: Any, labels: LabelSet) -> Any:
 
 def faithfulness(
     predictor: Predictor, readings: Sequence[Reading], values: Sequence[np.ndarray]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Comprehensiveness and sufficiency of each target (DeYoung et al. 2020, ERASER), means over `BINS`.
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Probability, comprehensiveness and sufficiency of each target (DeYoung et al. 2020, ERASER), means over `BINS`.
 
     Comprehensiveness is what the probability loses when the words with the highest values are hidden: the more, the
     better. Sufficiency is what it loses when they alone are left: the less, the better.
@@ -240,17 +235,17 @@ def faithfulness(
     Args:
         values: (targets, words) for each text.
     """
-    kept = []
-    for reading, own in zip(readings, values, strict=True):
-        words = len(reading.words)
+
+    def kept(own: np.ndarray) -> np.ndarray:
+        words = own.shape[1]
         places = np.argsort(np.argsort(-own, axis=-1, kind="stable"), axis=-1)  # 0: the word that adds most
         tops = [places < -(-share * words // 100) for share in BINS]
-        rows = [np.ones((1, words), dtype=bool), *(~top for top in tops), *tops]
-        kept.append(np.concatenate(rows))
+        return np.concatenate([np.ones((1, words), dtype=bool), *(~top for top in tops), *tops])
+
     result = []
-    for reading, found in zip(readings, masked_logits(predictor, readings, kept), strict=True):
-        targets, scores = len(reading.targets), chances(reading, found, predictor)
+    for reading, scores in zip(readings, masked_scores(predictor, readings, map(kept, values), chances), strict=True):
+        targets = len(reading.targets)
         mine = scores[1:].reshape(2, len(BINS), targets, targets).diagonal(axis1=2, axis2=3)
         removed, alone = (scores[0] - mine.mean(axis=1)) if targets else np.zeros((2, 0))
-        result.append((removed, alone))
+        result.append((scores[0], removed, alone))
     return result

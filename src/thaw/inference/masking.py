@@ -3,16 +3,16 @@
 A word is hidden by putting the mask token in place of each of its tokens, so that all others keep their positions.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from thaw.inference.predictor import Predictor
-from thaw.labels import LabelSet
 
-HELD = 2_000_000  # tokens of masked texts that are in memory together: enough to share batches by length
+HELD = 500_000  # tokens of masked texts, and their logits, in memory together: a batch of 64 texts of 8,192 tokens
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,10 @@ class Reading:
     targets: list[Target]
 
 
+Score = Callable[[Reading, np.ndarray, Predictor], np.ndarray]
+"""`log_odds` or `chances`."""
+
+
 def log_odds(reading: Reading, values: np.ndarray, predictor: Predictor) -> np.ndarray:
     """The log-odds of each target, log p / (1 - p): for one label against all others, or of a label on its own.
 
@@ -60,30 +64,38 @@ def log_odds(reading: Reading, values: np.ndarray, predictor: Predictor) -> np.n
     all logits of a text move together.
 
     Args:
-        values: logits (rows, places, labels), as `masked_logits` gives them.
+        values: logits (rows, places, labels); a single place for labels of the whole text.
 
     Returns:
         (rows, targets), float64.
     """
-    return _over_places(reading, values, _log_odds(values / temperature_of(predictor), predictor.labels))
+    multi_label, scale = predictor.labels.task == "multi_label", temperature_of(predictor)
+
+    def score(logits: np.ndarray, own: np.ndarray) -> np.ndarray:
+        logits = (logits / scale).astype(np.float64)
+        if multi_label:
+            return logits[:, own]
+        return logits[:, own] - np.logaddexp.reduce(np.where(own, -np.inf, logits), axis=-1)
+
+    return _of_targets(reading, values, score)
 
 
 def chances(reading: Reading, values: np.ndarray, predictor: Predictor) -> np.ndarray:
     """The probability of each target, as `log_odds`."""
-    return _over_places(reading, values, predictor.probabilities(values))
+    return _of_targets(reading, values, lambda logits, own: predictor.probabilities(logits)[:, own])
 
 
-def _over_places(reading: Reading, values: np.ndarray, of_labels: np.ndarray) -> np.ndarray:
-    columns = [of_labels[:, target.places, target.labels].mean(-1) for target in reading.targets]
+def _of_targets(
+    reading: Reading, values: np.ndarray, score: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """The mean over the places of each target, which are few among those of a text.
+
+    Args:
+        score: gives (rows, places) of logits (rows, places, labels) and of where each place has its label.
+    """
+    known = np.eye(values.shape[-1], dtype=bool)
+    columns = [score(values[:, target.places], known[target.labels]).mean(-1) for target in reading.targets]
     return np.stack(columns, -1) if columns else np.zeros((len(values), 0))
-
-
-def _log_odds(logits: np.ndarray, labels: LabelSet) -> np.ndarray:
-    logits = logits.astype(np.float64)
-    if labels.task == "multi_label":
-        return logits
-    others = np.where(np.eye(len(labels), dtype=bool), -np.inf, logits[..., None, :])
-    return logits - np.logaddexp.reduce(others, axis=-1)
 
 
 def temperature_of(predictor: Predictor) -> float:
@@ -95,37 +107,53 @@ def hidden_id(tokenizer: Any) -> int:
     return tokenizer.pad_token_id if tokenizer.mask_token_id is None else tokenizer.mask_token_id
 
 
-def masked_logits(predictor: Predictor, readings: Sequence[Reading], kept: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Logits of each text with some of its words hidden; what is asked for twice is computed once.
+def masked_scores(
+    predictor: Predictor, readings: Sequence[Reading], kept: Iterable[np.ndarray], score: Score
+) -> list[np.ndarray]:
+    """The score of each target with some of the words hidden; what is asked for twice is computed once.
 
     Args:
-        kept: (rows, words) for each text: which words stay.
+        kept: (rows, words) for each text: which words stay. Taken one text at a time, since a row for each word of a
+            long text is much.
 
     Returns:
-        (rows, places, labels) for each text; a single place for labels of the whole text.
+        (rows, targets) for each text.
     """
-    unique = [np.unique(own, axis=0, return_inverse=True) for own in kept]
+    mask_id = hidden_id(predictor.tokenizer)
+    backs: list[list[int]] = []
     found: list[list[np.ndarray]] = [[] for _ in readings]
-    for piece in _pieces(readings, [different for different, _ in unique], hidden_id(predictor.tokenizer)):
+
+    def different() -> Iterator[tuple[int, np.ndarray]]:
+        """Masked texts, each with the number of its text."""
+        for i, (reading, rows) in enumerate(zip(readings, kept, strict=True)):
+            known: dict[bytes, int] = {}
+            backs.append([])
+            for row in rows:
+                key = np.packbits(row).tobytes()
+                if key not in known:
+                    known[key] = len(known)
+                    yield i, np.where(np.append(row, True)[reading.owner], reading.ids, mask_id)  # -1: always shown
+                backs[i].append(known[key])
+
+    for piece in _pieces(different()):
         logits = predictor.row_logits(*joined([ids for _, ids in piece]))
-        for (i, _), own in zip(piece, logits, strict=True):
-            found[i].append(own[readings[i].at] if own.ndim == 2 else own[None])
-    return [np.stack(own)[back.reshape(-1)] for own, (_, back) in zip(found, unique, strict=True)]
+        for i, group in groupby(zip(piece, logits, strict=True), key=lambda pair: pair[0][0]):
+            reading = readings[i]
+            values = np.stack([own[reading.at] if own.ndim == 2 else own[None] for _, own in group])
+            found[i].append(score(reading, values, predictor))
+    return [np.concatenate(own)[back] for own, back in zip(found, backs, strict=True)]
 
 
-def _pieces(
-    readings: Sequence[Reading], kept: Sequence[np.ndarray], mask_id: int
-) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """The masked rows of all texts, each with the number of its text, in lists of at most `HELD` tokens or one row."""
+def _pieces(rows: Iterable[tuple[int, np.ndarray]]) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """The rows in lists of at most `HELD` tokens, or one row."""
     held: list[tuple[int, np.ndarray]] = []
     size = 0
-    for i, (reading, rows) in enumerate(zip(readings, kept, strict=True)):
-        for row in rows:
-            if held and size + len(reading.ids) > HELD:
-                yield held
-                held, size = [], 0
-            held.append((i, np.where(np.append(row, True)[reading.owner], reading.ids, mask_id)))  # -1: always shown
-            size += len(reading.ids)
+    for row in rows:
+        if held and size + len(row[1]) > HELD:
+            yield held
+            held, size = [], 0
+        held.append(row)
+        size += len(row[1])
     if held:
         yield held
 

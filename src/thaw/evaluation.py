@@ -212,7 +212,7 @@ def other_baselines(
         rows_fingerprint(train["text"], train["label"])
         != runs.read_json(run / "data.json")["splits"]["train"]["fingerprint"]
     ):
-        raise UserError("the training data is not what the run has learnt from", "Put it back.")
+        raise UserError("the training data has changed since the run", "Restore it.")
     torch.manual_seed(config["seed"])  # the head is as it was before training
     network = load_encoder(locate_encoder(config["model"]), predictor.labels, config["model"])
     accelerate(network)
@@ -273,7 +273,7 @@ def evaluate(config: DictConfig) -> None:
         check_output(Path(settings["output"]).expanduser(), settings["run"], settings["data"].get("path"))
     path, metrics = evaluate_run(settings)
     (split,) = metrics["calibration"]
-    print(summary.table("Figures", *summary.headline_rows(metrics, [split])))
+    print(summary.table("Metrics", *summary.headline_rows(metrics, [split])))
     run = runs.open_run(settings["run"])
     print(f"\nReport        {runs.display(page_path(run, split))}")
     print(f"Predictions   {runs.display(path)}")

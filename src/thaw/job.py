@@ -65,7 +65,7 @@ def job(config: DictConfig) -> dict[str, Any]:
     others = [item for item in state.overrides.task if not item.startswith("resume=")]
     if len(others) < len(state.overrides.task) and others:
         raise UserError(
-            f"{others[0]} beside resume: a resumed run keeps its own settings", "Leave it out, or start a new run."
+            f"{others[0]} with resume: a resumed run keeps its own settings", "Leave it out, or start a new run."
         )
     folder = Path(state.runtime.output_dir)
     if config.resume:

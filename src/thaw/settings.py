@@ -24,7 +24,7 @@ def _whole(value: Any) -> bool:
 
 
 FLAG: Rule = (lambda value: isinstance(value, bool), "true or false")
-SEED: Rule = (lambda value: _whole(value) and 0 <= value < 2**32, "a whole number from 0 on")
+SEED: Rule = (lambda value: _whole(value) and 0 <= value < 2**32, "a whole number of at least 0")
 COUNT: Rule = (lambda value: _whole(value) and value >= 1, "a whole number of at least 1")
 NATURAL: Rule = (lambda value: _whole(value) and value >= 0, "a whole number of at least 0")
 POSITIVE: Rule = (lambda value: _number(value) and value > 0, "a number above 0")

@@ -97,7 +97,7 @@ def test_the_end_of_a_run_is_validated_too(
 @pytest.mark.parametrize("name", ["val/acc", "val/loos", "train/loss"])
 def test_callbacks_monitor_figures_that_there_are(name: str, encoders: Callable[[str], Path], tmp_path: Path) -> None:
     settings = [f"model.name={encoders('distilbert')}", "callbacks=early_stopping"]
-    with pytest.raises(UserError, match=f"callbacks.early_stopping.monitor={name} is no figure"):
+    with pytest.raises(UserError, match=f"callbacks.early_stopping.monitor={name} is not a metric"):
         fit(configured(*settings, f"callbacks.early_stopping.monitor={name}"), tmp_path)
 
 
@@ -443,7 +443,7 @@ def test_what_cannot_be_resumed_says_so(script: Run, tmp_path: Path) -> None:
     for arguments, problem in (
         (["resume=nowhere"], "nowhere: no such run folder"),
         (["resume=."], "not a run folder"),
-        (["resume=nowhere", "seed=2"], "seed=2 beside resume"),
+        (["resume=nowhere", "seed=2"], "seed=2 with resume"),
     ):
         done = script("train.py", *arguments, ok=False)
         assert done.returncode == 2

@@ -83,7 +83,7 @@ def test_auto_says_why_it_does_not_reuse_and_on_insists(
     small = ["freeze=all_but_last_n", "data.epochs=2", "data.train_size=40", "freeze.reuse_gb=1e-9"]
     with caplog.at_level(logging.INFO):
         trained(encoders, tmp_path / "auto", *small)
-    assert "Every step runs the frozen layers too: its" in caplog.text
+    assert "The frozen layers run in every step: its" in caplog.text
     with pytest.raises(UserError, match=r"reuse=on: its .* do not fit"):
         trained(encoders, tmp_path / "on", *small, "freeze.reuse=on")
     with pytest.raises(UserError, match="freezes no layers from the bottom up"):

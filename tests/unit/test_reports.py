@@ -162,3 +162,17 @@ def test_the_better_is_the_darker(mode: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_headers_are_no_markup() -> None:
     assert "val/f1/[/b]" in summary.table("[red]", ["", "val/f1/[/b]"], [["a", "1"]])
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["accuracy", "f1", "f1_macro", "f1_weighted", "precision_macro"], ["f1 (macro)", "f1_weighted"]),
+        (["f1", "f1_micro", "precision_micro", "f1_macro"], ["f1 (micro)", "f1_macro"]),
+        (["f1", "precision", "recall", "f1_macro"], ["f1", "f1_macro"]),
+    ],
+)
+def test_one_figure_has_one_row(names: list[str], shown: list[str]) -> None:
+    metrics = {**{f"test/{name}": 0.5 for name in names}, "baselines": {}, "intervals": {}}
+    _, rows = summary.headline_rows(metrics, ["test"])
+    assert [row[0] for row in rows if row[0].startswith("f1")] == shown

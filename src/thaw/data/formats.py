@@ -107,7 +107,7 @@ def read_table(path: Path, options: Options, delimiter: str) -> tuple[list[str],
     for line, record in records:
         bad = record if isinstance(record, Bad) else _undecodable(line, record)
         if bad and options.header:
-            raise UserError(f"{path}:{line}: the header: {bad.problem}", "Mend it.")
+            raise UserError(f"{path}:{line}: the header: {bad.problem}", "Fix it.")
         if not isinstance(record, Bad) and not _blank(record):
             break
         if isinstance(record, Bad) or not options.header:

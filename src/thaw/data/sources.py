@@ -258,9 +258,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
         if isinstance(row, Bad):
             place = source.place(split, file, row.line)
             if data.get("on_bad_row") != "skip":
-                raise UserError(
-                    f"{place}: {row.problem}", "Mend the row, or leave such rows out: data.on_bad_row=skip."
-                )
+                raise UserError(f"{place}: {row.problem}", "Fix the row, or leave such rows out: data.on_bad_row=skip.")
             source.skipped.append((split, place, row.problem))
             skipped += 1
             continue

@@ -56,7 +56,7 @@ def check_method(method: str, gradients: bool = True) -> None:
         raise UserError(f"explain={method} is not known", f"Choose one of: {', '.join(METHODS)}.")
     if method == "integrated_gradients" and not gradients:
         raise UserError(
-            "explain=integrated_gradients needs gradients, which an exported model has not",
+            "explain=integrated_gradients needs gradients, which an exported model lacks",
             "Leave backend=onnx out, or take explain=shap or leave_one_out.",
         )
     if method == "shap":

@@ -104,7 +104,7 @@ def show(result: dict[str, Any]) -> None:
         row("size, MB", checks, "megabytes", ".1f"),
         *(row(name, metrics, name, ".4f") for name in metrics["torch"]),
         row("same labels", checks, "same_labels", ".1%"),
-        row("largest difference of a score", checks, "score_difference", ".1g"),
+        row("largest score difference", checks, "score_difference", ".1g"),
         row("rows a second", speed, "rows_per_second", ".1f"),
         row("one text, ms, median", speed, "p50_ms", ".1f"),
         row("one text, ms, 95 %", speed, "p95_ms", ".1f"),

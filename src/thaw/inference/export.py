@@ -55,7 +55,7 @@ def export(config: DictConfig) -> None:
         checks = runs.read_json(folder / "export.json")["checks"]
         same = checks["onnx_int8"]["same_labels"] if settings["quantize"] else 0.0
         if settings["quantize"] and same < SAME:
-            print(f"warning: integers keep only {same:.0%} of the labels", file=sys.stderr)
+            print(f"warning: int8 keeps only {same:.0%} of the labels", file=sys.stderr)
         backend = "onnx_int8" if same >= SAME else "onnx"
         text = example(LabelSet.from_dict(runs.read_json(run / "labels.json")))
         print(f'Predict    python predict.py run={place} backend={backend} text="{text}"')

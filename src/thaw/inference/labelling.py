@@ -191,7 +191,7 @@ def _table(path: Path, options: Options, delimiter: str) -> tuple[Collection[str
 def _sound(path: Path, records: Table) -> Iterator[list[str]]:
     for line, record in records:
         if isinstance(record, Bad):
-            remedy = "Mend the row, or set quoting=none where quotes are plain characters, minimal where they are not."
+            remedy = "Fix the row, or set quoting=none where quotes are plain characters, minimal where they are not."
             raise UserError(f"{path}:{line}: {record.problem}", remedy)
         yield [field.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for field in record]
 
@@ -202,12 +202,12 @@ def _objects(path: Path, options: Options) -> Records:
             continue
         record = json_object(line, raw.decode("utf-8", "replace"))
         if isinstance(record, Bad):
-            raise UserError(f"{path}:{line}: {record.problem}", "Mend the line.")
+            raise UserError(f"{path}:{line}: {record.problem}", "Fix the line.")
         text = record[find_column(list(record), "text", options, f"{path}:{line}")]
         if isinstance(text, list) and all(isinstance(word, str) for word in text):
             text = " ".join(text)
         if isinstance(text, list | dict):
-            raise UserError(f"{path}:{line}: the text is neither text nor words", "Mend the line, or set text_column.")
+            raise UserError(f"{path}:{line}: the text is neither text nor words", "Fix the line, or set text_column.")
         yield "" if text is None else str(text), record
 
 

@@ -158,10 +158,10 @@ def _words(rows: Rows, labels: LabelSet) -> list[Group]:
 
     sentences = _first(np.arange(len(rows)), -sums)
     return [
-        {"title": "Highest loss", "about": "Sentences that the run finds hardest to believe, over all their words.",
+        {"title": "Highest loss", "about": "Sentences with the highest loss, summed over their words.",
          "rows": [{"row": int(i) + 1, "parts": marked(rows[i], labels), "note": f"loss {sums[i]:.2f}"}
                   for i in sentences]},
-        words("Most confident mistakes", "Words that are wrong, and sure of it.", _first(wrong, -sure[wrong])),
+        words("Most confident mistakes", "Words that are confident and wrong.", _first(wrong, -sure[wrong])),
         words("Closest calls", "Words whose tag is least sure.", _first(np.arange(len(at)), sure)),
         words("Likely label errors", _about_errors(len(suspects)), suspects[:SHOWN]),
     ]  # fmt: skip

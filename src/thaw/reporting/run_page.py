@@ -246,7 +246,7 @@ def _trained(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
     lines = [
         f"{metrics['trainable']:,} of {metrics['parameters']:,} parameters train ({share:.2%}).",
         f"The weights take {size / 1e6:,.1f} MB.",
-        f"Training went at {metrics['rows_per_second']:,.0f} rows a second, validations included.",
+        f"Training ran at {metrics['rows_per_second']:,.0f} rows a second, validations included.",
     ]
     return {
         "trained": " ".join(lines),

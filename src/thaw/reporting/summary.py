@@ -106,15 +106,18 @@ def headline_rows(metrics: Mapping[str, Any], splits: Sequence[str]) -> tuple[Se
     """
     last = splits[-1]
     names = headline_names(metrics, splits)
+    # What ``f1`` is short for: stated with it, and no row of its own. Entities have a plain precision instead.
+    average = None if "precision" in names else next((one for one in names if one in ("f1_micro", "f1_macro")), None)
     beside = metrics["baselines"].get(last, {})
     rows = [
         [
-            name,
+            f"f1 ({average.removeprefix('f1_')})" if name == "f1" and average else name,
             *(number(metrics.get(f"{split}/{name}")) for split in splits),
             interval(metrics["intervals"].get(f"{last}/{name}")),
             *(number(figures.get(name)) for figures in beside.values()),
         ]
         for name in names
+        if name != average
     ]
     return ["", *splits, "95 %", *beside], rows
 

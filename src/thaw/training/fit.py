@@ -256,7 +256,7 @@ def finish(
     pages.draw(folder)
     counts = summary.occurrences(list(data.rows[last]["label"]), labels)
     log.info(summary.table(f"By label, {last}", *summary.label_rows(metrics, last, counts)))
-    log.info(summary.table("Figures", *summary.headline_rows(metrics, scored)))
+    log.info(summary.table("Metrics", *summary.headline_rows(metrics, scored)))
     if published := published_table(folder):
         log.info(published)
     log.info(summary.goodbye(folder, labels, last))

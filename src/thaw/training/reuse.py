@@ -54,7 +54,7 @@ class Reuse(pl.Callback):
         except Unusable as reason:
             if self.settings["reuse"] == "on":
                 raise UserError(f"freeze.reuse=on: {reason}", "Use freeze.reuse=auto, or off.") from None
-            log.info("Every step runs the frozen layers too: %s.", reason)
+            log.info("The frozen layers run in every step: %s.", reason)
 
     def depth_at(self, module: EncoderModule, epoch: int) -> int:
         return frozen_depth(module.parts, trainable(module.parts, self.settings, epoch))

@@ -35,7 +35,7 @@ def check_monitor(key: str, monitor: str, labels: LabelSet, counts: Mapping[str,
     """
     known = [f"val/{name}" for name in ("loss", *figure_names(labels))]
     if monitor not in (*known, *others):
-        raise UserError(f"{key}={monitor} is no figure of a {labels.task} task", f"Known: {', '.join(known)}.")
+        raise UserError(f"{key}={monitor} is not a metric of a {labels.task} task", f"Known: {', '.join(known)}.")
     absent = [name for name, count in counts.items() if not count]
     if monitor == "val/auc" and absent:
         raise UserError(

@@ -129,12 +129,13 @@ def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Ro
         "figures": [
             {
                 "name": name,
-                "value": value,
+                "title": title,
+                "value": own[name],
                 "interval": pairs.get(f"{split}/{name}"),
                 "others": [metrics.get(f"{other}/{name}") for other in others],
                 "baselines": [figures.get(name) for figures in beside.values()],
             }
-            for name, value in own.items()
+            for name, title in summary.titled(list(own)).items()
         ],
         "other_splits": others,
         "baselines": list(beside),

@@ -105,19 +105,15 @@ def headline_rows(metrics: Mapping[str, Any], splits: Sequence[str]) -> tuple[Se
         metrics: as in ``metrics.json``.
     """
     last = splits[-1]
-    names = headline_names(metrics, splits)
-    # What ``f1`` is short for: stated with it, and no row of its own. Entities have a plain precision instead.
-    average = None if "precision" in names else next((one for one in names if one in ("f1_micro", "f1_macro")), None)
     beside = metrics["baselines"].get(last, {})
     rows = [
         [
-            f"f1 ({average.removeprefix('f1_')})" if name == "f1" and average else name,
+            title,
             *(number(metrics.get(f"{split}/{name}")) for split in splits),
             interval(metrics["intervals"].get(f"{last}/{name}")),
             *(number(figures.get(name)) for figures in beside.values()),
         ]
-        for name in names
-        if name != average
+        for name, title in titled(headline_names(metrics, splits)).items()
     ]
     return ["", *splits, "95 %", *beside], rows
 
@@ -126,6 +122,14 @@ def headline_names(metrics: Mapping[str, Any], splits: Sequence[str]) -> list[st
     """The figures that stand for a whole split."""
     found = (name.split("/") for name in metrics)
     return list(dict.fromkeys(parts[1] for parts in found if len(parts) == 2 and parts[0] in splits))
+
+
+def titled(names: Sequence[str]) -> dict[str, str]:
+    """How figures are called in a table, where ``f1`` says what it averages, and what it stands for has no row."""
+    # Entities have a plain precision instead, and their F1 is of all of them.
+    average = None if "precision" in names else next((one for one in names if one in ("f1_micro", "f1_macro")), None)
+    titles = {name: name for name in names if name != average}
+    return titles | ({"f1": f"f1 ({average.removeprefix('f1_')})"} if average else {})
 
 
 def interval(pair: Sequence[float] | None) -> str:

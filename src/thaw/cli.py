@@ -23,7 +23,7 @@ from thaw import multirun
 from thaw.errors import Interrupted, Pruned, UserError
 from thaw.job import run_folder, stem
 from thaw.memory import keep_freed_memory
-from thaw.overrides import quoted, readable
+from thaw.overrides import latest, quoted, readable
 from thaw.runs import drop_empty, open_unfinished, resume_command
 from thaw.settings import Rule, check
 
@@ -40,58 +40,17 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
         conf = Path(function.__code__.co_filename).resolve().parent / "conf"
-
         begun = False
 
         def task(config: DictConfig) -> Any:
-            folder, log = Path(HydraConfig.get().runtime.output_dir), f"{HydraConfig.get().job.name}.log"
-            summed = multirun.active() and name == "train"  # of other scripts nothing tells of failures at the end
             nonlocal begun
             begun = True
-            keep_freed_memory()  # here, since launchers start processes that do not pass through main
-            heard = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]  # a launcher's are not
-            for number in heard:
-                signal.signal(number, end)
-            try:
-                plain: Any = OmegaConf.to_container(config, resolve=True)
-                check(plain, rules)
-                return function(config)
-            except Pruned:
-                raise  # the sweeper takes note
-            except (Interrupted, BrokenPipeError, KeyboardInterrupt) as error:
-                drop_empty(folder, log)
-                if summed:
-                    print("The multirun was stopped; the same command resumes it.", file=sys.stderr)
-                elif isinstance(error, KeyboardInterrupt):
-                    with suppress(UserError):  # there is no run, or it is finished
-                        command = resume_command(open_unfinished(folder))
-                        error = Interrupted(f"Interrupted. Resume with: {command}", exit_code(error))
-                fail(error, conf, name)
-            except Exception as error:
-                if summed:
-                    return multirun.keep_failure(readable(error, conf, name), folder)
-                drop_empty(folder, log)
-                fail(error, conf, name)
-            finally:
-                for number in heard:
-                    signal.signal(number, signal.SIG_DFL)
+            return perform(function, config, rules, conf, name)
 
         def main() -> None:
-            if isinstance(sys.stdout, io.TextIOWrapper):
-                sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character still gets the rest
-            # Hydra prints its own errors over several lines, unless it is told to raise them.
-            os.environ["HYDRA_FULL_ERROR"] = "1"
-            sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
-            # conf/hydra/launcher/ gives values to the settings that the launcher's package declares: that is meant.
-            warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against")
-            OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
-            OmegaConf.register_new_resolver("stem", stem, replace=True)
-            # Cached, since a job's config holds its own overrides: it gets those of its multirun from where it began.
-            OmegaConf.register_new_resolver("multirun_overrides", list, use_cache=True, replace=True)
-            OmegaConf.register_new_resolver("multirun_folder", multirun.multirun_folder, replace=True)
-            OmegaConf.register_new_resolver("job_folder", multirun.job_folder, replace=True)
-            OmegaConf.register_new_resolver("sample", lambda data: str(conf.parent / "samples" / data), replace=True)
+            prepare(conf)
             try:
+                sys.argv[1:] = [quoted(latest(argument)) for argument in sys.argv[1:]]
                 hydra.main(version_base="1.3", config_path=str(conf), config_name=name)(task)()
             except KeyboardInterrupt as error:  # while a multirun begins or ends
                 fail(error, conf, name)
@@ -103,6 +62,62 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
         return main
 
     return decorate
+
+
+def prepare(conf: Path) -> None:
+    """Set what holds for the whole process before Hydra reads the command line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character still gets the rest
+    # Hydra prints its own errors over several lines, unless it is told to raise them.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    # conf/hydra/launcher/ gives values to the settings that the launcher's package declares: that is meant.
+    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against")
+    resolvers: dict[str, Callable[..., Any]] = {
+        "run_folder": run_folder,
+        "stem": stem,
+        "multirun_folder": multirun.multirun_folder,
+        "job_folder": multirun.job_folder,
+        "sample": lambda data: str(conf.parent / "samples" / data),
+    }
+    for key, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(key, resolver, replace=True)
+    # Cached, since a job's config holds its own overrides: it gets those of its multirun from where it began.
+    OmegaConf.register_new_resolver("multirun_overrides", list, use_cache=True, replace=True)
+
+
+def perform(
+    function: Callable[[DictConfig], Any], config: DictConfig, rules: dict[str, Rule], conf: Path, name: str
+) -> Any:
+    """Call the function of a script, its settings checked; end the process, or the run of a multirun, if it fails."""
+    folder, log = Path(HydraConfig.get().runtime.output_dir), f"{HydraConfig.get().job.name}.log"
+    summed = multirun.active() and name == "train"  # of other scripts nothing tells of failures at the end
+    keep_freed_memory()  # here, since launchers start processes that do not pass through main
+    heard = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]  # a launcher's are not
+    for number in heard:
+        signal.signal(number, end)
+    try:
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        check(plain, rules)
+        return function(config)
+    except Pruned:
+        raise  # the sweeper takes note
+    except (Interrupted, BrokenPipeError, KeyboardInterrupt) as error:
+        drop_empty(folder, log)
+        if summed:
+            print("The multirun was stopped; the same command resumes it.", file=sys.stderr)
+        elif isinstance(error, KeyboardInterrupt):
+            with suppress(UserError):  # there is no run, or it is finished
+                resume = resume_command(open_unfinished(folder))
+                error = Interrupted(f"Interrupted. Resume with: {resume}", exit_code(error))
+        fail(error, conf, name)
+    except Exception as error:
+        if summed:
+            return multirun.keep_failure(readable(error, conf, name), folder)
+        drop_empty(folder, log)
+        fail(error, conf, name)
+    finally:
+        for number in heard:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def end(number: int, _: Any) -> NoReturn:

@@ -1,4 +1,4 @@
-"""What users type after a command: free text quoted for Hydra's grammar, and what is wrong with a setting in one line.
+"""What users type after a command: ``latest`` for a folder, free text that Hydra's grammar would take apart, mistakes.
 
 Nothing heavy is imported here, as in `thaw.cli`.
 """
@@ -20,6 +20,11 @@ from thaw.settings import lost
 
 FREE_TEXT = ("text", "run", "runs", "resume", "input", "output", "explain_page", "data.path", "model.name")
 QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""")
+LATEST = {  # what holds ``latest``: what it names, and a file of each such folder, as old as its end or beginning
+    "run": ("finished run", "metrics.json"),
+    "resume": ("unfinished run", "config.yaml"),
+    "runs": ("multirun", "multirun.yaml"),
+}
 NUMBER = re.compile(r"[-+]?[\d_.]+(e[-+]?\d+)?|true|false|nan|[-+]?inf", re.IGNORECASE)  # or a truth, for Hydra
 
 
@@ -98,6 +103,26 @@ def known_keys(conf: Path, name: str) -> Iterator[str]:
                 yield from walk(node[key], f"{path}.")
 
     yield from walk(config, "")
+
+
+def latest(argument: str) -> str:
+    """Name the folder below ``outputs/`` that ``run=latest``, ``resume=latest`` or ``runs=latest`` stands for.
+
+    Raises:
+        UserError: when there is none.
+    """
+    key, _, value = argument.partition("=")
+    if value != "latest" or key not in LATEST or Path(value).exists():
+        return argument
+    what, name = LATEST[key]
+    files = [file for depth in ("*/*", "*/*/*") for file in Path("outputs").glob(f"{depth}/{name}")]
+    if key == "resume":
+        files = [file for file in files if not file.with_name("metrics.json").exists()]
+    if not files:
+        raise UserError(f"{argument}: there is no {what} below outputs/", f"Give its folder: {key}=...")
+    folder = max(files, key=lambda file: file.stat().st_mtime).parent
+    print(f"{key}={folder}", file=sys.stderr)
+    return f"{key}={folder}"
 
 
 def quoted(argument: str) -> str:

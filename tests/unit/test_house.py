@@ -1,6 +1,7 @@
 """The house rules of the design: imports run one way, start-up is light, errors are one line."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from conftest import ROOT
 from thaw.errors import UserError
 from thaw.instantiate import build
 from thaw.job import run_folder
-from thaw.overrides import quoted
+from thaw.overrides import latest, quoted
 
 PACKAGE = ROOT / "src" / "thaw"
 MODULES = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
@@ -108,6 +109,33 @@ for name in sys.argv[1:]:
 def test_init_files_re_export_nothing() -> None:
     for path in PACKAGE.rglob("__init__.py"):
         assert not imports(path)
+
+
+def test_latest_names_the_folder_that_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    written = [  # the oldest first
+        "emotion/bert/first/config.yaml", "emotion/bert/first/metrics.json", "emotion/bert/stopped/config.yaml",
+        "multirun/seeds/multirun.yaml", "multirun/seeds/seed-1/config.yaml", "multirun/seeds/seed-1/metrics.json",
+        "imdb/bert/second/config.yaml", "emotion/bert/second/config.yaml", "emotion/bert/second/metrics.json",
+        "imdb/bert/second/metrics.json", "multirun/rates/multirun.yaml", "multirun/seeds/earlier/seed-1/metrics.json",
+    ]  # fmt: skip
+    for age, name in enumerate(written):
+        path = tmp_path / "outputs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (age, age))
+    assert latest("run=latest") == "run=outputs/imdb/bert/second"
+    assert latest("resume=latest") == "resume=outputs/emotion/bert/stopped"
+    assert latest("runs=latest") == "runs=outputs/multirun/rates"
+    assert latest("text=latest") == "text=latest"
+    (tmp_path / "latest").mkdir()
+    assert latest("run=latest") == "run=latest"  # a folder of that name
+
+
+def test_latest_of_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="resume=latest: there is no unfinished run below outputs/"):
+        latest("resume=latest")
 
 
 @pytest.mark.parametrize(

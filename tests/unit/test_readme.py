@@ -1,7 +1,8 @@
-"""The README's commands are real: every one parses and composes; the pictures of output are not made up."""
+"""The commands of the README and of ``docs/`` are real: every one parses and composes; no link leads to nothing."""
 
 import re
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from conftest import ROOT, configured
 from thaw.overrides import quoted
 from thaw.settings import EVALUATE_RULES, EXPLAIN_RULES, EXPLORE_RULES, EXPORT_RULES, RULES, check
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-FOUND = re.findall(r"python ((?:train|explore|evaluate|predict|export|report)\.py[^`\n]*)", README)
+DOCS = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+SCRIPT = re.compile(r"python ((?:train|explore|evaluate|predict|export|report)\.py[^`\n]*)")
+FOUND = [command for text in DOCS.values() for command in SCRIPT.findall(text)]
 COMMANDS = sorted({re.split(r" [>|] ", command)[0] for command in FOUND})
 
 
@@ -27,8 +29,8 @@ def first(override: str) -> str:
     return f"{parsed.get_key_element()}={value}"
 
 
-def test_the_readme_has_commands() -> None:
-    assert len(COMMANDS) > 25
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) > 60
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -49,8 +51,13 @@ def test_command_composes(command: str) -> None:
     check(plain, rules[script])
 
 
-def test_files_named_in_the_readme_exist() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
-    for module in re.findall(r"python -m (benchmarks\.\w+)", README):
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.stem)
+def test_links_and_benchmarks_exist(path: Path) -> None:
+    for target, section in re.findall(r"\]\(([^)#:]*)#?([^):]*)\)", DOCS[path]):
+        linked = (path.parent / target).resolve() if target else path
+        assert linked.exists(), target
+        if section:
+            headings = re.findall(r"^#+ (.+)$", DOCS[linked], re.MULTILINE)
+            assert section in [heading.lower().replace(" ", "-") for heading in headings], section
+    for module in re.findall(r"python -m (benchmarks\.\w+)", DOCS[path]):
         assert (ROOT / (module.replace(".", "/") + ".py")).is_file(), module

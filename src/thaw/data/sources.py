@@ -127,6 +127,30 @@ def _split_files(folder: Path, data: dict[str, Any], tokens: bool, needs: str) -
     stated, config = data.get("format"), data.get("hub_config")
     if config and (folder / str(config)).is_dir():
         folder = folder / str(config)
+    found = _by_format(folder, stated, tokens)
+    kind = next((kind for kind in formats.READERS if needs in found.get(kind, {})), None)
+    if kind is None:
+        names = sorted(entry.name for entry in folder.iterdir())[:8] or ["nothing"]
+        raise UserError(
+            f"{folder}: no split {needs}{f' in the format {stated}' if stated else ''}; it holds: {', '.join(names)}",
+            "Name the files train.*, validation.* and test.* (.txt .csv .tsv .jsonl .parquet .conll, or .gz of these), "
+            "or give a single file.",
+        )
+    files = found[kind]
+    if others := [parts[0].name for own in found.values() for split, parts in own.items() if split not in files]:
+        raise UserError(
+            f"{folder}: {others[0]} is of another format than {files[needs][0].name}",
+            "Bring them into one, or say which files are meant: data.format.",
+        )
+    for split, parts in files.items():
+        _check_shards(folder, split, parts)
+    if set(files) == {"train"} and len(files["train"]) == 1 and kind != "folder":
+        return {"all": files["train"]}
+    return {split: files[split] for split in SPLITS if split in files}
+
+
+def _by_format(folder: Path, stated: str | None, tokens: bool) -> dict[str, dict[str, list[Path]]]:
+    """The files of each format, or of the stated one, by the split that their names say."""
     found: dict[str, dict[str, list[Path]]] = {}
     unclear: dict[str, list[Path]] = {}
     for entry in sorted({*folder.iterdir(), *folder.glob("data/*"), *folder.glob("*/*.parquet")}):
@@ -145,25 +169,7 @@ def _split_files(folder: Path, data: dict[str, Any], tokens: bool, needs: str) -
     if assumed := stated or ("conll" if tokens else None):
         for split, entries in unclear.items():
             found.setdefault(assumed, {}).setdefault(split, entries)
-    for kind in formats.READERS:
-        if needs in found.get(kind, {}):
-            files = found[kind]
-            for other, split in ((one, split) for one in found for split in found[one] if split not in files):
-                raise UserError(
-                    f"{folder}: {found[other][split][0].name} is of another format than {files[needs][0].name}",
-                    "Bring them into one, or say which files are meant: data.format.",
-                )
-            for split, parts in files.items():
-                _check_shards(folder, split, parts)
-            if set(files) == {"train"} and len(files["train"]) == 1 and kind != "folder":
-                return {"all": files["train"]}
-            return {split: files[split] for split in SPLITS if split in files}
-    names = sorted(entry.name for entry in folder.iterdir())[:8] or ["nothing"]
-    raise UserError(
-        f"{folder}: no split {needs}{f' in the format {stated}' if stated else ''}; it holds: {', '.join(names)}",
-        "Name the files train.*, validation.* and test.* (.txt .csv .tsv .jsonl .parquet .conll, or .gz of these), "
-        "or give a single file.",
-    )
+    return found
 
 
 def _check_shards(folder: Path, split: str, parts: list[Path]) -> None:

@@ -2,9 +2,9 @@
 
 import codecs
 import csv
+import itertools
 import json
 import sys
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,25 +61,18 @@ def label(config: DictConfig) -> None:
         with writer(config.output, suffix) as write:
             write(result)
         return
-    waiting: deque[Record] = deque()
+    read, kept = itertools.tee(records)  # what is read ahead of the predictions waits between the two
+    results = predict(predictor, (text for text, _ in read), config)
     labelled = blank = 0
-
-    def texts() -> Iterator[str]:
-        nonlocal blank
-        for text, record in records:
-            waiting.append(record)
-            blank += not text.strip()
-            yield text
-
     with writer(config.output, suffix, fields) as write, counting(None, "labelling") as progress:
-        for result in predict(predictor, texts(), config):
+        for result, (text, record) in zip(results, kept, strict=True):
             if not (predictor.clean and config.explain):  # else what is explained is not the text of the record
                 del result["text"]
-            record = waiting.popleft()
             # A column of the input keeps its value; ours takes another name beside it.
             write({**record, **{free_name(key, fields): value for key, value in result.items()}})
             progress(1)
             labelled += 1
+            blank += not text.strip()
     if blank:
         print(f"warning: {blank:,} of {labelled:,} rows hold no text; their labels mean nothing", file=sys.stderr)
     if config.output:

@@ -75,7 +75,7 @@ def data_tables(summary: dict[str, Any]) -> list[tuple[str, Sequence[str], Rows]
 def leaks(summary: dict[str, Any]) -> list[str]:
     """A line for each pair of splits that share texts."""
     return [
-        f"{pair['rows']} texts of {pair['in']} are also in {pair['also_in']}"
+        f"texts of {pair['in']} that are also in {pair['also_in']}: {pair['rows']:,}"
         for pair in summary["shared"]
         if pair["rows"]
     ]

@@ -3,7 +3,7 @@
 import logging
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -203,7 +203,6 @@ def finish(
         times: seconds by phase so far.
         rows: seen in training, each as often as it was.
     """
-    labels = data.labels
     scored = [split for split in ("validation", "test") if split in data.rows]
     last = scored[-1]
     data.tokenizer.model_max_length = data.max_length  # so that pipelines cut where predict.py does
@@ -211,7 +210,7 @@ def finish(
     before = Predictor.from_network(
         module.network,
         data.tokenizer,
-        labels,
+        data.labels,
         prefix,
         max_length=data.max_length,
         batch_size=cfg["data"]["eval_batch_size"],
@@ -221,22 +220,7 @@ def finish(
     clock = time.perf_counter()
     saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
     module.load_state_dict({**module.frozen_state(), **saved["state_dict"]})
-    clean = cfg["data"]["clean_html"] and labels.task != "token"  # words are as they are
-    description = {**labels.to_dict(), "max_length": data.max_length, "clean_html": clean}
-    runs.write_json(folder / "labels.json", description)
-    save_model(folder, module, data.tokenizer)
-    predictor = Predictor.from_run(folder, prefix=prefix)
-    results: dict[str, Evaluation] = {}
-    for split in scored:
-        texts, gold = list(data.rows[split]["text"]), list(data.rows[split]["label"])
-        outputs = predict_rows(predictor, texts, gold, split)
-        if split == "validation":
-            runs.write_json(folder / "labels.json", {**description, **settle(predictor, outputs)})
-        results[split] = score_rows(predictor, outputs, texts, cfg)
-        runs.write_jsonl(folder / "predictions" / f"{split}.jsonl", results[split].predictions)
-    if labels.entities:
-        train = data.rows["train"][:]
-        runs.write_json(folder / "surfaces.json", surfaces(train["text"], train["label"], labels))
+    results = evaluate_best(cfg, folder, module, data, prefix, scored)
     times["evaluate"] = time.perf_counter() - clock
     score = best.best_model_score
     metrics = {
@@ -254,13 +238,47 @@ def finish(
     }
     runs.write_json(folder / "metrics.json", metrics)  # last: a run with figures is finished
     pages.draw(folder)
-    counts = summary.occurrences(list(data.rows[last]["label"]), labels)
+    counts = summary.occurrences(list(data.rows[last]["label"]), data.labels)
     log.info(summary.table(f"By label, {last}", *summary.label_rows(metrics, last, counts)))
     log.info(summary.table("Metrics", *summary.headline_rows(metrics, scored)))
     if published := published_table(folder):
         log.info(published)
-    log.info(summary.goodbye(folder, labels, last))
+    log.info(summary.goodbye(folder, data.labels, last))
     return metrics
+
+
+def evaluate_best(
+    cfg: dict[str, Any],
+    folder: Path,
+    module: EncoderModule,
+    data: TextDataModule,
+    prefix: Callable[[Any], FrozenPrefix] | None,
+    splits: Sequence[str],
+) -> dict[str, Evaluation]:
+    """Write ``model/`` and ``labels.json``, and from these alone label the splits: ``predictions/``.
+
+    Args:
+        module: with the weights to keep.
+        splits: with validation first, which settles temperature and thresholds.
+    """
+    labels = data.labels
+    clean = cfg["data"]["clean_html"] and labels.task != "token"  # words are as they are
+    description = {**labels.to_dict(), "max_length": data.max_length, "clean_html": clean}
+    runs.write_json(folder / "labels.json", description)
+    save_model(folder, module, data.tokenizer)
+    predictor = Predictor.from_run(folder, prefix=prefix)
+    results: dict[str, Evaluation] = {}
+    for split in splits:
+        texts, gold = list(data.rows[split]["text"]), list(data.rows[split]["label"])
+        outputs = predict_rows(predictor, texts, gold, split)
+        if split == "validation":
+            runs.write_json(folder / "labels.json", {**description, **settle(predictor, outputs)})
+        results[split] = score_rows(predictor, outputs, texts, cfg)
+        runs.write_jsonl(folder / "predictions" / f"{split}.jsonl", results[split].predictions)
+    if labels.entities:
+        train = data.rows["train"][:]
+        runs.write_json(folder / "surfaces.json", surfaces(train["text"], train["label"], labels))
+    return results
 
 
 def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:

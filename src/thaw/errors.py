@@ -15,6 +15,11 @@ class UserError(Exception):
         super().__init__(f"{problem}{end} {remedy}".strip())
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 column``, ``2 columns``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def missing(wanted: str, package: str, extra: str) -> UserError:
     """The error for what needs a package that is no part of the plain installation.
 

@@ -163,8 +163,8 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     split = settings["split"]
     if settings["data"].get("path"):
         given = {key: value for key, value in settings["data"].items() if value is not None}
-        base = {**config["data"], "task": predictor.labels.task, "format": None, "train_size": None}
-        texts, gold, skipped = load_labelled({**base, **given}, predictor.labels, split)
+        anew = {"task": predictor.labels.task, "format": None, "encoding": "utf-8", "train_size": None}
+        texts, gold, skipped = load_labelled({**config["data"], **anew, **given}, predictor.labels, split)
         name = Path(str(given["path"])).name.removesuffix(".gz").rsplit(".", 1)[0]
         if Path(str(given["path"])).expanduser().is_dir():
             name += f"_{split}"

@@ -3,8 +3,10 @@
 What depends on the data or the encoder (layers, lengths, labels) is checked where that is known.
 """
 
+import codecs
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +23,13 @@ def _number(value: Any) -> bool:
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _encoding(value: Any) -> bool:
+    try:
+        return bool(codecs.lookup(value)._is_text_encoding)  # base64 is a codec too
+    except (LookupError, TypeError, ValueError):
+        return False
 
 
 FLAG: Rule = (lambda value: isinstance(value, bool), "true or false")
@@ -51,6 +60,8 @@ def better(monitor: str) -> str:
 
 OmegaConf.register_new_resolver("better", better, replace=True)
 
+INTERVAL = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|min|h)")
+ENCODING: Rule = (_encoding, "a text encoding, such as utf-8 or cp1252")
 COLUMN: Rule = (lambda value: TEXT[0](value) or _whole(value), "the name of a column, or its position")
 NAME = (str, int, float, bool)  # YAML takes some names for numbers, or for truths
 NAMES: Rule = (
@@ -66,7 +77,7 @@ EXPECTED = {"figure", "value", "tolerance", "reason", "source", "open"}
 
 RULES: dict[str, Rule] = {
     "seed": SEED,
-    "monitor": TEXT,
+    "monitor": (lambda value: TEXT[0](value) and value.startswith("val/"), "val/ and a metric, such as val/f1"),
     "mode": one_of("max", "min"),
     "callbacks": SEVERAL_BUILT,
     "callbacks.early_stopping.patience": COUNT,
@@ -96,6 +107,7 @@ RULES: dict[str, Rule] = {
     "data.sampler": one_of("shuffle", "balanced"),
     "data.clean_html": FLAG,
     "data.header": FLAG,
+    "data.encoding": ENCODING,
     "data.group_by_length": FLAG,
     "data.validation_size": POSITIVE,
     "data.split_seed": SEED,
@@ -104,6 +116,9 @@ RULES: dict[str, Rule] = {
     "data.tokens_per_batch": or_null(COUNT),
     "data.eval_batch_size": COUNT,
     "data.num_workers": NATURAL,
+    "freeze.n": NATURAL,
+    "freeze.every": COUNT,
+    "freeze.probe_epochs": COUNT,
     "freeze.rank": COUNT,
     "freeze.alpha": POSITIVE,
     "freeze.dropout": BELOW_ONE,
@@ -126,6 +141,10 @@ RULES: dict[str, Rule] = {
     "trainer.gradient_clip_val": or_null(POSITIVE),
     "trainer.eval_every": or_null(COUNT),
     "trainer.log_every": COUNT,
+    "trainer.checkpoint_every": (
+        lambda value: value is None or COUNT[0](value) or bool(INTERVAL.fullmatch(str(value).strip())),
+        "steps (500), time (30s, 10min, 1h) or null",
+    ),
     "trainer.compile": FLAG,
     "trainer.cuda_graphs": FLAG,
     "trainer.deterministic": FLAG,
@@ -176,6 +195,7 @@ PREDICT_RULES: dict[str, Rule] = {
     **EXPLAIN_RULES,
     "explain_page": PAGE,
     **{key: or_null(RULES[f"data.{key}"]) for key in ("header", "quoting")},
+    "encoding": ENCODING,
     "batch_size": or_null(COUNT),
     "probabilities": FLAG,
     "calibrated": FLAG,
@@ -185,6 +205,7 @@ EVALUATE_RULES: dict[str, Rule] = {
     **EXPLAIN_RULES,
     "explain_rows": NATURAL,
     **{key: or_null(RULES[key]) for key in ("data.header", "data.quoting", "data.on_bad_row")},
+    "data.encoding": ENCODING,
     "baselines": FLAG,
 }
 

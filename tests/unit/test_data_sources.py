@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from thaw.data.rows import NOT_UTF8
 from thaw.data.sources import Source, load, load_path, split_of
 from thaw.errors import UserError
 
@@ -163,15 +164,15 @@ WRONG_ROWS = [
     wrong("a.txt", TXT + "no separator\n", "a.txt:3", "no ';' between text and label"),
     wrong("a.txt", " ;x\n" + TXT, "a.txt:1", "the text is empty"),
     wrong("a.txt", TXT + "c;\n", "a.txt:3", "the label is missing"),
-    wrong("a.txt", TXT.encode() + b"caf\xe9;x\n", "a.txt:3", "not UTF-8 (save the file as UTF-8) at byte 4"),
+    wrong("a.txt", TXT.encode() + b"caf\xe9;x\n", "a.txt:3", f"{NOT_UTF8} at byte 4"),
     wrong("a.txt", "<br />;x\n" + TXT, "a.txt:1", "the text is empty", clean_html=True),
-    wrong("a.csv", 'text,label\n"two\nlines",x\nb\nc,y\n', "a.csv:4", "1 fields where the header has 2"),
+    wrong("a.csv", 'text,label\n"two\nlines",x\nb\nc,y\n', "a.csv:4", "1 field where the header has 2"),
     wrong("a.csv", CSV + "not, quoted,x\n", "a.csv:4", "3 fields where the header has 2"),
     wrong("a.csv", CSV + "c,\n", "a.csv:4", "the label is missing"),
     wrong("a.csv", CSV + ',"x"\n', "a.csv:4", "the text is empty"),
     wrong("a.csv", CSV + '"a" word,x\n', "a.csv:4", "the quotes do not match"),
-    wrong("a.csv", CSV.encode() + b"caf\xe9,x\n", "a.csv:4", "not UTF-8 (save the file as UTF-8) in field 1"),
-    wrong("a.tsv", CSV.replace(",", "\t") + "c\n", "a.tsv:4", "1 fields where the header has 2"),
+    wrong("a.csv", CSV.encode() + b"caf\xe9,x\n", "a.csv:4", f"{NOT_UTF8} in field 1"),
+    wrong("a.tsv", CSV.replace(",", "\t") + "c\n", "a.tsv:4", "1 field where the header has 2"),
     wrong("a.jsonl", JSONL + '{"text": "c", "label": "x"},\n', "a.jsonl:3", "not valid JSON: Extra data at column 28"),
     wrong("a.jsonl", JSONL + "[1, 2]\n", "a.jsonl:3", "not a JSON object"),
     wrong("a.jsonl", JSONL + '{"text": "c"}\n', "a.jsonl:3", "the field 'label' is missing"),
@@ -182,12 +183,12 @@ WRONG_ROWS = [
     wrong("a.jsonl", JSONL + '{"text": "c", "label": ["x"]}\n', "a.jsonl:3", "the label is a list, unlike"),
     wrong("a.jsonl", JSONL + '{"text": "c \\ud83d", "label": "x"}\n', "a.jsonl:3", "half of a character"),
     wrong("a.jsonl", JSONL + '{"text": "c", "label": ' + "1" * 5000 + "}\n", "a.jsonl:3", "not readable as JSON"),
-    wrong("a.conll", CONLL + "d O\ne\n\n", "a.conll:7", "1 columns where the first line has 2"),
+    wrong("a.conll", CONLL + "d O\ne\n\n", "a.conll:7", "1 column where the first line has 2"),
     wrong("a.conll", CONLL + "New York B-LOC\n", "a.conll:6", "3 columns where the first line has 2"),
     wrong("a.conll", CONLL.replace(" ", "\t") + "\u00a0\tO\n", "a.conll:6", "the word is empty"),
-    wrong("a.conll", CONLL.encode() + b"\xff O\n", "a.conll:6", "not UTF-8 (save the file as UTF-8) at byte 1"),
+    wrong("a.conll", CONLL.encode() + b"\xff O\n", "a.conll:6", f"{NOT_UTF8} at byte 1"),
     wrong("a.jsonl", '{"text": ["a"], "label": ["O"]}\n' * 2 + '{"text": ["a", "b"], "label": ["O"]}\n', "a.jsonl:3",
-          "1 tags for 2 words"),
+          "1 tag for 2 words"),
     wrong("a.jsonl", '{"text": ["a"], "label": ["O"]}\n' * 2 + '{"text": [" "], "label": ["O"]}\n', "a.jsonl:3",
           "a word is empty"),
 ]  # fmt: skip
@@ -234,10 +235,15 @@ def damaged(path: Path) -> bytes:
         ("a.xlsx", lambda path: b"PK", "the format is not clear from the name"),
         ("a.csv", lambda path: "text,läbel\n".encode("latin-1"), ":1: the header: not UTF-8"),
         ("a.csv", lambda path: CSV.encode("utf-16"), ":1: the header: not UTF-8"),
+        (
+            "a.csv",
+            lambda path: b"PK\x03\x04workbook",
+            ": an archive or Excel workbook, not text. Save the sheet as CSV",
+        ),
         ("a.csv", lambda path: b"body,queue\na,x\n", "no column with a usual name for the label; it has: body, queue"),
         ("a.csv", lambda path: b"id,text\n1,a\n", "no column with a usual name for the label; it has: id, text"),
         ("a.jsonl", lambda path: b'{"text": "a"}\n', ":1: no column with a usual name for the label"),
-        ("a.conll", lambda path: b"a\nb\n", ":1: 1 columns, so none for the label"),
+        ("a.conll", lambda path: b"a\nb\n", ":1: 1 column, so none for the label"),
         ("a.csv", lambda path: CSV.encode() + b'"open,x\nc,y\nd,x\n', ":4: the quotes that open here do not match"),
         ("a.csv", lambda path: CSV.encode() + b'"open,x\nc,y\n"d, e",x\n', ":4: the quotes that open here do not"),
     ],
@@ -439,3 +445,24 @@ def test_html_is_cleaned_before_anything_looks_at_the_text(tmp_path: Path) -> No
     fill(tmp_path, {"a.txt": "a<br />b &amp; c;x\n"})
     assert texts(load_path(tmp_path / "a.txt", {"clean_html": True}))["all"] == ["a b & c"]
     assert texts(load_path(tmp_path / "a.txt", {}))["all"] == ["a<br />b &amp; c"]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf_8", "utf-8-sig"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv.gz", "a.txt", "a.jsonl", "a.conll"])
+def test_text_of_another_encoding_is_read(name: str, encoding: str, tmp_path: Path) -> None:
+    content = {
+        "a.csv": 'text,label\r\n"Grüße,\r\naus Köln",x\r\n',
+        "a.tsv.gz": "text\tlabel\nGrüße, aus Köln\tx\n",
+        "a.txt": "Grüße, aus Köln;x\n",
+        "a.jsonl": '{"text": "Grüße, aus Köln", "label": "x"}\n',
+        "a.conll": "Grüße, O\naus O\nKöln B-LOC\n",
+    }[name].encode(encoding)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    (row,) = load({"path": str(tmp_path / name), "encoding": encoding}).splits["all"]
+    text = row["text"] if isinstance(row["text"], str) else " ".join(row["text"])
+    assert " ".join(text.split()) == "Grüße, aus Köln"
+
+
+def test_text_that_is_not_of_its_encoding_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(CSV.encode() + "é,x\n".encode("cp1252"))
+    assert "a.csv: not ascii: ordinal not in range(128). Give" in complaint(tmp_path / "a.csv", encoding="ascii")

@@ -6,6 +6,7 @@ from typing import Any
 
 from thaw.data.cleaning import clean_html
 from thaw.data.rows import Bad, Row, encodable
+from thaw.errors import counted
 
 WHOLE = re.compile(r"-?[0-9]+\.0+")
 MARKS = {"E": "I", "L": "I", "M": "I", "S": "B", "U": "B"}  # of BIOES and BILOU, and what IOB2 has for them
@@ -37,7 +38,7 @@ def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[
         return Bad(row.line, str(error))
     if isinstance(text, list) and (not isinstance(label, list) or len(label) != len(text)):
         given = len(label) if isinstance(label, list) else 1
-        return Bad(row.line, f"{given} tags for {len(text)} words")
+        return Bad(row.line, f"{counted(given, 'tag')} for {counted(len(text), 'word')}")
     values = [item for value in (text, label) for item in (value if isinstance(value, list) else [value])]
     if not all(map(encodable, values)):
         return Bad(row.line, "half of a character (a lone surrogate), as a broken emoji leaves it")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from thaw.data.rows import Bad, Options, Row, decoded
-from thaw.errors import UserError
+from thaw.errors import UserError, counted
 
 # What CoNLL-U and MultiCoNER write above a sentence; "# O" is a word.
 COMMENT = re.compile(r"# *(newdoc|newpar)\b|# *[\w:.-]+ *=|# id ")
@@ -27,7 +27,7 @@ def read_conll(path: Path, options: Options) -> Iterator[Row | Bad]:
         if bad or words:
             yield bad or Row(start, words, tags)
 
-    for line, text in decoded(path):
+    for line, text in decoded(path, options):
         if isinstance(text, Bad):
             bad = bad or text
             continue
@@ -44,7 +44,7 @@ def read_conll(path: Path, options: Options) -> Iterator[Row | Bad]:
             width = len(fields)
             _check_positions(word_at, tag_at, width, f"{path}:{line}")
         if len(fields) != width:
-            bad = bad or Bad(line, f"{len(fields)} columns where the first line has {width}")
+            bad = bad or Bad(line, f"{counted(len(fields), 'column')} where the first line has {width}")
             continue
         word, tag = fields[word_at].strip(), fields[tag_at].strip()
         if not word or not tag:
@@ -70,6 +70,6 @@ def _check_positions(word_at: int, tag_at: int, width: int, where: str) -> None:
     for position, role in ((word_at, "text"), (tag_at, "label")):
         if not -width <= position < width or (role == "label" and tag_at == -1 and width < 2):
             raise UserError(
-                f"{where}: {width} columns, so none for the {role}",
+                f"{where}: {counted(width, 'column')}, so none for the {role}",
                 f"Check data.format, or set data.{role}_column to a position counted from 0.",
             )

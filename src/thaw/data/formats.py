@@ -30,7 +30,7 @@ from thaw.data.rows import (
     readable,
     zipped,
 )
-from thaw.errors import UserError
+from thaw.errors import UserError, counted
 
 csv.field_size_limit(sys.maxsize)  # long documents in one field are data, not an attack
 
@@ -42,7 +42,7 @@ Table = Iterator[tuple[int, list[str] | Bad]]
 
 def read_txt(path: Path, options: Options) -> Iterator[Row | Bad]:
     """``text;label``, one a line; the label follows the last separator."""
-    for line, text in decoded(path):
+    for line, text in decoded(path, options):
         if isinstance(text, Bad):
             yield text
         elif not text.strip():
@@ -66,7 +66,7 @@ def read_tsv(path: Path, options: Options) -> Iterator[Row | Bad]:
 
 def _records(path: Path, options: Options, delimiter: str) -> Table:
     """Records, each with the line it begins in: fields in quotes may go on over several."""
-    lines = (line.decode("utf-8", errors="surrogateescape") + "\n" for _, line in open_lines(path))
+    lines = (line.decode("utf-8", errors="surrogateescape") + "\n" for _, line in open_lines(path, options.encoding))
     begin: list[str] = []
     while not (begin and begin[-1].strip()) and (first := next(lines, None)):
         begin.append(first)
@@ -125,7 +125,7 @@ def _even(records: Table, width: int, where: str) -> Table:
         if not isinstance(record, Bad) and len(record) != width:
             if _blank(record):
                 continue
-            record = Bad(line, f"{len(record)} fields where the {where} has {width}")
+            record = Bad(line, f"{counted(len(record), 'field')} where the {where} has {width}")
         yield line, record
 
 
@@ -146,7 +146,7 @@ def _delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row | B
 def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
     """One JSON object a line; the text may be a list of words, the label a list."""
     names: tuple[str, str] | None = None
-    for line, text in decoded(path):
+    for line, text in decoded(path, options):
         if isinstance(text, str) and not text.strip():
             continue
         record = json_object(line, text) if isinstance(text, str) else text
@@ -219,7 +219,7 @@ def folder_texts(path: Path) -> list[Path]:
 def read_folder(path: Path, options: Options) -> Iterator[Row | Bad]:
     """The aclImdb layout: one folder for each label, one text for each file; a row's line is its number there."""
     for number, file in enumerate(folder_texts(path), start=1):
-        text = b"\n".join(line for _, line in open_lines(file))
+        text = b"\n".join(line for _, line in open_lines(file, options.encoding))
         try:
             yield Row(number, text.decode("utf-8"), file.parent.name)
         except UnicodeDecodeError as error:

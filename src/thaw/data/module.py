@@ -65,11 +65,12 @@ class TextDataModule(pl.LightningDataModule):
         self.labels = derive_labels(source.splits[first], task, self.data.get("label_names") or source.names)
         for name in source.splits:
             source.splits[name] = _with_ids(source, name, self.labels, self.data)
-        self.rows = splits.divide(source.splits, self.labels, self.data)
+        where = ", ".join(source.files[first])
+        self.rows = splits.divide(source.splits, self.labels, self.data, where)
         source.splits = {}  # the rows stand in `rows` now
         train = self.rows["train"]
         self.labels = replace(self.labels, counts=label_counts(train, self.labels), rows=len(train))
-        require_classes(self.labels, ", ".join(source.files[first]))
+        require_classes(self.labels, where)
 
     def _encode(self, rows: Any) -> Encoded:
         options = {

@@ -3,7 +3,9 @@
 Lines end at ``\\n`` alone: some IMDB reviews hold U+0085, at which ``str.splitlines`` would break them.
 """
 
+import codecs
 import gzip
+import io
 import json
 import uuid
 import zlib
@@ -16,7 +18,8 @@ from typing import Any, NamedTuple
 from thaw.errors import UserError
 
 CHUNK = 10_000  # rows held as Python objects, before they become Arrow or after
-NOT_UTF8 = "not UTF-8 (save the file as UTF-8)"
+NOT_UTF8 = "not UTF-8 (save the file as UTF-8, or say what it is: data.encoding=cp1252)"
+BINARY = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how zip archives and Excel workbooks begin
 
 
 TEXT_COLUMNS = ("text", "sentence", "tokens", "words", "review", "content", "body", "tweet", "message", "document")
@@ -50,6 +53,7 @@ class Options:
         separator: what stands between text and label in txt files; the last one in the line counts.
         quoting: how csv and tsv quote: minimal, all, nonnumeric or none.
         header: whether the first line of csv and tsv names the columns; without it columns go by position.
+        encoding: of the text files, by a name that Python knows.
         group: of these settings, for messages; ``predict.py`` has no groups.
         lenient: look for a usual name where the stated column is not there.
     """
@@ -59,6 +63,7 @@ class Options:
     separator: str = ";"
     quoting: str = "minimal"
     header: bool = True
+    encoding: str = "utf-8"
     group: str = "data."
     lenient: bool = False
 
@@ -73,6 +78,8 @@ def readable(path: Path) -> Iterator[None]:
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{path}: cannot be read: {reason}", "Check its permissions, or copy it again.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not {error.encoding}: {error.reason}", "Give its true encoding.") from None
     except zlib.error as error:
         raise UserError(f"{path}: the gzip data is damaged: {error}", "Copy the file again.") from None
 
@@ -82,26 +89,35 @@ def zipped(path: Path) -> bool:
     return path.suffix.lower() == ".gz"
 
 
-def open_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def open_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, bytes]]:
     """Numbered lines without their ends, from a plain or gzipped file; a byte order mark is dropped.
 
+    Args:
+        encoding: of the file. The lines are in UTF-8 whatever it is; of UTF-8 itself bad bytes are left as they are.
+
     Raises:
-        UserError: when the file is missing, unreadable or damaged.
+        UserError: when the file is missing, unreadable, damaged, or no text.
     """
     with readable(path), gzip.open(path, "rb") if zipped(path) else path.open("rb") as file:
-        yield from numbered(file)
+        for number, line in numbered(file, encoding):
+            if number == 1 and line.startswith(BINARY):
+                raise UserError(f"{path}: an archive or Excel workbook, not text", "Save the sheet as CSV (UTF-8).")
+            yield number, line
 
 
-def numbered(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Lines without their ends, and the first without a byte order mark."""
+def numbered(file: Any, encoding: str = "utf-8") -> Iterator[tuple[int, bytes]]:
+    """Lines of an open file in UTF-8 without their ends, and the first without a byte order mark."""
+    lines: Iterable[bytes] = file
+    if codecs.lookup(encoding).name != "utf-8":
+        lines = (line.encode() for line in io.TextIOWrapper(file, encoding, newline="\n"))
     for number, line in enumerate(lines, start=1):
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
         yield number, line.rstrip(b"\r\n")
 
 
-def decoded(path: Path) -> Iterator[tuple[int, str | Bad]]:
-    for number, line in open_lines(path):
+def decoded(path: Path, options: Options) -> Iterator[tuple[int, str | Bad]]:
+    for number, line in open_lines(path, options.encoding):
         try:
             yield number, line.decode("utf-8")
         except UnicodeDecodeError as error:

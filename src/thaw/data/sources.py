@@ -103,6 +103,7 @@ def options(data: dict[str, Any], **others: Any) -> Options:
         separator=data.get("separator") or ";",
         quoting=data.get("quoting") or "minimal",
         header=data.get("header", True),
+        encoding=data.get("encoding") or "utf-8",
         **others,
     )
 

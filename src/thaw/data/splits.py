@@ -84,7 +84,7 @@ def shared(keys: np.ndarray, other: np.ndarray) -> int:
     return int(np.isin(keys, other).sum())
 
 
-def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any]) -> dict[str, Any]:
+def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where: str) -> dict[str, Any]:
     """Train, validation and test from the splits that were found.
 
     A single split is divided 70/15/15. A missing validation is held out of train: of the rows that ``train_size``
@@ -107,7 +107,7 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any]) -> dic
     for name in parts:
         if not len(parts[name]):
             raise UserError(
-                f"too few rows to divide: {name} is empty, since the last row of a label stays in training",
+                f"{where}: too few rows to divide: {name} is empty, since the last row of a label stays in training",
                 f"Give more rows, or a file for {name}.",
             )
     for name in ("validation", "test"):

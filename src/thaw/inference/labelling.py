@@ -63,7 +63,7 @@ def label(config: DictConfig) -> None:
         return
     read, kept = itertools.tee(records)  # what is read ahead of the predictions waits between the two
     results = predict(predictor, (text for text, _ in read), config)
-    labelled = blank = 0
+    labelled = blank = unread = 0
     with writer(config.output, suffix, fields) as write, counting(None, "labelling") as progress:
         for result, (text, record) in zip(results, kept, strict=True):
             if not (predictor.clean and config.explain):  # else what is explained is not the text of the record
@@ -73,6 +73,10 @@ def label(config: DictConfig) -> None:
             progress(1)
             labelled += 1
             blank += not text.strip()
+            unread += "\ufffd" in text
+    if unread:
+        said = f"{unread:,} of {labelled:,} rows hold characters that are not {config.encoding}"
+        print(f"warning: {said}: encoding=cp1252, say, reads those of Windows", file=sys.stderr)
     if blank:
         print(f"warning: {blank:,} of {labelled:,} rows hold no text; their labels mean nothing", file=sys.stderr)
     if config.output:
@@ -103,7 +107,7 @@ def table_options(config: DictConfig) -> Options:
     run = Path(config.run).expanduser()
     # What export.py wrote may stand alone, without a config.
     data: Any = OmegaConf.to_container(load_config(run).data) if (run / "config.yaml").is_file() else {}
-    stated = {key: config[key] for key in ("header", "quoting") if config[key] is not None}
+    stated = {key: config[key] for key in ("header", "quoting", "encoding") if config[key] is not None}
     if data.get("format") not in (None, format_of(Path(str(config.input)))):
         data.pop("quoting", None)  # is a matter of the file
     data = {**data, **stated}
@@ -144,14 +148,14 @@ def read_records(source: str, options: Options) -> tuple[Collection[str], Record
         UserError: when the file is missing, of another format, or a record cannot be read.
     """
     if source == "-":
-        return _lines(line for _, line in numbered(sys.stdin.buffer))
+        return _lines(line for _, line in numbered(sys.stdin.buffer, options.encoding))
     path = Path(source).expanduser()
     if not path.is_file():
         what = "not a file" if path.exists() else "no such file"
         raise UserError(f"input={source}: {what}", "Give a file, or - for standard input.")
     kind = format_of(path)
     if kind == "txt":
-        return _lines(line for _, line in open_lines(path))
+        return _lines(line for _, line in open_lines(path, options.encoding))
     if kind in TABLES:
         return _table(path, options, TABLES[kind])
     if kind == "jsonl":
@@ -190,7 +194,7 @@ def _sound(path: Path, records: Table) -> Iterator[list[str]]:
 
 
 def _objects(path: Path, options: Options) -> Records:
-    for line, raw in open_lines(path):
+    for line, raw in open_lines(path, options.encoding):
         if not raw.strip():
             continue
         record = json_object(line, raw.decode("utf-8", "replace"))

@@ -31,8 +31,8 @@ def intervals(
     Rows are drawn, and sentences whole; not within each class, which would leave out how the mix of classes varies.
     Averages over classes leave out a class that a resample lacks: of rare classes they vary much.
     Resampling moves the calibration error upwards, as sampling does; its interval is the basic one, mirrored about the
-    figure, which takes both back (and so may lie below it). Of an error near 0 it is too narrow: it holds a true 0 in
-    two of three samples, a true 0.02 in nine of ten.
+    figure, which takes both back, and widened to hold the figure. Of an error near 0 it is too narrow: it holds a true
+    0 in two of three samples, a true 0.02 in nine of ten.
 
     Args:
         outputs, labels, strict, thresholds: as for `figures`.
@@ -60,7 +60,8 @@ def intervals(
     found = {name: np.percentile(values, TAILS).tolist() for name, values in drawn.items()}
     for name, error in errors.items():
         (value,) = error(np.ones((1, len(outputs.rows))))
-        found[name] = np.maximum(2 * value - np.array(found[name][::-1]), 0).tolist()
+        low, high = 2 * value - np.array(found[name][::-1])
+        found[name] = [max(min(low, value), 0.0), max(high, value)]
     return {name: pair for name, pair in found.items() if np.isfinite(pair).all()}
 
 

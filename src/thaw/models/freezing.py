@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from thaw.errors import UserError
+from thaw.errors import UserError, counted
 from thaw.models.encoder import FEED_FORWARD_OUT, KEY_VALUE, Block, blocks, head_names, linear_names
 
 ADAPTERS = ("lora", "dora", "ia3")
@@ -49,12 +49,11 @@ def trainable(parts: Sequence[Block], freeze: dict[str, Any], epoch: int | None 
         return biases | _names([head])
     if name == "gradual":
         # Howard and Ruder 2018: the head first, then one layer more from the top at each stage, the embeddings last.
-        every = positive(freeze["every"], "freeze.every")
-        stage = len(parts) if epoch is None else epoch // every
+        stage = len(parts) if epoch is None else epoch // freeze["every"]
         return _names(parts[max(len(parts) - 1 - stage, 0) :])
     if name == "lp_ft":
         # Kumar et al. 2022: a linear probe first, then everything from where the probe ended.
-        probing = epoch is not None and epoch < positive(freeze["probe_epochs"], "freeze.probe_epochs")
+        probing = epoch is not None and epoch < freeze["probe_epochs"]
         return _names([head] if probing else parts)
     if name in ADAPTERS:
         adapters = {name for name in _names(parts[:-1]) if "lora_" in name or "ia3_" in name}
@@ -68,21 +67,14 @@ def frozen_depth(parts: Sequence[Block], names: set[str]) -> int:
     return max(([*frozen, False]).index(False) - 1, 0)
 
 
-def layer_count(n: Any, layers: Sequence[Block]) -> int:
+def layer_count(n: int, layers: Sequence[Block]) -> int:
     """Check ``freeze.n`` against the layers there are."""
-    if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= len(layers):
+    if n > len(layers):
         raise UserError(
-            f"freeze.n={n}, but this encoder has {len(layers)} layer{'s' if len(layers) != 1 else ''} with parameters "
-            "of their own",
+            f"freeze.n={n}, but this encoder has {counted(len(layers), 'layer')} with parameters of their own",
             f"Give a whole number from 0 to {len(layers)}.",
         )
     return n
-
-
-def positive(value: Any, key: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"{key}={value} is not a whole number of at least 1", "It counts epochs.")
-    return value
 
 
 def _names(parts: Sequence[Block]) -> set[str]:

@@ -61,7 +61,7 @@ def _context(result: Mapping[str, Any]) -> dict[str, Any]:
         "label_rows": [
             [name, *(f"{split['labels'][name]:,}" for split in data["splits"].values())] for name in labels.names
         ],
-        "leaks": summary.leaks(data),
+        "notes": summary.notes(data),
         "class_picture": data_plots.class_bars(counts, unit),
         "length_pictures": [
             data_plots.length_boxes(lengths["words"], "words", lengths["by"]),

@@ -9,6 +9,7 @@ from scipy import stats
 from thaw.labels import LabelSet
 from thaw.metrics.entities import spans
 from thaw.metrics.label_errors import likely_label_errors, likely_tag_errors
+from thaw.reporting.entity_errors import BOUNDARY
 
 SHOWN = 10  # rows of each list
 LONGEST = 400  # characters of a text
@@ -199,19 +200,22 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
 def marked(row: dict[str, Any], labels: LabelSet, word: int | None = None) -> list[dict[str, str]]:
     """A sentence in parts: what has a tag is marked right or wrong, with the true and the predicted type.
 
+    A word is right when the whole entity is.
+
     Args:
         word: show the words around this one; None for the beginning.
     """
     first = 0 if word is None else max(0, word - AROUND)
     last = min(len(row["words"]), first + 3 * AROUND if word is None else word + AROUND)
-    gold, predicted = tag_names(row["label"], labels), tag_names(row["predicted"], labels)
+    gold, predicted = (_named_spans(row[side], labels) for side in ("label", "predicted"))
     parts: list[dict[str, str]] = []
     for i in range(first, last):
         own, other = gold[i], predicted[i]
-        kind = (
-            "" if own == other == "" or (own == other and not labels.entities) else "right" if own == other else "wrong"
-        )
-        name = {"right": own, "wrong": f"{own or 'O'} → {other or 'O'}"}.get(kind, "")
+        if own == other:
+            kind, name = ("right", own[0]) if labels.entities and own[0] else ("", "")
+        else:
+            same = f"{own[0]}, {BOUNDARY}" if own[0] == other[0] else ""
+            kind, name = "wrong", same or f"{own[0] or 'O'} → {other[0] or 'O'}"
         starts = labels.entities and any(row[side][i].startswith("B-") for side in ("label", "predicted"))
         if parts and parts[-1]["kind"] == kind and parts[-1]["label"] == name and not (kind and starts):
             parts[-1]["text"] += " " + row["words"][i]
@@ -222,14 +226,14 @@ def marked(row: dict[str, Any], labels: LabelSet, word: int | None = None) -> li
     return [{"text": "…", "kind": "", "label": ""}, *parts] if first else parts
 
 
-def tag_names(tags: Sequence[str], labels: LabelSet) -> list[str]:
-    """The type of the entity that each word is part of, or its tag; empty outside."""
+def _named_spans(tags: Sequence[str], labels: LabelSet) -> list[tuple[str, int, int]]:
+    """The entity that each word is part of, an empty one outside; or its tag, of this word alone."""
     if not labels.entities:
-        return [tag or "not read" for tag in tags]
-    names = [""] * len(tags)
-    for kind, first, end in spans(tags):
-        names[first:end] = [kind] * (end - first)
-    return names
+        return [(tag or "not read", 0, 0) for tag in tags]
+    found = [("", 0, 0)] * len(tags)
+    for span in spans(tags):
+        found[span[1] : span[2]] = [span] * (span[2] - span[1])
+    return found
 
 
 def length_bins(predictions: Rows, labels: LabelSet) -> list[dict[str, Any]]:

@@ -266,7 +266,7 @@ def _data(run: Path) -> dict[str, Any]:
         "data_rows": [*rows, ["fingerprint", *prints]],
         "label_header": label_header,
         "label_rows": label_rows,
-        "leaks": summary.leaks(data),
+        "notes": summary.notes(data),
     }
 
 

@@ -14,6 +14,7 @@ from thaw.runs import display, typed
 
 Rows = Sequence[Sequence[str]]
 SHOWN_LABELS = 30  # rows of a table by label, before it is cut
+SHOWN_NAMES = 5  # of a line
 
 
 def interactive() -> bool:
@@ -72,13 +73,28 @@ def data_tables(summary: dict[str, Any]) -> list[tuple[str, Sequence[str], Rows]
     ]
 
 
-def leaks(summary: dict[str, Any]) -> list[str]:
-    """A line for each pair of splits that share texts."""
-    return [
+def notes(summary: dict[str, Any]) -> list[str]:
+    """What is odd about the data, a line each: texts in two splits, names of one label, labels without rows."""
+    lines = [
         f"texts of {pair['in']} that are also in {pair['also_in']}: {pair['rows']:,}"
         for pair in summary["shared"]
         if pair["rows"]
     ]
+    alike: dict[str, list[str]] = {}
+    for label in summary["labels"]:
+        alike.setdefault("".join(label.casefold().split()), []).append(label)
+    if several := [" and ".join(names) for names in alike.values() if len(names) > 1]:
+        lines.append(f"labels that differ only in case or blanks: {_listed(several)}")
+    if summary["task"] != "token":  # both tags of every type are listed there, and one of them may be rare
+        for name, split in summary["splits"].items():
+            if absent := [label for label, count in split["labels"].items() if not count]:
+                lines.append(f"labels without a row in {name}: {_listed(absent)}")
+    return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more
 
 
 def parameter_rows(blocks: list[dict[str, Any]]) -> tuple[Sequence[str], Rows]:
@@ -163,7 +179,9 @@ def occurrences(gold: Sequence[Any], labels: LabelSet) -> dict[str, int]:
 
 def example(labels: LabelSet) -> str:
     """A text to try a model out with."""
-    return "Angela Merkel visited Paris." if labels.task == "token" else "I love this"
+    if "B-PER" in labels.ids:
+        return "Angela Merkel visited Paris."
+    return "A sentence of yours." if labels.task == "token" else "I love this"
 
 
 def goodbye(run: Path, labels: LabelSet, split: str) -> str:

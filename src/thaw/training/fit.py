@@ -302,7 +302,7 @@ def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:
 def show_data(data: TextDataModule) -> None:
     for table in summary.data_tables(data.summary):
         log.info(summary.table(*table))
-    for line in summary.leaks(data.summary):
+    for line in summary.notes(data.summary):
         log.warning(line)
     for line in data.summary["skipped_rows"]:
         log.warning("skipped %s", line)

@@ -3,7 +3,6 @@
 import logging
 import os
 import random
-import re
 import shutil
 import signal
 import time
@@ -24,7 +23,7 @@ from thaw.data.module import TextDataModule
 from thaw.errors import Interrupted, UserError
 from thaw.models.module import EncoderModule
 from thaw.runs import resume_command
-from thaw.settings import check
+from thaw.settings import INTERVAL, check
 
 log = logging.getLogger(__name__)
 
@@ -209,14 +208,10 @@ def validation_due(trainer: pl.Trainer) -> bool:
 
 
 def parse_interval(every: int | str | None) -> tuple[int | None, float | None]:
-    """``trainer.checkpoint_every`` as (steps, seconds), one of them None."""
-    if every is None:
-        return None, None
-    if isinstance(every, int) and not isinstance(every, bool) and every > 0:
-        return every, None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|sec|min|h)", str(every).strip())
+    """``trainer.checkpoint_every`` as (steps, seconds), at least one of them None."""
+    match = INTERVAL.fullmatch(every.strip()) if isinstance(every, str) else None
     if match is None:
-        raise UserError(f"trainer.checkpoint_every={every} is neither steps nor time", "Give 500, 10min, 30s or null.")
+        return every if isinstance(every, int) else None, None
     return None, float(match[1]) * {"s": 1, "sec": 1, "min": 60, "h": 3600}[match[2]]
 
 

@@ -1,0 +1,58 @@
+"""What pages and the terminal say of rows and data."""
+
+from typing import Any
+
+import pytest
+
+from thaw.labels import LabelSet
+from thaw.reporting.reading import marked
+from thaw.reporting.summary import notes
+
+ENTITIES = LabelSet("token", ("O", "B-LOC", "I-LOC", "B-PER", "I-PER"), (1,) * 5)
+
+
+@pytest.mark.parametrize(
+    ("true", "predicted", "expected"),
+    [
+        ("B-PER I-PER O", "B-PER I-PER O", [("Ann Lee", "right", "PER"), ("won", "", "")]),
+        ("B-PER I-PER O", "B-PER B-PER O", [("Ann", "wrong", "PER, wrong boundary"),
+                                            ("Lee", "wrong", "PER, wrong boundary"), ("won", "", "")]),
+        ("B-PER I-PER O", "B-PER O O", [("Ann", "wrong", "PER, wrong boundary"), ("Lee", "wrong", "PER → O"),
+                                        ("won", "", "")]),
+        ("B-PER B-PER O", "B-LOC B-PER O", [("Ann", "wrong", "PER → LOC"), ("Lee", "right", "PER"), ("won", "", "")]),
+    ],
+)  # fmt: skip
+def test_a_word_is_right_when_its_whole_entity_is(
+    true: str, predicted: str, expected: list[tuple[str, str, str]]
+) -> None:
+    row = {"words": ["Ann", "Lee", "won"], "label": true.split(), "predicted": predicted.split()}
+    assert [(part["text"], part["kind"], part["label"]) for part in marked(row, ENTITIES)] == expected
+
+
+def data_of(counts: dict[str, dict[str, int]], task: str = "sequence", **shared: Any) -> dict[str, Any]:
+    splits = {name: {"labels": own} for name, own in counts.items()}
+    return {"task": task, "labels": list(counts["train"]), "splits": splits, "shared": [], **shared}
+
+
+def test_what_is_odd_about_the_data_is_noted() -> None:
+    train = {"billing": 5, "Billing": 1, "bill ing": 1, "other": 2}
+    found = notes(
+        data_of(
+            {"train": train, "validation": {"billing": 1, "Billing": 0, "bill ing": 0, "other": 1}},
+            shared=[{"in": "validation", "also_in": "train", "rows": 1_200}],
+        )
+    )
+    assert found == [
+        "texts of validation that are also in train: 1,200",
+        "labels that differ only in case or blanks: billing and Billing and bill ing",
+        "labels without a row in validation: Billing, bill ing",
+    ]
+
+
+def test_many_names_are_counted_and_tags_may_be_absent() -> None:
+    names = [f"label {i}" for i in range(9)]
+    train = dict.fromkeys(names, 1)
+    assert notes(data_of({"train": train, "test": dict.fromkeys(names, 0)})) == [
+        "labels without a row in test: label 0, label 1, label 2, label 3, label 4 and 4 more"
+    ]
+    assert not notes(data_of({"train": train, "test": dict.fromkeys(names, 0)}, "token"))

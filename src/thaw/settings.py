@@ -194,6 +194,7 @@ REPORT_RULES: dict[str, Rule] = {"output": PAGE, "paper": FLAG}
 PREDICT_RULES: dict[str, Rule] = {
     **EXPLAIN_RULES,
     "explain_page": PAGE,
+    "format": or_null(one_of("txt", "csv", "tsv", "jsonl", "conll")),
     **{key: or_null(RULES[f"data.{key}"]) for key in ("header", "quoting")},
     "encoding": ENCODING,
     "batch_size": or_null(COUNT),

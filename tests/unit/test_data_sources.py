@@ -233,8 +233,9 @@ def damaged(path: Path) -> bytes:
         ("a.parquet", lambda path: b"no parquet", "cannot be read as Parquet"),
         ("a.parquet", damaged, "cannot be read as Parquet"),
         ("a.xlsx", lambda path: b"PK", "the format is not clear from the name"),
-        ("a.csv", lambda path: "text,läbel\n".encode("latin-1"), ":1: the header: not UTF-8"),
-        ("a.csv", lambda path: CSV.encode("utf-16"), ":1: the header: not UTF-8"),
+        ("a.csv", lambda path: "text,läbel\n".encode("latin-1"), ":1: the header: not UTF-8 in field 2. Say what"),
+        ("a.csv", lambda path: CSV.encode("utf-16"), "not UTF-8 but UTF-16. Say so: data.encoding=utf-16"),
+        ("a.csv", lambda path: b"text,label\ra,x\r", "its lines end in \\r alone. Save it"),
         (
             "a.csv",
             lambda path: b"PK\x03\x04workbook",

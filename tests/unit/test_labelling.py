@@ -5,7 +5,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ import pytest
 from conftest import configured
 from thaw.errors import UserError
 from thaw.inference import labelling
+from thaw.inference.records import read_records
+from thaw.inference.writing import writer
+from thaw.labels import LabelSet
 from thaw.runs import read_jsonl
 from thaw.settings import PREDICT_RULES, check
 
@@ -24,11 +27,38 @@ class Named:
     """Stands for a predictor that gives every text the same label, and a score by which it is known again."""
 
     def __init__(self, label: str) -> None:
-        self.label, self.clean = label, False
+        self.label, self.clean, self.labels = label, False, LabelSet("sequence", (label,), (1,))
 
-    def stream(self, texts: Iterator[str], probabilities: bool) -> Iterator[dict[str, Any]]:
+    def __call__(self, texts: Iterable[Any], probabilities: bool) -> list[dict[str, Any]]:
+        return list(self.stream(texts, probabilities))
+
+    def stream(self, texts: Iterable[Any], probabilities: bool) -> Iterator[dict[str, Any]]:
         for text in texts:
             yield {"text": text, "label": self.label, "score": len(text)}
+
+
+class Tagger(Named):
+    """As `Named`, of words: each gets the label as its tag."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(label)
+        self.labels = LabelSet("token", ("O", label), (1, 1))
+
+    def stream(self, texts: Iterable[Any], probabilities: bool) -> Iterator[dict[str, Any]]:
+        for text in texts:
+            if isinstance(text, str):
+                yield {"text": text, "entities": []}
+            else:
+                size = len(text)
+                yield {"words": text, "tags": [self.label] * size, "scores": [0.123456789] * size, "entities": []}
+
+
+class Several(Named):
+    """As `Named`, with two labels for each text."""
+
+    def stream(self, texts: Iterable[Any], probabilities: bool) -> Iterator[dict[str, Any]]:
+        for text in texts:
+            yield {"text": text, "labels": [self.label, "x"], "scores": {self.label: 0.5, "x": 0.7}}
 
 
 @pytest.fixture
@@ -39,21 +69,28 @@ def predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Predict:
         source, content: the input; None takes it as it stands.
         output: the output; its ending is its format.
         run: names the run, and is what it predicts.
+        model: stands for its predictor.
         data: the ``data`` group of the run's config.
     """
-    monkeypatch.setattr(labelling.Predictor, "from_run", lambda run, *_: Named(Path(run).name))
+    kind: dict[str, type[Named]] = {}
+    monkeypatch.setattr(labelling.Predictor, "from_run", lambda run, *_: kind["of"](Path(run).name))
 
     def run(
-        source: str, content: str | None, *settings: str, output: str = "out.jsonl", run: str = "A", **data: Any
-    ) -> list[dict[str, Any]]:
+        source: str, content: str | bytes | None, *settings: str, output: str = "out.jsonl", run: str = "A",
+        model: type[Named] = Named, **data: Any,
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        kind["of"] = model
         (tmp_path / run).mkdir(exist_ok=True)
         (tmp_path / run / "config.yaml").write_text(json.dumps({"data": data}))
         if content is not None:
-            (tmp_path / source).write_text(content, encoding="utf-8")
-        places = [f"run={tmp_path}/{run}", f"input={tmp_path}/{source}", f"output={tmp_path}/{output}"]
+            (tmp_path / source).write_bytes(content.encode() if isinstance(content, str) else content)
+        read = source if source == "-" else f"{tmp_path}/{source}"
+        places = [f"run={tmp_path}/{run}", f"input={read}", f"output={tmp_path}/{output}"]
         labelling.label(configured(*places, *settings, verb="predict"))
         if output.endswith(".jsonl"):
             return read_jsonl(tmp_path / output)
+        if output.endswith(".conll"):
+            return []
         with (tmp_path / output).open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
 
@@ -189,9 +226,126 @@ def test_words_are_a_text_and_other_values_are_not(predict: Predict) -> None:
         predict("in.jsonl", '{"text": {"a": 1}}\n')
 
 
-def test_a_table_without_rows_keeps_its_header(predict: Predict, tmp_path: Path) -> None:
-    assert predict("in.csv", "id,text\n", output="out.csv") == []
-    assert (tmp_path / "out.csv").read_text() == "id,text\n"
+def test_a_table_without_rows_has_the_columns_of_any_other(
+    predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict("in.csv", "id,text,label\n", output="out.csv") == []
+    assert (tmp_path / "out.csv").read_text() == "id,text,label,predicted_label,score\n"
+    assert "in.csv holds no text" in capsys.readouterr().err
+
+
+def test_a_table_of_excel_is_written_as_excel_reads_it(predict: Predict, tmp_path: Path) -> None:
+    """With semicolons where those stand, and with the mark without which UTF-8 is taken for something else."""
+    predict("a.csv", "\ufefftext;id\r\nschön;1\r\n", output="a_out.csv")
+    assert (tmp_path / "a_out.csv").read_bytes() == "\ufefftext;id;label;score\nschön;1;A;5\n".encode()
+    predict("b.csv", "text;id\r\nschön;1\r\n".encode("cp1252"), "encoding=cp1252", output="b_out.csv")
+    assert (tmp_path / "b_out.csv").read_bytes() == (tmp_path / "a_out.csv").read_bytes()
+    predict("c.csv", "text,id\nschön,1\n", output="c_out.csv")
+    assert (tmp_path / "c_out.csv").read_text() == "text,id,label,score\nschön,1,A,5\n"
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.txt", "in.jsonl"])
+def test_text_of_another_encoding_is_refused_and_read_where_it_is_named(name: str, predict: Predict) -> None:
+    content = {
+        "in.csv": "text\nso\nschön\n",
+        "in.txt": "so\n\nschön\n",
+        "in.jsonl": '\n{"text": "so"}\n{"text": "schön"}',
+    }
+    with pytest.raises(UserError, match=rf"{name}:3: not UTF-8\. Save it as UTF-8, or say what it is: encoding=cp1252"):
+        predict(name, content[name].encode("cp1252"))
+    assert predict(name, content[name].encode("cp1252"), "encoding=cp1252")[-1]["text"] == "schön"
+
+
+def test_another_column_than_that_of_the_run_is_told(predict: Predict, capsys: pytest.CaptureFixture[str]) -> None:
+    predict("in.csv", "title,text\na,no\n", text_column="body")
+    assert "in.csv: no column 'body' as in the run; 'text' is read.\n" in capsys.readouterr().err
+    predict("in.csv", "title,body\na,no\n", text_column="body")
+    assert not capsys.readouterr().err
+
+
+def test_several_labels_are_written_as_training_reads_them(predict: Predict) -> None:
+    (row,) = predict("in.csv", "text\nso\n", output="out.csv", model=Several, label_separator="|")
+    assert row["labels"] == "A|x"
+    (row,) = predict("in.csv", "text\nso\n", output="out.csv", model=Several)
+    assert row["labels"] == '["A", "x"]'
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"), [("csv", "id,text\n1,one\n"), ("jsonl", '{"id": "1", "text": "one"}\n'), ("conll", "one O\n")]
+)
+def test_standard_input_may_be_of_any_format(
+    kind: str, content: str, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    (row,) = predict("-", None, f"format={kind}")
+    given = {"words": ["one"], "tags": ["O"]} if kind == "conll" else {"id": "1", "text": "one"}
+    assert row == {**given, "label": "A", "score": 3}
+
+
+# Words
+
+
+SENTENCES = "-DOCSTART- O\n\nMy O\niPhone B-PRODUCT\n\nE-404 B-ERROR\n"
+
+
+@pytest.mark.parametrize("name", ["in.conll", "in.txt"])
+def test_conll_columns_are_read_and_written(
+    name: str, predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = predict(name, SENTENCES, model=Tagger)
+    assert rows == [
+        {"words": ["My", "iPhone"], "tags": ["O", "B-PRODUCT"], "predicted_tags": ["A", "A"],
+         "scores": [0.123457] * 2, "entities": []},
+        {"words": ["E-404"], "tags": ["B-ERROR"], "predicted_tags": ["A"], "scores": [0.123457], "entities": []},
+    ]  # fmt: skip
+    assert ("in.txt is read as CoNLL columns; format=txt" in capsys.readouterr().err) == (name == "in.txt")
+    predict(name, SENTENCES, output="out.conll", model=Tagger)
+    assert (tmp_path / "out.conll").read_text() == "My O A\niPhone B-PRODUCT A\n\nE-404 B-ERROR A\n\n"
+
+
+def test_a_text_file_may_be_said_to_be_text(predict: Predict) -> None:
+    rows = predict("in.txt", SENTENCES, "format=txt", model=Tagger)
+    assert [row["text"] for row in rows] == SENTENCES.splitlines()
+    assert [row["text"] for row in predict("in.txt", "O\nso it is O\n", model=Tagger)] == ["O", "so it is O"]
+
+
+def test_words_of_json_lines_get_a_tag_each(predict: Predict, tmp_path: Path) -> None:
+    line = '{"id": 7, "ner_tags": [0, 1], "tokens": ["New York", "won"]}\n'
+    (row,) = predict("in.jsonl", line, model=Tagger)
+    assert row == {**json.loads(line), "tags": ["A", "A"], "scores": [0.123457] * 2, "entities": []}
+    predict("in.jsonl", line, output="out.conll", model=Tagger)
+    assert (tmp_path / "out.conll").read_text() == "New York\t0\tA\nwon 1 A\n\n"
+
+
+def test_columns_are_for_words(predict: Predict, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"out\.conll: row 1 is not given as words\. Give \.jsonl\."):
+        predict("in.csv", "text\nso\n", output="out.conll", model=Tagger)
+    assert not (tmp_path / "out.conll").exists()
+    with pytest.raises(UserError, match="row 1 is not given as words"):
+        predict("in.conll", SENTENCES, output="out.conll")  # of a run with labels of texts
+    with pytest.raises(UserError, match="probabilities=true is for labels of whole texts"):
+        predict("in.conll", SENTENCES, "probabilities=true", model=Tagger)
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "said"),
+    [
+        ("a O\nb\n", [], "in.conll:2: 1 column where the first line has 2"),
+        ("a O\n", ["text_column=2"], "in.conll:1: no column 2"),
+        ("a\tO\n\tO\n", [], "in.conll:1: a word of this sentence is empty"),
+    ],
+)
+def test_wrong_columns_are_told(content: str, settings: list[str], said: str, predict: Predict) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        predict("in.conll", content, *settings, model=Tagger)
+
+
+def test_the_words_may_be_in_any_column(predict: Predict) -> None:
+    (row,) = predict("in.conll", "1 so X O\n2 it Y O\n", "text_column=1", model=Tagger)
+    assert list(row) == ["column_0", "words", "column_2", "tags", "predicted_tags", "scores", "entities"]
+    assert row["words"] == ["so", "it"]
+    (row,) = predict("in.conll", "1 so X\n", model=Tagger, format="conll", text_column=1)
+    assert row["words"] == ["so"]
 
 
 def test_the_settings_of_tables_are_checked() -> None:
@@ -221,13 +375,13 @@ def test_a_lone_carriage_return_is_written_so_that_it_can_be_read(kind: str, pre
     assert again == [row | own | other for row, own, other in zip(rows, ours, theirs, strict=True)]
     assert (tmp_path / f"out.{kind}").read_text().replace("\t", ",").endswith("\nplain,,A,5\n"), "no needless quotes"
     predict("head.csv", '"text","a\rb"\n', output=f"empty.{kind}")
-    assert (tmp_path / f"empty.{kind}").read_bytes().replace(b"\t", b",") == b'"text","a\rb"\n'
+    assert (tmp_path / f"empty.{kind}").read_bytes().replace(b"\t", b",") == b'"text","a\rb","label","score"\n'
 
 
 def test_two_processes_with_one_output_leave_one_whole_file(tmp_path: Path) -> None:
     path, own = tmp_path / "out.jsonl", tmp_path / "out.jsonl.partial"
     own.write_text("of the user")
-    with labelling.writer(str(path), "jsonl") as one, labelling.writer(str(path), "jsonl") as other:
+    with writer(str(path), "jsonl") as one, writer(str(path), "jsonl") as other:
         for i in range(2):
             one({"one": i})
             other({"other": i})
@@ -245,12 +399,12 @@ def test_json_lines_are_json_whatever_the_input_and_the_terminal(
     assert row["weights"] == "[null, 1]"
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1", errors="replace"))
-    with labelling.writer(None, "jsonl") as write:
+    with writer(None, "jsonl") as write:
         write({"text": "naïve 日本 ł"})
     assert json.loads(written.getvalue()) == {"text": "naïve 日本 ł"}
 
 
 def test_a_byte_order_mark_before_standard_input_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfone\r\ntwo")))
-    _, records = labelling.read_records("-", labelling.sources.options({}, group=""))
-    assert [text for text, _ in records] == ["one", "two"]
+    source = read_records("-", "txt", labelling.sources.options({}, group=""))
+    assert [text for text, _ in source.records] == ["one", "two"]

@@ -60,7 +60,13 @@ def test_an_error_in_a_thread_is_that_of_the_caller() -> None:
         list(side_by_side(lambda _: compute, 2, numbers(8)))
 
 
-SAVED = {**LabelSet("sequence", ("a", "b"), (1, 1)).to_dict(), "pad_token_id": 0, "max_length": 8, "clean_html": False}
+SAVED = {
+    **LabelSet("sequence", ("a", "b"), (1, 1)).to_dict(),
+    "pad_token_id": 0,
+    "max_length": 8,
+    "clean_html": False,
+    "joined_by": "",
+}
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}", json.dumps({**SAVED, "names": None})])
@@ -72,7 +78,7 @@ def test_damaged_labels_are_told(content: str | None, tmp_path: Path) -> None:
         load_onnx(tmp_path)
 
 
-@pytest.mark.parametrize("key", ["pad_token_id", "max_length", "clean_html"])
+@pytest.mark.parametrize("key", ["pad_token_id", "max_length", "clean_html", "joined_by"])
 def test_labels_that_lack_something_are_told(key: str, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").touch()
     (tmp_path / "labels.json").write_text(json.dumps({name: SAVED[name] for name in SAVED if name != key}))

@@ -15,7 +15,7 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from thaw.errors import UserError
 from thaw.inference.network import torch_logits
 from thaw.inference.predictor import Predictor
-from thaw.inference.words import find_words, split_windows
+from thaw.inference.words import find_words, joiners, split_windows
 from thaw.labels import LabelSet
 from thaw.models.encoder import load_encoder, load_tokenizer
 from tiny_models import ARCHITECTURES, CORPUS
@@ -64,7 +64,9 @@ def finished(encoders: Encoders, tmp_path_factory: pytest.TempPathFactory) -> Ma
             network.save_pretrained(run / "model")
             load_tokenizer(encoders(architecture), labels.task).save_pretrained(run / "model")
             (run / "config.yaml").write_text("data:\n  eval_batch_size: 8\n")
-            (run / "labels.json").write_text(json.dumps({**labels.to_dict(), "max_length": 64, "clean_html": False}))
+            (run / "labels.json").write_text(
+                json.dumps({**labels.to_dict(), "max_length": 64, "clean_html": False, "joined_by": ""})
+            )
             known[architecture, task] = run
         return known[architecture, task]
 
@@ -195,12 +197,9 @@ def test_every_tokenizer_parts_words_from_punctuation(architecture: str, encoder
 @pytest.mark.parametrize("max_length", [5, 16, 17])
 def test_long_texts_are_read_in_windows_and_no_word_is_left_out(max_length: int, encoders: Encoders) -> None:
     """Entities that stand across the end of a window stay whole."""
-    labels, tokenizer = LABELS["token"], load_tokenizer(encoders("bert"), "token")
-    logits = torch.zeros(len(tokenizer), len(labels))
-    for letter, name in {"a": "B-PER", "b": "I-PER", "c": "O", "d": "B-LOC"}.items():
-        logits[tokenizer.convert_tokens_to_ids(letter), labels.ids[name]] = 5.0
-    text = " ".join(["a b b", "c", "d"] * 50)
-    (found,) = Predictor(torch_logits(ByToken(logits)), tokenizer, labels, max_length=max_length)([text])
+    predictor = by_letter(encoders)
+    predictor.max_length = max_length
+    (found,) = predictor([" ".join(["a b b", "c", "d"] * 50)])
     assert [(one["type"], one["text"]) for one in found["entities"]] == [("PER", "a b b"), ("LOC", "d")] * 50
     assert [one["start"] for one in found["entities"]] == [i for k in range(50) for i in (10 * k, 10 * k + 8)]
 
@@ -210,6 +209,52 @@ def test_a_token_is_read_in_the_window_that_shows_more_around_it(encoders: Encod
     predictor = Predictor(torch_logits(ShortSighted()), tokenizer, LABELS["tags"], max_length=16)
     (found,) = predictor(["a " * 100])
     assert [one["type"] for one in found["entities"]] == ["VERB", *["NOUN"] * 98, "VERB"]
+
+
+def by_letter(encoders: Encoders, architecture: str = "bert", **options: Any) -> Predictor:
+    """Of a network that takes a, b, c, d for B-PER, I-PER, O, B-LOC, and all else for O."""
+    labels, tokenizer = LABELS["token"], load_tokenizer(encoders(architecture), "token")
+    logits = torch.zeros(len(tokenizer), len(labels))
+    logits[:, labels.ids["O"]] = 1.0
+    for letter, name in {"a": "B-PER", "b": "I-PER", "c": "O", "d": "B-LOC"}.items():
+        logits[tokenizer.convert_tokens_to_ids(letter), labels.ids[name]] = 5.0
+    return Predictor(torch_logits(ByToken(logits)), tokenizer, labels, max_length=32, **options)
+
+
+def test_words_that_are_given_stay_the_words_they_are(encoders: Encoders) -> None:
+    predict = by_letter(encoders)
+    words = ["a-d", "b", "c", "\u200b", "d.a"]
+    (given, text, nothing) = predict([words, " ".join(words), []])
+    assert given["words"] == words
+    assert given["tags"] == ["B-PER", "I-PER", "O", "O", "B-LOC"]
+    assert [score is None for score in given["scores"]] == [False, False, False, True, False]
+    places = [(one["type"], one["text"], one["start"], one["end"]) for one in given["entities"]]
+    assert places == [("PER", "a-d b", 0, 2), ("LOC", "d.a", 4, 5)]
+    assert [one["text"] for one in text["entities"]] == ["a", "d", "b", "d", "a"]  # parted at punctuation
+    assert nothing == {"words": [], "tags": [], "scores": [], "entities": []}
+    with pytest.raises(TypeError, match="lists of words are for token tasks"):
+        Predictor(predict.logits, predict.tokenizer, LABELS["sequence"], max_length=32)([words])
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "deberta_v3"])
+def test_words_of_a_text_end_where_those_of_the_training_data_did(architecture: str, encoders: Encoders) -> None:
+    tokenizer, text = (
+        load_tokenizer(encoders(architecture), "token"),
+        "See E-404 (ORA-00942), it's 3.5 or x- -y, J. (U.S.) ok.",
+    )
+    encoding = tokenizer(text, add_special_tokens=False).encodings[0]
+    found, offsets = find_words(text, encoding.word_ids, encoding.offsets, "-."), encoding.offsets
+    words = [text[offsets[first][0] : offsets[last][1]].strip() for first, last in found]
+    assert words == [
+        "See", "E-404", "(", "ORA-00942", ")", ",", "it", "'", "s", "3.5", "or", "x", "-", "-", "y", ",",
+        "J.", "(", "U.S.", ")", "ok", ".",
+    ]  # fmt: skip
+
+
+def test_the_marks_within_words_are_learnt_from_the_data() -> None:
+    data = [["E-404", "U.S.", "it", "'s"], ["A-1", "e.g.", "n't", "'s"], ["B-2", "3.5", "O'Brien", "'s", "a/b", "-"]]
+    assert joiners(data) == "-."
+    assert joiners([["plain", "words", ".", "E", "-", "404"]]) == ""
 
 
 @pytest.mark.parametrize("room", [1, 2, 3, 4, 7, 62])

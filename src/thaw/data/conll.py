@@ -1,5 +1,6 @@
 """CoNLL columns."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,50 +11,78 @@ from thaw.errors import UserError, counted
 # What CoNLL-U and MultiCoNER write above a sentence; "# O" is a word.
 COMMENT = re.compile(r"# *(newdoc|newpar)\b|# *[\w:.-]+ *=|# id ")
 
+TAG = re.compile(r"O|[BIESLUM]-\S+")
+LOOKED_AT = 50  # lines of a file that may be of this format
+
 
 def read_conll(path: Path, options: Options) -> Iterator[Row | Bad]:
-    """CoNLL columns: a word a line, columns parted by blanks or tabs, blank lines between sentences.
+    """Words and the tag of each, from two of the columns; one that is empty makes its whole sentence `Bad`."""
+    word_at, tag_at = _position("text", options.text_column, 0), _position("label", options.label_column, -1)
+    checked = False
+    for sentence in sentences(path, options):
+        if isinstance(sentence, Bad):
+            yield sentence
+            continue
+        start, rows = sentence
+        if not checked:
+            _check_positions(word_at, tag_at, len(rows[0]), f"{path}:{start}")
+            checked = True
+        words, tags = [row[word_at].strip() for row in rows], [row[tag_at].strip() for row in rows]
+        if all(words) and all(tags):
+            yield Row(start, words, tags)
+        else:
+            wrong = next(i for i, pair in enumerate(zip(words, tags, strict=True)) if not all(pair))
+            yield Bad(start + wrong, f"the {'tag' if words[wrong] else 'word'} is empty")
+
+
+def sentences(path: Path, options: Options) -> Iterator[tuple[int, list[list[str]]] | Bad]:
+    """The sentences of CoNLL columns: a word a line, columns parted by blanks or tabs, blank lines between sentences.
 
     ``-DOCSTART-`` lines and comments above a sentence (``# id = 1``) are skipped. A wrong line makes its whole sentence
     `Bad`.
+
+    Returns:
+        For each the line that it begins in, and the columns of each of its lines.
     """
-    word_at, tag_at = _position("text", options.text_column, 0), _position("label", options.label_column, -1)
-    words: list[str] = []
-    tags: list[str] = []
+    rows: list[list[str]] = []
     start, width = 0, 0
     bad: Bad | None = None
 
-    def sentence() -> Iterator[Row | Bad]:
-        if bad or words:
-            yield bad or Row(start, words, tags)
+    def sentence() -> Iterator[tuple[int, list[list[str]]] | Bad]:
+        if bad or rows:
+            yield bad or (start, rows)
 
     for line, text in decoded(path, options):
         if isinstance(text, Bad):
             bad = bad or text
             continue
-        if not words and not bad and COMMENT.match(text):
+        if not rows and not bad and COMMENT.match(text):
             continue
-        # Only these two part columns: a word may hold other blanks, such as U+00A0 in numbers.
-        text = text.strip(" ").rstrip("\t")
-        fields = text.split("\t") if "\t" in text else re.split(" +", text)
+        fields = _columns(text)
         if not text.strip() or fields[0] == "-DOCSTART-":
             yield from sentence()
-            words, tags, bad = [], [], None
+            rows, bad = [], None
             continue
-        if not width:
-            width = len(fields)
-            _check_positions(word_at, tag_at, width, f"{path}:{line}")
+        width = width or len(fields)
         if len(fields) != width:
             bad = bad or Bad(line, f"{counted(len(fields), 'column')} where the first line has {width}")
             continue
-        word, tag = fields[word_at].strip(), fields[tag_at].strip()
-        if not word or not tag:
-            bad = bad or Bad(line, f"the {'tag' if word else 'word'} is empty")
-        if not words:
-            start = line
-        words.append(word)
-        tags.append(tag)
+        start = start if rows else line
+        rows.append(fields)
     yield from sentence()
+
+
+def looks_like_conll(path: Path, options: Options) -> bool:
+    """Whether the first lines of a text file are columns that end in tags such as O and B-PER, as no text does."""
+    lines = [text for _, text in itertools.islice(decoded(path, options), LOOKED_AT) if isinstance(text, str)]
+    rows = [_columns(text) for text in lines if text.strip() and not COMMENT.match(text)]
+    return len(rows) > 1 and all(len(row) > 1 and TAG.fullmatch(row[-1]) for row in rows)
+
+
+def _columns(line: str) -> list[str]:
+    # Only these two part columns: a word may hold other blanks, such as U+00A0 in numbers.
+    line = line.strip(" ").rstrip("\t")
+    return line.split("\t") if "\t" in line else re.split(" +", line)
 
 
 def _position(role: str, column: str | int | None, usual: int) -> int:

@@ -70,8 +70,7 @@ def _records(path: Path, options: Options, delimiter: str) -> Table:
     begin: list[str] = []
     while not (begin and begin[-1].strip()) and (first := next(lines, None)):
         begin.append(first)
-    if delimiter == "," and begin and "," not in begin[-1]:  # Excel writes ; where the comma marks decimals
-        delimiter = next((other for other in ";\t|" if other in begin[-1]), delimiter)
+    delimiter = own_delimiter(begin[-1], delimiter) if begin else delimiter
     # To a reader minimal, all and nonnumeric are the same: quotes may stand around a field. (Python's own
     # QUOTE_NONNUMERIC would turn all other fields into floats, and so the label 1 into 1.0.)
     quoting: Any = csv.QUOTE_NONE if options.quoting == "none" else csv.QUOTE_MINIMAL
@@ -87,9 +86,20 @@ def _records(path: Path, options: Options, delimiter: str) -> Table:
             if records.line_num > line:  # rows that may be sound are lost in it, so none of them can be skipped
                 problem = f"the quotes that open here do not match up to line {records.line_num}: {error}"
                 raise UserError(f"{path}:{line}: {problem}", QUOTES.format(group=options.group)) from None
+            if "new-line character" in str(error):
+                raise UserError(
+                    f"{path}: its lines end in \\r alone", "Save it with the line ends of Unix or Windows."
+                ) from None
             yield line, Bad(line, f"the quotes do not match: {error}")
         else:
             yield line, record
+
+
+def own_delimiter(line: str, delimiter: str) -> str:
+    """What parts the fields of a file: Excel writes ``;`` into csv where the comma marks decimals."""
+    if delimiter != "," or "," in line:
+        return delimiter
+    return next((other for other in ";\t|" if other in line), delimiter)
 
 
 def read_table(path: Path, options: Options, delimiter: str) -> tuple[list[str], Table]:
@@ -107,7 +117,10 @@ def read_table(path: Path, options: Options, delimiter: str) -> tuple[list[str],
     for line, record in records:
         bad = record if isinstance(record, Bad) else _undecodable(line, record)
         if bad and options.header:
-            raise UserError(f"{path}:{line}: the header: {bad.problem}", "Fix it.")
+            remedy = (
+                "Fix it." if NOT_UTF8 not in bad.problem else f"Say what it is: {options.group}encoding=cp1252, say."
+            )
+            raise UserError(f"{path}:{line}: the header: {bad.problem}", remedy)
         if not isinstance(record, Bad) and not _blank(record):
             break
         if isinstance(record, Bad) or not options.header:

@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 from thaw.errors import UserError
 
 CHUNK = 10_000  # rows held as Python objects, before they become Arrow or after
-NOT_UTF8 = "not UTF-8 (save the file as UTF-8, or say what it is: data.encoding=cp1252)"
+NOT_UTF8 = "not UTF-8"
+MARK = b"\xef\xbb\xbf"  # the byte order mark in UTF-8, which Excel writes and expects
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
 BINARY = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how zip archives and Excel workbooks begin
 
 
@@ -89,6 +91,13 @@ def zipped(path: Path) -> bool:
     return path.suffix.lower() == ".gz"
 
 
+@contextmanager
+def open_bytes(path: Path) -> Iterator[Any]:
+    """A plain or gzipped file, and what is wrong with it as `readable` says it."""
+    with readable(path), gzip.open(path, "rb") if zipped(path) else path.open("rb") as file:
+        yield file
+
+
 def open_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, bytes]]:
     """Numbered lines without their ends, from a plain or gzipped file; a byte order mark is dropped.
 
@@ -98,10 +107,14 @@ def open_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, bytes
     Raises:
         UserError: when the file is missing, unreadable, damaged, or no text.
     """
-    with readable(path), gzip.open(path, "rb") if zipped(path) else path.open("rb") as file:
+    with open_bytes(path) as file:
         for number, line in numbered(file, encoding):
             if number == 1 and line.startswith(BINARY):
                 raise UserError(f"{path}: an archive or Excel workbook, not text", "Save the sheet as CSV (UTF-8).")
+            if number == 1 and line.startswith(UTF16):
+                raise UserError(
+                    f"{path}: {NOT_UTF8} but UTF-16", "Say so: data.encoding=utf-16 (encoding in predict.py)."
+                )
             yield number, line
 
 
@@ -112,7 +125,7 @@ def numbered(file: Any, encoding: str = "utf-8") -> Iterator[tuple[int, bytes]]:
         lines = (line.encode() for line in io.TextIOWrapper(file, encoding, newline="\n"))
     for number, line in enumerate(lines, start=1):
         if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
+            line = line.removeprefix(MARK)
         yield number, line.rstrip(b"\r\n")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from thaw.data import formats
 from thaw.data.checking import checked
-from thaw.data.rows import CHUNK, Bad, Options, Row, class_names, dataset_of, name_of, named_columns
+from thaw.data.rows import CHUNK, NOT_UTF8, Bad, Options, Row, class_names, dataset_of, name_of, named_columns
 from thaw.data.splits import SPLITS
 from thaw.errors import UserError
 from thaw.hub import WAYS_OUT, go_offline_if_unreachable
@@ -265,7 +265,8 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
         if isinstance(row, Bad):
             place = source.place(split, file, row.line)
             if data.get("on_bad_row") != "skip":
-                raise UserError(f"{place}: {row.problem}", "Fix the row, or leave such rows out: data.on_bad_row=skip.")
+                remedy = "Say what the file is (data.encoding=cp1252)" if NOT_UTF8 in row.problem else "Fix the row"
+                raise UserError(f"{place}: {row.problem}", f"{remedy}, or leave such rows out: data.on_bad_row=skip.")
             source.skipped.append((split, place, row.problem))
             skipped += 1
             continue

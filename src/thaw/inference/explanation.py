@@ -14,7 +14,7 @@ from thaw.data.encoding import special_tokens
 from thaw.errors import UserError
 from thaw.inference.attribution import Attribution, attribute, check_method
 from thaw.inference.masking import Reading, Target, joined
-from thaw.inference.predictor import Predictor
+from thaw.inference.predictor import Predictor, Text
 from thaw.inference.words import find_words, is_punctuation, tagged
 from thaw.reporting.explanations import write_explanations
 from thaw.reporting.progress import counting
@@ -30,7 +30,6 @@ CHUNKS = re.compile(f"[{IDEOGRAPHS}]|[^\\s{IDEOGRAPHS}]+")
 JOINERS = "'’-."
 
 Span = tuple[int, int]
-Text = str | Sequence[str]
 
 
 def explain(
@@ -95,7 +94,7 @@ def read(predictor: Predictor, texts: Sequence[Text]) -> list[Reading]:
     room = predictor.max_length - len(before) - len(after)
     cut = []
     for text in texts:
-        whole, tokens_of, words = words_of(predictor.tokenizer, text, labels.task)
+        whole, tokens_of, words = words_of(predictor, text)
         kept = [(span, tokens[tokens < room] + len(before)) for span, tokens in words if tokens[0] < room]
         end = len(whole) if len(tokens_of) <= room else kept[-1][0][1] if kept else 0
         cut.append((np.array(before + tokens_of[:room] + after, dtype=np.int64), kept, end))
@@ -120,7 +119,7 @@ def read(predictor: Predictor, texts: Sequence[Text]) -> list[Reading]:
     return result
 
 
-def words_of(tokenizer: Any, text: Text, task: str) -> tuple[str, list[int], list[tuple[Span, np.ndarray]]]:
+def words_of(predictor: Predictor, text: Text) -> tuple[str, list[int], list[tuple[Span, np.ndarray]]]:
     """A text as token ids, and its words, each with its characters and the numbers of its tokens.
 
     Words that are given stay as they are. In a text, those of token tasks are what the predictor takes for words, else
@@ -131,20 +130,24 @@ def words_of(tokenizer: Any, text: Text, task: str) -> tuple[str, list[int], lis
     """
     options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
     if isinstance(text, str):
-        whole, encoding = text, tokenizer([text], **options).encodings[0]
-        spans, owner = (_words_of_tagging if task == "token" else _words_of_text)(whole, encoding)
+        whole, encoding = text, predictor.tokenizer([text], **options).encodings[0]
+        if predictor.labels.task == "token":
+            spans, owner = _words_of_tagging(whole, encoding, predictor.joined_by)
+        else:
+            spans, owner = _words_of_text(whole, encoding)
     else:
-        whole, encoding = " ".join(text), tokenizer([list(text)], is_split_into_words=True, **options).encodings[0]
+        whole, words = " ".join(text), list(text)
+        encoding = predictor.tokenizer([words], is_split_into_words=True, **options).encodings[0]
         ends = np.cumsum([len(word) + 1 for word in text]) - 1
         spans = [(int(end) - len(word), int(end)) for word, end in zip(text, ends, strict=True)]
         owner = np.array(encoding.word_ids, dtype=np.int64)
-    words = [(span, np.flatnonzero(owner == word)) for word, span in enumerate(spans)]
-    return whole, encoding.ids, [(span, tokens) for span, tokens in words if len(tokens)]
+    parts = [(span, np.flatnonzero(owner == word)) for word, span in enumerate(spans)]
+    return whole, encoding.ids, [(span, tokens) for span, tokens in parts if len(tokens)]
 
 
-def _words_of_tagging(text: str, encoding: Any) -> tuple[list[Span], np.ndarray]:
+def _words_of_tagging(text: str, encoding: Any, joined_by: str) -> tuple[list[Span], np.ndarray]:
     offsets = encoding.offsets
-    found = find_words(text, encoding.word_ids, offsets)
+    found = find_words(text, encoding.word_ids, offsets, joined_by)
     owner = np.full(len(offsets), -1)
     for word, (first, last) in enumerate(found):
         owner[first : last + 1] = word
@@ -199,10 +202,11 @@ def explained(
     """
     waiting, shown = iter(results), list[dict[str, Any]]()
     while chunk := list(itertools.islice(waiting, CHUNK)):
-        texts = [result["text"] for result in chunk]
-        for result, found in zip(chunk, explain(predictor, texts, method, evaluations), strict=True):
+        texts = [result["text"] if "text" in result else result["words"] for result in chunk]
+        explanations = explain(predictor, texts, method, evaluations)
+        for result, text, found in zip(chunk, texts, explanations, strict=True):
             if len(shown) < SHOWN:
-                shown.append({"text": result["text"], "explanation": found})
+                shown.append({"text": text if isinstance(text, str) else " ".join(text), "explanation": found})
             yield {**result, "explanation": found}
     path = Path(page).expanduser().absolute()
     try:

@@ -46,8 +46,10 @@ class PlainTokenizer:
         known = (self.backend.token_to_id(name) for name in ("[MASK]", "<mask>"))
         self.mask_token_id = next((own for own in known if own is not None), None)
 
-    def __call__(self, texts: list[Any], *, add_special_tokens: bool = True, **_: Any) -> SimpleNamespace:
-        return SimpleNamespace(encodings=self.backend.encode_batch(texts, add_special_tokens=add_special_tokens))
+    def __call__(
+        self, texts: list[Any], *, add_special_tokens: bool = True, is_split_into_words: bool = False, **_: Any
+    ) -> SimpleNamespace:
+        return SimpleNamespace(encodings=self.backend.encode_batch(texts, is_split_into_words, add_special_tokens))
 
 
 def load_onnx(
@@ -76,6 +78,7 @@ def load_onnx(
     with _whole(path.parent / "labels.json") as file:
         saved = json.loads(file.read_text(encoding="utf-8"))
         padding, max_length, clean = (saved[key] for key in ("pad_token_id", "max_length", "clean_html"))
+        joined_by = saved["joined_by"]
         labels = LabelSet.from_dict(saved)
     with _whole(path.parent / "tokenizer.json") as file:
         tokenizer = PlainTokenizer(file, padding)
@@ -91,6 +94,7 @@ def load_onnx(
         temperature=saved.get("temperature"),
         calibrated=calibrated,
         clean=clean,
+        joined_by=joined_by,
     )
 
 

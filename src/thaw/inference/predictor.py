@@ -17,6 +17,7 @@ from thaw.data.ragged import capped, gather, sorted_batches
 from thaw.errors import UserError
 from thaw.inference.words import find_words, split_windows, tagged
 from thaw.labels import LabelSet
+from thaw.metrics.entities import spans
 from thaw.metrics.probabilities import probabilities
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from thaw.models.prefix import FrozenPrefix
 
 BACKENDS = ("torch", "onnx", "onnx_int8")
+Text = str | Sequence[str]
+"""A text, or for token tasks its words."""
 Arrays = tuple[np.ndarray, np.ndarray]
 """A batch: token ids and mask, both (rows, tokens)."""
 
@@ -51,6 +54,7 @@ class Predictor:
         temperature: that makes the probabilities fit; None where none was found.
         calibrated: give probabilities at that temperature. It changes how sure, and never what, is said.
         clean: drop HTML from each text, as training did.
+        joined_by: token tasks: punctuation at which the words of a text do not end, see `joiners`.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Predictor:
         temperature: float | None = None,
         calibrated: bool = False,
         clean: bool = False,
+        joined_by: str = "",
     ) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise UserError(f"batch_size={batch_size} is not a number of texts", "Give 64, say.")
@@ -74,7 +79,8 @@ class Predictor:
         self.network: Any = None  # of torch, for gradients
         self.prefix: FrozenPrefix | None = None  # set after training, which has computed the frozen layers already
         self.thresholds = thresholds or [0.5] * len(labels)
-        self.temperature, self.calibrated, self.clean = temperature, calibrated, clean
+        self.temperature, self.calibrated = temperature, calibrated
+        self.clean, self.joined_by = clean, joined_by
 
     @classmethod
     def from_run(
@@ -123,6 +129,7 @@ class Predictor:
             temperature=saved.get("temperature"),
             calibrated=calibrated,
             clean=saved["clean_html"],
+            joined_by=saved["joined_by"],
         )
 
     @classmethod
@@ -151,28 +158,36 @@ class Predictor:
         predictor.prefix = prefix(network) if prefix else None
         return predictor
 
-    def __call__(self, texts: list[str], probabilities: bool = False) -> list[dict[str, Any]]:
+    def __call__(self, texts: Sequence[Text], probabilities: bool = False) -> list[dict[str, Any]]:
         """Predict a list of texts.
 
         Args:
-            texts: any strings, empty ones too.
+            texts: any strings, empty ones too; for token tasks also lists of words, which stay the words they are.
             probabilities: give those of every label as well (sequence and multi-label tasks).
 
         Returns:
             Sequence: ``text``, ``label``, ``score``. Multi-label: ``text``, ``labels``, ``scores``. Token: ``text``
-            and ``entities`` with ``type``, ``text``, ``start``, ``end`` (characters) and ``score``.
+            and ``entities`` with ``type``, ``text``, ``start``, ``end`` (characters) and ``score``. Of words:
+            ``words``, the ``tags`` and ``scores`` of each, and ``entities``, whose ``start`` and ``end`` count words.
         """
         return list(self.stream(texts, probabilities))
 
-    def stream(self, texts: Iterable[str], probabilities: bool = False) -> Iterator[dict[str, Any]]:
+    def stream(self, texts: Iterable[Text], probabilities: bool = False) -> Iterator[dict[str, Any]]:
         """As a call, but lazily and in constant memory; results come in the order of the texts."""
         if isinstance(texts, str):
             raise TypeError("texts is one string; give a list of them")
-        predict = self._entities if self.labels.task == "token" else self._classes
-        # A lone surrogate is no character; tokenizers and files refuse it.
-        texts = (text.encode("utf-8", "replace").decode("utf-8") for text in texts)
-        for chunk in chunks(map(clean_html, texts) if self.clean else texts, CHUNK_BATCHES * self.batch_size):
+        predict = self._tokens if self.labels.task == "token" else self._classes
+        for chunk in chunks(map(self._readable, texts), CHUNK_BATCHES * self.batch_size):
             yield from predict(chunk, probabilities)
+
+    def _readable(self, text: Text) -> Text:
+        if not isinstance(text, str):
+            if self.labels.task != "token":
+                raise TypeError(f"{text!r} is no text; lists of words are for token tasks")
+            return [word.encode("utf-8", "replace").decode("utf-8") for word in text]
+        # A lone surrogate is no character; tokenizers and files refuse it.
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        return clean_html(text) if self.clean else text
 
     def outputs(
         self,
@@ -257,10 +272,8 @@ class Predictor:
                 result |= {"label": chosen, "score": by_name[chosen]}
             yield result | ({"probabilities": by_name} if every else {})
 
-    def _entities(self, texts: list[str], every: bool) -> Iterator[dict[str, Any]]:
-        encodings = self.tokenizer(
-            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
-        ).encodings
+    def _tokens(self, texts: list[Text], every: bool) -> Iterator[dict[str, Any]]:
+        encodings = self._encodings(texts)
         before, after = special_tokens(self.tokenizer)
         room = self.max_length - len(before) - len(after)
         windows: list[tuple[int, int, int]] = []  # number of the text, first token, token after the last
@@ -281,13 +294,43 @@ class Predictor:
             reach[i][start:end][better] = edges[better]
         for text, encoding, own in zip(texts, encodings, merged, strict=True):
             scores = self.probabilities(own) if len(own) else own
-            yield {"text": text, "entities": self._spans(text, encoding.word_ids, encoding.offsets, scores)}
+            if isinstance(text, str):
+                yield {"text": text, "entities": self._entities(text, encoding.word_ids, encoding.offsets, scores)}
+            else:
+                yield {"words": text, **self._word_tags(text, encoding.word_ids, scores)}
 
-    def _spans(
+    def _encodings(self, texts: list[Text]) -> list[Any]:
+        """Those of the tokenizer, without special tokens."""
+        found: list[Any] = [None] * len(texts)
+        for words in (False, True):
+            rows = [i for i, text in enumerate(texts) if isinstance(text, str) != words]
+            options = {"is_split_into_words": words, "add_special_tokens": False, "return_attention_mask": False}
+            encoded = self.tokenizer([texts[i] for i in rows], verbose=False, **options).encodings if rows else []
+            for i, encoding in zip(rows, encoded, strict=True):
+                found[i] = encoding
+        return found
+
+    def _word_tags(self, words: Sequence[str], owners: Sequence[int], scores: np.ndarray) -> dict[str, Any]:
+        """The tags of words that are given; one of which no token is left has what was not read in training."""
+        first = {word: token for token, word in reversed(list(enumerate(owners)))}
+        best = {word: int(scores[token].argmax()) for word, token in first.items()}
+        nothing = "O" if self.labels.entities else None
+        tags = [self.labels.names[best[i]] if i in best else nothing for i in range(len(words))]
+        sure = [float(scores[first[i], best[i]]) if i in best else None for i in range(len(words))]
+        result: dict[str, Any] = {"tags": tags, "scores": sure}
+        if self.labels.entities:
+            result["entities"] = [
+                {"type": kind, "text": " ".join(words[start:end]), "start": start, "end": end,
+                 "score": float(np.mean([score for score in sure[start:end] if score is not None]))}
+                for kind, start, end in spans([tag or "O" for tag in tags])
+            ]  # fmt: skip
+        return result
+
+    def _entities(
         self, text: str, words: list[int], offsets: list[tuple[int, int]], scores: np.ndarray
     ) -> list[dict[str, Any]]:
         """Entities of one text: the first sub-token speaks for its word, the mean of the words for the entity."""
-        found = find_words(text, words, offsets)
+        found = find_words(text, words, offsets, self.joined_by)
         own = scores[[first for first, _ in found]]
         sure = own.max(-1)
         result = []

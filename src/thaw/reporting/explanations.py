@@ -115,7 +115,8 @@ def plot(item: Item, names: Sequence[str] | None = None) -> Text:
     text, explanation = item["text"], item["explanation"]
     result = Text()
     if not explanation["targets"]:
-        return result.append("Nothing was found, so there is nothing to explain.\n")
+        where = " in the part that was read" if explanation["read"] < len(text) else ""
+        return result.append(f"Nothing was found{where}, so there is nothing to explain.\n")
     if "start" not in explanation["targets"][0]:
         width = max(len(visible(target["name"])) for target in explanation["targets"])
         for target in explanation["targets"]:

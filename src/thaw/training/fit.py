@@ -19,6 +19,7 @@ from thaw.errors import UserError
 from thaw.evaluation import Evaluation, join_figures, predict_rows, score_baselines, score_rows, settle
 from thaw.hub import locate_encoder
 from thaw.inference.predictor import Predictor
+from thaw.inference.words import joiners
 from thaw.instantiate import build
 from thaw.labels import LabelSet
 from thaw.metrics.entities import surfaces
@@ -263,7 +264,8 @@ def evaluate_best(
     """
     labels = data.labels
     clean = cfg["data"]["clean_html"] and labels.task != "token"  # words are as they are
-    description = {**labels.to_dict(), "max_length": data.max_length, "clean_html": clean}
+    joined_by = joiners(data.rows["train"]["text"]) if labels.task == "token" else ""
+    description = {**labels.to_dict(), "max_length": data.max_length, "clean_html": clean, "joined_by": joined_by}
     runs.write_json(folder / "labels.json", description)
     save_model(folder, module, data.tokenizer)
     predictor = Predictor.from_run(folder, prefix=prefix)

@@ -1,0 +1,113 @@
+"""What ``predict.py`` writes: a record with what was predicted, as JSON lines, a table or CoNLL columns."""
+
+import codecs
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from thaw.data.formats import format_of
+from thaw.errors import UserError
+from thaw.inference.records import TABLES, Record
+from thaw.runs import atomic_write, finite
+
+FORMATS = ("jsonl", *TABLES, "conll")
+MARK = "\ufeff"
+
+
+def output_format(output: str | None) -> str:
+    """The format that the name of the output states; JSON lines for standard output."""
+    if output is None:
+        return "jsonl"
+    kind = format_of(Path(output))
+    if kind not in FORMATS:
+        raise UserError(
+            f"output={output}: not a format that can be written", "Give .jsonl, .csv, .tsv or .conll, or .gz."
+        )
+    return kind
+
+
+@contextmanager
+def writer(
+    output: str | None, kind: str, fields: Iterable[str] = (), delimiter: str = ",", marked: bool = False
+) -> Iterator[Callable[[Record], None]]:
+    """A function that writes one record; a file appears under its name only once it is complete.
+
+    Args:
+        fields: of the records of a table; what the first one has beyond them follows.
+        delimiter: of a csv file.
+        marked: begin a csv file with a byte order mark.
+    """
+    if output is None:
+        # JSON can say every character in ASCII, where standard output is not in UTF-8.
+        yield _to_json(sys.stdout, codecs.lookup(sys.stdout.encoding or "utf-8").name != "utf-8")
+        sys.stdout.flush()
+        return
+    path = Path(output).expanduser()
+    delimiter = TABLES.get(kind, delimiter) if kind != "csv" else delimiter
+    try:
+        with atomic_write(path, zipped=path.suffix.lower() == ".gz") as file:
+            if kind == "csv" and marked:
+                file.write(MARK)
+            begun = file.tell()
+            if kind == "jsonl":
+                yield _to_json(file)
+            else:
+                yield _to_columns(file) if kind == "conll" else _to_table(file, delimiter, fields)
+            if file.tell() == begun and fields and kind in TABLES:
+                _row_writer(file, delimiter)(fields)  # without rows
+    except OSError as error:
+        raise UserError(f"output={output}: cannot be written: {error.strerror}", "Choose another place.") from None
+
+
+def _to_json(file: IO[str], escaped: bool = False) -> Callable[[Record], None]:
+    def write(record: Record) -> None:
+        file.write(json.dumps(finite(record), ensure_ascii=escaped, allow_nan=False) + "\n")
+
+    return write
+
+
+def _to_columns(file: IO[str]) -> Callable[[Record], None]:
+    """The first value is the words; others become columns where they are a text, or a whole number, for each word."""
+
+    def write(record: Record) -> None:
+        words, *others = record.values()
+        fitting = (own for own in others if isinstance(own, list) and len(own) == len(words))
+        columns = [own for own in fitting if all(isinstance(value, str | int) for value in own)]
+        for row in zip(words, *columns, strict=True):
+            cells = [str(value) for value in row]
+            between = "\t" if any(" " in cell or not cell for cell in cells) else " "
+            file.write(between.join(cells) + "\n")
+        file.write("\n")
+
+    return write
+
+
+def _to_table(file: IO[str], delimiter: str, fields: Iterable[str]) -> Callable[[Record], None]:
+    write_row = _row_writer(file, delimiter)
+    columns: list[str] = []
+
+    def cell(value: Any) -> Any:
+        return json.dumps(finite(value), ensure_ascii=False) if isinstance(value, dict | list) else value
+
+    def write(record: Record) -> None:
+        if not columns:
+            columns.extend(dict.fromkeys([*fields, *record]))
+            write_row(columns)
+        write_row([cell(record.get(name)) for name in columns])
+
+    return write
+
+
+def _row_writer(file: IO[str], delimiter: str) -> Callable[[Iterable[Any]], None]:
+    rows = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write(cells: Iterable[Any]) -> None:
+        # The csv module leaves a lone carriage return without the quotes that it must have to be read again.
+        (quoted if any("\r" in own for own in cells if isinstance(own, str)) else rows).writerow(cells)
+
+    return write

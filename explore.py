@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from thaw.cli import command
 from thaw.job import run_folder
 from thaw.memory import importing
+from thaw.overrides import unquoted
 from thaw.settings import EXPLORE_RULES, check_source
 
 
@@ -21,7 +22,7 @@ def main(config: DictConfig) -> None:
         from thaw.exploration.explore import explore
 
     around = HydraConfig.get()
-    overrides = list(around.overrides.task)
+    overrides = [unquoted(item) for item in around.overrides.task]
     if config.text is None and not config.output:
         now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
         model = str(around.runtime.choices["model"])

@@ -11,7 +11,7 @@ class UserError(Exception):
 
     def __init__(self, problem: str, remedy: str = "") -> None:
         problem = " ".join(problem.split())
-        end = "" if problem.endswith((".", "?")) else "."
+        end = "" if problem.endswith((".", "?", "!")) else "."
         super().__init__(f"{problem}{end} {remedy}".strip())
 
 

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from thaw import runs
 from thaw.data.encoding import encode_split
 from thaw.data.module import TextDataModule, load_labelled
-from thaw.data.splits import SPLITS, rows_fingerprint
-from thaw.errors import UserError
+from thaw.data.splits import SPLITS, rows_fingerprint, shared, text_keys
+from thaw.errors import UserError, counted
 from thaw.hub import locate_encoder
 from thaw.inference.attribution import check_method
 from thaw.inference.explanation import explain_rows
@@ -168,8 +168,7 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
         name = Path(str(given["path"])).name.removesuffix(".gz").rsplit(".", 1)[0]
         if Path(str(given["path"])).expanduser().is_dir():
             name += f"_{split}"
-        if name in SPLITS:
-            name = f"new_{name}"  # those of the run are what its figures can be reproduced from
+        name = free_name(run, f"new_{name}" if name in SPLITS else name, texts)
         places = run / "predictions" / f"{name}.skipped.json"
         places.unlink(missing_ok=True)  # of another file of that name
         if skipped:
@@ -187,32 +186,56 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     own = join_figures({name: result})
     own["baselines"] = {name: metrics["baselines"].get(name, {})}
     if settings.get("baselines", True) and not own["baselines"][name]:
+        rows = {"text": texts, "label": gold}
         try:
-            own["baselines"][name] = other_baselines(run, config, predictor, name, {"text": texts, "label": gold})
+            train = training_rows(run, config, predictor)
+            own["baselines"][name] = other_baselines(config, predictor, name, train, rows)
+            if seen := shared(text_keys(texts), text_keys(train["text"])):
+                own["notes"] = [f"The run was trained on {seen:,} of these {counted(len(texts), 'text')}."]
         except (UserError, OSError) as reason:
             log.warning("No baselines: %s", reason)
     write_page(run, name, {**metrics, **own}, result.predictions)
     return path, own
 
 
-def other_baselines(
-    run: Path, config: dict[str, Any], predictor: Predictor, name: str, rows: dict[str, list[Any]]
-) -> dict[str, Any]:
-    """What the run has to beat on rows other than those of its test: learnt from the run's training data again.
+def free_name(run: Path, name: str, texts: Sequence[Any]) -> str:
+    """A name for the predictions of some texts, under which those of no others are kept."""
+    free, number = name, 1
+    while (path := run / "predictions" / f"{free}.jsonl").is_file():
+        if [row["words"] if "words" in row else row["text"] for row in runs.read_jsonl(path)] == list(texts):
+            break
+        number += 1
+        free = f"{name}_{number}"
+    return free
+
+
+def training_rows(run: Path, config: dict[str, Any], predictor: Predictor) -> Mapping[str, Any]:
+    """The training data of a run, read again.
 
     Raises:
-        UserError: when the encoder is out of reach, or the training data, or when that is not what it was.
+        UserError: when it is out of reach, or not what it was.
     """
-    import torch
-
     data = TextDataModule(config["data"], lambda _: predictor.tokenizer, predictor.max_length, config["seed"])
     data.read()
-    train = data.rows["train"][:]
+    train: Mapping[str, Any] = data.rows["train"][:]
     if (
         rows_fingerprint(train["text"], train["label"])
         != runs.read_json(run / "data.json")["splits"]["train"]["fingerprint"]
     ):
         raise UserError("the training data has changed since the run", "Restore it.")
+    return train
+
+
+def other_baselines(
+    config: dict[str, Any], predictor: Predictor, name: str, train: Mapping[str, Any], rows: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the run has to beat on rows other than those of its test.
+
+    Raises:
+        UserError: when the encoder is out of reach.
+    """
+    import torch
+
     torch.manual_seed(config["seed"])  # the head is as it was before training
     network = load_encoder(locate_encoder(config["model"]), predictor.labels, config["model"])
     accelerate(network)
@@ -274,6 +297,8 @@ def evaluate(config: DictConfig) -> None:
     path, metrics = evaluate_run(settings)
     (split,) = metrics["calibration"]
     print(summary.table("Metrics", *summary.headline_rows(metrics, [split])))
+    for line in metrics.get("notes", []):
+        print(f"\n{line}")
     run = runs.open_run(settings["run"])
     print(f"\nReport        {runs.display(page_path(run, split))}")
     print(f"Predictions   {runs.display(path)}")

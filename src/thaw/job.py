@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw import multirun
 from thaw.errors import UserError
+from thaw.overrides import unquoted
 from thaw.runs import open_unfinished, rank, resume_command
 from thaw.settings import check_source
 
@@ -79,7 +80,8 @@ def job(config: DictConfig) -> dict[str, Any]:
             way = f", or resume it: {resume_command(folder)}" if unfinished else "."
             raise UserError(f"{folder}: there is {what} already", f"Give another{way}")
     name = str(state.job.config_name)
-    own = [item for item in state.overrides.task if not item.startswith("sweep=")]  # a preset makes many runs of one
+    # A preset makes many runs of one.
+    own = [unquoted(item) for item in state.overrides.task if not item.startswith("sweep=")]
     command = shlex.join(["python", f"{name}.py", *own])
     origin = {"command": command, "overrides": list(state.overrides.task), "changed": changed(config, name)}
     return {"folder": folder, "multirun": multirun.active(), "origin": origin}

@@ -39,7 +39,7 @@ def multirun_folder(overrides: Sequence[str]) -> str:
     Args:
         overrides: ``key=value``, the swept ones with all their values.
     """
-    swept = _swept(overrides)
+    swept = [*(one for one in overrides if one.startswith("sweep=")), *_swept(overrides)]
     said = "_".join(_said(override) for override in [*swept, *(one for one in overrides if one not in swept)])
     return f"{_plain(said)}_{_digest(overrides)}"
 

@@ -40,6 +40,8 @@ def readable(error: Exception, conf: Path, name: str) -> Exception:
             "predict": "Lower batch_size.",
         }
         return UserError(said.split(". ")[0], hints.get(name, "CUDA_VISIBLE_DEVICES= runs it without the GPU."))
+    if match := re.search(r"Ambiguous value for argument '([^']+)'", said):
+        return UserError(f"{match[1]}: several values", f"With -m each is a run: python {name}.py -m {match[1]}")
     if said.startswith("Only one of --"):  # of Hydra's flags
         return UserError(said)
     if "Config group override must be" in said:  # by a name; Hydra does not say which
@@ -125,13 +127,22 @@ def latest(argument: str) -> str:
     return f"{key}={folder}"
 
 
+def unquoted(override: str) -> str:
+    """An override as a user types it, where `quoted` would make it what it is again."""
+    key, _, value = override.partition("=")
+    plain = f"{key}={value[1:-1]}"
+    return plain if QUOTED.fullmatch(value) and quoted(plain) == override else override
+
+
 def quoted(argument: str) -> str:
     """Quote the value of a setting that holds free text, which Hydra's grammar would otherwise take apart."""
     key, equals, value = argument.partition("=")
-    if not equals or key not in FREE_TEXT or QUOTED.fullmatch(value):
+    if not equals or QUOTED.fullmatch(value):
         return argument
+    if key not in FREE_TEXT and (value.isascii() or re.search(r"[=()\[\]{}'\"$:~,]", value)):
+        return argument  # in other settings the grammar lacks no more than the letters of other languages
     special = r"[=()\[\]{}'\"$:~\s,]" if key == "runs" else r"[=()\[\]{}'\"$:~\s]"
-    plain = not re.search(special, value) and not NUMBER.fullmatch(value)
+    plain = value.isascii() and not re.search(special, value) and not NUMBER.fullmatch(value)
     if value in ("", "null") or (key != "text" and plain):
         return argument if value else f"{key}=''"
     if "\n" in value or "\r" in value:

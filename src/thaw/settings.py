@@ -109,7 +109,7 @@ RULES: dict[str, Rule] = {
     "data.header": FLAG,
     "data.encoding": ENCODING,
     "data.group_by_length": FLAG,
-    "data.validation_size": POSITIVE,
+    "data.validation_size": or_null(POSITIVE),
     "data.split_seed": SEED,
     "data.max_length": or_null(COUNT),
     "data.batch_size": COUNT,

@@ -93,10 +93,10 @@ def test_trainers_work_or_say_why_not(name: str, tmp_path: Path) -> None:
     settings = OmegaConf.to_container(configured(f"trainer={name}").trainer, resolve=True)
     assert isinstance(settings, dict)
     if name == "default" or name.endswith("_cpu") or torch.cuda.is_available():
-        assert make_trainer(settings, [], [], tmp_path).world_size == (2 if name.endswith("_cpu") else 1)
+        assert make_trainer(settings, [], tmp_path).world_size == (2 if name.endswith("_cpu") else 1)
     else:
         with pytest.raises(UserError, match="trainer: "):
-            make_trainer(settings, [], [], tmp_path)
+            make_trainer(settings, [], tmp_path)
 
 
 def test_local_paths_hold_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

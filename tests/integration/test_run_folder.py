@@ -227,8 +227,34 @@ def test_evaluate_on_new_data_with_the_same_labels(
         UserError, match=r"tags\.conll: each row has a list of words with a tag each, the run's has one"
     ):
         evaluate_run({**base, "data": {"path": str(tmp_path / "tags.conll")}})
+    again = {"path": str(tmp_path / "new.csv"), "label_column": "mood"}
+    assert evaluate_run({**base, "data": again})[0] == run / "predictions/new.jsonl", "the same texts"
+    (tmp_path / "new.csv").write_text("body,mood\ni am happy today,joy\n")
+    assert evaluate_run({**base, "data": again})[0] == run / "predictions/new_2.jsonl", "others of the same name"
+    assert len(runs.read_jsonl(run / "predictions/new.jsonl")) == 2
     with pytest.raises(UserError, match="this lies in the data of the run"):
         evaluate_run({**base, "output": f"{runs.load_config(run).data.path}/own.jsonl", "data": {"path": None}})
+
+
+def test_evaluate_says_which_rows_the_run_was_trained_on(
+    fitted: Fitted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from datasets import Dataset
+
+    from thaw.evaluation import evaluate
+    from thaw.reporting.run_page import page_path
+
+    run = fitted("distilbert")
+    seen = runs.read_jsonl(run / "predictions/test.jsonl")[:3]
+    train = Path(runs.load_config(run).data.path) / "train.txt"
+    lines = [f"{row['text']};{row['label']}" for row in seen]
+    shuffled = Dataset.from_dict({"line": train.read_text().splitlines()}).shuffle(seed=42)  # as data.train_size
+    lines += shuffled["line"][:4]
+    (tmp_path / "mixed.txt").write_text("".join(f"{line}\n" for line in lines))
+    evaluate(configured(f"run={run}", f"data.path={tmp_path}/mixed.txt", verb="evaluate"))
+    said = "The run was trained on 4 of these 7 texts."
+    assert said in capsys.readouterr().out
+    assert said in page_path(run, "mixed").read_text()
 
 
 def test_evaluate_writes_where_it_is_told(fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

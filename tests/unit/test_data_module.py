@@ -70,6 +70,9 @@ def test_a_single_file_is_divided_by_label(prepare: Prepare, tmp_path: Path) -> 
     again = prepare(path, seed=2)
     assert texts(again, "test") == texts(data, "test")  # the run's seed is not the seed of the split
     assert texts(prepare(path, split_seed=7), "test") != texts(data, "test")
+    for size, rows in ((0.5, 100), (7, 7)):
+        other = prepare(path, validation_size=size)
+        assert [len(other.rows[split]) for split in ("train", "validation", "test")] == [170 - rows, rows, 30]
 
 
 def test_a_missing_validation_is_held_out_of_train_by_label(prepare: Prepare, tmp_path: Path) -> None:
@@ -308,6 +311,19 @@ def test_the_summary_counts_what_there_is(prepare: Prepare, tmp_path: Path) -> N
         f"{tmp_path}/train.txt:6: the text is empty",
     ]
     assert data.summary["label_order"] == "alphabetical order of the labels"
+
+
+def test_what_no_figure_can_count_is_counted(prepare: Prepare, tmp_path: Path) -> None:
+    """Words that truncation cuts off, and rows without any label."""
+    (tmp_path / "train.conll").write_text("".join(f"w{i} {'B-X' if i < 20 else 'O'}\n" for i in range(40)) + "\na O\n")
+    (tmp_path / "test.conll").write_text("a O\nb B-X\n")
+    (tmp_path / "validation.conll").write_text("a O\nb B-X\n")
+    data = prepare(tmp_path, max_length=12)
+    kept = sum(word >= 0 for word in data.encoded["train"].words)
+    assert (data.summary["splits"]["train"]["unread"], data.summary["splits"]["test"]["unread"]) == (41 - kept, 0)
+    rows = [("a", ["x"]), ("b", ["x", "y"]), ("c", [])] * 10
+    several = prepare(jsonl(tmp_path / "a.jsonl", *({"text": text, "label": own} for text, own in rows)))
+    assert sum(split["unlabelled"] for split in several.summary["splits"].values()) == 10
 
 
 def test_skipped_rows_are_all_counted_and_some_shown(prepare: Prepare, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from conftest import ROOT
 from thaw.errors import UserError
 from thaw.instantiate import build
 from thaw.job import run_folder
-from thaw.overrides import latest, quoted
+from thaw.overrides import latest, quoted, unquoted
 
 PACKAGE = ROOT / "src" / "thaw"
 MODULES = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
@@ -153,11 +153,19 @@ def test_latest_of_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("data.path=True", "data.path='True'"),
         ("run=2026-11", "run=2026-11"),
         ("seed=1,2,3", "seed=1,2,3"),
+        ("data.label_column=Zuständigkeit", "data.label_column='Zuständigkeit'"),
+        ("data.label_column=Zuständige Stelle", "data.label_column='Zuständige Stelle'"),
+        ("data.label_names=[größer,kleiner]", "data.label_names=[größer,kleiner]"),
+        ("data.label_column=queue", "data.label_column=queue"),
         ("--help", "--help"),
     ],
 )
 def test_free_text_is_quoted_for_the_grammar(argument: str, expected: str) -> None:
     assert quoted(argument) == expected
+    if "\\" not in expected:
+        assert quoted(unquoted(expected)) == expected
+    if "Zust" in argument:
+        assert unquoted(expected) == argument
 
 
 @pytest.mark.parametrize(
@@ -194,6 +202,7 @@ def test_only_known_targets_are_built() -> None:
     [
         (["trainer.max_epocs=3"], "did you mean trainer.max_epochs?"),
         (["freeze=hed"], "did you mean head?"),
+        (["freeze=head,none"], "freeze=head,none: several values. With -m each is a run: python train.py -m freeze="),
         (["modl=bert"], "did you mean model?"),
         (["modle=bert"], "did you mean model?"),
         (["data=csv"], "data.path"),

@@ -67,17 +67,18 @@ def test_single_label_figures_are_those_of_scikit_learn(labels: int, seed: int) 
     assert found == pytest.approx(expected, abs=1e-7)
 
 
-def test_a_label_that_never_occurs_has_figures_but_no_share_in_the_averages() -> None:
-    """As scikit-learn has it when it is not told the labels; only its AUC is not defined."""
+def test_a_label_that_occurs_nowhere_has_no_figures_and_no_share_in_the_averages() -> None:
+    """As scikit-learn has it when it is not told the labels; nor is the AUC defined."""
     probabilities, gold = random_rows(4)
     probabilities = np.delete(probabilities, 3, axis=1)[gold != 3]
     probabilities = np.column_stack([probabilities, np.zeros(len(probabilities))])
     gold = gold[gold != 3]
     found = sequence_metrics(probabilities, gold, LABELS)
     assert found["f1_macro"] == pytest.approx(metrics.f1_score(gold, probabilities.argmax(-1), average="macro"))
-    assert (found["f1/love"], found["precision/love"], found["recall/love"]) == (0, 0, 0)
-    assert np.isnan(found["auc"])
-    assert not [name for name, value in found.items() if name != "auc" and np.isnan(value)]
+    undefined = {name for name, value in found.items() if np.isnan(value)}
+    assert undefined == {"auc", "f1/love", "precision/love", "recall/love"}
+    said = np.eye(4)[[3, 1, 1, 0]]  # love, which no row is
+    assert sequence_metrics(said, np.array([0, 1, 1, 0]), LABELS)["f1/love"] == 0
 
 
 @pytest.mark.filterwarnings("error")

@@ -6,7 +6,7 @@ import pytest
 
 from thaw.labels import LabelSet
 from thaw.reporting.reading import marked
-from thaw.reporting.summary import notes
+from thaw.reporting.summary import advice, notes
 
 ENTITIES = LabelSet("token", ("O", "B-LOC", "I-LOC", "B-PER", "I-PER"), (1,) * 5)
 
@@ -56,3 +56,40 @@ def test_many_names_are_counted_and_tags_may_be_absent() -> None:
         "labels without a row in test: label 0, label 1, label 2, label 3, label 4 and 4 more"
     ]
     assert not notes(data_of({"train": train, "test": dict.fromkeys(names, 0)}, "token"))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["O", "B-X", "I-X"], []),
+        (["NOUN", "VERB"], []),
+        (
+            ["O", "ERROR", "B-X", "I-X"],
+            ["tags that are neither O nor begin with B- or I-, and so mark no entity: ERROR"],
+        ),
+        (["0", "1"], ["the tags are numbers and mark no entities; their names: data.label_names=[O,B-PER,I-PER,...]"]),
+    ],
+)
+def test_odd_tags_are_noted(names: list[str], said: list[str]) -> None:
+    assert notes(data_of({"train": dict.fromkeys(names, 1)}, "token")) == said
+
+
+def test_a_separator_that_no_label_holds_is_noted() -> None:
+    splits = {"train": {"labels": {"a": 2, "b": 1}, "rows": 4, "unlabelled": 1}}
+    data = {"task": "multi_label", "labels": ["a", "b"], "splits": splits, "shared": []}
+    assert notes(data) == ["no text has more than one label: is data.label_separator, or data.task, as it should be?"]
+    splits["train"]["labels"]["a"] = 3
+    assert not notes(data)
+
+
+def test_a_run_that_a_bag_of_words_beats_is_told_what_to_try() -> None:
+    metrics = {
+        "test/f1": 0.4, "test/recall/a": 0.5, "test/recall/b": 0.0, "test/recall/c": 0.0,
+        "baselines": {"test": {"majority": {"f1": 0.2}, "TF-IDF": {"f1": 0.61}, "before": {"f1": None}}},
+    }  # fmt: skip
+    counts = {"a": 5, "b": 2, "c": 0}
+    assert advice(metrics, "test", counts) == [
+        "TF-IDF has the higher F1 (0.610, this run 0.400). More data.epochs or another optimizer.lr may help.",
+        "Never found: b. Rare labels weigh more with loss=balanced.",
+    ]
+    assert not advice({**metrics, "test/f1": 0.7, "test/recall/b": 0.1}, "test", counts)

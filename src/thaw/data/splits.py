@@ -87,15 +87,17 @@ def shared(keys: np.ndarray, other: np.ndarray) -> int:
 def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where: str) -> dict[str, Any]:
     """Train, validation and test from the splits that were found.
 
-    A single split is divided 70/15/15. A missing validation is held out of train: of the rows that ``train_size``
-    leaves over, so that a tutorial's training subset stays exactly the same rows.
+    A single split is divided 70/15/15, or as ``validation_size`` says. A missing validation is held out of train: of
+    the rows that ``train_size`` leaves over, so that a tutorial's training subset stays exactly the same rows.
     """
     seed, train_size, eval_size = data["split_seed"], data.get("train_size"), data.get("eval_size")
     if "all" in found:
         rows = found["all"]
         rest, test = hold_out(_strata(rows, labels), 0.15, seed)
         others = _some(rows, rest)
-        train, validation = hold_out(_strata(others, labels), 0.15 / 0.85, seed)
+        given = data["validation_size"]
+        size = min(check_size(given, len(rows), "data.validation_size"), len(others)) if given else 0.15 / 0.85
+        train, validation = hold_out(_strata(others, labels), size, seed)
         parts = {"train": _some(others, train), "validation": _some(others, validation), "test": _some(rows, test)}
         parts["train"] = subset(parts["train"], train_size, "data.train_size")
     else:
@@ -123,7 +125,7 @@ def _validation_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) ->
     shuffled = subset(rows, total, "data.train_size") if train_size is not None else rows
     chosen = check_size(train_size, total, "data.train_size") if train_size is not None else total
     if eval_size is None or isinstance(eval_size, float):
-        size = check_size(data["validation_size"], chosen, "data.validation_size")
+        size = check_size(data["validation_size"] or 0.1, chosen, "data.validation_size")
     else:
         size = check_size(eval_size, total, "data.eval_size")
     train, left = shuffled.select(range(chosen)), total - chosen

@@ -41,6 +41,7 @@ def summarise(rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSe
                 "tokens": _lengths(encoded[name].lengths),
                 "truncated": encoded[name].truncated / len(encoded[name]),
                 "repeated": splits.repeated(keys[name]),
+                **_lost(rows[name], encoded[name], labels),
                 "fingerprint": prints[name],
             }
             for name in names
@@ -53,6 +54,13 @@ def summarise(rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSe
         "skipped": dict(skipped),
         "skipped_rows": [f"{place}: {problem}" for _, place, problem in source.skipped[:SHOWN]],
     }
+
+
+def _lost(rows: Any, encoded: Encoded, labels: LabelSet) -> dict[str, int]:
+    """Token tasks: the words that truncation leaves out; multi-label tasks: the rows without any label."""
+    if labels.task == "token":
+        return {"unread": len(encoded.tags) - int((np.asarray(encoded.words) >= 0).sum())}
+    return {"unlabelled": sum(not own for own in rows["label"][:])} if labels.task == "multi_label" else {}
 
 
 def _lengths(lengths: np.ndarray) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """``explore.py``: data seen through a tokenizer, before any training."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from functools import partial
@@ -35,6 +36,10 @@ def explore(config: DictConfig, overrides: Sequence[str]) -> None:
         pieces = pieces_of(settings["text"], load_tokenizer(encoder, "sequence", trust), max_length)
         print(data_page.pieces_table(settings["text"], pieces, max_length))
         return
+    folder = Path(settings["output"]).expanduser().absolute()
+    there = next(place for place in (folder, *folder.parents) if os.path.exists(place))
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"output={settings['output']}: {there} is no folder to write into", "Choose another.")
     settings["data"]["score_subwords"] = False  # each word is counted once
     data = TextDataModule(settings["data"], partial(load_tokenizer, encoder, trust_remote_code=trust), max_length, 0)
     data.prepare()
@@ -52,7 +57,6 @@ def explore(config: DictConfig, overrides: Sequence[str]) -> None:
     result["next"] = shlex.join(
         ["python", "train.py", *(item for item in overrides if item.partition("=")[0] not in OWN)]
     )
-    folder = Path(settings["output"]).expanduser().absolute()
     data_page.write_page(folder / "data.html", result)
     runs.write_json(folder / "data.json", result)
     for line in data_page.console(result):

@@ -106,7 +106,8 @@ def label_records(predictor: Predictor, source: Source, suffix: str, config: Dic
             labelled += 1
             blank += not "".join(text).strip()
     if blank:
-        print(f"warning: {blank:,} of {labelled:,} rows hold no text; their labels mean nothing", file=sys.stderr)
+        nothing = "" if takes_words else "; their labels mean nothing"
+        print(f"warning: {blank:,} of {labelled:,} rows hold no text{nothing}", file=sys.stderr)
     if not labelled:
         print(f"warning: {config.input} holds no text", file=sys.stderr)
     if config.output:

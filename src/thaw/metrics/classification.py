@@ -118,10 +118,14 @@ def _averages(gold: np.ndarray, predicted: np.ndarray, ids: np.ndarray, kinds: S
 
 
 def _by_label(gold: np.ndarray, predicted: np.ndarray, labels: LabelSet) -> dict[str, float]:
-    precision, recall, f1 = _scores(gold, predicted, np.arange(len(labels)), None)
+    """Those of each label; nan for labels that occur nowhere, which the averages leave out as well."""
+    ids = np.arange(len(labels))
+    scores = _scores(gold, predicted, ids, None)
+    absent = ~np.isin(ids, np.union1d(gold, predicted)) if gold.ndim == 1 else np.zeros(len(ids), dtype=bool)
     result: dict[str, float] = {}
-    for name, values in (("f1", f1), ("precision", precision), ("recall", recall)):
-        result |= {f"{name}/{label}": float(value) for label, value in zip(labels.names, values, strict=True)}
+    for name, values in zip(("precision", "recall", "f1"), scores, strict=True):
+        known = np.where(absent, np.nan, values)
+        result |= {f"{name}/{label}": float(value) for label, value in zip(labels.names, known, strict=True)}
     return result
 
 

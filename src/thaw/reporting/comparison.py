@@ -18,7 +18,7 @@ from thaw.metrics.scorers import Scorer, entity_scorer, label_scorer, tag_scorer
 from thaw.reporting.published import compare_with_paper
 from thaw.reporting.reading import label_matrix, marked, probability_matrix, shown
 from thaw.reporting.run_page import render
-from thaw.reporting.summary import interval, number, table
+from thaw.reporting.summary import interval, number, table, titled
 from thaw.reporting.sweep import settings_of, summarise
 from thaw.reporting.wandb_report import make_report
 
@@ -53,6 +53,8 @@ def report(config: DictConfig) -> None:
         hint = "Give two run folders, runs=A,B, or the folder of a multirun."
         raise UserError(f"runs={','.join(names)}: {len(names)} given", hint)
     first, second = (runs.open_run(name, needs="metrics.json") for name in names)
+    if first == second:
+        raise UserError(f"runs={','.join(names)}: the same run twice", "Give two.")
     result = compare(first, second, settings["split"])
     path = Path(settings["output"]).expanduser().absolute()
     with runs.atomic_write(path) as file:
@@ -85,13 +87,15 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
     right = [np.array([row["label"] == row["predicted"] for row in own]) for own in rows]
     flips = np.flatnonzero(right[0] != right[1])
     test = mcnemar(*right) if known.task == "sequence" else None
+    figures = paired_bootstrap(_scorer(known, rows[0], strict), _scorer(known, rows[1], strict), len(rows[0]))
     return {
         "title": f"{runs.display(first)} against {runs.display(second)}",
         "runs": [_described(run) for run in (first, second)],
         "split": split,
         "rows": len(rows[0]),
         "unit": "sentences" if known.task == "token" else "rows",
-        "figures": paired_bootstrap(_scorer(known, rows[0], strict), _scorer(known, rows[1], strict), len(rows[0])),
+        "figures": figures,
+        "titles": titled(list(figures)),
         "test": test,
         "findings": _findings(right, test, known),
         "flips": [_flip(int(i), rows, right, known) for i in flips[:FLIPS]],
@@ -158,8 +162,8 @@ def _described(run: Path) -> dict[str, Any]:
 
 def _findings(right: Sequence[np.ndarray], test: Mapping[str, float] | None, labels: LabelSet) -> list[str]:
     first, second = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
-    unit = "sentences wholly" if labels.task == "token" else "rows"
-    lines = [f"The first run alone has {first:,} {unit} right, the second alone {second:,}."]
+    unit = "whole sentences" if labels.task == "token" else "rows"
+    lines = [f"Right in the first run alone: {first:,} {unit}; in the second alone: {second:,}."]
     if test is not None:
         lines.append(f"McNemar's exact test: p {'' if test['p'] < 0.001 else '= '}{p_value(test['p'])}.")
     return lines
@@ -182,9 +186,9 @@ def _flip(i: int, rows: Sequence[Rows], right: Sequence[np.ndarray], labels: Lab
 def figure_rows(result: Mapping[str, Any]) -> list[list[str]]:
     """The paired figures for the terminal."""
     return [
-        [name, number(row["first"]), number(row["second"]), f"{row['difference']:+.4f}", interval(row["interval"]),
+        [title, number(row["first"]), number(row["second"]), f"{row['difference']:+.4f}", interval(row["interval"]),
          p_value(row["p"])]
-        for name, row in result["figures"].items()
+        for title, row in ((title, result["figures"][name]) for name, title in result["titles"].items())
     ]  # fmt: skip
 
 

@@ -184,7 +184,7 @@ def _classes(split: str, metrics: Mapping[str, Any], predictions: Rows, labels: 
         "by_label": [
             {
                 "name": name,
-                **{kind: metrics[f"{split}/{kind}/{name}"] for kind in ("f1", "precision", "recall")},
+                **{kind: runs.finite(metrics[f"{split}/{kind}/{name}"]) for kind in ("f1", "precision", "recall")},
                 "occurs": counts[name],
             }
             for name in counts
@@ -192,6 +192,7 @@ def _classes(split: str, metrics: Mapping[str, Any], predictions: Rows, labels: 
         "confusion_pictures": confusions,
         "counted": counted,
         "confused": confused,
+        "advice": summary.advice(metrics, split, counts),
         "ranking_pictures": rankings,
     }
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from thaw.labels import LabelSet
+from thaw.labels import NUMBER, LabelSet
 from thaw.runs import display, typed
 
 Rows = Sequence[Sequence[str]]
@@ -58,10 +58,15 @@ def data_tables(summary: dict[str, Any]) -> list[tuple[str, Sequence[str], Rows]
     unit = "words" if summary["task"] == "token" else "rows"
     facts = [
         ["rows", *(f"{split['rows']:,}" for split in splits.values())],
-        ["tokens per text, median", *(f"{split['tokens']['median']:.0f}" for split in splits.values())],
+        ["tokens per text, median", *(f"{split['tokens']['median']:g}" for split in splits.values())],
         ["tokens per text, 95 %", *(f"{split['tokens']['p95']:.0f}" for split in splits.values())],
         ["tokens per text, longest", *(f"{split['tokens']['max']}" for split in splits.values())],
         ["truncated", *(f"{split['truncated']:.1%}" for split in splits.values())],
+        *(
+            [title, *(f"{split[key]:,}" for split in splits.values())]
+            for key, title in (("unread", "words cut off"), ("unlabelled", "rows without a label"))
+            if key in splits["train"]
+        ),
         ["repeated texts", *(f"{split['repeated']:,}" for split in splits.values())],
         ["rows skipped", *(f"{summary['skipped'].get(name, 0):,}" for name in splits)],
     ]
@@ -85,10 +90,46 @@ def notes(summary: dict[str, Any]) -> list[str]:
         alike.setdefault("".join(label.casefold().split()), []).append(label)
     if several := [" and ".join(names) for names in alike.values() if len(names) > 1]:
         lines.append(f"labels that differ only in case or blanks: {_listed(several)}")
-    if summary["task"] != "token":  # both tags of every type are listed there, and one of them may be rare
-        for name, split in summary["splits"].items():
-            if absent := [label for label, count in split["labels"].items() if not count]:
-                lines.append(f"labels without a row in {name}: {_listed(absent)}")
+    if summary["task"] == "token":
+        return lines + _odd_tags(summary["labels"])
+    for name, split in summary["splits"].items():
+        if absent := [label for label, count in split["labels"].items() if not count]:
+            lines.append(f"labels without a row in {name}: {_listed(absent)}")
+    own = summary["splits"].values() if summary["task"] == "multi_label" else ()
+    if own and all(sum(split["labels"].values()) + split["unlabelled"] == split["rows"] for split in own):
+        lines.append("no text has more than one label: is data.label_separator, or data.task, as it should be?")
+    return lines
+
+
+def _odd_tags(names: Sequence[str]) -> list[str]:
+    """What is odd about the tags of words; that one of them has no word is not, since B- and I- come in pairs."""
+    if all(NUMBER.fullmatch(name) for name in names):
+        return ["the tags are numbers and mark no entities; their names: data.label_names=[O,B-PER,I-PER,...]"]
+    plain = [name for name in names if name != "O" and name[:2] not in ("B-", "I-")]
+    if len(plain) < len(names) - 1 and plain and any(name.startswith("B-") for name in names):
+        return [f"tags that are neither O nor begin with B- or I-, and so mark no entity: {_listed(plain)}"]
+    return []
+
+
+def advice(metrics: Mapping[str, Any], split: str, counts: Mapping[str, int]) -> list[str]:
+    """What the figures of a split call for, a sentence each.
+
+    Args:
+        metrics: as in ``metrics.json``.
+        counts: how often each label, or type of entity, occurs there.
+    """
+    lines = list(metrics.get("notes", []))
+    own = metrics[f"{split}/f1"]
+    baselines = metrics["baselines"].get(split, {})
+    beside = {name: figures["f1"] for name, figures in baselines.items() if figures.get("f1") is not None}
+    best = max(beside, key=lambda name: beside[name], default="")
+    if beside and beside[best] > own:
+        lines.append(
+            f"{best} has the higher F1 ({beside[best]:.3f}, this run {own:.3f}). More data.epochs or another "
+            "optimizer.lr may help."
+        )
+    if never := [name for name, count in counts.items() if count and not metrics[f"{split}/recall/{name}"]]:
+        lines.append(f"Never found: {_listed(never)}. Rare labels weigh more with loss=balanced.")
     return lines
 
 

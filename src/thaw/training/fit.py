@@ -86,6 +86,9 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         log.info(summary.table("Parameters", *summary.parameter_rows(module.table)))
         if module.ever != trainable(module.parts, cfg["freeze"]):
             log.warning("freeze=%s: the run ends before its later stages begin.", cfg["freeze"]["name"])
+    reuse = Reuse(cfg["freeze"], data, compiled=cfg["trainer"]["compile"])
+    trainer, best, resumable = trainer_of(cfg, folder, module, data, reuse, multirun)
+    if first:  # not sooner: what is refused up to here leaves nothing behind
         if not config.resume:
             runs.write_json(folder / "environment.json", {**runs.environment(), **(origin or {})})
             runs.save_config(folder, config)  # last: from here on the run can be resumed
@@ -95,8 +98,9 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
 
     loggers = make_loggers(cfg, folder, multirun) if first else []
     try:
-        reuse = Reuse(cfg["freeze"], data, compiled=cfg["trainer"]["compile"])
-        trainer, best, resumable = train(cfg, folder, module, data, reuse, loggers, times, multirun)
+        trainer.loggers = [logger.logger for logger in loggers]
+        train(folder, trainer, resumable, module, data)
+        times["train"] = resumable.seconds_spent()
         if not trainer.is_global_zero:
             return None
         score = best.best_model_score
@@ -128,17 +132,15 @@ def make_module(cfg: dict[str, Any], encoder: Path, labels: LabelSet) -> Encoder
     return EncoderModule(encoder, labels, {**groups, "strict": cfg["strict_iob2"]}, cfg["trainer"]["max_epochs"])
 
 
-def train(
+def trainer_of(
     cfg: dict[str, Any],
     folder: Path,
     module: EncoderModule,
     data: TextDataModule,
     reuse: Reuse,
-    loggers: list[Any],
-    times: dict[str, float],
     multirun: bool,
 ) -> tuple[pl.Trainer, ModelCheckpoint, Resumable]:
-    """Fit, from the last checkpoint where there is one."""
+    """The trainer with its callbacks, and of these the one that keeps the best and the one that saves and resumes."""
     settings = cfg["trainer"]
     counts = data.summary["splits"]["validation"]["labels"]
     check_monitor("monitor", cfg["monitor"], data.labels, counts)
@@ -160,13 +162,18 @@ def train(
         best,
         resumable,
     ]
-    trainer = make_trainer(settings, callbacks, [logger.logger for logger in loggers], folder)
+    trainer = make_trainer(settings, callbacks, folder)
     if trainer.world_size > 1:
         check_distributed(cfg["freeze"]["name"], multirun)
     split_by_layer(trainer.strategy, module.network)
     if settings["compile"]:
         compile_layers(module.network)
     module.wants_graphs = settings["cuda_graphs"]
+    return trainer, best, resumable
+
+
+def train(folder: Path, trainer: pl.Trainer, resumable: Resumable, module: EncoderModule, data: TextDataModule) -> None:
+    """Fit, from the last checkpoint where there is one."""
     last = folder / "checkpoints" / LAST
     if last.is_file():
         saved = read_checkpoint(last)
@@ -183,8 +190,6 @@ def train(
         raise UserError(str(error), "Check the groups trainer and callbacks, and monitor.") from error
     except torch._dynamo.exc.BackendCompilerFailed as error:
         raise UserError(f"trainer.compile=true: {error}", "Is there a C++ compiler? Or leave it out.") from error
-    times["train"] = resumable.seconds_spent()
-    return trainer, best, resumable
 
 
 def finish(
@@ -242,6 +247,8 @@ def finish(
     counts = summary.occurrences(list(data.rows[last]["label"]), data.labels)
     log.info(summary.table(f"By label, {last}", *summary.label_rows(metrics, last, counts)))
     log.info(summary.table("Metrics", *summary.headline_rows(metrics, scored)))
+    for line in summary.advice(metrics, last, counts):
+        log.info("\n%s", line)
     if published := published_table(folder):
         log.info(published)
     log.info(summary.goodbye(folder, data.labels, last))

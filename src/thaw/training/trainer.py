@@ -103,7 +103,7 @@ def split_by_layer(strategy: Any, network: nn.Module) -> None:
         strategy.kwargs["auto_wrap_policy"] = ModuleWrapPolicy({type(layer) for _, layer in layers_of(network)})
 
 
-def make_trainer(settings: dict[str, Any], callbacks: list[Any], loggers: list[Any], folder: Path) -> pl.Trainer:
+def make_trainer(settings: dict[str, Any], callbacks: list[Any], folder: Path) -> pl.Trainer:
     """The Lightning Trainer of the ``trainer`` group."""
     every = settings["eval_every"]
     slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
@@ -127,7 +127,7 @@ def make_trainer(settings: dict[str, Any], callbacks: list[Any], loggers: list[A
             callbacks=callbacks,
             # Lightning's way of requeueing saves a state of its own, which would be preferred to ours ever after.
             plugins=[SLURMEnvironment(auto_requeue=False)] if slurm else None,
-            logger=loggers or False,
+            logger=False,  # set later, once the run has begun
             default_root_dir=folder,
             num_sanity_val_steps=0,
             enable_progress_bar=False,  # ours keeps out of the way of the lines

@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,11 +79,14 @@ def settle(predictor: Predictor, outputs: Outputs) -> dict[str, Any]:
     return chosen
 
 
-def score_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any], config: dict[str, Any]) -> Evaluation:
+def score_rows(
+    predictor: Predictor, outputs: Outputs, texts: Sequence[Any], places: Sequence[str], config: dict[str, Any]
+) -> Evaluation:
     """Every figure of a split, how far it may be off, and each row as it is saved.
 
     Args:
         outputs: as `predict_rows` gives them for the texts.
+        places: where the texts stand, for their readers.
         config: of the run.
     """
     labels, thresholds, strict = predictor.labels, predictor.thresholds, config["strict_iob2"]
@@ -106,10 +109,11 @@ def score_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any], con
         temperature=predictor.temperature,
     )
     details = {"intervals": found, "calibration": calibration}
-    return Evaluation(result, details, list(prediction_rows(predictor, outputs, texts)))
+    rows = zip(places, prediction_rows(predictor, outputs, texts), strict=True)
+    return Evaluation(result, details, [{"place": place, **row} for place, row in rows])
 
 
-def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]) -> Any:
+def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]) -> Iterator[dict[str, Any]]:
     """Each row with its text, its true and its predicted label, and the probabilities, uncalibrated."""
     labels = predictor.labels
     if labels.task == "token":
@@ -164,20 +168,20 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     if settings["data"].get("path"):
         given = {key: value for key, value in settings["data"].items() if value is not None}
         anew = {"task": predictor.labels.task, "format": None, "encoding": "utf-8", "train_size": None}
-        texts, gold, skipped = load_labelled({**config["data"], **anew, **given}, predictor.labels, split)
+        texts, gold, places, skipped = load_labelled({**config["data"], **anew, **given}, predictor.labels, split)
         name = Path(str(given["path"])).name.removesuffix(".gz").rsplit(".", 1)[0]
         if Path(str(given["path"])).expanduser().is_dir():
             name += f"_{split}"
         name = free_name(run, f"new_{name}" if name in SPLITS else name, texts)
-        places = run / "predictions" / f"{name}.skipped.json"
-        places.unlink(missing_ok=True)  # of another file of that name
+        listed = run / "predictions" / f"{name}.skipped.json"
+        listed.unlink(missing_ok=True)  # of an earlier evaluation
         if skipped:
             log.warning("Rows skipped: %d, such as %s.", len(skipped), skipped[0])
-            runs.write_json(places, skipped)
+            runs.write_json(listed, skipped)
     else:
-        texts, gold = runs.saved_rows(run, split, predictor.labels)
+        texts, gold, places = runs.saved_rows(run, split, predictor.labels)
         name = split
-    result = score_rows(predictor, predict_rows(predictor, texts, gold, name), texts, config)
+    result = score_rows(predictor, predict_rows(predictor, texts, gold, name), texts, places, config)
     path = Path(settings["output"]).expanduser() if settings["output"] else run / "predictions" / f"{name}.jsonl"
     runs.write_jsonl(path, result.predictions)
     if settings.get("explain"):

@@ -84,11 +84,19 @@ class LabelSet:
         Raises:
             UserError: when another version of thaw wrote it.
         """
-        try:
-            names, counts = tuple(plain["names"]), tuple(plain["counts"])
-            return cls(plain["task"], names, counts, plain["order"], plain["rows"], plain["given"])
-        except KeyError as lost:
-            raise UserError(f"labels.json lacks {lost}: another version wrote this run", "Train it anew.") from None
+        task, names, counts, order, rows, given = needed(plain, "task", "names", "counts", "order", "rows", "given")
+        return cls(task, tuple(names), tuple(counts), order, rows, given)
+
+
+def needed(saved: dict[str, Any], *keys: str) -> list[Any]:
+    """Some of what ``labels.json`` holds.
+
+    Raises:
+        UserError: when another version of thaw wrote it.
+    """
+    if lost := [key for key in keys if key not in saved]:
+        raise UserError(f"labels.json lacks {lost[0]!r}: another version wrote this run", "Train it anew.")
+    return [saved[key] for key in keys]
 
 
 def order_names(values: Iterable[Any], given: Sequence[str] | None) -> tuple[tuple[str, ...], str]:

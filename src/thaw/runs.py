@@ -197,17 +197,18 @@ def known_splits(run: Path) -> list[str]:
     return [split for split in ("validation", "test") if (run / "predictions" / f"{split}.jsonl").is_file()]
 
 
-def saved_rows(run: Path, split: str, labels: LabelSet) -> tuple[list[Any], list[Any]]:
-    """Texts and label ids of a split as they stand in the run folder."""
+def saved_rows(run: Path, split: str, labels: LabelSet) -> tuple[list[Any], list[Any], list[str]]:
+    """Texts, label ids and places of the rows of a split as they stand in the run folder."""
     path = run / "predictions" / f"{split}.jsonl"
     if split not in known_splits(run):
         raise UserError(f"split={split}: the run holds no such split", f"It holds: {', '.join(known_splits(run))}.")
-    texts, gold = [], []
+    texts, gold, places = [], [], []
     for row in read_jsonl(path):
+        places.append(row.get("place", ""))
         texts.append(row["words"] if labels.task == "token" else row["text"])
         label = row["label"]
         gold.append([labels.ids[name] for name in label] if isinstance(label, list) else labels.ids[label])
-    return texts, gold
+    return texts, gold, places
 
 
 def rank() -> int:

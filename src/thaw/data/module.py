@@ -72,6 +72,18 @@ class TextDataModule(pl.LightningDataModule):
         self.labels = replace(self.labels, counts=label_counts(train, self.labels), rows=len(train))
         require_classes(self.labels, where)
 
+    def place(self, split: str, row: dict[str, Any]) -> str:
+        """Where a row stands: file and line."""
+        # Rows that were held out of another split stand in its files.
+        origin = next(name for name in (split, "train", "all") if name in self.source.files)
+        return self.source.place(origin, row["file"], row["line"])
+
+    def places(self, split: str) -> list[str]:
+        """Where each row of a split stands, without the folder."""
+        rows = self.rows[split]
+        pairs = zip(rows["file"][:], rows["line"][:], strict=True)
+        return [short_place(self.place(split, {"file": file, "line": line})) for file, line in pairs]
+
     def _encode(self, rows: Any) -> Encoded:
         options = {
             "task": self.labels.task,
@@ -252,7 +264,15 @@ def _with_ids(source: Source, split: str, labels: LabelSet, data: dict[str, Any]
     return _relabelled(rows, ids, keep if len(keep) < len(rows) else None)
 
 
-def load_labelled(data: dict[str, Any], labels: LabelSet, split: str) -> tuple[list[Any], list[Any], list[str]]:
+def short_place(place: str) -> str:
+    """``file:line`` without the folder; of a text that has a file of its own, with that of its label."""
+    path = Path(place)
+    return path.name if ":" in path.name else f"{path.parent.name}/{path.name}"
+
+
+def load_labelled(
+    data: dict[str, Any], labels: LabelSet, split: str
+) -> tuple[list[Any], list[Any], list[str], list[str]]:
     """Rows of a new file with the labels of a finished run.
 
     Args:
@@ -261,7 +281,7 @@ def load_labelled(data: dict[str, Any], labels: LabelSet, split: str) -> tuple[l
         split: which split, where the path is a folder of several.
 
     Returns:
-        (texts, label ids, skipped rows).
+        (texts, label ids, places of the rows, skipped rows).
     """
     source = sources.load(data, needs=split)
     name = "all" if "all" in source.splits else split
@@ -270,4 +290,8 @@ def load_labelled(data: dict[str, Any], labels: LabelSet, split: str) -> tuple[l
         raise UserError(f"{where}: each row has {FORMS[found]}, the run's has {FORMS[labels.task]}", "Give such rows.")
     detect_task(source, data)  # and give the labels its form
     rows = _with_ids(source, name, labels, data)
-    return rows["text"][:], rows["label"][:], [f"{place}: {problem}" for _, place, problem in source.skipped]
+    places = [
+        short_place(source.place(name, file, line)) for file, line in zip(rows["file"][:], rows["line"][:], strict=True)
+    ]
+    skipped = [f"{place}: {problem}" for _, place, problem in source.skipped]
+    return rows["text"][:], rows["label"][:], places, skipped

@@ -67,13 +67,10 @@ class Rows:
         place = int(self.splits(np.array([number]))[0])
         name = self.names[place]
         row = self.data.rows[name][int(number - self.starts[place])]
-        source = self.data.source
-        # Rows that were held out of another split stand in its files.
-        origin = next(split for split in (name, "train", "all") if split in source.files)
         shown = {
             "split": name,
             "row": int(number - self.starts[place]) + 1,
-            "place": source.place(origin, row["file"], row["line"]),
+            "place": self.data.place(name, row),
         }
         if self.labels.task == "token":
             return {**shown, "words": row["text"], "label": [self.labels.names[i] for i in row["label"]]}

@@ -41,7 +41,7 @@ def write_onnx(run: Path, quantize: str | None, check_rows: int, place: str) -> 
     own = {"pad_token_id": tokenizer.pad_token_id, "clean_html": reference.clean}
     runs.write_json(folder / "labels.json", {**saved, **own})
     split = runs.known_splits(run)[-1]
-    texts, gold = (rows[:check_rows] for rows in runs.saved_rows(run, split, reference.labels))
+    texts, gold, _ = (rows[:check_rows] for rows in runs.saved_rows(run, split, reference.labels))
     encoded = encode_split(texts, gold, reference.labels, reference.tokenizer, reference.max_length, "first")
     strict = bool(runs.load_config(run).strict_iob2)
     compared = Comparison(reference, encoded, strict)

@@ -232,7 +232,9 @@ def explain_rows(
     with counting(len(chosen), f"explaining {split}") as progress:
         found = explain(predictor, texts, method, settings["explain_evaluations"])
         for (i, why), text, explanation in zip(chosen.items(), texts, found, strict=True):
-            row = {key: value for key, value in predictions[i].items() if key in ("words", "label", "predicted")}
+            row = {
+                key: value for key, value in predictions[i].items() if key in ("place", "words", "label", "predicted")
+            }
             whole = text if isinstance(text, str) else " ".join(text)
             items.append({"row": i + 1, "why": why, "text": whole, **row, "explanation": explanation})
             progress(1)

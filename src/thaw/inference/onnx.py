@@ -22,6 +22,7 @@ from thaw.inference.predictor import Arrays, Logits, Predictor, require_temperat
 from thaw.labels import LabelSet
 
 FILES = {None: "model.onnx", "int8": "model_int8.onnx"}
+KEYS = ("pad_token_id", "max_length", "clean_html", "joined_by")  # in labels.json, beside the labels
 Compute = Callable[[Arrays], np.ndarray]
 
 BATCH_SIZE = 32
@@ -77,8 +78,7 @@ def load_onnx(
         raise UserError(f"{path}: no such model", f"Make it: python export.py run=... format=onnx{option}")
     with _whole(path.parent / "labels.json") as file:
         saved = json.loads(file.read_text(encoding="utf-8"))
-        padding, max_length, clean = (saved[key] for key in ("pad_token_id", "max_length", "clean_html"))
-        joined_by = saved["joined_by"]
+        padding, max_length, clean, joined_by = (saved[key] for key in KEYS)
         labels = LabelSet.from_dict(saved)
     with _whole(path.parent / "tokenizer.json") as file:
         tokenizer = PlainTokenizer(file, padding)

@@ -16,7 +16,7 @@ from thaw.data.encoding import Encoded, chunks, encode_texts, special_tokens
 from thaw.data.ragged import capped, gather, sorted_batches
 from thaw.errors import UserError
 from thaw.inference.words import find_words, split_windows, tagged
-from thaw.labels import LabelSet
+from thaw.labels import LabelSet, needed
 from thaw.metrics.entities import spans
 from thaw.metrics.probabilities import probabilities
 
@@ -113,6 +113,7 @@ class Predictor:
         run = open_run(folder, needs="model")
         config, saved = load_config(run), read_json(run / "labels.json")
         require_temperature(saved, calibrated, folder)
+        max_length, clean, joined_by = needed(saved, "max_length", "clean_html", "joined_by")
         from thaw.inference.network import load_network
         from thaw.models.speed import accelerate
 
@@ -123,13 +124,13 @@ class Predictor:
             tokenizer,
             LabelSet.from_dict(saved),
             prefix,
-            max_length=saved["max_length"],
+            max_length=max_length,
             batch_size=config.data.eval_batch_size if batch_size is None else batch_size,
             thresholds=saved.get("thresholds"),
             temperature=saved.get("temperature"),
             calibrated=calibrated,
-            clean=saved["clean_html"],
-            joined_by=saved["joined_by"],
+            clean=clean,
+            joined_by=joined_by,
         )
 
     @classmethod

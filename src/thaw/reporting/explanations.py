@@ -21,7 +21,7 @@ METHODS = {
 }
 
 Item = dict[str, Any]
-"""A text with its ``explanation``; where it is known also ``row`` (from 1), ``why``, ``label`` and ``predicted``."""
+"""A text with its ``explanation``; where known also ``row`` (from 1), ``place``, ``why``, ``label``, ``predicted``."""
 
 
 def write_explanations(path: Path, method: str, subtitle: str, items: Sequence[Item]) -> None:
@@ -60,6 +60,7 @@ def _item(item: Item) -> Item:
     labels = {key: ", ".join(own) or "none" if isinstance(own, list) else own for key, own in named.items()}
     return {
         "row": item.get("row"),
+        "place": item.get("place"),
         "why": ", ".join(item.get("why", ())),
         "labels": labels,
         "cut": explanation["read"] < len(text),

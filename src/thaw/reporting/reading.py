@@ -19,7 +19,7 @@ SMALLEST = 5e-7  # predictions keep six digits
 
 Rows = Sequence[dict[str, Any]]
 Group = dict[str, Any]
-"""``title``, ``about``, and ``rows``: each with ``row`` (from 1), ``parts``, ``true``, ``predicted``, ``note``."""
+"""``title``, ``about``, ``rows``: each ``row`` (from 1), ``place``, ``parts``, ``true``, ``predicted`` and ``note``."""
 
 
 def probability_matrix(rows: Rows, labels: LabelSet) -> np.ndarray:
@@ -154,13 +154,13 @@ def _words(rows: Rows, labels: LabelSet) -> list[Group]:
     def words(title: str, about: str, chosen: Iterable[int]) -> Group:
         found = [(at[k], f"{rows[at[k][0]]['words'][at[k][1]]}: {told(k)}") for k in chosen]
         return {"title": title, "about": about,
-                "rows": [{"row": i + 1, "parts": marked(rows[i], labels, j), "note": note}
+                "rows": [{**_where(rows, i), "parts": marked(rows[i], labels, j), "note": note}
                          for (i, j), note in found]}  # fmt: skip
 
     sentences = _first(np.arange(len(rows)), -sums)
     return [
         {"title": "Highest loss", "about": "Sentences with the highest loss, summed over their words.",
-         "rows": [{"row": int(i) + 1, "parts": marked(rows[i], labels), "note": f"loss {sums[i]:.2f}"}
+         "rows": [{**_where(rows, i), "parts": marked(rows[i], labels), "note": f"loss {sums[i]:.2f}"}
                   for i in sentences]},
         words("Most confident mistakes", "Words that are confident and wrong.", _first(wrong, -sure[wrong])),
         words("Closest calls", "Words whose tag is least sure.", _first(np.arange(len(at)), sure)),
@@ -179,8 +179,12 @@ def _first(rows: np.ndarray, key: np.ndarray) -> np.ndarray:
 
 
 def _group(title: str, about: str, chosen: Iterable[int], rows: Rows, note: Any) -> Group:
-    return {"title": title, "about": about, "rows": [{**shown(rows[i]), "row": int(i) + 1, "note": note(i)}
-                                                     for i in chosen]}  # fmt: skip
+    own = [{**shown(rows[i]), **_where(rows, i), "note": note(i)} for i in chosen]
+    return {"title": title, "about": about, "rows": own}
+
+
+def _where(rows: Rows, i: int) -> dict[str, Any]:
+    return {"row": int(i) + 1, "place": rows[i].get("place", "")}
 
 
 def shown(row: dict[str, Any]) -> dict[str, Any]:

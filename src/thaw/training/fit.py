@@ -282,7 +282,7 @@ def evaluate_best(
         outputs = predict_rows(predictor, texts, gold, split)
         if split == "validation":
             runs.write_json(folder / "labels.json", {**description, **settle(predictor, outputs)})
-        results[split] = score_rows(predictor, outputs, texts, cfg)
+        results[split] = score_rows(predictor, outputs, texts, data.places(split), cfg)
         runs.write_jsonl(folder / "predictions" / f"{split}.jsonl", results[split].predictions)
     if labels.entities:
         train = data.rows["train"][:]

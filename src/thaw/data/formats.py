@@ -18,6 +18,7 @@ from thaw.data.conll import read_conll
 from thaw.data.rows import (
     CHUNK,
     NOT_UTF8,
+    SPAN_COLUMNS,
     Bad,
     Options,
     Row,
@@ -30,6 +31,7 @@ from thaw.data.rows import (
     readable,
     zipped,
 )
+from thaw.data.spans import marks_spans, tagged_words
 from thaw.errors import UserError, counted
 
 csv.field_size_limit(sys.maxsize)  # long documents in one field are data, not an attack
@@ -157,7 +159,7 @@ def _delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row | B
 
 
 def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
-    """One JSON object a line; the text may be a list of words, the label a list."""
+    """One JSON object a line; the text may be a list of words, the label a list, also of entities with characters."""
     names: tuple[str, str] | None = None
     for line, text in decoded(path, options):
         if isinstance(text, str) and not text.strip():
@@ -172,7 +174,17 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
         if missing:
             yield Bad(line, f"the field {missing[0]!r} is missing")
         else:
-            yield Row(line, record[names[0]], record[names[1]])
+            yield _marked(line, record[names[0]], record[names[1]], options.tokens or names[1] in SPAN_COLUMNS)
+
+
+def _marked(line: int, text: Any, label: Any, tokens: bool) -> Row | Bad:
+    """A row; where its label is a list of entities by their characters, or an empty one of these, by words."""
+    if not isinstance(text, str) or not (marks_spans(label) or (tokens and label == [])):
+        return Row(line, text, label)
+    try:
+        return Row(line, *tagged_words(text, label))
+    except ValueError as error:
+        return Bad(line, str(error))
 
 
 def json_object(line: int, text: str) -> dict[str, Any] | Bad:

@@ -27,7 +27,11 @@ BINARY = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how zip archives and Excel work
 TEXT_COLUMNS = ("text", "sentence", "tokens", "words", "review", "content", "body", "tweet", "message", "document")
 
 
-LABEL_COLUMNS = ("label", "labels", "ner_tags", "tags", "class", "category", "emotion", "sentiment", "target", "intent")
+SPAN_COLUMNS = ("entities", "spans")  # of entities that are marked by characters
+LABEL_COLUMNS = (
+    *("label", "labels", "ner_tags", "tags", "class", "category", "emotion", "sentiment", "target", "intent"),
+    *SPAN_COLUMNS,
+)
 
 
 class Row(NamedTuple):
@@ -56,6 +60,7 @@ class Options:
         quoting: how csv and tsv quote: minimal, all, nonnumeric or none.
         header: whether the first line of csv and tsv names the columns; without it columns go by position.
         encoding: of the text files, by a name that Python knows.
+        tokens: the task is known to be one of words.
         group: of these settings, for messages; ``predict.py`` has no groups.
         lenient: look for a usual name where the stated column is not there.
     """
@@ -66,6 +71,7 @@ class Options:
     quoting: str = "minimal"
     header: bool = True
     encoding: str = "utf-8"
+    tokens: bool = False
     group: str = "data."
     lenient: bool = False
 

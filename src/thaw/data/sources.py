@@ -104,6 +104,7 @@ def options(data: dict[str, Any], **others: Any) -> Options:
         quoting=data.get("quoting") or "minimal",
         header=data.get("header", True),
         encoding=data.get("encoding") or "utf-8",
+        tokens=data.get("task") == "token",
         **others,
     )
 

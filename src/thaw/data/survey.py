@@ -8,6 +8,7 @@ import numpy as np
 import regex
 
 from thaw.data.encoding import special_tokens
+from thaw.data.spans import NO_BLANKS
 from thaw.labels import LabelSet
 from thaw.metrics.entities import spans
 
@@ -15,8 +16,6 @@ QUANTILES = {"low": 0.05, "first": 0.25, "median": 0.5, "third": 0.75, "high": 0
 CHUNK = 5_000  # words handed to the tokenizer at once
 LISTED = 25  # words of each list
 POINTS = 60  # of the truncation curve
-# Chinese, Japanese and Korean set no blanks: there each character counts as a word.
-NO_BLANKS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 # Not by `re`, which does not count the vowel signs of Indic scripts and of Arabic as parts of a word.
 WORD = regex.compile(f"[{NO_BLANKS}]|[^\\W_{NO_BLANKS}]+")
 

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from thaw.data.encoding import special_tokens
+from thaw.data.spans import is_punctuation
 from thaw.errors import UserError
 from thaw.inference.attribution import Attribution, attribute, check_method
 from thaw.inference.masking import Reading, Target, joined
 from thaw.inference.predictor import Predictor, Text
-from thaw.inference.words import find_words, is_punctuation, tagged
+from thaw.inference.words import find_words, tagged
 from thaw.reporting.explanations import write_explanations
 from thaw.reporting.progress import counting
 from thaw.reporting.reading import rows_to_explain

@@ -1,12 +1,11 @@
 """From sub-tokens to words and entities, and from long texts to windows."""
 
-import string
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from thaw.data.spans import is_punctuation
 from thaw.labels import LabelSet
 from thaw.metrics.entities import spans
 
@@ -78,11 +77,6 @@ def find_words(
     lasts = [first - 1 for first in firsts[1:]] + [len(offsets) - 1]
     pairs = zip(firsts, lasts, strict=False)
     return [(first, last) for first, last in pairs if text[offsets[first][0] : offsets[last][1]].strip()]
-
-
-def is_punctuation(character: str) -> bool:
-    """As BERT's tokenizer sees it: the symbols of ASCII too."""
-    return character != "" and (character in string.punctuation or unicodedata.category(character).startswith("P"))
 
 
 def split_windows(length: int, room: int) -> list[tuple[int, int]]:

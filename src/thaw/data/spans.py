@@ -1,0 +1,76 @@
+"""Entities marked by characters, as annotation tools write them, into words with a tag each."""
+
+import string
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import regex
+
+# Chinese, Japanese and Korean set no blanks: there each character counts as a word.
+NO_BLANKS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+PARTS = regex.compile(f"[{NO_BLANKS}]|[^\\s{NO_BLANKS}]+")
+START, END = ("start", "start_offset"), ("end", "end_offset")
+TYPE = ("label", "type", "entity", "entity_group", "tag")
+Span = tuple[int, int, str]
+
+
+def is_punctuation(character: str) -> bool:
+    """As BERT's tokenizer sees it: the symbols of ASCII too."""
+    return character != "" and (character in string.punctuation or unicodedata.category(character).startswith("P"))
+
+
+def read_span(item: Any) -> Span | None:
+    """First character, the one after the last, and type of an entity; None for what is none.
+
+    ``{"start": 0, "end": 5, "label": "PER"}`` (Prodigy, and this project's predictions under ``type``), the same with
+    ``start_offset`` and ``end_offset`` or ``[0, 5, "PER"]`` (doccano).
+    """
+    if isinstance(item, Mapping):
+        item = [next((item[key] for key in keys if key in item), None) for keys in (START, END, TYPE)]
+    if not isinstance(item, list) or len(item) != 3:
+        return None
+    start, end, kind = item
+    numbers = all(isinstance(value, int) and not isinstance(value, bool) for value in (start, end))
+    return (start, end, kind) if numbers and isinstance(kind, str) and kind.strip() else None
+
+
+def marks_spans(label: Any) -> bool:
+    """Whether a label is a list of entities that are marked by characters."""
+    return isinstance(label, list) and bool(label) and all(read_span(item) for item in label)
+
+
+def words_of(text: str) -> list[tuple[int, int]]:
+    """Characters of each word: it ends at blanks and at punctuation, which is a word of its own."""
+    found: list[tuple[int, int]] = []
+    for part in PARTS.finditer(text):
+        start = part.start()
+        for at in range(part.start(), part.end()):
+            if is_punctuation(text[at]):
+                found += [(start, at), (at, at + 1)] if start < at else [(at, at + 1)]
+                start = at + 1
+        if start < part.end():
+            found.append((start, part.end()))
+    return found
+
+
+def tagged_words(text: str, label: Sequence[Any]) -> tuple[list[str], list[str]]:
+    """The words of a text and a tag for each; a word of which a part is marked belongs to the entity.
+
+    Raises:
+        ValueError: when the entities are not within the text, or two of them share a word.
+    """
+    places = words_of(text)
+    tags = ["O"] * len(places)
+    for start, end, kind in sorted(filter(None, map(read_span, label))):
+        if not 0 <= start < end <= len(text):
+            raise ValueError(f"the entity {kind!r} at {start} to {end} is not within the {len(text)} characters")
+        within = [i for i, (first, last) in enumerate(places) if first < end and start < last]
+        if not within:
+            raise ValueError(f"the entity {kind!r} at {start} to {end} holds no word")
+        if taken := [i for i in within if tags[i] != "O"]:
+            raise ValueError(f"two entities share {text[slice(*places[taken[0]])]!r}; a word has one tag")
+        tags[within[0]] = f"B-{kind.strip()}"
+        for i in within[1:]:
+            tags[i] = f"I-{kind.strip()}"
+    return [text[start:end] for start, end in places], tags

@@ -1,0 +1,92 @@
+"""Entities marked by characters become words with tags."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thaw.data.sources import load
+from thaw.data.spans import tagged_words, words_of
+from thaw.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("It's E-404, (ok)!", "It ' s E - 404 , ( ok ) !"),
+        ("  two\tblanks \n", "two blanks"),
+        ("a漢字 b.", "a 漢 字 b ."),
+        ("I 😀👍🏽 it", "I 😀👍🏽 it"),
+        (" ", ""),
+    ],
+)
+def test_words_end_at_blanks_and_punctuation(text: str, words: str) -> None:
+    assert [text[start:end] for start, end in words_of(text)] == words.split()
+
+
+def read(folder: Path, *rows: dict[str, Any], **data: Any) -> list[tuple[str, str]]:
+    path = folder / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    found = load({"path": str(path), **data}).splits["all"]
+    return [(" ".join(row["text"]), " ".join(row["label"])) for row in found]
+
+
+TEXT = "Anna Lee left Oslo."
+TAGGED = ("Anna Lee left Oslo .", "B-PER I-PER O B-LOC O")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(
+            {"text": TEXT, "spans": [{"start": 14, "end": 18, "label": "LOC", "token_start": 3},
+                                     {"start": 0, "end": 8, "label": "PER"}]},
+            id="Prodigy",
+        ),
+        pytest.param({"text": TEXT, "label": [[0, 8, "PER"], [14, 18, "LOC"]]}, id="doccano"),
+        pytest.param(
+            {"id": 1, "text": TEXT, "entities": [{"id": 7, "label": "PER", "start_offset": 0, "end_offset": 8},
+                                                 {"id": 8, "label": "LOC", "start_offset": 14, "end_offset": 18}]},
+            id="doccano, newer",
+        ),
+        pytest.param(
+            {"text": TEXT, "entities": [{"type": "PER", "text": "Anna Lee", "start": 0, "end": 8, "score": 0.9},
+                                        {"type": "LOC", "text": "Oslo", "start": 14, "end": 18, "score": 0.8}]},
+            id="predict.py",
+        ),
+    ],
+)  # fmt: skip
+def test_what_annotation_tools_write_is_read(row: dict[str, Any], tmp_path: Path) -> None:
+    assert read(tmp_path, row) == [TAGGED]
+
+
+def test_a_text_without_entities_is_one_of_words_too(tmp_path: Path) -> None:
+    rows = [{"text": "So it is.", "entities": []}, {"text": TEXT, "entities": [[0, 8, "PER"], [14, 18, "LOC"]]}]
+    assert read(tmp_path, *rows) == [("So it is .", "O O O O"), TAGGED]
+    rows = [{"text": row["text"], "label": row["entities"]} for row in rows]
+    assert read(tmp_path, *rows, task="token") == [("So it is .", "O O O O"), TAGGED]
+
+
+def test_a_word_belongs_to_the_entity_that_a_part_of_it_is_marked_as() -> None:
+    assert tagged_words("iPhones, new ", [[0, 6, "PRODUCT"], [9, 13, "X"]]) == (
+        ["iPhones", ",", "new"],
+        ["B-PRODUCT", "O", "B-X"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("spans", "said"),
+    [
+        ([[0, 30, "PER"]], "a.jsonl:2: the entity 'PER' at 0 to 30 is not within the 19 characters"),
+        ([[4, 5, "PER"]], "a.jsonl:2: the entity 'PER' at 4 to 5 holds no word"),
+        ([[0, 8, "PER"], [5, 13, "X"]], "a.jsonl:2: two entities share 'Lee'; a word has one tag"),
+    ],
+)
+def test_entities_that_cannot_be_are_told(spans: list[Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=said):
+        read(tmp_path, {"text": TEXT, "label": [[0, 8, "PER"]]}, {"text": TEXT, "label": spans})
+
+
+def test_lists_of_labels_are_left_alone(tmp_path: Path) -> None:
+    assert read(tmp_path, {"text": "a", "label": ["x", "y"]}, {"text": "b", "label": []}) == [("a", "x y"), ("b", "")]

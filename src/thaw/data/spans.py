@@ -1,15 +1,14 @@
 """Entities marked by characters, as annotation tools write them, into words with a tag each."""
 
+import re
 import string
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import regex
-
 # Chinese, Japanese and Korean set no blanks: there each character counts as a word.
 NO_BLANKS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
-PARTS = regex.compile(f"[{NO_BLANKS}]|[^\\s{NO_BLANKS}]+")
+PARTS = re.compile(f"[{NO_BLANKS}]|[^\\s{NO_BLANKS}]+")
 START, END = ("start", "start_offset"), ("end", "end_offset")
 TYPE = ("label", "type", "entity", "entity_group", "tag")
 Span = tuple[int, int, str]

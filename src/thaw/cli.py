@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from thaw import multirun
 from thaw.errors import Interrupted, Pruned, UserError
+from thaw.help import help_text
 from thaw.job import run_folder, stem
 from thaw.memory import keep_freed_memory
 from thaw.overrides import latest, quoted, readable
@@ -51,6 +52,10 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
             prepare(conf)
             try:
                 sys.argv[1:] = [quoted(latest(argument)) for argument in sys.argv[1:]]
+                if {"--help", "-h"} & set(sys.argv[1:]):
+                    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+                    print(help_text(conf, name, str(function.__globals__["__doc__"]), overrides))
+                    return
                 hydra.main(version_base="1.3", config_path=str(conf), config_name=name)(task)()
             except KeyboardInterrupt as error:  # while a multirun begins or ends
                 fail(error, conf, name)

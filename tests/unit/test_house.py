@@ -2,14 +2,17 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from conftest import ROOT
+from conftest import ROOT, configured
 from thaw.errors import UserError
+from thaw.help import comments, settings
 from thaw.instantiate import build
 from thaw.job import run_folder
 from thaw.overrides import latest, quoted, unquoted
@@ -17,7 +20,7 @@ from thaw.overrides import latest, quoted, unquoted
 PACKAGE = ROOT / "src" / "thaw"
 MODULES = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
 LAYERS = [
-    {"cli", "job", "overrides", "multirun"},
+    {"cli", "job", "overrides", "multirun", "help"},
     {"training"},
     {"evaluation", "exploration"},
     {"inference"},
@@ -244,6 +247,32 @@ def test_mistakes_get_one_line_and_exit_code_2(arguments: list[str], said: str, 
     assert said in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert not list(tmp_path.glob("outputs/*/*/*"))
+
+
+@pytest.mark.parametrize("script", ["train", "explore", "evaluate", "predict", "export", "report"])
+def test_help_names_every_setting_and_says_what_it_does(script: str) -> None:
+    command = [sys.executable, str(ROOT / f"{script}.py"), "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    config = OmegaConf.to_container(configured(verb=script), resolve=True)
+    for key, value in settings(config, ""):
+        assert f"\n  {key}={value}" in shown
+    known = comments(ROOT / "conf", ROOT / "conf" / f"{script}.yaml")
+    said = [line for key, line in known.items() if "." not in key and key not in ("defaults", "hydra")]
+    assert said
+    flat = " ".join(shown.split())
+    for line in said:
+        assert " ".join(line.split()) in flat
+
+
+def test_help_is_that_of_the_choices_on_the_command_line() -> None:
+    command = [sys.executable, str(ROOT / "train.py"), "freeze=lora", "trainer=gpu", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert " ia3 [lora] lp_ft " in " ".join(shown.split())
+    assert re.search(r"freeze.target_modules=null +names of matrices, such as", shown)
+    assert re.search(r"freeze.reuse_gb=20 +disk space for all that is stored", shown), "what its files have in common"
+    assert "trainer.precision=bf16-mixed" in shown
+    assert "\n  trainer.num_nodes=1\n" in shown
+    assert "optimizer.lr=0.001" in shown
 
 
 def test_a_run_is_not_written_over(tmp_path: Path) -> None:

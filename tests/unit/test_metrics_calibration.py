@@ -21,6 +21,13 @@ def test_the_temperature_that_was_put_in_is_found(temperature: float) -> None:
     assert after < 0.01 < before
 
 
+def test_rows_without_a_mistake_say_nothing_of_how_sure_to_be() -> None:
+    logits = np.array([[2.0, -1.0], [-3.0, 0.5]])
+    assert fit_temperature(logits, np.array([0, 1])) == 1.0
+    assert fit_temperature(logits, np.array([[1, 0], [0, 1]])) == 1.0
+    assert fit_temperature(logits, np.array([0, 0])) > 1.0
+
+
 def test_labels_that_do_not_exclude_one_another_have_a_temperature_too() -> None:
     generator = np.random.default_rng(0)
     honest = 2 * generator.normal(size=(5_000, 4))

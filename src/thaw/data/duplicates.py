@@ -14,10 +14,8 @@ import numpy as np
 from thaw.data.survey import words_of
 
 SIMILAR = 0.7  # Jaccard similarity of the pairs of neighbouring words from which on two texts are near duplicates
-BANDS, ROWS = (
-    16,
-    4,
-)  # a pair at SIMILAR is proposed with probability 1 - (1 - 0.7**4)**16 = 0.987
+BANDS = 16  # of ROWS hashes each: a pair at SIMILAR is proposed with probability 1 - (1 - 0.7**4)**16 = 0.987
+ROWS = 4
 CHUNK = 2_000  # texts hashed at once
 REMEMBERED = 500_000  # words whose hash is kept
 COMPARED = 200_000  # proposed pairs that are compared, those with most bands in common first

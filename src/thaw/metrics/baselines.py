@@ -13,12 +13,10 @@ from thaw.labels import LabelSet
 if TYPE_CHECKING:
     from thaw.metrics.outputs import Outputs
 
-MAJORITY, BAG_OF_WORDS, FREQUENT_TAGS, UNTRAINED = (
-    "majority class",
-    "TF-IDF, logistic regression",
-    "most frequent tag",
-    "before training",
-)
+MAJORITY = "majority class"
+BAG_OF_WORDS = "TF-IDF, logistic regression"
+FREQUENT_TAGS = "most frequent tag"
+UNTRAINED = "before training"
 VERSION = 1  # of what is computed here; part of the cache key
 ROWS = 50_000  # training rows that the bag of words learns from at most: enough for a baseline, in seconds
 FEATURES = 50_000

@@ -33,6 +33,10 @@ def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:
     """
     from scipy.optimize import minimize_scalar
 
+    right = logits.argmax(-1) == gold if gold.ndim == 1 else (logits > 0) == gold
+    if right.all():  # the loss would be least the surer the network is; how sure to be takes mistakes to learn
+        return 1.0
+
     def loss(log_temperature: float) -> float:
         scaled = logits.astype(np.float64) / np.exp(log_temperature)
         if gold.ndim > 1:

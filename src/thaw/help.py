@@ -1,0 +1,116 @@
+"""``--help``: the groups with their choices, and every setting with its value and what its file says of it.
+
+Nothing heavy is imported here, as in `thaw.cli`.
+"""
+
+import re
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+LINE = re.compile(r"( *)([\w.-]+):(.*?)(?: # (.*))?$")
+COLUMN = 44  # in which what is said of a setting begins
+
+
+def help_text(conf: Path, name: str, about: str, overrides: Sequence[str]) -> str:
+    """What ``--help`` prints.
+
+    Args:
+        conf: the folder of the configs.
+        name: of the script.
+        about: what it does, in a line.
+        overrides: on the command line beside ``--help``: the groups that they choose are shown.
+    """
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        config = compose(name, overrides=list(overrides), return_hydra_config=True)
+    choices = config.hydra.runtime.choices
+    chosen = {group: choices[group] for group in choices if (conf / group).is_dir() and not group.startswith("hydra")}
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    said = comments(conf, conf / f"{name}.yaml")
+    for group, choice in chosen.items():
+        if choice:
+            own = comments(conf, conf / group / f"{choice}.yaml")
+            said |= {f"{group}.{key}": line for key, line in own.items()}
+    width = shutil.get_terminal_size((120, 24)).columns
+    first = (conf / f"{name}.yaml").read_text(encoding="utf-8").partition("\ndefaults:")[0]
+    lines = [about, "", *(f"  {line.removeprefix('# ')}" for line in first.splitlines()), ""]
+    if chosen:
+        lines.append("Groups, group=choice; the file conf/<group>/<choice>.yaml says what a choice is:")
+        lines += [line for group, choice in sorted(chosen.items()) for line in _choices(conf, group, choice, width)]
+        lines.append("")
+    lines.append("Settings, setting=value:")
+    for key, value in settings(OmegaConf.to_container(config, resolve=True), ""):
+        above = key.rpartition(".")[0]
+        if above in said:  # of a group within the file, before the first of its settings
+            lines += _setting(f"{above}.", said.pop(above), width)
+        lines += _setting(f"{key}={value}", said.get(key, ""), width)
+    lines += ["", "--cfg job prints the config of a command."]
+    if name == "train":
+        lines[-1] += " -m runs every combination of values separated by commas."
+    return "\n".join([*lines, "More: README.md and docs/."])
+
+
+def comments(conf: Path, file: Path) -> dict[str, str]:
+    """What a config says of its settings: the comment behind each, or above it; dotted keys."""
+    found: dict[str, str] = {}
+    above: list[str] = []
+    path: list[tuple[int, str]] = []  # the keys that a line is below, each with its indentation
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.lstrip().startswith("#"):
+            above.append(line.lstrip("# "))
+            continue
+        if match := LINE.match(line):
+            indent, key, value, behind = len(match[1]), match[2], match[3].strip(), match[4]
+            if key == "defaults" and file.parent != conf:  # of a group: what its files have in common
+                for base in re.findall(r"[\w.-]+", value):
+                    found |= comments(conf, file.with_name(f"{base}.yaml"))
+            path = [(depth, name) for depth, name in path if depth < indent] + [(indent, key)]
+            if words := behind or " ".join(above):
+                found[".".join(name for _, name in path)] = words
+        above = []
+    return found
+
+
+def settings(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
+    """Every setting of a config as a user types it: its dotted key, and its value."""
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from settings(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", typed(value)
+
+
+def typed(value: Any) -> str:
+    """A value as a user types it; three dots where one has to be given."""
+    if isinstance(value, list):
+        return f"[{','.join(map(typed, value))}]"
+    if isinstance(value, bool) or value is None:
+        return "null" if value is None else str(value).lower()
+    return "..." if value == "???" else str(value)
+
+
+def _choices(conf: Path, group: str, chosen: str | None, width: int) -> list[str]:
+    files = sorted(file.stem for file in (conf / group).glob("[!_]*.yaml"))
+    names = " ".join(f"[{name}]" if name == chosen else name for name in files)
+    return _wrapped(f"  {group:<12}", names, 14, width)
+
+
+def _setting(setting: str, said: str, width: int) -> list[str]:
+    first = f"  {setting}"
+    if len(first) >= COLUMN or not said:
+        return [first, *(_wrapped("", said, COLUMN, width) if said else [])]
+    return _wrapped(first, said, COLUMN, width)
+
+
+def _wrapped(first: str, text: str, column: int, width: int) -> list[str]:
+    """Lines of a text from a column on; something else may stand before the first."""
+    return textwrap.wrap(
+        text, width, initial_indent=f"{first:<{column}}", subsequent_indent=" " * column,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip

@@ -44,6 +44,9 @@ class Tagger(Named):
         super().__init__(label)
         self.labels = LabelSet("token", ("O", label), (1, 1))
 
+    def words_of(self, text: str) -> list[str]:
+        return text.split()
+
     def stream(self, texts: Iterable[Any], probabilities: bool) -> Iterator[dict[str, Any]]:
         for text in texts:
             if isinstance(text, str):
@@ -317,12 +320,17 @@ def test_words_of_json_lines_get_a_tag_each(predict: Predict, tmp_path: Path) ->
     assert (tmp_path / "out.conll").read_text() == "New York\t0\tA\nwon 1 A\n\n"
 
 
-def test_columns_are_for_words(predict: Predict, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"out\.conll: row 1 is not given as words\. Give \.jsonl\."):
-        predict("in.csv", "text\nso\n", output="out.conll", model=Tagger)
+def test_columns_of_a_text_hold_the_words_that_it_is_divided_into(predict: Predict, tmp_path: Path) -> None:
+    predict("in.csv", "id,text\n1,so it is\n2,\n3,fine\n", output="out.conll", model=Tagger)
+    assert (tmp_path / "out.conll").read_text() == "so A\nit A\nis A\n\n\nfine A\n\n"
+
+
+def test_columns_are_for_tags_of_words(predict: Predict, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"out\.conll: the run labels texts, not words\. Give \.jsonl, \.csv or \.tsv\."
+    ):
+        predict("in.conll", SENTENCES, output="out.conll")
     assert not (tmp_path / "out.conll").exists()
-    with pytest.raises(UserError, match="row 1 is not given as words"):
-        predict("in.conll", SENTENCES, output="out.conll")  # of a run with labels of texts
     with pytest.raises(UserError, match="probabilities=true is for labels of whole texts"):
         predict("in.conll", SENTENCES, "probabilities=true", model=Tagger)
 

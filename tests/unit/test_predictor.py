@@ -232,6 +232,9 @@ def test_words_that_are_given_stay_the_words_they_are(encoders: Encoders) -> Non
     assert places == [("PER", "a-d b", 0, 2), ("LOC", "d.a", 4, 5)]
     assert [one["text"] for one in text["entities"]] == ["a", "d", "b", "d", "a"]  # parted at punctuation
     assert nothing == {"words": [], "tags": [], "scores": [], "entities": []}
+    assert predict.words_of(" a-d  b.") == ["a", "-", "d", "b", "."]
+    predict.joined_by = "-"
+    assert predict.words_of(" a-d  b.") == ["a-d", "b", "."]
     with pytest.raises(TypeError, match="lists of words are for token tasks"):
         Predictor(predict.logits, predict.tokenizer, LABELS["sequence"], max_length=32)([words])
 

@@ -50,7 +50,7 @@ def label(config: DictConfig) -> None:
         show_result(result)
         return
     if suffix == "conll":
-        raise UserError(f"output={config.output}: text is not given as words", "Give .jsonl.")
+        raise UserError(f"output={config.output}: for texts of a file", "Give .jsonl, or input=.")
     with writer(config.output, suffix) as write:
         write(rounded(result))
 
@@ -74,7 +74,16 @@ def label_records(predictor: Predictor, source: Source, suffix: str, config: Dic
     """
     takes_words = predictor.labels.task == "token"
     read, kept = itertools.tee(source.records)  # what is read ahead of the predictions waits between the two
-    texts = (text if takes_words or isinstance(text, str) else " ".join(text) for text, _ in read)
+    columns = suffix == "conll"
+    if columns and not takes_words:
+        raise UserError(f"output={config.output}: the run labels texts, not words", "Give .jsonl, .csv or .tsv.")
+
+    def given(text: Text) -> Text:
+        if isinstance(text, str):
+            return predictor.words_of(text) if columns else text
+        return text if takes_words else " ".join(text)
+
+    texts = (given(text) for text, _ in read)
     results = predict(predictor, texts, config)
     separator = data_of(config.run).get("label_separator") if suffix in TABLES else None
     labelled = blank = 0
@@ -97,10 +106,8 @@ def label_records(predictor: Predictor, source: Source, suffix: str, config: Dic
         counting(None, "labelling") as progress,
     ):
         for result, (text, record) in itertools.chain([first] if first else [], rows):
-            if suffix == "conll":
-                if isinstance(text, str) or not takes_words:
-                    raise UserError(f"output={config.output}: row {labelled + 1} is not given as words", "Give .jsonl.")
-                record = {"": text, **{key: value for key, value in record.items() if value is not text}}
+            if columns:  # the words first, whatever their field is called
+                record = {"": result["words"], **{key: value for key, value in record.items() if value is not text}}
             write({**record, **ours(result)})
             progress(1)
             labelled += 1

@@ -300,6 +300,15 @@ class Predictor:
             else:
                 yield {"words": text, **self._word_tags(text, encoding.word_ids, scores)}
 
+    def words_of(self, text: str) -> list[str]:
+        """The words that a text is divided into, for token tasks."""
+        (encoding,) = self._encodings([text])
+        places = [
+            (encoding.offsets[first][0], encoding.offsets[last][1])
+            for first, last in find_words(text, encoding.word_ids, encoding.offsets, self.joined_by)
+        ]
+        return [text[start:end].strip() for start, end in places]
+
     def _encodings(self, texts: list[Text]) -> list[Any]:
         """Those of the tokenizer, without special tokens."""
         found: list[Any] = [None] * len(texts)

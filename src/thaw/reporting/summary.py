@@ -129,7 +129,9 @@ def advice(metrics: Mapping[str, Any], split: str, counts: Mapping[str, int]) ->
             "optimizer.lr may help."
         )
     if never := [name for name, count in counts.items() if count and not metrics[f"{split}/recall/{name}"]]:
-        lines.append(f"Never found: {_listed(never)}. Rare labels weigh more with loss=balanced.")
+        lines.append(
+            f"Never found: {_listed(never)}. More steps may help; loss=balanced gives rare labels more weight."
+        )
     return lines
 
 

@@ -311,8 +311,8 @@ def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:
 def show_data(data: TextDataModule) -> None:
     for table in summary.data_tables(data.summary):
         log.info(summary.table(*table))
-    for line in summary.notes(data.summary):
-        log.warning(line)
+    if notes := summary.notes(data.summary):
+        log.warning("\n%s", "\n".join(f"note: {line}" for line in notes))
     for line in data.summary["skipped_rows"]:
         log.warning("skipped %s", line)
 

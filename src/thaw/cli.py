@@ -24,7 +24,7 @@ from thaw.errors import Interrupted, Pruned, UserError
 from thaw.help import help_text
 from thaw.job import run_folder, stem
 from thaw.memory import keep_freed_memory
-from thaw.overrides import latest, quoted, readable
+from thaw.overrides import check_options, latest, quoted, readable
 from thaw.runs import drop_empty, open_unfinished, resume_command
 from thaw.settings import Rule, check
 
@@ -51,6 +51,7 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
         def main() -> None:
             prepare(conf)
             try:
+                check_options(sys.argv[1:])
                 sys.argv[1:] = [quoted(latest(argument)) for argument in sys.argv[1:]]
                 if {"--help", "-h"} & set(sys.argv[1:]):
                     overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]

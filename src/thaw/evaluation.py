@@ -300,7 +300,8 @@ def evaluate(config: DictConfig) -> None:
         check_output(Path(settings["output"]).expanduser(), settings["run"], settings["data"].get("path"))
     path, metrics = evaluate_run(settings)
     (split,) = metrics["calibration"]
-    print(summary.table("Metrics", *summary.headline_rows(metrics, [split])))
+    rows = sum(1 for _ in path.open(encoding="utf-8"))
+    print(summary.table(f"Metrics, {counted(rows, 'row')}", *summary.headline_rows(metrics, [split])))
     for line in metrics.get("notes", []):
         print(f"\n{line}")
     run = runs.open_run(settings["run"])

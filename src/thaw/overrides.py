@@ -25,6 +25,10 @@ LATEST = {  # what holds ``latest``: what it names, and a file of each such fold
     "resume": ("unfinished run", "config.yaml"),
     "runs": ("multirun", "multirun.yaml"),
 }
+OPTIONS = (  # of Hydra
+    "--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info",
+    "--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun",
+)  # fmt: skip
 NUMBER = re.compile(r"[-+]?[\d_.]+(e[-+]?\d+)?|true|false|nan|[-+]?inf", re.IGNORECASE)  # or a truth, for Hydra
 
 
@@ -105,6 +109,19 @@ def known_keys(conf: Path, name: str) -> Iterator[str]:
                 yield from walk(node[key], f"{path}.")
 
     yield from walk(config, "")
+
+
+def check_options(arguments: Sequence[str]) -> None:
+    """Refuse a setting that is written as an option, in one line; the parser of options takes several.
+
+    Raises:
+        UserError: naming it.
+    """
+    for argument in arguments:
+        option, _, value = argument.partition("=")
+        if option.startswith("--") and option not in OPTIONS:
+            setting = option.lstrip("-")
+            raise UserError(f"{option}: no such option", f"Settings have no dashes: {setting}={value or '...'}")
 
 
 def latest(argument: str) -> str:

@@ -224,7 +224,7 @@ def test_evaluate_on_new_data_with_the_same_labels(
     assert "Rows skipped: 1, such as " in caplog.text
     (tmp_path / "tags.conll").write_text("Anna B-PER\n")
     with pytest.raises(
-        UserError, match=r"tags\.conll: each row has a list of words with a tag each, the run's has one"
+        UserError, match=r"tags\.conll: each row has a list of words with a tag each\. The run needs rows with one"
     ):
         evaluate_run({**base, "data": {"path": str(tmp_path / "tags.conll")}})
     again = {"path": str(tmp_path / "new.csv"), "label_column": "mood"}

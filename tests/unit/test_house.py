@@ -205,6 +205,8 @@ def test_only_known_targets_are_built() -> None:
     [
         (["trainer.max_epocs=3"], "did you mean trainer.max_epochs?"),
         (["freeze=hed"], "did you mean head?"),
+        (["--freeze", "head"], "--freeze: no such option. Settings have no dashes: freeze=..."),
+        (["--data.epochs=3"], "--data.epochs: no such option. Settings have no dashes: data.epochs=3"),
         (["freeze=head,none"], "freeze=head,none: several values. With -m each is a run: python train.py -m freeze="),
         (["modl=bert"], "did you mean model?"),
         (["modle=bert"], "did you mean model?"),

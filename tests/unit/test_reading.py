@@ -90,6 +90,6 @@ def test_a_run_that_a_bag_of_words_beats_is_told_what_to_try() -> None:
     counts = {"a": 5, "b": 2, "c": 0}
     assert advice(metrics, "test", counts) == [
         "TF-IDF has the higher F1 (0.610, this run 0.400). More data.epochs or another optimizer.lr may help.",
-        "Never found: b. More steps may help; loss=balanced gives rare labels more weight.",
+        "Never found: b. More data.epochs, another optimizer.lr, or loss=balanced may help.",
     ]
     assert not advice({**metrics, "test/f1": 0.7, "test/recall/b": 0.1}, "test", counts)

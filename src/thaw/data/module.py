@@ -287,7 +287,7 @@ def load_labelled(
     name = "all" if "all" in source.splits else split
     if (found := _form(source)) != labels.task and "token" in (found, labels.task):
         where = ", ".join(source.files[name])
-        raise UserError(f"{where}: each row has {FORMS[found]}, the run's has {FORMS[labels.task]}", "Give such rows.")
+        raise UserError(f"{where}: each row has {FORMS[found]}", f"The run needs rows with {FORMS[labels.task]}.")
     detect_task(source, data)  # and give the labels its form
     rows = _with_ids(source, name, labels, data)
     places = [

@@ -178,7 +178,7 @@ def find_column(columns: list[str], role: str, options: Options, where: Path | s
                 return lowered[name]
     what = f"no column {wanted!r}" if wanted is not None else f"no column with a usual name for the {role}"
     group = options.group
-    remedy = f"Set {group}{role}_column." + (" What has no labels is for predict.py." if role == "label" else "")
+    remedy = f"Set {group}{role}_column." + (" To label new texts, use predict.py." if role == "label" else "")
     if str(where).removesuffix(".gz").endswith((".csv", ".tsv")):
         if not options.header:
             remedy += f" With a header line: {group}header=true."

@@ -45,6 +45,8 @@ def label(config: DictConfig) -> None:
     if source is not None:
         label_records(predictor, source, suffix, config)
         return
+    if not str(config.text).strip():
+        print("warning: there is no text; what is said of it means nothing", file=sys.stderr)
     (result,) = predict(predictor, [str(config.text)], config)
     if config.output is None and sys.stdout.isatty():
         show_result(result)

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from thaw import runs
-from thaw.errors import UserError
+from thaw.errors import UserError, counted
 from thaw.labels import UNREAD, LabelSet
 from thaw.metrics.entities import entity_counts
 from thaw.metrics.paired import mcnemar, paired_bootstrap
@@ -162,8 +162,8 @@ def _described(run: Path) -> dict[str, Any]:
 
 def _findings(right: Sequence[np.ndarray], test: Mapping[str, float] | None, labels: LabelSet) -> list[str]:
     first, second = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
-    unit = "whole sentences" if labels.task == "token" else "rows"
-    lines = [f"Right in the first run alone: {first:,} {unit}; in the second alone: {second:,}."]
+    unit = "whole sentence" if labels.task == "token" else "row"
+    lines = [f"Right in the first run alone: {counted(first, unit)}; in the second alone: {second:,}."]
     if test is not None:
         lines.append(f"McNemar's exact test: p {'' if test['p'] < 0.001 else '= '}{p_value(test['p'])}.")
     return lines

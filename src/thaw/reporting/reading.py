@@ -170,7 +170,8 @@ def _words(rows: Rows, labels: LabelSet) -> list[Group]:
 
 def _about_errors(count: int) -> str:
     found = "None found" if count == 0 else f"{count:,} found"
-    return f"{found} by confident learning: the run is as sure of another label as it is of rows with that label."
+    said = "the run is as sure of another label as it is of rows with that label"
+    return f"{found} by confident learning: {said}. The weaker the run, the more of them are its own mistakes."
 
 
 def _first(rows: np.ndarray, key: np.ndarray) -> np.ndarray:

@@ -130,7 +130,7 @@ def advice(metrics: Mapping[str, Any], split: str, counts: Mapping[str, int]) ->
         )
     if never := [name for name, count in counts.items() if count and not metrics[f"{split}/recall/{name}"]]:
         lines.append(
-            f"Never found: {_listed(never)}. More steps may help; loss=balanced gives rare labels more weight."
+            f"Never found: {_listed(never)}. More data.epochs, another optimizer.lr, or loss=balanced may help."
         )
     return lines
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 from thaw.reporting.progress import training_bar
 from thaw.runs import atomic_write
@@ -69,6 +70,8 @@ class History(pl.Callback):
 class Lines(pl.Callback):
     """One line for each validation, for logs and terminals alike; between them a bar, where there is a terminal.
 
+    The line's training loss is the mean since the line before, the bar's that of the last batch.
+
     Args:
         monitor: the score shown beside losses and accuracy.
         bar: whether to show steps done, loss, rows a second and the time left.
@@ -77,6 +80,7 @@ class Lines(pl.Callback):
     def __init__(self, monitor: str, bar: bool) -> None:
         self.monitor, self.bar = monitor, training_bar() if bar else None
         self.rows, self.started, self.elapsed, self.drawn = 0, time.monotonic(), 0.0, 0.0
+        self.losses, self.batches = torch.zeros(()), 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = time.monotonic()
@@ -87,6 +91,7 @@ class Lines(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, index: int) -> None:
         self.rows += len(batch["rows"]) * trainer.world_size
+        self.losses, self.batches = self.losses.to(pl_module.device) + pl_module.train_loss, self.batches + 1
         now = time.monotonic()
         if self.bar and now - self.drawn > 0.2:  # each look at the loss waits for the device
             self.drawn = now
@@ -101,7 +106,7 @@ class Lines(pl.Callback):
             self.bar.update(self.task, completed=trainer.global_step, description="validating")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        values = {**trainer.callback_metrics, "train/loss": pl_module.train_loss}
+        values = {**trainer.callback_metrics, "train/loss": self.losses / max(self.batches, 1)}
         names = ["train/loss", "val/loss", "val/accuracy", self.monitor]
         shown = "  ".join(f"{name} {float(values[name]):.4f}" for name in dict.fromkeys(names) if name in values)
         rate = self.rows / max(self.elapsed, 1e-9)
@@ -110,6 +115,7 @@ class Lines(pl.Callback):
         if self.bar:
             self.bar.start()
         self.rows, self.started = 0, time.monotonic()
+        self.losses, self.batches = torch.zeros(()), 0
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.pause()

@@ -43,7 +43,14 @@ from thaw.training.resuming import (
 )
 from thaw.training.reuse import Reuse
 from thaw.training.tracking import log_evaluation, make_loggers
-from thaw.training.trainer import best_checkpoint, check_distributed, check_monitor, make_trainer, split_by_layer
+from thaw.training.trainer import (
+    best_checkpoint,
+    check_accelerator,
+    check_distributed,
+    check_monitor,
+    make_trainer,
+    split_by_layer,
+)
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +75,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     runs.make_absolute(config)
     cfg: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     first = runs.rank() == 0
+    check_accelerator(cfg["trainer"]["accelerator"])
 
     encoder, trust = locate_encoder(cfg["model"]), cfg["model"]["trust_remote_code"]
     data = prepared(
@@ -77,6 +85,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         resolve_length(cfg["data"]["max_length"], length_limit(encoder, trust)),
         cfg["seed"],
     )
+    check_monitor("monitor", cfg["monitor"], data.labels, data.summary["splits"]["validation"]["labels"])
     if first:
         show_data(data)
     if config.resume:
@@ -143,7 +152,6 @@ def trainer_of(
     """The trainer with its callbacks, and of these the one that keeps the best and the one that saves and resumes."""
     settings = cfg["trainer"]
     counts = data.summary["splits"]["validation"]["labels"]
-    check_monitor("monitor", cfg["monitor"], data.labels, counts)
     best = best_checkpoint(folder, cfg["monitor"], cfg["mode"])
     own = {name: build(callback) for name, callback in cfg["callbacks"].items()}
     for name, callback in own.items():

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.strategies import FSDPStrategy, StrategyRegistry
@@ -42,6 +43,12 @@ def check_monitor(key: str, monitor: str, labels: LabelSet, counts: Mapping[str,
             f"{key}=val/auc: no row of validation is {' or '.join(absent)}, so there is no such figure",
             "Monitor another, or give more rows: data.eval_size, data.validation_size.",
         )
+
+
+def check_accelerator(name: str) -> None:
+    """Refuse at once a GPU that is not there."""
+    if name in ("gpu", "cuda") and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        raise UserError(f"trainer.accelerator={name}: torch sees no GPU", "Leave trainer=gpu out, or check nvidia-smi.")
 
 
 def best_checkpoint(folder: Path, monitor: str, mode: str) -> ModelCheckpoint:

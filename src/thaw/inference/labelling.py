@@ -91,29 +91,30 @@ def label_records(predictor: Predictor, source: Source, suffix: str, config: Dic
     labelled = blank = 0
 
     def ours(result: Record) -> Record:
-        # What the record holds; but with HTML taken out, what is explained is another text.
-        given = {"words"} if predictor.clean and config.explain else {"words", "text"}
-        own = {key: value for key, value in rounded(result).items() if key not in given}
+        # Without what the record holds; but with HTML taken out, what is explained is another text.
+        held = {"words"} if predictor.clean and config.explain else {"words", "text"}
+        own = {key: value for key, value in rounded(result).items() if key not in held}
         if separator and "labels" in own:
             own["labels"] = separator.join(own["labels"])  # as training reads them
         # A column of the input keeps its value; ours takes another name beside it.
         return {free_name(key, source.fields): value for key, value in own.items()}
 
-    rows = zip(results, kept, strict=True)
-    first = next(rows, None)
-    # A table without rows has the same columns as any other.
-    fields = [*source.fields, *([] if first else ours(predictor([""], config.probabilities)[0]))]
+    fields = list(source.fields)
     with (
         writer(config.output, suffix, fields, source.delimiter, source.marked) as write,
         counting(None, "labelling") as progress,
     ):
-        for result, (text, record) in itertools.chain([first] if first else [], rows):
+        for result, (text, record) in zip(results, kept, strict=True):
             if columns:  # the words first, whatever their field is called
                 record = {"": result["words"], **{key: value for key, value in record.items() if value is not text}}
             write({**record, **ours(result)})
             progress(1)
             labelled += 1
             blank += not "".join(text).strip()
+        if not labelled:
+            fields += ours(
+                predictor([""], config.probabilities)[0]
+            )  # a table without rows has the columns of any other
     if blank:
         nothing = "" if takes_words else "; their labels mean nothing"
         print(f"warning: {blank:,} of {labelled:,} rows hold no text{nothing}", file=sys.stderr)

@@ -47,7 +47,7 @@ def writer(
         sys.stdout.flush()
         return
     path = Path(output).expanduser()
-    delimiter = TABLES.get(kind, delimiter) if kind != "csv" else delimiter
+    delimiter = delimiter if kind == "csv" else TABLES.get(kind, "")
     try:
         with atomic_write(path, zipped=path.suffix.lower() == ".gz") as file:
             if kind == "csv" and marked:

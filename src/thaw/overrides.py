@@ -156,8 +156,10 @@ def quoted(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if not equals or QUOTED.fullmatch(value):
         return argument
-    if key not in FREE_TEXT and (value.isascii() or re.search(r"[=()\[\]{}'\"$:~,]", value)):
-        return argument  # in other settings the grammar lacks no more than the letters of other languages
+    if key not in FREE_TEXT:  # there the grammar lacks no more than the letters of other languages
+        if value.isascii() or re.search(r"[=(){}'\"$:~]", value):
+            return argument
+        return f"{key}=" + re.sub(r"[^,\[\]]+", lambda part: part[0] if part[0].isascii() else f"'{part[0]}'", value)
     special = r"[=()\[\]{}'\"$:~\s,]" if key == "runs" else r"[=()\[\]{}'\"$:~\s]"
     plain = value.isascii() and not re.search(special, value) and not NUMBER.fullmatch(value)
     if value in ("", "null") or (key != "text" and plain):

@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from thaw import runs
 from thaw.data.module import TextDataModule, prepared
+from thaw.data.rows import Values
 from thaw.errors import UserError
 from thaw.evaluation import Evaluation, join_figures, predict_rows, score_baselines, score_rows, settle
 from thaw.hub import locate_encoder
@@ -279,7 +280,7 @@ def evaluate_best(
     """
     labels = data.labels
     clean = cfg["data"]["clean_html"] and labels.task != "token"  # words are as they are
-    joined_by = joiners(data.rows["train"]["text"]) if labels.task == "token" else ""
+    joined_by = joiners(Values(data.rows["train"], "text")) if labels.task == "token" else ""
     description = {**labels.to_dict(), "max_length": data.max_length, "clean_html": clean, "joined_by": joined_by}
     runs.write_json(folder / "labels.json", description)
     save_model(folder, module, data.tokenizer)

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from conftest import ROOT, Run, configured
 from thaw.errors import UserError
 from thaw.multirun import Summarise
+from thaw.reporting.sweep import Group, Member, rivals
 from thaw.settings import check
 from thaw.study import search_space
 
@@ -55,6 +56,29 @@ def test_the_search_space_is_hydras_own_syntax() -> None:
 def test_what_cannot_be_searched_is_said(override: str, grid: bool, said: str) -> None:
     with pytest.raises(UserError, match=said):
         space(override, grid=grid)
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ([[0.9], [0.8]], "With one seed each, what differs may be chance: repeat with seed=1,2,3."),
+        ([[0.9, 0.91, 0.92], [0.5]], "With one seed each"),
+        (
+            [[0.9, 0.91, 0.92], [0.5, 0.51, 0.52]],
+            "Each of the others is worse by more than chance (Welch's t-test over",
+        ),
+        ([[0.9, 0.91, 0.92], [0.5, 0.51, 0.52], [0.85, 0.9, 0.95]], "it cannot be told apart from freeze=2 (Welch's"),
+        ([[0.9, 0.9], [0.9, 0.9]], "cannot be told apart from freeze=1"),
+        ([[0.9, 0.8]], ""),
+    ],
+)
+def test_the_best_of_a_sweep_is_told_from_chance(scores: list[list[float]], said: str) -> None:
+    groups = [
+        Group({"freeze": str(i)}, [Member(Path(), {}, "finished", score) for score in own])
+        for i, own in enumerate(scores)
+    ]
+    assert said in rivals(groups, groups[0])
+    assert bool(said) == bool(rivals(groups, groups[0]))
 
 
 def test_the_memory_of_a_run_is_free_before_the_next() -> None:

@@ -89,12 +89,12 @@ def notes(summary: dict[str, Any]) -> list[str]:
     for label in summary["labels"]:
         alike.setdefault("".join(label.casefold().split()), []).append(label)
     if several := [" and ".join(names) for names in alike.values() if len(names) > 1]:
-        lines.append(f"labels that differ only in case or blanks: {_listed(several)}")
+        lines.append(f"labels that differ only in case or blanks: {listed(several)}")
     if summary["task"] == "token":
         return lines + _odd_tags(summary["labels"])
     for name, split in summary["splits"].items():
         if absent := [label for label, count in split["labels"].items() if not count]:
-            lines.append(f"labels without a row in {name}: {_listed(absent)}")
+            lines.append(f"labels without a row in {name}: {listed(absent)}")
     own = summary["splits"].values() if summary["task"] == "multi_label" else ()
     if own and all(sum(split["labels"].values()) + split["unlabelled"] == split["rows"] for split in own):
         lines.append("no text has more than one label: is data.label_separator, or data.task, as it should be?")
@@ -107,7 +107,7 @@ def _odd_tags(names: Sequence[str]) -> list[str]:
         return ["the tags are numbers and mark no entities; their names: data.label_names=[O,B-PER,I-PER,...]"]
     plain = [name for name in names if name != "O" and name[:2] not in ("B-", "I-")]
     if len(plain) < len(names) - 1 and plain and any(name.startswith("B-") for name in names):
-        return [f"tags that are neither O nor begin with B- or I-, and so mark no entity: {_listed(plain)}"]
+        return [f"tags that are neither O nor begin with B- or I-, and so mark no entity: {listed(plain)}"]
     return []
 
 
@@ -130,12 +130,13 @@ def advice(metrics: Mapping[str, Any], split: str, counts: Mapping[str, int]) ->
         )
     if never := [name for name, count in counts.items() if count and not metrics[f"{split}/recall/{name}"]]:
         lines.append(
-            f"Never found: {_listed(never)}. More data.epochs, another optimizer.lr, or loss=balanced may help."
+            f"Never found: {listed(never)}. More data.epochs, another optimizer.lr, or loss=balanced may help."
         )
     return lines
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
     more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
     return ", ".join(names[:SHOWN_NAMES]) + more
 

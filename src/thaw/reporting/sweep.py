@@ -2,6 +2,7 @@
 
 import csv
 import statistics
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from thaw.reporting.run_page import render
 from thaw.reporting.summary import number
 
 SHOWN = ("accuracy", "f1", "f1_weighted")  # figures in the table; runs.csv has them all
+LEVEL = 0.05  # from which probability on a difference is put down to chance
 NOT_SWEPT = ("seed",)  # runs that differ in this alone are repetitions of one another
 CHOSEN = "chosen"  # in the config of a W&B run: the files of config groups, which have no value of their own
 
@@ -144,6 +146,30 @@ def best_of(groups: Sequence[Group], mode: str) -> Group | None:
     return pick(scored, key=lambda group: statistics.mean(group.scores())) if scored else None
 
 
+def rivals(groups: Sequence[Group], best: Group) -> str:
+    """Which groups may be as good as the best for all that their seeds tell: a sentence, by Welch's t-test."""
+    from scipy import stats
+
+    others = [group for group in groups if group is not best and group.scores()]
+    if not others:
+        return ""
+    if min(len(group.scores()) for group in (best, *others)) < 2:
+        return "With one seed each, what differs may be chance: repeat with seed=1,2,3."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where no score varies p is not a number, and nothing is told apart
+        found = [stats.ttest_ind(best.scores(), group.scores(), equal_var=False).pvalue for group in others]
+    close = [group for group, p in zip(others, found, strict=True) if not p < LEVEL]
+    if not close:
+        return f"Each of the others is worse by more than chance (Welch's t-test over seeds, p < {LEVEL})."
+    names = summary.listed([described(group) for group in close])
+    return f"Over these seeds it cannot be told apart from {names} (Welch's t-test, p ≥ {LEVEL})."
+
+
+def described(group: Group) -> str:
+    """The settings of a group as they are typed."""
+    return " ".join(f"{key}={value}" for key, value in group.settings.items())
+
+
 def spread(values: Sequence[float]) -> str:
     """``0.9323 ± 0.0035``: the mean, and the standard deviation of several."""
     if not values:
@@ -201,6 +227,7 @@ def summarise(folder: Path) -> list[Member]:
         "header": over.header,
         "rows": over.rows,
         "best": groups.index(best) if best else None,
+        "rivals": rivals(groups, best) if best and keys else "",
         "pictures": sweep_plots.pictures(
             [(group.settings, statistics.mean(group.scores())) for group in groups if group.scores()],
             keys,
@@ -217,7 +244,8 @@ def summarise(folder: Path) -> list[Member]:
     _write_csv(folder / "runs.csv", members)
     print(summary.table(title, over.header, over.rows))
     if best and keys:
-        print("Best on validation: " + " ".join(f"{key}={value}" for key, value in best.settings.items()))
+        print(f"Best on validation: {described(best)}")
+        print(context["rivals"])
     for line in dict.fromkeys(f"{member.status}: {member.error or member.folder.name}" for member in unfinished):
         print(line)
     waiting = [member for member in unfinished if member.status != "pruned"]

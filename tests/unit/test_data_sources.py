@@ -466,4 +466,6 @@ def test_text_of_another_encoding_is_read(name: str, encoding: str, tmp_path: Pa
 
 def test_text_that_is_not_of_its_encoding_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(CSV.encode() + "é,x\n".encode("cp1252"))
-    assert "a.csv: not ascii: ordinal not in range(128). Give" in complaint(tmp_path / "a.csv", encoding="ascii")
+    assert "a.csv: not of the encoding that was given: ordinal not in range(128). Give" in complaint(
+        tmp_path / "a.csv", encoding="ascii"
+    )

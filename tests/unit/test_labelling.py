@@ -325,6 +325,15 @@ def test_columns_of_a_text_hold_the_words_that_it_is_divided_into(predict: Predi
     assert (tmp_path / "out.conll").read_text() == "so A\nit A\nis A\n\n\nfine A\n\n"
 
 
+def test_words_in_a_field_of_a_table_are_words(predict: Predict, tmp_path: Path) -> None:
+    """As a table that was made of words holds them."""
+    predict("in.conll", SENTENCES, output="a.csv", model=Tagger)
+    rows = predict("a.csv", None, "text_column=words", model=Tagger, run="B")
+    assert [row["predicted_predicted_tags"] for row in rows] == [["B", "B"], ["B"]]
+    (row,) = predict("b.csv", 'text\n"[""a"", 1]"\n', model=Tagger)
+    assert row == {"text": '["a", 1]', "entities": []}
+
+
 def test_columns_are_for_tags_of_words(predict: Predict, tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"out\.conll: the run labels texts, not words\. Give \.jsonl, \.csv or \.tsv\."
@@ -416,3 +425,13 @@ def test_a_byte_order_mark_before_standard_input_is_no_text(monkeypatch: pytest.
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfone\r\ntwo")))
     source = read_records("-", "txt", labelling.sources.options({}, group=""))
     assert [text for text, _ in source.records] == ["one", "two"]
+
+
+@pytest.mark.parametrize("source", ["in.txt", "-"])
+def test_what_is_not_of_the_encoding_that_is_named_is_told(
+    source: str, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"so")))
+    content = b"so" if source == "in.txt" else None
+    with pytest.raises(UserError, match=r"not of the encoding that was given: .*Give its true encoding"):
+        predict(source, content, "encoding=utf-16")

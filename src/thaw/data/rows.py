@@ -86,8 +86,9 @@ def readable(path: Path) -> Iterator[None]:
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{path}: cannot be read: {reason}", "Check its permissions, or copy it again.") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not {error.encoding}: {error.reason}", "Give its true encoding.") from None
+    except UnicodeError as error:
+        reason = getattr(error, "reason", None) or str(error)
+        raise UserError(f"{path}: not of the encoding that was given: {reason}", "Give its true encoding.") from None
     except zlib.error as error:
         raise UserError(f"{path}: the gzip data is damaged: {error}", "Copy the file again.") from None
 

@@ -1,6 +1,7 @@
 """What ``predict.py`` does: one text, a file or a stream in; labels out, in order and in constant memory."""
 
 import itertools
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -81,9 +82,10 @@ def label_records(predictor: Predictor, source: Source, suffix: str, config: Dic
         raise UserError(f"output={config.output}: the run labels texts, not words", "Give .jsonl, .csv or .tsv.")
 
     def given(text: Text) -> Text:
-        if isinstance(text, str):
-            return predictor.words_of(text) if columns else text
-        return text if takes_words else " ".join(text)
+        if takes_words and isinstance(text, str):
+            words = words_in_cell(text)
+            return words or (predictor.words_of(text) if columns else text)
+        return text if takes_words or isinstance(text, str) else " ".join(text)
 
     texts = (given(text) for text, _ in read)
     results = predict(predictor, texts, config)
@@ -122,6 +124,17 @@ def label_records(predictor: Predictor, source: Source, suffix: str, config: Dic
         print(f"warning: {config.input} holds no text", file=sys.stderr)
     if config.output:
         print(f"Labelled  {display(Path(config.output).expanduser())}   ({counted(labelled, 'row')})")
+
+
+def words_in_cell(text: str) -> list[str] | None:
+    """The words that a field of a table holds as JSON, as `writer` puts them there."""
+    if not text.startswith('["'):
+        return None
+    try:
+        words = json.loads(text)
+    except ValueError:
+        return None
+    return words if all(isinstance(word, str) for word in words) else None
 
 
 def predict(predictor: Predictor, texts: Iterable[Text], config: DictConfig) -> Iterator[Record]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from thaw.data.conll import looks_like_conll, sentences
 from thaw.data.formats import Table, format_of, json_object, own_delimiter, read_table
-from thaw.data.rows import MARK, NOT_UTF8, Bad, Options, find_column, numbered, open_bytes, open_lines
+from thaw.data.rows import MARK, NOT_UTF8, Bad, Options, find_column, numbered, open_bytes, open_lines, readable
 from thaw.errors import UserError
 from thaw.inference.predictor import Text
 
@@ -69,7 +69,7 @@ def read_records(source: str, kind: str, options: Options, stated: bool = False)
         UserError: when a record cannot be read; at once, or from the records.
     """
     if source == "-" and kind == "txt":
-        return _lines("standard input", numbered(sys.stdin.buffer, options.encoding))
+        return _lines("standard input", _standard_input(options.encoding))
     path = _kept_input(kind) if source == "-" else Path(source).expanduser()
     if kind == "txt" and not stated and looks_like_conll(path, options):
         print(f"{source} is read as CoNLL columns; format=txt makes each line a text.", file=sys.stderr)
@@ -83,6 +83,11 @@ def read_records(source: str, kind: str, options: Options, stated: bool = False)
         fields = dict.fromkeys(field for _, record in _objects(path, options) for field in record)
         return Source(_objects(path, options), fields)
     return _table(path, options, TABLES[kind])
+
+
+def _standard_input(encoding: str) -> Iterator[tuple[int, bytes]]:
+    with readable(Path("standard input")):
+        yield from numbered(sys.stdin.buffer, encoding)
 
 
 def _kept_input(kind: str) -> Path:

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thaw.data.cleaning import clean_html
-from thaw.data.encoding import Encoded, chunks, encode_texts, special_tokens
+from thaw.data.encoding import Encoded, chunks, encode_texts
 from thaw.data.ragged import capped, gather, sorted_batches
 from thaw.errors import UserError
-from thaw.inference.words import find_words, split_windows, tagged
+from thaw.inference.tagging import divided, tag_texts
 from thaw.labels import LabelSet, needed
-from thaw.metrics.entities import spans
 from thaw.metrics.probabilities import probabilities
 
 if TYPE_CHECKING:
@@ -177,9 +176,8 @@ class Predictor:
         """As a call, but lazily and in constant memory; results come in the order of the texts."""
         if isinstance(texts, str):
             raise TypeError("texts is one string; give a list of them")
-        predict = self._tokens if self.labels.task == "token" else self._classes
         for chunk in chunks(map(self._readable, texts), CHUNK_BATCHES * self.batch_size):
-            yield from predict(chunk, probabilities)
+            yield from tag_texts(self, chunk) if self.labels.task == "token" else self._classes(chunk, probabilities)
 
     def _readable(self, text: Text) -> Text:
         if not isinstance(text, str):
@@ -273,84 +271,9 @@ class Predictor:
                 result |= {"label": chosen, "score": by_name[chosen]}
             yield result | ({"probabilities": by_name} if every else {})
 
-    def _tokens(self, texts: list[Text], every: bool) -> Iterator[dict[str, Any]]:
-        encodings = self._encodings(texts)
-        before, after = special_tokens(self.tokenizer)
-        room = self.max_length - len(before) - len(after)
-        windows: list[tuple[int, int, int]] = []  # number of the text, first token, token after the last
-        rows: list[np.ndarray] = []
-        for i, encoding in enumerate(encodings):
-            ids = encoding.ids  # a new list at each call, as are offsets and word_ids
-            for start, end in split_windows(len(ids), room):
-                windows.append((i, start, end))
-                rows.append(np.array(before + ids[start:end] + after, dtype=np.int32))
-        logits = self.row_logits(np.concatenate(rows), np.concatenate(([0], np.cumsum([len(row) for row in rows]))))
-        merged = [np.zeros((len(encoding), len(self.labels)), dtype=np.float32) for encoding in encodings]
-        reach = [np.full(len(encoding), -1) for encoding in encodings]
-        for (i, start, end), own in zip(windows, logits, strict=True):
-            # Where windows overlap, a token takes its logits from the window that shows more context around it.
-            edges = np.minimum(np.arange(end - start), np.arange(end - start)[::-1])
-            better = edges > reach[i][start:end]
-            merged[i][start:end][better] = own[len(before) : len(before) + end - start][better]
-            reach[i][start:end][better] = edges[better]
-        for text, encoding, own in zip(texts, encodings, merged, strict=True):
-            scores = self.probabilities(own) if len(own) else own
-            if isinstance(text, str):
-                yield {"text": text, "entities": self._entities(text, encoding.word_ids, encoding.offsets, scores)}
-            else:
-                yield {"words": text, **self._word_tags(text, encoding.word_ids, scores)}
-
     def words_of(self, text: str) -> list[str]:
         """The words that a text is divided into, for token tasks."""
-        (encoding,) = self._encodings([text])
-        places = [
-            (encoding.offsets[first][0], encoding.offsets[last][1])
-            for first, last in find_words(text, encoding.word_ids, encoding.offsets, self.joined_by)
-        ]
-        return [text[start:end].strip() for start, end in places]
-
-    def _encodings(self, texts: list[Text]) -> list[Any]:
-        """Those of the tokenizer, without special tokens."""
-        found: list[Any] = [None] * len(texts)
-        for words in (False, True):
-            rows = [i for i, text in enumerate(texts) if isinstance(text, str) != words]
-            options = {"is_split_into_words": words, "add_special_tokens": False, "return_attention_mask": False}
-            encoded = self.tokenizer([texts[i] for i in rows], verbose=False, **options).encodings if rows else []
-            for i, encoding in zip(rows, encoded, strict=True):
-                found[i] = encoding
-        return found
-
-    def _word_tags(self, words: Sequence[str], owners: Sequence[int], scores: np.ndarray) -> dict[str, Any]:
-        """The tags of words that are given; one of which no token is left has what was not read in training."""
-        first = {word: token for token, word in reversed(list(enumerate(owners)))}
-        best = {word: int(scores[token].argmax()) for word, token in first.items()}
-        nothing = "O" if self.labels.entities else None
-        tags = [self.labels.names[best[i]] if i in best else nothing for i in range(len(words))]
-        sure = [float(scores[first[i], best[i]]) if i in best else None for i in range(len(words))]
-        result: dict[str, Any] = {"tags": tags, "scores": sure}
-        if self.labels.entities:
-            result["entities"] = [
-                {"type": kind, "text": " ".join(words[start:end]), "start": start, "end": end,
-                 "score": float(np.mean([score for score in sure[start:end] if score is not None]))}
-                for kind, start, end in spans([tag or "O" for tag in tags])
-            ]  # fmt: skip
-        return result
-
-    def _entities(
-        self, text: str, words: list[int], offsets: list[tuple[int, int]], scores: np.ndarray
-    ) -> list[dict[str, Any]]:
-        """Entities of one text: the first sub-token speaks for its word, the mean of the words for the entity."""
-        found = find_words(text, words, offsets, self.joined_by)
-        own = scores[[first for first, _ in found]]
-        sure = own.max(-1)
-        result = []
-        for kind, first, end in tagged(self.labels, own.argmax(-1)):
-            start, stop = offsets[found[first][0]][0], offsets[found[end - 1][1]][1]
-            name = text[start:stop].strip()  # some tokenizers count the blank before a word to it
-            start = text.index(name, start)
-            score = float(sure[first:end].mean())
-            result.append({"type": kind, "text": name, "start": start, "end": start + len(name), "score": score})
-        return result
+        return divided(self, text)
 
 
 def require_temperature(saved: dict[str, Any], calibrated: bool, folder: str | Path) -> None:

@@ -3,7 +3,6 @@
 import logging
 import time
 import warnings
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,23 +14,17 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from thaw import runs
 from thaw.data.module import TextDataModule, prepared
-from thaw.data.rows import Values
 from thaw.errors import UserError
-from thaw.evaluation import Evaluation, join_figures, predict_rows, score_baselines, score_rows, settle
 from thaw.hub import locate_encoder
-from thaw.inference.predictor import Predictor
-from thaw.inference.words import joiners
 from thaw.instantiate import build
 from thaw.labels import LabelSet
-from thaw.metrics.entities import surfaces
 from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
 from thaw.models.freezing import trainable
 from thaw.models.module import EncoderModule
-from thaw.models.prefix import FrozenPrefix
 from thaw.models.speed import compile_layers
-from thaw.reporting import pages, summary
-from thaw.reporting.published import published_table
+from thaw.reporting import summary
 from thaw.training.callbacks import History, Lines
+from thaw.training.finishing import finish
 from thaw.training.pruning import pruning
 from thaw.training.resuming import (
     LAST,
@@ -113,7 +106,6 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         times["train"] = resumable.seconds_spent()
         if not trainer.is_global_zero:
             return None
-        score = best.best_model_score
         batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         rows = len(data.rows["train"]) * batches / max(float(trainer.num_training_batches), 1.0)
         prefix = reuse.prefix if module.prefix and reuse.exact else None
@@ -122,7 +114,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         result = finish(cfg, folder, make_module(cfg, encoder, data.labels), data, prefix, best, times, rows)
         resumable.forget()
         log_evaluation(loggers, folder, result, data.labels)
-        return float(score) if score is not None else None
+        return result["best"]["score"]
     finally:
         for logger in loggers:
             logger.finish()
@@ -199,122 +191,6 @@ def train(folder: Path, trainer: pl.Trainer, resumable: Resumable, module: Encod
         raise UserError(str(error), "Check the groups trainer and callbacks, and monitor.") from error
     except torch._dynamo.exc.BackendCompilerFailed as error:
         raise UserError(f"trainer.compile=true: {error}", "Is there a C++ compiler? Or leave it out.") from error
-
-
-def finish(
-    cfg: dict[str, Any],
-    folder: Path,
-    module: EncoderModule,
-    data: TextDataModule,
-    prefix: Callable[[Any], FrozenPrefix] | None,
-    best: ModelCheckpoint,
-    times: dict[str, float],
-    rows: float,
-) -> dict[str, Any]:
-    """Save the best model, evaluate it as ``evaluate.py`` will, and report.
-
-    Args:
-        module: as it was before training.
-        times: seconds by phase so far.
-        rows: seen in training, each as often as it was.
-    """
-    scored = [split for split in ("validation", "test") if split in data.rows]
-    last = scored[-1]
-    data.tokenizer.model_max_length = data.max_length  # so that pipelines cut where predict.py does
-    clock = time.perf_counter()
-    before = Predictor.from_network(
-        module.network,
-        data.tokenizer,
-        data.labels,
-        prefix,
-        max_length=data.max_length,
-        batch_size=cfg["data"]["eval_batch_size"],
-    )
-    baselines = score_baselines(before, data.rows["train"][:], data.rows[last][:], cfg, last)
-    times["baselines"] = time.perf_counter() - clock
-    clock = time.perf_counter()
-    saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
-    module.load_state_dict({**module.frozen_state(), **saved["state_dict"]})
-    results = evaluate_best(cfg, folder, module, data, prefix, scored)
-    times["evaluate"] = time.perf_counter() - clock
-    score = best.best_model_score
-    metrics = {
-        **join_figures(results),
-        "baselines": {last: baselines},
-        "best": {
-            "monitor": cfg["monitor"],
-            "score": float(score) if score is not None else None,
-            "step": saved["global_step"],
-        },
-        "seconds": times,
-        "rows_per_second": rows / times["train"],
-        "trainable": sum(row["trainable"] for row in module.table),
-        "parameters": sum(row["parameters"] for row in module.table),
-    }
-    runs.write_json(folder / "metrics.json", metrics)  # last: a run with figures is finished
-    pages.draw(folder)
-    counts = summary.occurrences(list(data.rows[last]["label"]), data.labels)
-    log.info(summary.table(f"By label, {last}", *summary.label_rows(metrics, last, counts)))
-    log.info(summary.table("Metrics", *summary.headline_rows(metrics, scored)))
-    for line in summary.advice(metrics, last, counts):
-        log.info("\n%s", line)
-    if published := published_table(folder):
-        log.info(published)
-    log.info(summary.goodbye(folder, data.labels, last))
-    return metrics
-
-
-def evaluate_best(
-    cfg: dict[str, Any],
-    folder: Path,
-    module: EncoderModule,
-    data: TextDataModule,
-    prefix: Callable[[Any], FrozenPrefix] | None,
-    splits: Sequence[str],
-) -> dict[str, Evaluation]:
-    """Write ``model/`` and ``labels.json``, and from these alone label the splits: ``predictions/``.
-
-    Args:
-        module: with the weights to keep.
-        splits: with validation first, which settles temperature and thresholds.
-    """
-    labels = data.labels
-    clean = cfg["data"]["clean_html"] and labels.task != "token"  # words are as they are
-    joined_by = joiners(Values(data.rows["train"], "text")) if labels.task == "token" else ""
-    description = {**labels.to_dict(), "max_length": data.max_length, "clean_html": clean, "joined_by": joined_by}
-    runs.write_json(folder / "labels.json", description)
-    save_model(folder, module, data.tokenizer)
-    predictor = Predictor.from_run(folder, prefix=prefix)
-    results: dict[str, Evaluation] = {}
-    for split in splits:
-        texts, gold = list(data.rows[split]["text"]), list(data.rows[split]["label"])
-        outputs = predict_rows(predictor, texts, gold, split)
-        if split == "validation":
-            runs.write_json(folder / "labels.json", {**description, **settle(predictor, outputs)})
-        results[split] = score_rows(predictor, outputs, texts, data.places(split), cfg)
-        runs.write_jsonl(folder / "predictions" / f"{split}.jsonl", results[split].predictions)
-    if labels.entities:
-        train = data.rows["train"][:]
-        runs.write_json(folder / "surfaces.json", surfaces(train["text"], train["label"], labels))
-    return results
-
-
-def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:
-    """Write ``model/``, which pipelines of transformers open; adapters are merged into it, and kept in ``adapter/``."""
-    network: Any = module.network
-    adapters = module.adapters[0]
-    if adapters is not None:
-        runs.replace_folder(folder / "adapter", adapters.save_pretrained)
-        network = adapters.merge_and_unload()
-
-    def save(path: str) -> None:
-        network.save_pretrained(path)
-        tokenizer.save_pretrained(path)
-        # transformers leaves the weights readable by their owner only.
-        for file in Path(path).glob("*.safetensors"):
-            file.chmod(0o644)
-
-    runs.replace_folder(folder / "model", save)
 
 
 def show_data(data: TextDataModule) -> None:

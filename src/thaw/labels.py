@@ -27,6 +27,7 @@ class LabelSet:
         order: how the order of the names came about, in words.
         rows: rows of the training split.
         given: whether the names were given, and not derived from the rows; then numbers name them by position.
+        pairs: whether each text is two, as `thaw.data.pairs` keeps them.
     """
 
     task: Task
@@ -35,6 +36,7 @@ class LabelSet:
     order: str = ""
     rows: int = 0
     given: bool = False
+    pairs: bool = False
     ids: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -85,7 +87,7 @@ class LabelSet:
             UserError: when another version of thaw wrote it.
         """
         task, names, counts, order, rows, given = needed(plain, "task", "names", "counts", "order", "rows", "given")
-        return cls(task, tuple(names), tuple(counts), order, rows, given)
+        return cls(task, tuple(names), tuple(counts), order, rows, given, plain.get("pairs", False))
 
 
 def needed(saved: dict[str, Any], *keys: str) -> list[Any]:

@@ -63,6 +63,13 @@ OmegaConf.register_new_resolver("better", better, replace=True)
 INTERVAL = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|min|h)")
 ENCODING: Rule = (_encoding, "a text encoding, such as utf-8 or cp1252")
 COLUMN: Rule = (lambda value: TEXT[0](value) or _whole(value), "the name of a column, or its position")
+COLUMNS: Rule = (
+    lambda value: (
+        COLUMN[0](value)
+        or (isinstance(value, list) and len(value) == 2 and value[0] != value[1] and all(map(COLUMN[0], value)))
+    ),
+    f"{COLUMN[1]}, or a list of two",
+)
 NAME = (str, int, float, bool)  # YAML takes some names for numbers, or for truths
 NAMES: Rule = (
     lambda value: isinstance(value, list) and all(isinstance(name, NAME) and name != "" for name in value),
@@ -94,7 +101,7 @@ RULES: dict[str, Rule] = {
     "model.random_init": FLAG,
     "model.trust_remote_code": FLAG,
     "data.path": OPTIONAL_TEXT,
-    "data.text_column": or_null(COLUMN),
+    "data.text_column": or_null(COLUMNS),
     "data.label_column": or_null(COLUMN),
     "data.label_names": or_null(NAMES),
     "data.label_separator": OPTIONAL_TEXT,
@@ -195,6 +202,7 @@ PREDICT_RULES: dict[str, Rule] = {
     **EXPLAIN_RULES,
     "explain_page": PAGE,
     "format": or_null(one_of("txt", "csv", "tsv", "jsonl", "conll")),
+    "text_column": or_null(COLUMNS),
     **{key: or_null(RULES[f"data.{key}"]) for key in ("header", "quoting")},
     "encoding": ENCODING,
     "batch_size": or_null(COUNT),

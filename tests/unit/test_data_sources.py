@@ -469,3 +469,9 @@ def test_text_that_is_not_of_its_encoding_is_an_error(tmp_path: Path) -> None:
     assert "a.csv: not of the encoding that was given: ordinal not in range(128). Give" in complaint(
         tmp_path / "a.csv", encoding="ascii"
     )
+
+
+def test_a_lone_carriage_return_spoils_its_own_row_only(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"text,label\na,x\nb\rc,y\nd,z\n")
+    assert "a.csv:3: a lone \\r, without quotes. Fix the row" in complaint(tmp_path / "a.csv")
+    assert load({"path": str(tmp_path / "a.csv"), "on_bad_row": "skip"}).splits["all"]["text"][:] == ["a", "d"]

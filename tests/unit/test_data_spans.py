@@ -17,12 +17,21 @@ from thaw.errors import UserError
         ("It's E-404, (ok)!", "It ' s E - 404 , ( ok ) !"),
         ("  two\tblanks \n", "two blanks"),
         ("a漢字 b.", "a 漢 字 b ."),
+        ("한국어 문장.", "한국어 문장 ."),
         ("I 😀👍🏽 it", "I 😀👍🏽 it"),
         (" ", ""),
     ],
 )
 def test_words_end_at_blanks_and_punctuation(text: str, words: str) -> None:
     assert [text[start:end] for start, end in words_of(text)] == words.split()
+
+
+def test_words_of_a_text_end_where_those_of_the_training_data_did() -> None:
+    text = "See E-404 (ORA-00942), it's 3.5 or x- -y, J. (U.S.) ok."
+    assert [text[start:end] for start, end in words_of(text, "-.")] == [
+        "See", "E-404", "(", "ORA-00942", ")", ",", "it", "'", "s", "3.5", "or", "x", "-", "-", "y", ",",
+        "J.", "(", "U.S.", ")", "ok", ".",
+    ]  # fmt: skip
 
 
 def read(folder: Path, *rows: dict[str, Any], **data: Any) -> list[tuple[str, str]]:
@@ -86,6 +95,15 @@ def test_a_word_belongs_to_the_entity_that_a_part_of_it_is_marked_as() -> None:
 def test_entities_that_cannot_be_are_told(spans: list[Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said):
         read(tmp_path, {"text": TEXT, "label": [[0, 8, "PER"]]}, {"text": TEXT, "label": spans})
+
+
+def test_a_text_without_entities_is_read_too(tmp_path: Path) -> None:
+    """Its list is empty, as that of a text without labels is: known by the rows before, or by data.task."""
+    marked, none = {"text": TEXT, "label": [[0, 8, "PER"]]}, {"text": "so it", "label": []}
+    assert read(tmp_path, marked, none)[1] == ("so it", "O O")
+    assert read(tmp_path, none, marked, task="token")[0] == ("so it", "O O")
+    with pytest.raises(UserError, match=r"unlike in earlier rows \(of words with tags\? then say data.task=token\)"):
+        read(tmp_path, none, marked)
 
 
 def test_lists_of_labels_are_left_alone(tmp_path: Path) -> None:

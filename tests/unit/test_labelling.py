@@ -214,12 +214,37 @@ def test_a_table_that_cannot_be_right_is_an_error(
         ("title,text\na,no\n", [], {"text_column": "body"}, 2),
         ("7,four\n", [], {"text_column": 1, "header": False}, 4),
         ("a,text\nb,no\n", [], {"text_column": 0, "format": "conll"}, 2),
+        ("7,four\n", [], {"text_column": 1, "header": False, "format": "tsv"}, 4),
     ],
 )
 def test_the_column_of_the_run_is_read_where_the_table_has_it(
     content: str, settings: list[str], data: dict[str, Any], length: int, predict: Predict
 ) -> None:
     assert [row["score"] for row in predict("in.csv", content, *settings, **data)] == [length]
+
+
+def test_a_position_counts_in_files_of_its_own_kind_only(predict: Predict) -> None:
+    """Not among the fields of JSON lines, and in columns whatever the file is called."""
+    (row,) = predict("in.jsonl", '{"id": 7, "text": "hello"}\n', text_column=0, header=False)
+    assert row["score"] == len("hello")
+    for name in ("in.conll", "in.txt"):
+        (row,) = predict(name, "1 so O\n2 it O\n", model=Tagger, format="conll", text_column=1)
+        assert row["words"] == ["so", "it"]
+    with pytest.raises(UserError, match=r"^text_column=words: CoNLL columns have no names"):
+        predict("in.conll", "so O\n", "text_column=words", model=Tagger)
+
+
+def test_a_csv_file_of_a_tsv_file_has_commas(predict: Predict, tmp_path: Path) -> None:
+    predict("in.tsv", "text\tid\nso, so\t1\n", output="out.csv")
+    assert (tmp_path / "out.csv").read_text() == 'text,id,label,score\n"so, so",1,A,6\n'
+    predict("in.csv", "text;id\nso;1\n", output="out.tsv")
+    assert (tmp_path / "out.tsv").read_text() == "text\tid\tlabel\tscore\nso\t1\tA\t2\n"
+
+
+@pytest.mark.parametrize("name", ["UTF-8", "utf8", "U8"])
+def test_utf_8_by_any_name_gets_no_byte_order_mark(name: str, predict: Predict, tmp_path: Path) -> None:
+    predict("in.csv", "text\nso\n", f"encoding={name}", output="out.csv")
+    assert (tmp_path / "out.csv").read_text() == "text,label,score\nso,A,2\n"
 
 
 def test_words_are_a_text_and_other_values_are_not(predict: Predict) -> None:
@@ -323,6 +348,43 @@ def test_words_of_json_lines_get_a_tag_each(predict: Predict, tmp_path: Path) ->
 def test_columns_of_a_text_hold_the_words_that_it_is_divided_into(predict: Predict, tmp_path: Path) -> None:
     predict("in.csv", "id,text\n1,so it is\n2,\n3,fine\n", output="out.conll", model=Tagger)
     assert (tmp_path / "out.conll").read_text() == "so A\nit A\nis A\n\n\nfine A\n\n"
+
+
+def test_words_come_first_whatever_the_columns_are_called(predict: Predict, tmp_path: Path) -> None:
+    predict("in.csv", ",words,text\n0,x,so it\n", "text_column=text", output="out.conll", model=Tagger)
+    assert (tmp_path / "out.conll").read_text() == "so A\nit A\n\n"
+
+
+def test_a_word_that_was_not_read_leaves_the_tags_of_the_others(predict: Predict, tmp_path: Path) -> None:
+    class Unread(Tagger):
+        def stream(self, texts: Iterable[Any], probabilities: bool) -> Iterator[dict[str, Any]]:
+            for words in texts:
+                tags = [None if word == "\u200b" else self.label for word in words]
+                yield {"words": words, "tags": tags, "scores": [tag and 0.5 for tag in tags]}
+
+    predict("in.jsonl", '{"words": ["a", "\u200b"]}\n{"words": ["\u200b"]}\n', output="out.conll", model=Unread)
+    assert (tmp_path / "out.conll").read_text() == "a A\n\u200b _\n\n\u200b _\n\n"
+
+
+def test_a_table_does_not_lose_what_its_first_row_lacks(predict: Predict, tmp_path: Path) -> None:
+    lines = '{"text": "so it"}\n{"text": ["so", "it"]}\n'
+    with pytest.raises(UserError, match=r"no column for 'scores', which no record before has\. Give \.jsonl"):
+        predict("in.jsonl", lines, output="out.csv", model=Tagger)
+    assert not (tmp_path / "out.csv").exists()
+    assert ["tags" in row for row in predict("in.jsonl", lines, model=Tagger)] == [False, True]
+
+
+def test_what_columns_cannot_hold_is_refused_before_anything_is_labelled(predict: Predict) -> None:
+    with pytest.raises(UserError, match="columns are not for explanations"):
+        predict("in.conll", SENTENCES, "explain=leave_one_out", output="out.conll", model=Tagger)
+    with pytest.raises(UserError, match="columns are not for a single text"):
+        labelling.label(configured("run=A", "text=so", "output=out.conll", verb="predict"))
+
+
+def test_lists_that_never_end_are_a_text(predict: Predict) -> None:
+    (row,) = predict("in.csv", "text\n" + '"[""a"",' + "[" * 100_000 + '"\n', model=Tagger)
+    assert row["entities"] == []
+    assert predict("in.txt", '["a", "b"]\n', model=Tagger) == [{"text": '["a", "b"]', "entities": []}]
 
 
 def test_words_in_a_field_of_a_table_are_words(predict: Predict, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from thaw.errors import UserError
 from thaw.inference.network import torch_logits
 from thaw.inference.predictor import Predictor
-from thaw.inference.words import find_words, joiners, split_windows
+from thaw.inference.words import joiners, split_windows
 from thaw.labels import LabelSet
 from thaw.models.encoder import load_encoder, load_tokenizer
 from tiny_models import ARCHITECTURES, CORPUS
@@ -114,6 +114,19 @@ def test_texts_get_the_labels_and_scores_of_the_pipeline(architecture: str, task
 
 
 @every_architecture
+def test_a_text_is_read_as_its_words_are_in_training(architecture: str, finished: Make) -> None:
+    """Tokenizers would take the punctuation of a plain text for a part of the word before it."""
+    predictor = Predictor.from_run(finished(architecture, "tags"))
+    text = "Maria met Dr. Okafor, (of  Lagos-Oslo)! "
+    words = ["Maria", "met", "Dr", ".", "Okafor", ",", "(", "of", "Lagos", "-", "Oslo", ")", "!"]
+    plain, given = predictor([text, words])
+    assert [one["text"] for one in plain["entities"]] == words
+    assert [one["type"] for one in plain["entities"]] == given["tags"]
+    assert [one["score"] for one in plain["entities"]] == pytest.approx(given["scores"], abs=1e-5)
+    assert all(text[one["start"] : one["end"]] == one["text"] for one in plain["entities"])
+
+
+@pytest.mark.parametrize("architecture", WORDPIECE)
 def test_words_get_the_scores_of_the_pipeline(architecture: str, finished: Make) -> None:
     """Tags that mark no spans: one for each word, from its first token."""
     run = finished(architecture, "tags")
@@ -122,13 +135,11 @@ def test_words_get_the_scores_of_the_pipeline(architecture: str, finished: Make)
     seen = set()
     for text in CORPUS[:10]:
         (found,) = predictor([text])
-        encoding = predictor.tokenizer(text, add_special_tokens=False).encodings[0]
-        tokens = label_tokens(text)
-        assert len(tokens) == len(encoding.ids)
-        words = find_words(text, encoding.word_ids, encoding.offsets)
-        for own, (start, _) in zip(found["entities"], words, strict=True):
-            assert own["type"] == tokens[start]["entity"]
-            assert own["score"] == pytest.approx(tokens[start]["score"], abs=1e-5)
+        tokens = {one["start"]: one for one in label_tokens(text)}
+        assert [one["text"] for one in found["entities"]] == predictor.words_of(text)
+        for own in found["entities"]:
+            assert own["type"] == tokens[own["start"]]["entity"]
+            assert own["score"] == pytest.approx(tokens[own["start"]]["score"], abs=1e-5)
             seen.add(own["type"])
     assert len(seen) > 1
 
@@ -184,16 +195,6 @@ def without_scores(row: dict[str, Any]) -> Any:
     return row["text"], row.get("label"), row.get("labels"), entities
 
 
-@every_architecture
-def test_every_tokenizer_parts_words_from_punctuation(architecture: str, encoders: Encoders) -> None:
-    """So that entities end before the full stop, as the words do that the network was trained on."""
-    tokenizer, text = load_tokenizer(encoders(architecture), "token"), "Maria met Dr. Okafor, (of  Lagos-Oslo)!"
-    encoding = tokenizer(text, add_special_tokens=False).encodings[0]
-    found, offsets = find_words(text, encoding.word_ids, encoding.offsets), encoding.offsets
-    words = [text[offsets[first][0] : offsets[last][1]].strip() for first, last in found]
-    assert words == ["Maria", "met", "Dr", ".", "Okafor", ",", "(", "of", "Lagos", "-", "Oslo", ")", "!"]
-
-
 @pytest.mark.parametrize("max_length", [5, 16, 17])
 def test_long_texts_are_read_in_windows_and_no_word_is_left_out(max_length: int, encoders: Encoders) -> None:
     """Entities that stand across the end of a window stay whole."""
@@ -237,21 +238,6 @@ def test_words_that_are_given_stay_the_words_they_are(encoders: Encoders) -> Non
     assert predict.words_of(" a-d  b.") == ["a-d", "b", "."]
     with pytest.raises(TypeError, match="lists of words are for token tasks"):
         Predictor(predict.logits, predict.tokenizer, LABELS["sequence"], max_length=32)([words])
-
-
-@pytest.mark.parametrize("architecture", ["bert", "roberta", "deberta_v3"])
-def test_words_of_a_text_end_where_those_of_the_training_data_did(architecture: str, encoders: Encoders) -> None:
-    tokenizer, text = (
-        load_tokenizer(encoders(architecture), "token"),
-        "See E-404 (ORA-00942), it's 3.5 or x- -y, J. (U.S.) ok.",
-    )
-    encoding = tokenizer(text, add_special_tokens=False).encodings[0]
-    found, offsets = find_words(text, encoding.word_ids, encoding.offsets, "-."), encoding.offsets
-    words = [text[offsets[first][0] : offsets[last][1]].strip() for first, last in found]
-    assert words == [
-        "See", "E-404", "(", "ORA-00942", ")", ",", "it", "'", "s", "3.5", "or", "x", "-", "-", "y", ",",
-        "J.", "(", "U.S.", ")", "ok", ".",
-    ]  # fmt: skip
 
 
 def test_the_marks_within_words_are_learnt_from_the_data() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from thaw.data.cleaning import clean_html
+from thaw.data.pairs import joined
 from thaw.data.rows import Bad, Row, encodable
 from thaw.errors import counted
 
@@ -22,15 +23,8 @@ def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[
     """
     if isinstance(row, Bad):
         return row
-    text = clean_html(row.text) if clean and isinstance(row.text, str) else row.text
-    if isinstance(text, list):
-        if not text or not all(isinstance(word, str) and word.strip() for word in text):
-            return Bad(row.line, "a word is empty or not text" if text else "the sentence has no words")
-    elif not isinstance(text, str):
-        return Bad(row.line, "the text is missing" if text is None else f"the text is of type {type(text).__name__}")
-    elif not text.strip():
-        return Bad(row.line, "the text is empty")
     try:
+        text = _text(row.text, clean)
         label = _parts(row.label, separator)
         label = label if isinstance(text, list) else _marked(label, names)
         label = [_name(item) for item in label] if isinstance(label, list) else _name(label)
@@ -43,6 +37,31 @@ def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[
     if not all(map(encodable, values)):
         return Bad(row.line, "half of a character (a lone surrogate), as a broken emoji leaves it")
     return Row(row.line, text, to_iob2(label) if isinstance(text, list) else label)
+
+
+def _text(text: Any, clean: bool) -> str | list[str]:
+    """A text, the words of one, or a pair as one text.
+
+    Raises:
+        ValueError: when it is none.
+    """
+    if isinstance(text, list):
+        if not text or not all(isinstance(word, str) and word.strip() for word in text):
+            raise ValueError("a word is empty or not text" if text else "the sentence has no words")
+        return text
+    if not isinstance(text, tuple):
+        return _plain(text, clean, "the text")
+    first, second = text
+    return joined(_plain(first, clean, "the first text"), _plain(second, clean, "the second text"))
+
+
+def _plain(text: Any, clean: bool, what: str) -> str:
+    if not isinstance(text, str):
+        raise ValueError(f"{what} is missing" if text is None else f"{what} is of type {type(text).__name__}")
+    text = clean_html(text) if clean else text
+    if not text.strip():
+        raise ValueError(f"{what} is empty")
+    return text
 
 
 def _marked(label: Any, names: Sequence[Any]) -> Any:

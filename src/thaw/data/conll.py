@@ -17,7 +17,7 @@ LOOKED_AT = 50  # lines of a file that may be of this format
 
 def read_conll(path: Path, options: Options) -> Iterator[Row | Bad]:
     """Words and the tag of each, from two of the columns; one that is empty makes its whole sentence `Bad`."""
-    word_at, tag_at = _position("text", options.text_column, 0), _position("label", options.label_column, -1)
+    word_at, tag_at = position("text", options, 0), position("label", options, -1)
     checked = False
     for sentence in sentences(path, options):
         if isinstance(sentence, Bad):
@@ -85,12 +85,17 @@ def _columns(line: str) -> list[str]:
     return line.split("\t") if "\t" in line else re.split(" +", line)
 
 
-def _position(role: str, column: str | int | None, usual: int) -> int:
-    if isinstance(column, str):
-        raise UserError(
-            f"data.{role}_column={column}: CoNLL columns have no names", "Give a position: 0 is the first, -1 the last."
-        )
-    return usual if column is None else column
+def position(role: str, options: Options, usual: int) -> int:
+    """Where the column of a role stands, by the settings or as usual.
+
+    Raises:
+        UserError: when it was given by a name.
+    """
+    column = getattr(options, f"{role}_column")
+    if isinstance(column, int | None):
+        return usual if column is None else column
+    setting = f"{options.group}{role}_column={column}"
+    raise UserError(f"{setting}: CoNLL columns have no names", "Give a position: 0 is the first, -1 the last.")
 
 
 def _check_positions(word_at: int, tag_at: int, width: int, where: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from thaw.cache import cached, open_array
+from thaw.data.pairs import parted, shares
 from thaw.errors import UserError
 from thaw.labels import IGNORED, LabelSet
 
@@ -74,18 +75,34 @@ def _encodings(tokenizer: Any, texts: list[Any], **options: Any) -> Any:
     return tokenizer(texts, return_attention_mask=False, verbose=False, **options).encodings
 
 
-def encode_texts(texts: Iterable[str], tokenizer: Any, max_length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pair_tokens(tokenizer: Any) -> tuple[list[int], list[int], list[int]]:
+    """The ids that a tokenizer sets before, between and after two texts."""
+    encoding = _encodings(tokenizer, [("a", "a")])[0]
+    parts: list[list[int]] = [[], [], []]
+    seen = 0
+    for token, part in zip(encoding.ids, encoding.sequence_ids, strict=True):
+        if part is None:
+            parts[seen].append(token)
+        else:
+            seen = part + 1
+    return parts[0], parts[1], parts[2]
+
+
+def encode_texts(
+    texts: Iterable[str], tokenizer: Any, max_length: int, pairs: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Token ids of whole texts.
 
     Args:
         texts: any number of them; they are read in chunks.
         tokenizer: a fast tokenizer of transformers.
         max_length: tokens kept at most, special tokens included.
+        pairs: each text is two, of which the longer one is cut first.
 
     Returns:
         (ids, offsets, lengths) as in `Encoded`. Truncation happens here, so that full lengths are known.
     """
-    return _encode(texts, tokenizer, max_length)[:3]
+    return (_encode_pairs if pairs else _encode)(texts, tokenizer, max_length)[:3]
 
 
 def encode_words(
@@ -123,6 +140,23 @@ def _encode(
         ids.append(np.array(held, dtype=np.int32))  # an array of each chunk: a million small ones would take much room
         words.append(np.array(numbers, dtype=np.int32))
     return np.concatenate(ids), _offsets(kept), np.array(lengths, dtype=np.int32), np.concatenate(words)
+
+
+def _encode_pairs(texts: Iterable[str], tokenizer: Any, max_length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    before, between, after = pair_tokens(tokenizer)
+    special = len(before) + len(between) + len(after)
+    ids: list[np.ndarray] = []
+    kept, lengths = [], []
+    for chunk in chunks(texts, CHUNK):
+        held: list[int] = []
+        both = _encodings(tokenizer, list(itertools.chain(*map(parted, chunk))), add_special_tokens=False)
+        for one, other in zip(both[::2], both[1::2], strict=True):
+            first, second = shares(len(one), len(other), max_length - special)
+            held += before + one.ids[:first] + between + other.ids[:second] + after
+            kept.append(first + second + special)
+            lengths.append(len(one) + len(other) + special)
+        ids.append(np.array(held, dtype=np.int32))
+    return np.concatenate(ids), _offsets(kept), np.array(lengths, dtype=np.int32)
 
 
 def align(
@@ -168,7 +202,7 @@ def encode_split(
     """
     empty = np.empty(0, dtype=np.int64)
     if labels.task != "token":
-        ids, offsets, lengths = encode_texts(texts, tokenizer, max_length)
+        ids, offsets, lengths = encode_texts(texts, tokenizer, max_length, labels.pairs)
         if labels.task == "sequence":
             targets = np.fromiter(label_ids, dtype=np.int64)
         else:

@@ -29,6 +29,7 @@ from thaw.data.rows import (
     named_columns,
     open_lines,
     readable,
+    text_of,
     zipped,
 )
 from thaw.data.spans import marks_spans, tagged_words
@@ -66,18 +67,23 @@ def read_tsv(path: Path, options: Options) -> Iterator[Row | Bad]:
     return _delimited(path, options, "\t")
 
 
-def _records(path: Path, options: Options, delimiter: str) -> Table:
-    """Records, each with the line it begins in: fields in quotes may go on over several."""
+def _records(path: Path, options: Options, delimiter: str) -> tuple[Table, str]:
+    """Records, each with the line it begins in, and what parts their fields."""
     lines = (line.decode("utf-8", errors="surrogateescape") + "\n" for _, line in open_lines(path, options.encoding))
     begin: list[str] = []
     while not (begin and begin[-1].strip()) and (first := next(lines, None)):
         begin.append(first)
     delimiter = own_delimiter(begin[-1], delimiter) if begin else delimiter
+    return _parsed(path, chain(begin, lines), options, delimiter), delimiter
+
+
+def _parsed(path: Path, lines: Iterator[str], options: Options, delimiter: str) -> Table:
+    """Fields in quotes may go on over several lines."""
     # To a reader minimal, all and nonnumeric are the same: quotes may stand around a field. (Python's own
     # QUOTE_NONNUMERIC would turn all other fields into floats, and so the label 1 into 1.0.)
     quoting: Any = csv.QUOTE_NONE if options.quoting == "none" else csv.QUOTE_MINIMAL
     # strict: otherwise a quote that is never closed makes one field of all that follows, and nobody is told.
-    records = csv.reader(chain(begin, lines), delimiter=delimiter, quoting=quoting, strict=True)
+    records = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
     while True:
         line = records.line_num + 1
         try:
@@ -88,11 +94,12 @@ def _records(path: Path, options: Options, delimiter: str) -> Table:
             if records.line_num > line:  # rows that may be sound are lost in it, so none of them can be skipped
                 problem = f"the quotes that open here do not match up to line {records.line_num}: {error}"
                 raise UserError(f"{path}:{line}: {problem}", QUOTES.format(group=options.group)) from None
-            if "new-line character" in str(error):
+            if line == 1 and "new-line character" in str(error):  # seen before any line has ended
                 raise UserError(
                     f"{path}: its lines end in \\r alone", "Save it with the line ends of Unix or Windows."
                 ) from None
-            yield line, Bad(line, f"the quotes do not match: {error}")
+            lone = "new-line character" in str(error)
+            yield line, Bad(line, "a lone \\r, without quotes" if lone else f"the quotes do not match: {error}")
         else:
             yield line, record
 
@@ -104,17 +111,20 @@ def own_delimiter(line: str, delimiter: str) -> str:
     return next((other for other in ";\t|" if other in line), delimiter)
 
 
-def read_table(path: Path, options: Options, delimiter: str) -> tuple[list[str], Table]:
+def read_table(path: Path, options: Options, delimiter: str) -> tuple[list[str], Table, str]:
     """A csv or tsv file: the names of its columns, or their positions, and its records.
 
+    Args:
+        delimiter: that is usual for the format.
+
     Returns:
-        (columns, records): no columns where no row can be read. Records bear the line they begin in; blank lines are
-        left out, and undecodable bytes are lone surrogates.
+        (columns, records, delimiter): no columns where no row can be read. Records bear the line they begin in; blank
+        lines are left out, and undecodable bytes are lone surrogates. The delimiter is that of the file.
 
     Raises:
         UserError: when the header cannot be read, or, from the records, when the quotes of many rows are wrong.
     """
-    records = _records(path, options, delimiter)
+    records, delimiter = _records(path, options, delimiter)
     before: list[tuple[int, list[str] | Bad]] = []
     for line, record in records:
         bad = record if isinstance(record, Bad) else _undecodable(line, record)
@@ -128,11 +138,11 @@ def read_table(path: Path, options: Options, delimiter: str) -> tuple[list[str],
         if isinstance(record, Bad) or not options.header:
             before.append((line, record))
     else:
-        return [], (one for one in before if isinstance(one[1], Bad))
+        return [], (one for one in before if isinstance(one[1], Bad)), delimiter
     if options.header:
-        return [name.strip() for name in record], _even(records, len(record), "header")
+        return [name.strip() for name in record], _even(records, len(record), "header"), delimiter
     rows = chain(before, [(line, record)], records)
-    return [str(i) for i in range(len(record))], _even(rows, len(record), "first line")
+    return [str(i) for i in range(len(record))], _even(rows, len(record), "first line"), delimiter
 
 
 def _even(records: Table, width: int, where: str) -> Table:
@@ -149,18 +159,20 @@ def _blank(record: list[str]) -> bool:
 
 
 def _delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row | Bad]:
-    columns, records = read_table(path, options, delimiter)
-    text_at, label_at = map(columns.index, named_columns(columns, options, path)) if columns else (0, 0)
+    columns, records, _ = read_table(path, options, delimiter)
+    texts, label = named_columns(columns, options, path) if columns else ([], "")
+    texts_at, label_at = [columns.index(name) for name in texts], columns.index(label) if columns else 0
     for line, record in records:
         if isinstance(record, Bad):
             yield record
         else:
-            yield _undecodable(line, record) or Row(line, record[text_at], record[label_at])
+            yield _undecodable(line, record) or Row(line, text_of([record[i] for i in texts_at]), record[label_at])
 
 
 def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
     """One JSON object a line; the text may be a list of words, the label a list, also of entities with characters."""
-    names: tuple[str, str] | None = None
+    texts: list[str] = []
+    label, tokens = "", options.tokens
     for line, text in decoded(path, options):
         if isinstance(text, str) and not text.strip():
             continue
@@ -168,13 +180,16 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
         if isinstance(record, Bad):
             yield record
             continue
-        if names is None:
-            names = named_columns(list(record), options, f"{path}:{line}")
-        missing = [name for name in names if name not in record]
+        if not texts:
+            texts, label = named_columns(list(record), options, f"{path}:{line}")
+            tokens = options.tokens or label in SPAN_COLUMNS
+        missing = [name for name in (*texts, label) if name not in record]
         if missing:
             yield Bad(line, f"the field {missing[0]!r} is missing")
         else:
-            yield _marked(line, record[names[0]], record[names[1]], options.tokens or names[1] in SPAN_COLUMNS)
+            text = text_of([record[name] for name in texts])
+            tokens = tokens or marks_spans(record[label])
+            yield _marked(line, text, record[label], tokens)
 
 
 def _marked(line: int, text: Any, label: Any, tokens: bool) -> Row | Bad:
@@ -201,13 +216,13 @@ def json_object(line: int, text: str) -> dict[str, Any] | Bad:
 def read_parquet(path: Path, options: Options) -> Iterator[Row | Bad]:
     """Parquet; integer labels take the ClassLabel names that the datasets library keeps in the file."""
     with open_parquet(path) as file:
-        text, label = named_columns(file.schema_arrow.names, options, path)
+        texts, label = named_columns(file.schema_arrow.names, options, path)
         names = class_names(file.schema_arrow, label)
         row = 0
-        for batch in file.iter_batches(batch_size=CHUNK, columns=[text, label]):
+        for batch in file.iter_batches(batch_size=CHUNK, columns=[*texts, label]):
             for record in batch.to_pylist():
                 row += 1
-                yield Row(row, record[text], name_of(record[label], names))
+                yield Row(row, text_of([record[name] for name in texts]), name_of(record[label], names))
 
 
 @contextmanager

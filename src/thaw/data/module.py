@@ -69,7 +69,8 @@ class TextDataModule(pl.LightningDataModule):
         self.rows = splits.divide(source.splits, self.labels, self.data, where)
         source.splits = {}  # the rows stand in `rows` now
         train = self.rows["train"]
-        self.labels = replace(self.labels, counts=label_counts(train, self.labels), rows=len(train))
+        pairs = isinstance(self.data.get("text_column"), list)
+        self.labels = replace(self.labels, counts=label_counts(train, self.labels), rows=len(train), pairs=pairs)
         require_classes(self.labels, where)
 
     def place(self, split: str, row: dict[str, Any]) -> str:
@@ -88,6 +89,7 @@ class TextDataModule(pl.LightningDataModule):
         options = {
             "task": self.labels.task,
             "names": self.labels.names,
+            "pairs": self.labels.pairs,
             "max_length": self.max_length,
             "subword_labels": self.data["subword_labels"],
             "score_subwords": self.data["score_subwords"],
@@ -283,6 +285,11 @@ def load_labelled(
     Returns:
         (texts, label ids, places of the rows, skipped rows).
     """
+    if isinstance(data.get("text_column"), list) != labels.pairs:
+        needs = "two columns, as in data.text_column=[premise,hypothesis]" if labels.pairs else "one column"
+        raise UserError(
+            f"data.text_column={data.get('text_column')}: the run takes its texts from {needs}", "Change it."
+        )
     source = sources.load(data, needs=split)
     name = "all" if "all" in source.splits else split
     if (found := _form(source)) != labels.task and "token" in (found, labels.task):

@@ -9,9 +9,9 @@ import io
 import json
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,10 +35,10 @@ LABEL_COLUMNS = (
 
 
 class Row(NamedTuple):
-    """One example: where it stands, its text (or its words), and its raw label or labels."""
+    """One example: where it stands, its text (its words; the two of a pair), and its raw label or labels."""
 
     line: int
-    text: str | list[str]
+    text: str | list[str] | tuple[Any, ...]
     label: Any
 
 
@@ -54,7 +54,8 @@ class Options:
     """How to read: the column settings of ``conf/data``.
 
     Args:
-        text_column: name of the text column, or its position in CoNLL files; None looks for a usual name.
+        text_column: name of the text column, or its position in CoNLL files; None looks for a usual name. A list of
+            two for texts that are a pair.
         label_column: likewise for the label; in CoNLL files the last column by default.
         separator: what stands between text and label in txt files; the last one in the line counts.
         quoting: how csv and tsv quote: minimal, all, nonnumeric or none.
@@ -65,7 +66,7 @@ class Options:
         lenient: look for a usual name where the stated column is not there.
     """
 
-    text_column: str | int | None = None
+    text_column: str | int | list[str | int] | None = None
     label_column: str | int | None = None
     separator: str = ";"
     quoting: str = "minimal"
@@ -153,16 +154,18 @@ def encodable(text: str) -> bool:
     return True
 
 
-def find_column(columns: list[str], role: str, options: Options, where: Path | str) -> str:
+def find_column(
+    columns: list[str], role: str, options: Options, where: Path | str, wanted: str | int | None = None
+) -> str:
     """The column that was asked for, or else the first with a usual name.
 
     Args:
         role: ``text`` or ``label``.
+        wanted: what was asked for.
 
     Raises:
         UserError: when there is none; the message lists the columns there are.
     """
-    wanted: str | int | None = getattr(options, f"{role}_column")
     if isinstance(wanted, int) and 0 <= wanted < len(columns):
         return columns[wanted]
     if options.lenient and wanted not in columns:
@@ -189,14 +192,28 @@ def find_column(columns: list[str], role: str, options: Options, where: Path | s
     raise UserError(f"{where}: {what}; it has: {', '.join(columns)}", remedy)
 
 
-def named_columns(columns: list[str], options: Options, where: Path | str) -> tuple[str, str]:
-    """The columns of the text and of the label, of which there must be one each."""
-    text, label = find_column(columns, "text", options, where), find_column(columns, "label", options, where)
-    if label == text:
-        raise UserError(f"{where}: the column {text!r} is both text and label", "Set both: data.text_column=...")
-    if twice := [column for column in (text, label) if columns.count(column) > 1]:
+def text_columns(columns: list[str], options: Options, where: Path | str) -> list[str]:
+    """The column of the text, or the two of a pair."""
+    if not isinstance(options.text_column, list):
+        return [find_column(columns, "text", options, where, options.text_column)]
+    exactly = replace(options, lenient=False)
+    return [find_column(columns, "text", exactly, where, one) for one in options.text_column]
+
+
+def named_columns(columns: list[str], options: Options, where: Path | str) -> tuple[list[str], str]:
+    """The columns of the text, two for a pair, and that of the label, of which there must be one each."""
+    texts = text_columns(columns, options, where)
+    label = find_column(columns, "label", options, where, options.label_column)
+    if label in texts:
+        raise UserError(f"{where}: the column {label!r} is both text and label", "Set both: data.text_column=...")
+    if twice := [column for column in (*texts, label) if columns.count(column) > 1]:
         raise UserError(f"{where}: several columns are named {twice[0]!r}", "Rename all but one of them.")
-    return text, label
+    return texts, label
+
+
+def text_of(values: Sequence[Any]) -> Any:
+    """What the columns of a text hold: itself, or both of a pair."""
+    return values[0] if len(values) == 1 else tuple(values)
 
 
 def class_names(schema: Any, column: str) -> list[str] | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from thaw.data import formats
 from thaw.data.checking import checked
-from thaw.data.rows import CHUNK, NOT_UTF8, Bad, Options, Row, class_names, dataset_of, name_of, named_columns
+from thaw.data.rows import CHUNK, NOT_UTF8, Bad, Options, Row, class_names, dataset_of, name_of, named_columns, text_of
 from thaw.data.splits import SPLITS
 from thaw.errors import UserError
 from thaw.hub import WAYS_OUT, go_offline_if_unreachable
@@ -28,6 +28,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "dev", "testa"), "validation"),
     **dict.fromkeys(("test", "testb"), "test"),
 }
+WITHOUT_COLUMNS = {"txt", "conll", "folder"}
 HASH = re.compile(r"(?<=-of-\d{5})-[0-9a-f]{16}")  # older versions of push_to_hub wrote one into the name of a shard
 
 
@@ -81,6 +82,10 @@ def load_path(path: Path, data: dict[str, Any], needs: str = "train") -> Source:
         source.files[split] = [str(part) for part in parts]
         folders = [part for part in parts if part.is_dir()]
         source.listings |= {str(folder): [str(text) for text in formats.folder_texts(folder)] for folder in folders}
+        kinds = {_format(part, data, tokens) for part in parts}
+        if isinstance(data.get("text_column"), list) and (flat := sorted(kinds & WITHOUT_COLUMNS)):
+            problem = f"data.text_column={data['text_column']}: the format {flat[0]} has no columns with names"
+            raise UserError(f"{path}: {problem}", "Write pairs of texts as csv, tsv, jsonl or parquet.")
         rows = (
             (number, row)
             for number, part in enumerate(parts)
@@ -215,13 +220,13 @@ def _load_hub(data: dict[str, Any]) -> Source:
         if split is None or split in source.splits:  # unsupervised splits, say
             log.info("%s: the split %s is not used.", name, split_name)
             continue
-        text, label = named_columns(dataset.column_names, options(data), name)
+        texts, label = named_columns(dataset.column_names, options(data), name)
         if split != "train" and _unlabelled(dataset, label):
             log.warning("%s: the labels of %s are all -1, that is, not public; it is not used.", name, split_name)
             continue
         source.names = class_names(dataset.features.arrow_schema, label)
         source.files[split] = [f"{name}/{split_name}"]
-        rows = ((0, row) for row in _hub_rows(dataset, text, label, source.names))
+        rows = ((0, row) for row in _hub_rows(dataset, texts, label, source.names))
         source.splits[split] = _table(source, split, rows, data)
     if "train" not in source.splits:
         raise UserError(f"data.hub={name}: no split train; it has: {', '.join(map(str, loaded))}", "Use another.")
@@ -235,12 +240,12 @@ def _unlabelled(dataset: Any, label: str) -> bool:
     return isinstance(dataset.features[label], datasets.ClassLabel) and dataset.unique(label) == [-1]
 
 
-def _hub_rows(dataset: Any, text: str, label: str, names: list[str] | None) -> Iterator[Row]:
+def _hub_rows(dataset: Any, texts: list[str], label: str, names: list[str] | None) -> Iterator[Row]:
     line = 0
-    for batch in dataset.select_columns([text, label]).iter(batch_size=CHUNK):
-        for one, other in zip(batch[text], batch[label], strict=True):
+    for batch in dataset.select_columns([*texts, label]).iter(batch_size=CHUNK):
+        for *values, own in zip(*(batch[name] for name in texts), batch[label], strict=True):
             line += 1
-            yield Row(line, one, name_of(other, names))
+            yield Row(line, text_of(values), name_of(own, names))
 
 
 def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], data: dict[str, Any]) -> Any:
@@ -262,7 +267,10 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
             if shape != source.schema:
                 column = "text" if shape.field("text") != source.schema.field("text") else "label"
                 is_list = isinstance(getattr(row, column), list)
-                row = Bad(row.line, f"the {column} is {'a list' if is_list else 'no list'}, unlike in earlier rows")
+                problem = f"the {column} is {'a list' if is_list else 'no list'}, unlike in earlier rows"
+                if column == "text" and is_list:  # empty lists of entities by characters look like those of labels
+                    problem += " (of words with tags? then say data.task=token)"
+                row = Bad(row.line, problem)
         if isinstance(row, Bad):
             place = source.place(split, file, row.line)
             if data.get("on_bad_row") != "skip":

@@ -6,8 +6,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Chinese, Japanese and Korean set no blanks: there each character counts as a word.
-NO_BLANKS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+# Chinese and Japanese set no blanks: there each character counts as a word.
+NO_BLANKS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 PARTS = re.compile(f"[{NO_BLANKS}]|[^\\s{NO_BLANKS}]+")
 START, END = ("start", "start_offset"), ("end", "end_offset")
 TYPE = ("label", "type", "entity", "entity_group", "tag")
@@ -39,13 +39,28 @@ def marks_spans(label: Any) -> bool:
     return isinstance(label, list) and bool(label) and all(read_span(item) for item in label)
 
 
-def words_of(text: str) -> list[tuple[int, int]]:
-    """Characters of each word: it ends at blanks and at punctuation, which is a word of its own."""
+def joins(text: str, at: int) -> bool:
+    """Whether a character is punctuation between two letters or digits."""
+    return 0 < at < len(text) - 1 and is_punctuation(text[at]) and text[at - 1].isalnum() and text[at + 1].isalnum()
+
+
+def ends_initial(text: str, at: int) -> bool:
+    """Whether a character is the full stop behind a single letter, as in ``J. Smith`` and ``U.S.``."""
+    return text[at] == "." and text[at - 1 : at].isalpha() and not text[max(at - 2, 0) : at - 1].isalnum()
+
+
+def words_of(text: str, joined_by: str = "") -> list[tuple[int, int]]:
+    """First character of each word and the one after its last: it ends at blanks and at punctuation, a word by itself.
+
+    Args:
+        joined_by: punctuation at which words do not end, as `thaw.inference.words.joiners` finds it.
+    """
     found: list[tuple[int, int]] = []
     for part in PARTS.finditer(text):
         start = part.start()
         for at in range(part.start(), part.end()):
-            if is_punctuation(text[at]):
+            within = text[at] in joined_by and (joins(text, at) or ends_initial(text, at))
+            if is_punctuation(text[at]) and not within:
                 found += [(start, at), (at, at + 1)] if start < at else [(at, at + 1)]
                 start = at + 1
         if start < part.end():

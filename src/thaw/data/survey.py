@@ -8,6 +8,7 @@ import numpy as np
 import regex
 
 from thaw.data.encoding import special_tokens
+from thaw.data.pairs import BETWEEN
 from thaw.data.spans import NO_BLANKS
 from thaw.labels import LabelSet
 from thaw.metrics.entities import spans
@@ -22,7 +23,7 @@ WORD = regex.compile(f"[{NO_BLANKS}]|[^\\W_{NO_BLANKS}]+")
 
 def words_of(text: str | Sequence[str]) -> Sequence[str]:
     """The words of a text, without marks; those of a sentence that is given as words, as they are."""
-    return list(WORD.findall(text)) if isinstance(text, str) else text
+    return list(WORD.findall(text.replace(BETWEEN, " "))) if isinstance(text, str) else text
 
 
 def box(values: np.ndarray) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """Why a label or an entity was predicted: texts into words and targets, attributions into plain dicts and pages."""
 
 import itertools
-import re
 import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,13 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from thaw.data.encoding import special_tokens
-from thaw.data.spans import is_punctuation
+from thaw.data.encoding import pair_tokens, special_tokens
+from thaw.data.pairs import BETWEEN, parted, shares
+from thaw.data.pairs import joined as pair
+from thaw.data.spans import PARTS, is_punctuation
+from thaw.data.spans import words_of as word_places
 from thaw.errors import UserError
 from thaw.inference.attribution import Attribution, attribute, check_method
 from thaw.inference.masking import Reading, Target, joined
 from thaw.inference.predictor import Predictor, Text
-from thaw.inference.words import find_words, tagged
+from thaw.inference.words import tagged
 from thaw.reporting.explanations import write_explanations
 from thaw.reporting.progress import counting
 from thaw.reporting.reading import rows_to_explain
@@ -26,8 +28,6 @@ from thaw.runs import display, write_jsonl
 TARGETS = 10  # labels of a text that are explained, the most probable ones
 CHUNK = 32  # texts that are explained together
 SHOWN = 50  # texts on the page of predict.py
-IDEOGRAPHS = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # written without blanks: each stands for itself
-CHUNKS = re.compile(f"[{IDEOGRAPHS}]|[^\\s{IDEOGRAPHS}]+")
 JOINERS = "'’-."
 
 Span = tuple[int, int]
@@ -91,14 +91,19 @@ def read(predictor: Predictor, texts: Sequence[Text]) -> list[Reading]:
     Longer texts than the network takes are cut, for token tasks too.
     """
     labels = predictor.labels
-    before, after = special_tokens(predictor.tokenizer)
-    room = predictor.max_length - len(before) - len(after)
+    frame = (pair_tokens if labels.pairs else special_tokens)(predictor.tokenizer)
+    room = predictor.max_length - sum(map(len, frame))
     cut = []
     for text in texts:
-        whole, tokens_of, words = words_of(predictor, text)
-        kept = [(span, tokens[tokens < room] + len(before)) for span, tokens in words if tokens[0] < room]
-        end = len(whole) if len(tokens_of) <= room else kept[-1][0][1] if kept else 0
-        cut.append((np.array(before + tokens_of[:room] + after, dtype=np.int64), kept, end))
+        whole, parts = parts_of(predictor, text)
+        lengths = [len(own_ids) for own_ids, _ in parts]
+        counts = shares(lengths[0], lengths[-1], room) if labels.pairs else (min(lengths[0], room),)
+        row, kept = list(frame[0]), list[tuple[Span, np.ndarray]]()
+        for (own_ids, words), count, following in zip(parts, counts, frame[1:], strict=True):
+            kept += [(span, tokens[tokens < count] + len(row)) for span, tokens in words if tokens[0] < count]
+            row += own_ids[:count] + following
+        end = len(whole) if lengths[-1] <= counts[-1] else kept[-1][0][1] if kept else 0
+        cut.append((np.array(row), kept, end))
     logits = predictor.row_logits(*joined([ids for ids, _, _ in cut]))
     result = []
     for (ids, kept, end), own in zip(cut, logits, strict=True):
@@ -110,7 +115,7 @@ def read(predictor: Predictor, texts: Sequence[Text]) -> list[Reading]:
             best = own[at].argmax(-1)
             targets = [
                 Target(kind, np.arange(first, last), best[first:last], (spans[first][0], spans[last - 1][1]))
-                for kind, first, last in tagged(labels, best)
+                for kind, first, last in tagged(labels, [labels.names[i] for i in best])
             ]
         else:
             at = at[:0]
@@ -120,39 +125,38 @@ def read(predictor: Predictor, texts: Sequence[Text]) -> list[Reading]:
     return result
 
 
-def words_of(predictor: Predictor, text: Text) -> tuple[str, list[int], list[tuple[Span, np.ndarray]]]:
+def parts_of(predictor: Predictor, text: Text) -> tuple[str, list[tuple[list[int], list[tuple[Span, np.ndarray]]]]]:
     """A text as token ids, and its words, each with its characters and the numbers of its tokens.
 
     Words that are given stay as they are. In a text, those of token tasks are what the predictor takes for words, else
     see `split_words`. Words without a token are left out.
 
     Returns:
-        (text, ids, words): the ids without special tokens.
+        (text, parts): ids, without special tokens, and words of the text, or of each text of a pair.
     """
     options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
-    if isinstance(text, str):
-        whole, encoding = text, predictor.tokenizer([text], **options).encodings[0]
-        if predictor.labels.task == "token":
-            spans, owner = _words_of_tagging(whole, encoding, predictor.joined_by)
+    if predictor.labels.task == "token":
+        if isinstance(text, str):
+            whole, spans = text, word_places(text, predictor.joined_by)
         else:
-            spans, owner = _words_of_text(whole, encoding)
-    else:
-        whole, words = " ".join(text), list(text)
+            whole, ends = " ".join(text), np.cumsum([len(word) + 1 for word in text]) - 1
+            spans = [(int(end) - len(word), int(end)) for word, end in zip(text, ends, strict=True)]
+        words = [whole[start:end] for start, end in spans]
         encoding = predictor.tokenizer([words], is_split_into_words=True, **options).encodings[0]
-        ends = np.cumsum([len(word) + 1 for word in text]) - 1
-        spans = [(int(end) - len(word), int(end)) for word, end in zip(text, ends, strict=True)]
-        owner = np.array(encoding.word_ids, dtype=np.int64)
+        return whole, [(encoding.ids, _with_tokens(spans, np.array(encoding.word_ids, dtype=np.int64)))]
+    whole = text if isinstance(text, str) else pair(*text)
+    parts, start = [], 0
+    for part in parted(whole) if predictor.labels.pairs else [whole]:
+        encoding = predictor.tokenizer([part], **options).encodings[0]
+        spans, owner = _words_of_text(part, encoding)
+        parts.append((encoding.ids, _with_tokens([(start + first, start + last) for first, last in spans], owner)))
+        start += len(part) + len(BETWEEN)
+    return whole, parts
+
+
+def _with_tokens(spans: list[Span], owner: np.ndarray) -> list[tuple[Span, np.ndarray]]:
     parts = [(span, np.flatnonzero(owner == word)) for word, span in enumerate(spans)]
-    return whole, encoding.ids, [(span, tokens) for span, tokens in parts if len(tokens)]
-
-
-def _words_of_tagging(text: str, encoding: Any, joined_by: str) -> tuple[list[Span], np.ndarray]:
-    offsets = encoding.offsets
-    found = find_words(text, encoding.word_ids, offsets, joined_by)
-    owner = np.full(len(offsets), -1)
-    for word, (first, last) in enumerate(found):
-        owner[first : last + 1] = word
-    return [(first_character(text, *offsets[first]), offsets[last][1]) for first, last in found], owner
+    return [(span, tokens) for span, tokens in parts if len(tokens)]
 
 
 def _words_of_text(text: str, encoding: Any) -> tuple[list[Span], np.ndarray]:
@@ -172,7 +176,7 @@ def split_words(text: str) -> list[Span]:
     An apostrophe, hyphen or point within a word belongs to it.
     """
     found = []
-    for chunk in CHUNKS.finditer(text):
+    for chunk in PARTS.finditer(text):
         marks = [is_punctuation(character) for character in chunk[0]]
         for i in range(1, len(marks) - 1):
             if chunk[0][i] in JOINERS and not (marks[i - 1] or marks[i + 1]):

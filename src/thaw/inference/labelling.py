@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.data import sources
+from thaw.data.pairs import BETWEEN
 from thaw.data.rows import Options
 from thaw.errors import UserError, counted
 from thaw.inference.attribution import check_method
@@ -35,6 +36,9 @@ def label(config: DictConfig) -> None:
         both = "takes text= or input=, not both" if config.input else "needs text= or input="
         raise UserError(f"predict.py {both}", 'Give text="I love this", or input=tickets.csv.')
     suffix = output_format(config.output)
+    if suffix == "conll" and (config.input is None or config.explain):
+        what = "explanations" if config.explain else "a single text"
+        raise UserError(f"output={config.output}: columns are not for {what}", "Give .jsonl.")
     if config.output and config.input:
         check_not_over(config.output, config.input, "the input")
     if config.explain:
@@ -52,17 +56,15 @@ def label(config: DictConfig) -> None:
     if config.output is None and sys.stdout.isatty():
         show_result(result)
         return
-    if suffix == "conll":
-        raise UserError(f"output={config.output}: for texts of a file", "Give .jsonl, or input=.")
     with writer(config.output, suffix) as write:
         write(rounded(result))
 
 
 def open_source(config: DictConfig) -> Source:
     """The records of ``input=``; what is wrong with its beginning is told before the network is loaded."""
-    kind = kind_of(str(config.input), config.format)
+    kind = kind_of(str(config.input), config.format, config.encoding)
     options = read_options(config, kind)
-    source = read_records(str(config.input), kind, options, stated=config.format is not None)
+    source = read_records(str(config.input), kind, options)
     if config.header is None and isinstance(config.text_column, int) and options.header and kind in TABLES:
         said = f"the first line names the columns: {', '.join(source.fields)}; header=false makes it a row"
         print(f"warning: {config.input}: {said}", file=sys.stderr)
@@ -75,19 +77,11 @@ def label_records(predictor: Predictor, source: Source, suffix: str, config: Dic
     Args:
         suffix: the format of the output.
     """
-    takes_words = predictor.labels.task == "token"
-    read, kept = itertools.tee(source.records)  # what is read ahead of the predictions waits between the two
-    columns = suffix == "conll"
+    takes_words, columns = predictor.labels.task == "token", suffix == "conll"
     if columns and not takes_words:
         raise UserError(f"output={config.output}: the run labels texts, not words", "Give .jsonl, .csv or .tsv.")
-
-    def given(text: Text) -> Text:
-        if takes_words and isinstance(text, str):
-            words = words_in_cell(text)
-            return words or (predictor.words_of(text) if columns else text)
-        return text if takes_words or isinstance(text, str) else " ".join(text)
-
-    texts = (given(text) for text, _ in read)
+    read, kept = itertools.tee(source.records)  # what is read ahead of the predictions waits between the two
+    texts = (as_given(text, predictor, source.cells, columns) for text, _ in read)
     results = predict(predictor, texts, config)
     separator = data_of(config.run).get("label_separator") if suffix in TABLES else None
     labelled = blank = 0
@@ -101,22 +95,23 @@ def label_records(predictor: Predictor, source: Source, suffix: str, config: Dic
         # A column of the input keeps its value; ours takes another name beside it.
         return {free_name(key, source.fields): value for key, value in own.items()}
 
-    fields = list(source.fields)
+    def without_rows() -> Iterable[str]:
+        return ours(predictor([BETWEEN if predictor.labels.pairs else ""], config.probabilities)[0])
+
+    key = free_name("words", source.fields, "given_")
     with (
-        writer(config.output, suffix, fields, source.delimiter, source.marked) as write,
+        writer(config.output, suffix, source.fields, without_rows, source.delimiter, source.marked) as write,
         counting(None, "labelling") as progress,
     ):
         for result, (text, record) in zip(results, kept, strict=True):
-            if columns:  # the words first, whatever their field is called
-                record = {"": result["words"], **{key: value for key, value in record.items() if value is not text}}
+            if columns:  # the words first, whatever their field is called; of those that were not read a sign
+                others = {name: value for name, value in record.items() if value is not text}
+                record = {key: result["words"], **others}
+                result["tags"] = [tag or "_" for tag in result["tags"]]
             write({**record, **ours(result)})
             progress(1)
             labelled += 1
             blank += not "".join(text).strip()
-        if not labelled:
-            fields += ours(
-                predictor([""], config.probabilities)[0]
-            )  # a table without rows has the columns of any other
     if blank:
         nothing = "" if takes_words else "; their labels mean nothing"
         print(f"warning: {blank:,} of {labelled:,} rows hold no text{nothing}", file=sys.stderr)
@@ -126,15 +121,30 @@ def label_records(predictor: Predictor, source: Source, suffix: str, config: Dic
         print(f"Labelled  {display(Path(config.output).expanduser())}   ({counted(labelled, 'row')})")
 
 
+def as_given(text: Text, predictor: Predictor, cell: bool, columns: bool) -> Text:
+    """What the predictor is given: words for tags in columns, and where a cell of a table holds them as JSON."""
+    if isinstance(text, tuple):
+        if not predictor.labels.pairs:
+            raise UserError("text_column names two columns, and the run takes one text", "Name one.")
+        return text
+    if predictor.labels.task != "token":
+        return text if isinstance(text, str) else " ".join(text)
+    if isinstance(text, str) and cell:
+        text = words_in_cell(text) or text
+    return predictor.words_of(text) if columns and isinstance(text, str) else text
+
+
 def words_in_cell(text: str) -> list[str] | None:
     """The words that a field of a table holds as JSON, as `writer` puts them there."""
-    if not text.startswith('["'):
-        return None
+    words = json_words(text) if text.startswith('["') else None
+    return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
+
+
+def json_words(text: str) -> Any:
     try:
-        words = json.loads(text)
-    except ValueError:
+        return json.loads(text)
+    except (ValueError, RecursionError):
         return None
-    return words if all(isinstance(word, str) for word in words) else None
 
 
 def predict(predictor: Predictor, texts: Iterable[Text], config: DictConfig) -> Iterator[Record]:
@@ -159,26 +169,32 @@ def rounded(value: Any) -> Any:
 def data_of(folder: str) -> dict[str, Any]:
     """The ``data`` group of a run; what export.py wrote may stand alone, without one."""
     run = Path(folder).expanduser()
-    return dict(load_config(run).data) if (run / "config.yaml").is_file() else {}
+    return plain(load_config(run).data) if (run / "config.yaml").is_file() else {}
+
+
+def plain(config: Any) -> dict[str, Any]:
+    found: Any = OmegaConf.to_container(config, resolve=True)
+    return found
 
 
 def read_options(config: DictConfig, kind: str) -> Options:
     """How to read an input: as the run read its own, but for what the command says.
 
-    The run's own column of texts counts where the table has it.
+    The run's own column of texts counts where the input has it: one with a name in tables and JSON lines, a position
+    in files of the run's own kind.
     """
-    data = data_of(config.run)
-    stated = {key: config[key] for key in ("header", "quoting", "encoding") if config[key] is not None}
+    data, given = data_of(config.run), plain(config)
+    like_own = data.get("format") in (None, kind) or {data["format"], kind} <= set(TABLES)
     if data.get("format") not in (None, kind):
         data.pop("quoting", None)  # is a matter of the file
-    data = {**data, **stated}
+    data |= {key: given[key] for key in ("header", "quoting", "encoding") if given[key] is not None}
     own = data.get("text_column")
-    if config.text_column is not None or kind == "conll":
-        column = own if config.text_column is None and data.get("format") in (None, kind) else config.text_column
-        return sources.options({**data, "text_column": column}, group="")
-    if isinstance(own, str) or not data.get("header", True):
-        return sources.options(data, group="", lenient=True)
-    return sources.options({**data, "text_column": None}, group="")
+    by_place = kind == "conll" or (kind in TABLES and not data.get("header", True))
+    if by_place != isinstance(own, int) or (by_place and not like_own):
+        own = None
+    column = own if given["text_column"] is None else given["text_column"]
+    lenient = given["text_column"] is None and isinstance(own, str)
+    return sources.options({**data, "text_column": column}, group="", lenient=lenient)
 
 
 def show_result(result: Record) -> None:

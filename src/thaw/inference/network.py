@@ -12,6 +12,8 @@ from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from thaw.inference.predictor import Arrays, Logits
+from thaw.labels import LabelSet
+from thaw.models.segments import tell_segments
 from thaw.runs import damaged, load_config, read_json
 
 
@@ -26,15 +28,18 @@ def load_network(run: Path, **options: Any) -> tuple[Any, Any]:
     """
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    token = read_json(run / "labels.json")["task"] == "token"
-    auto = AutoModelForTokenClassification if token else AutoModelForSequenceClassification
+    labels = LabelSet.from_dict(read_json(run / "labels.json"))
+    auto = AutoModelForTokenClassification if labels.task == "token" else AutoModelForSequenceClassification
     trust = bool(OmegaConf.select(load_config(run), "model.trust_remote_code"))
     folder = str(run / "model")
     try:
         network = auto.from_pretrained(folder, dtype=torch.float32, trust_remote_code=trust, **options)
-        return network, AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
     except (OSError, ValueError, SafetensorError) as error:
         raise damaged(run / "model", error) from error
+    if labels.pairs:
+        tell_segments(network, tokenizer)
+    return network, tokenizer
 
 
 def torch_logits(network: Any) -> Logits:

@@ -13,9 +13,11 @@ import numpy as np
 
 from thaw.data.cleaning import clean_html
 from thaw.data.encoding import Encoded, chunks, encode_texts
+from thaw.data.pairs import joined, parted
 from thaw.data.ragged import capped, gather, sorted_batches
+from thaw.data.spans import words_of
 from thaw.errors import UserError
-from thaw.inference.tagging import divided, tag_texts
+from thaw.inference.tagging import tag_texts
 from thaw.labels import LabelSet, needed
 from thaw.metrics.probabilities import probabilities
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 BACKENDS = ("torch", "onnx", "onnx_int8")
 Text = str | Sequence[str]
-"""A text, or for token tasks its words."""
+"""A text; for token tasks also its words; of a run that was trained on pairs also the two of one."""
 Arrays = tuple[np.ndarray, np.ndarray]
 """A batch: token ids and mask, both (rows, tokens)."""
 
@@ -162,7 +164,8 @@ class Predictor:
         """Predict a list of texts.
 
         Args:
-            texts: any strings, empty ones too; for token tasks also lists of words, which stay the words they are.
+            texts: any strings, empty ones too; for token tasks also lists of words, which stay the words they are. Of
+                a run that was trained on pairs: (first, second), or both in one string with " [SEP] " between them.
             probabilities: give those of every label as well (sequence and multi-label tasks).
 
         Returns:
@@ -180,13 +183,19 @@ class Predictor:
             yield from tag_texts(self, chunk) if self.labels.task == "token" else self._classes(chunk, probabilities)
 
     def _readable(self, text: Text) -> Text:
-        if not isinstance(text, str):
-            if self.labels.task != "token":
-                raise TypeError(f"{text!r} is no text; lists of words are for token tasks")
-            return [word.encode("utf-8", "replace").decode("utf-8") for word in text]
-        # A lone surrogate is no character; tokenizers and files refuse it.
-        text = text.encode("utf-8", "replace").decode("utf-8")
-        return clean_html(text) if self.clean else text
+        """As training has read it: without HTML, if it dropped that, and of a pair both texts in one."""
+        clean = clean_html if self.clean else str
+        if self.labels.pairs:
+            try:
+                first, second = parted(text) if isinstance(text, str) else text
+                return joined(clean(whole(first)), clean(whole(second)))
+            except ValueError as error:
+                raise UserError(str(error), "The run was trained on pairs of texts.") from None
+        if isinstance(text, str):
+            return clean(whole(text))
+        if self.labels.task != "token":
+            raise TypeError(f"{text!r} is no text; lists of words are for token tasks")
+        return list(map(whole, text))
 
     def outputs(
         self,
@@ -258,7 +267,7 @@ class Predictor:
         return results
 
     def _classes(self, texts: list[str], every: bool) -> Iterator[dict[str, Any]]:
-        ids, offsets, _ = encode_texts(texts, self.tokenizer, self.max_length)
+        ids, offsets, _ = encode_texts(texts, self.tokenizer, self.max_length, self.labels.pairs)
         logits = np.stack(self.row_logits(ids, offsets))
         scores = self.probabilities(logits)
         for text, own, plain in zip(texts, scores, probabilities(logits, self.labels), strict=True):
@@ -273,7 +282,13 @@ class Predictor:
 
     def words_of(self, text: str) -> list[str]:
         """The words that a text is divided into, for token tasks."""
-        return divided(self, text)
+        text = whole(text)
+        return [text[start:end] for start, end in words_of(text, self.joined_by)]
+
+
+def whole(text: str) -> str:
+    """A text without lone surrogates, which are no characters: tokenizers and files refuse them."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def require_temperature(saved: dict[str, Any], calibrated: bool, folder: str | Path) -> None:

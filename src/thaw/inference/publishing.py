@@ -1,5 +1,6 @@
 """A finished run on the Hugging Face Hub: the model, the exported one beside it, and a card with the run's figures."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from thaw import runs
+from thaw.data.pairs import parted
 from thaw.errors import UserError
 from thaw.hub import answers, hub_address
 from thaw.labels import LabelSet
@@ -141,7 +143,8 @@ def base_model(config: DictConfig) -> str | None:
 def introduction(config: DictConfig, labels: LabelSet) -> str:
     base = f"[{base}](https://huggingface.co/{base})" if (base := base_model(config)) else "An encoder"
     data = config.data.hub or config.data.name
-    task = {"sequence": "one of these labels to a text", "multi_label": "any of these labels to a text",
+    what = "a pair of texts" if labels.pairs else "a text"
+    task = {"sequence": f"one of these labels to {what}", "multi_label": f"any of these labels to {what}",
             "token": "one of these tags to each word"}[labels.task]  # fmt: skip
     names = ", ".join(f"`{name}`" for name in labels.names[:SHOWN_LABELS])
     more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
@@ -150,9 +153,12 @@ def introduction(config: DictConfig, labels: LabelSet) -> str:
 
 def usage(repo_id: str, labels: LabelSet, pipeline: str) -> str:
     options = {"sequence": "", "multi_label": ", top_k=None", "token": ', aggregation_strategy="first"'}[labels.task]
+    text = json.dumps(summary.example(labels))
+    if labels.pairs:
+        text = json.dumps(dict(zip(("text", "text_pair"), parted(summary.example(labels)), strict=True)))
     lines = [
         "## Use", "", "```python", "from transformers import pipeline", "",
-        f'predict = pipeline("{pipeline}", model="{repo_id}"{options})', f'predict("{summary.example(labels)}")', "```",
+        f'predict = pipeline("{pipeline}", model="{repo_id}"{options})', f"predict({text})", "```",
     ]  # fmt: skip
     return "\n".join(lines)
 

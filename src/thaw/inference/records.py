@@ -1,6 +1,7 @@
 """What ``predict.py`` reads: texts, each with the record that it came in; by the rules of training."""
 
 import atexit
+import codecs
 import shutil
 import sys
 import tempfile
@@ -9,9 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thaw.data.conll import looks_like_conll, sentences
-from thaw.data.formats import Table, format_of, json_object, own_delimiter, read_table
-from thaw.data.rows import MARK, NOT_UTF8, Bad, Options, find_column, numbered, open_bytes, open_lines, readable
+from thaw.data.conll import looks_like_conll, position, sentences
+from thaw.data.formats import Table, format_of, json_object, read_table
+from thaw.data.rows import (
+    MARK,
+    NOT_UTF8,
+    Bad,
+    Options,
+    numbered,
+    open_bytes,
+    open_lines,
+    readable,
+    text_columns,
+    text_of,
+)
 from thaw.errors import UserError
 from thaw.inference.predictor import Text
 
@@ -29,20 +41,22 @@ class Source:
         fields: that the records have.
         delimiter: of a csv file, which a csv file made of it gets too.
         marked: whether such a file begins with a byte order mark, without which Excel takes it for text of Windows.
+        cells: whether the texts are cells of a table.
     """
 
     records: Records
     fields: Collection[str]
     delimiter: str = ","
     marked: bool = False
+    cells: bool = False
 
 
-def kind_of(source: str, stated: str | None) -> str:
+def kind_of(source: str, stated: str | None, encoding: str) -> str:
     """The format of an input.
 
     Args:
         source: a file, or ``-`` for standard input.
-        stated: by the user.
+        stated: by the user; else a txt file that looks like CoNLL columns is read as such.
 
     Raises:
         UserError: when there is no such file, or its name states no format.
@@ -54,16 +68,18 @@ def kind_of(source: str, stated: str | None) -> str:
     kind = stated or ("txt" if source == "-" else format_of(path))
     if kind not in KINDS:
         raise UserError(f"input={source}: the name states no format that can be read", f"Give it: format={KINDS[1]}.")
+    if kind == "txt" and source != "-" and not stated and looks_like_conll(path, Options(encoding=encoding)):
+        print(f"{source} is read as CoNLL columns; format=txt makes each line a text.", file=sys.stderr)
+        return "conll"
     return kind
 
 
-def read_records(source: str, kind: str, options: Options, stated: bool = False) -> Source:
+def read_records(source: str, kind: str, options: Options) -> Source:
     """The records of an input.
 
     Args:
         source: a file, or ``-`` for standard input, which is read as it comes if it is a text a line.
         kind: its format.
-        stated: whether that was said, and not concluded from the name.
 
     Raises:
         UserError: when a record cannot be read; at once, or from the records.
@@ -71,9 +87,6 @@ def read_records(source: str, kind: str, options: Options, stated: bool = False)
     if source == "-" and kind == "txt":
         return _lines("standard input", _standard_input(options.encoding))
     path = _kept_input(kind) if source == "-" else Path(source).expanduser()
-    if kind == "txt" and not stated and looks_like_conll(path, options):
-        print(f"{source} is read as CoNLL columns; format=txt makes each line a text.", file=sys.stderr)
-        kind = "conll"
     if kind == "txt":
         return _lines(source, open_lines(path, options.encoding))
     if kind == "conll":
@@ -114,7 +127,7 @@ def _text(line: bytes, place: str) -> str:
 
 def _sentences(path: Path, options: Options) -> Source:
     """Words with their other columns; the last, where there are several, is that of the tags."""
-    word_at = options.text_column if isinstance(options.text_column, int) else 0
+    word_at = position("text", options, 0)
 
     def columns(width: int) -> list[str]:
         names = [f"column_{i}" for i in range(width)]
@@ -139,24 +152,22 @@ def _sentences(path: Path, options: Options) -> Source:
 
 
 def _table(path: Path, options: Options, delimiter: str) -> Source:
-    columns, records = read_table(path, options, delimiter)
+    columns, records, delimiter = read_table(path, options, delimiter)
     rows = _sound(path, records)
     if not columns:
         next(rows, None)  # what is wrong with the first row, where there is one
         raise UserError(f"{path}: the file is empty", "Give a file with rows.")
-    column = find_column(columns, "text", options, path)
-    if isinstance(options.text_column, str) and column != options.text_column:
-        print(f"{path}: no column {options.text_column!r} as in the run; {column!r} is read.", file=sys.stderr)
-    text_at = columns.index(column)
+    texts = text_columns(columns, options, path)
+    if isinstance(options.text_column, str) and texts != [options.text_column]:
+        print(f"{path}: no column {options.text_column!r} as in the run; {texts[0]!r} is read.", file=sys.stderr)
+    texts_at = [columns.index(name) for name in texts]
     fields: list[str] = []
     for name in columns:
         fields.append(free_name(name, fields, "other_"))  # columns of one name are all kept
     with open_bytes(path) as file:
-        marked = file.read(len(MARK)) == MARK or options.encoding != "utf-8"
-    first = next(line for _, line in open_lines(path, options.encoding) if line.strip())
-    delimiter = own_delimiter(first.decode("utf-8", "replace"), delimiter)
-    texts = ((row[text_at], dict(zip(fields, row, strict=True))) for row in rows)
-    return Source(texts, fields, delimiter, marked)
+        marked = file.read(len(MARK)) == MARK or codecs.lookup(options.encoding).name != "utf-8"
+    pairs = ((text_of([row[i] for i in texts_at]), dict(zip(fields, row, strict=True))) for row in rows)
+    return Source(pairs, fields, delimiter if delimiter != TABLES["tsv"] else TABLES["csv"], marked, cells=True)
 
 
 def _sound(path: Path, records: Table) -> Iterator[list[str]]:
@@ -174,7 +185,13 @@ def _objects(path: Path, options: Options) -> Records:
         record = json_object(line, _text(raw, f"{path}:{line}"))
         if isinstance(record, Bad):
             raise UserError(f"{path}:{line}: {record.problem}", "Fix the line.")
-        text = record[find_column(list(record), "text", options, f"{path}:{line}")]
+        values = [record[name] for name in text_columns(list(record), options, f"{path}:{line}")]
+        if len(values) == 2:
+            if not all(isinstance(value, str) for value in values):
+                raise UserError(f"{path}:{line}: a text of the pair is missing, or no text", "Fix the line.")
+            yield tuple(values), record
+            continue
+        text = values[0]
         words = isinstance(text, list) and all(isinstance(word, str) for word in text)
         if isinstance(text, list | dict) and not words:
             raise UserError(f"{path}:{line}: the text is neither text nor words", "Fix the line, or set text_column.")

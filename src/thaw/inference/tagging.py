@@ -6,24 +6,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thaw.data.encoding import special_tokens
-from thaw.inference.words import find_words, split_windows, tagged
+from thaw.data.spans import words_of
+from thaw.inference.words import split_windows, tagged
 from thaw.labels import LabelSet
-from thaw.metrics.entities import spans
 
 if TYPE_CHECKING:
     from thaw.inference.predictor import Predictor, Text
 
 
 def tag_texts(predictor: "Predictor", texts: "Sequence[Text]") -> Iterator[dict[str, Any]]:
-    """The entities of each text, and the tags of each list of words; long ones are read in overlapping windows."""
+    """The entities of each text, and the tags of each list of words.
+
+    A text is divided into words, which are encoded as those of the training data were. Long ones are read in
+    overlapping windows.
+    """
     tokenizer, labels = predictor.tokenizer, predictor.labels
-    encodings = _encodings(tokenizer, texts)
+    places = [words_of(text, predictor.joined_by) if isinstance(text, str) else [] for text in texts]
+    words = [
+        [text[start:end] for start, end in own] if isinstance(text, str) else list(text)
+        for text, own in zip(texts, places, strict=True)
+    ]
+    options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
+    encodings = tokenizer(words, is_split_into_words=True, **options).encodings
     before, after = special_tokens(tokenizer)
     room = predictor.max_length - len(before) - len(after)
     windows: list[tuple[int, int, int]] = []  # number of the text, first token, token after the last
     rows: list[np.ndarray] = []
     for i, encoding in enumerate(encodings):
-        ids = encoding.ids  # a new list at each call, as are offsets and word_ids
+        ids = encoding.ids  # a new list at each call, as is word_ids
         for start, end in split_windows(len(ids), room):
             windows.append((i, start, end))
             rows.append(np.array(before + ids[start:end] + after, dtype=np.int32))
@@ -36,62 +46,47 @@ def tag_texts(predictor: "Predictor", texts: "Sequence[Text]") -> Iterator[dict[
         better = edges > reach[i][start:end]
         merged[i][start:end][better] = own[len(before) : len(before) + end - start][better]
         reach[i][start:end][better] = edges[better]
-    for text, encoding, own in zip(texts, encodings, merged, strict=True):
+    for text, own_places, encoding, own in zip(texts, places, encodings, merged, strict=True):
         scores = predictor.probabilities(own) if len(own) else own
+        said = _first_tokens(encoding.word_ids, scores, labels)
         if isinstance(text, str):
-            yield {"text": text, "entities": _entities(text, encoding, scores, labels, predictor.joined_by)}
+            yield {"text": text, "entities": _entities(text, own_places, said, labels)}
         else:
-            yield {"words": text, **_word_tags(text, encoding.word_ids, scores, labels)}
+            yield {"words": text, **_word_tags(text, said, labels)}
 
 
-def divided(predictor: "Predictor", text: str) -> list[str]:
-    """The words that a text is divided into."""
-    (encoding,) = _encodings(predictor.tokenizer, [text])
-    offsets = encoding.offsets
-    found = find_words(text, encoding.word_ids, offsets, predictor.joined_by)
-    return [text[offsets[first][0] : offsets[last][1]].strip() for first, last in found]
+def _first_tokens(owners: Sequence[int], scores: np.ndarray, labels: LabelSet) -> dict[int, tuple[str, float]]:
+    """Tag and score of each word of which a token is left: the first sub-token speaks for it."""
+    said: dict[int, tuple[str, float]] = {}
+    for word, own in zip(owners, scores, strict=True):
+        if word not in said:
+            said[word] = labels.names[int(own.argmax())], float(own.max())
+    return said
 
 
-def _encodings(tokenizer: Any, texts: "Sequence[Text]") -> list[Any]:
-    """Those of the tokenizer, without special tokens."""
-    found: list[Any] = [None] * len(texts)
-    for words in (False, True):
-        rows = [i for i, text in enumerate(texts) if isinstance(text, str) != words]
-        options = {"is_split_into_words": words, "add_special_tokens": False, "return_attention_mask": False}
-        encoded = tokenizer([texts[i] for i in rows], verbose=False, **options).encodings if rows else []
-        for i, encoding in zip(rows, encoded, strict=True):
-            found[i] = encoding
-    return found
-
-
-def _word_tags(words: Sequence[str], owners: Sequence[int], scores: np.ndarray, labels: LabelSet) -> dict[str, Any]:
-    """The tags of words that are given; one of which no token is left has what was not read in training."""
-    first = {word: token for token, word in reversed(list(enumerate(owners)))}
-    best = {word: int(scores[token].argmax()) for word, token in first.items()}
+def _word_tags(words: Sequence[str], said: dict[int, tuple[str, float]], labels: LabelSet) -> dict[str, Any]:
+    """Tags and scores of words that are given; one of which no token is left has what was not read in training."""
     nothing = "O" if labels.entities else None
-    tags = [labels.names[best[i]] if i in best else nothing for i in range(len(words))]
-    sure = [float(scores[first[i], best[i]]) if i in best else None for i in range(len(words))]
+    tags = [said[i][0] if i in said else nothing for i in range(len(words))]
+    sure = [said[i][1] if i in said else None for i in range(len(words))]
     result: dict[str, Any] = {"tags": tags, "scores": sure}
     if labels.entities:
         result["entities"] = [
             {"type": kind, "text": " ".join(words[start:end]), "start": start, "end": end,
              "score": float(np.mean([score for score in sure[start:end] if score is not None]))}
-            for kind, start, end in spans([tag or "O" for tag in tags])
+            for kind, start, end in tagged(labels, [tag or "O" for tag in tags])
         ]  # fmt: skip
     return result
 
 
-def _entities(text: str, encoding: Any, scores: np.ndarray, labels: LabelSet, joined_by: str) -> list[dict[str, Any]]:
-    """Entities of one text: the first sub-token speaks for its word, the mean of the words for the entity."""
-    offsets = encoding.offsets
-    found = find_words(text, encoding.word_ids, offsets, joined_by)
-    own = scores[[first for first, _ in found]]
-    sure = own.max(-1)
+def _entities(
+    text: str, places: Sequence[tuple[int, int]], said: dict[int, tuple[str, float]], labels: LabelSet
+) -> list[dict[str, Any]]:
+    """Entities of a text, by characters, with the mean score of their words; words without a token are passed over."""
+    read = sorted(said)
     result = []
-    for kind, first, end in tagged(labels, own.argmax(-1)):
-        start, stop = offsets[found[first][0]][0], offsets[found[end - 1][1]][1]
-        name = text[start:stop].strip()  # some tokenizers count the blank before a word to it
-        start = text.index(name, start)
-        score = float(sure[first:end].mean())
-        result.append({"type": kind, "text": name, "start": start, "end": start + len(name), "score": score})
+    for kind, first, end in tagged(labels, [said[i][0] for i in read]):
+        start, stop = places[read[first]][0], places[read[end - 1]][1]
+        score = float(np.mean([said[i][1] for i in read[first:end]]))
+        result.append({"type": kind, "text": text[start:stop], "start": start, "end": stop, "score": score})
     return result

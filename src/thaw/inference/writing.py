@@ -32,12 +32,18 @@ def output_format(output: str | None) -> str:
 
 @contextmanager
 def writer(
-    output: str | None, kind: str, fields: Iterable[str] = (), delimiter: str = ",", marked: bool = False
+    output: str | None,
+    kind: str,
+    fields: Iterable[str] = (),
+    without_rows: Callable[[], Iterable[str]] = list,
+    delimiter: str = ",",
+    marked: bool = False,
 ) -> Iterator[Callable[[Record], None]]:
     """A function that writes one record; a file appears under its name only once it is complete.
 
     Args:
         fields: of the records of a table; what the first one has beyond them follows.
+        without_rows: gives what would follow, for a table without rows.
         delimiter: of a csv file.
         marked: begin a csv file with a byte order mark.
     """
@@ -48,17 +54,19 @@ def writer(
         return
     path = Path(output).expanduser()
     delimiter = delimiter if kind == "csv" else TABLES.get(kind, "")
+    columns: list[str] = []
     try:
         with atomic_write(path, zipped=path.suffix.lower() == ".gz") as file:
             if kind == "csv" and marked:
                 file.write(MARK)
-            begun = file.tell()
             if kind == "jsonl":
                 yield _to_json(file)
+            elif kind == "conll":
+                yield _to_columns(file)
             else:
-                yield _to_columns(file) if kind == "conll" else _to_table(file, delimiter, fields)
-            if file.tell() == begun and fields and kind in TABLES:
-                _row_writer(file, delimiter)(fields)  # without rows
+                yield _to_table(file, delimiter, fields, columns)
+                if not columns:
+                    _row_writer(file, delimiter)([*fields, *without_rows()])
     except OSError as error:
         raise UserError(f"output={output}: cannot be written: {error.strerror}", "Choose another place.") from None
 
@@ -86,9 +94,9 @@ def _to_columns(file: IO[str]) -> Callable[[Record], None]:
     return write
 
 
-def _to_table(file: IO[str], delimiter: str, fields: Iterable[str]) -> Callable[[Record], None]:
+def _to_table(file: IO[str], delimiter: str, fields: Iterable[str], columns: list[str]) -> Callable[[Record], None]:
+    """The columns are filled in with the first record."""
     write_row = _row_writer(file, delimiter)
-    columns: list[str] = []
 
     def cell(value: Any) -> Any:
         return json.dumps(finite(value), ensure_ascii=False) if isinstance(value, dict | list) else value
@@ -97,6 +105,8 @@ def _to_table(file: IO[str], delimiter: str, fields: Iterable[str]) -> Callable[
         if not columns:
             columns.extend(dict.fromkeys([*fields, *record]))
             write_row(columns)
+        if other := record.keys() - set(columns):  # words after texts
+            raise UserError(f"output: no column for {min(other)!r}, which no record before has", "Give .jsonl.")
         write_row([cell(record.get(name)) for name in columns])
 
     return write

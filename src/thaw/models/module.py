@@ -14,11 +14,12 @@ from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs, figures
 from thaw.models.checksum import checksum
 from thaw.models.cuda_graphs import PRECISIONS, StepGraphs, on_one_gpu
-from thaw.models.encoder import blocks, load_encoder
+from thaw.models.encoder import blocks, load_encoder, load_tokenizer
 from thaw.models.freezing import STAGED, add_adapters, freeze_to, parameter_table, rest_frozen, trainable
 from thaw.models.losses import make_loss
 from thaw.models.optimization import learning_rates, make_schedule, parameter_groups
 from thaw.models.prefix import FrozenPrefix, States
+from thaw.models.segments import tell_segments
 from thaw.models.speed import accelerate
 
 
@@ -41,6 +42,9 @@ class EncoderModule(pl.LightningModule):
         self.labels, self.config = labels, config
         self.save_hyperparameters({"labels": labels.to_dict(), **config})
         self.network = load_encoder(folder, labels, config["model"])
+        if labels.pairs:
+            tokenizer = load_tokenizer(folder, labels.task, config["model"]["trust_remote_code"])
+            tell_segments(self.network, tokenizer)
         # In a list, since the peft model wraps this very network: as a submodule it would list every parameter twice.
         self.adapters = [add_adapters(self.network, config["freeze"])]
         accelerate(self.network)

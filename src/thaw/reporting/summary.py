@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from thaw.data.pairs import joined
 from thaw.labels import NUMBER, LabelSet
 from thaw.runs import display, typed
 
@@ -225,6 +226,8 @@ def example(labels: LabelSet) -> str:
     """A text to try a model out with."""
     if "B-PER" in labels.ids:
         return "Angela Merkel visited Paris."
+    if labels.pairs:
+        return joined("It rains all day.", "The street is wet.")
     return "A sentence of yours." if labels.task == "token" else "I love this"
 
 

@@ -93,7 +93,7 @@ class Reuse(pl.Callback):
             partial(_announced, batch_size=batch_size, pad_id=pad_id),
             limit=int(self.settings["reuse_gb"] * 1e9),
             dtype=self.settings["reuse_dtype"],
-            also=[self.precision, batch_size, self.compiled],
+            also=[self.precision, batch_size, self.compiled, self.data.labels.pairs],
             held=self.held,
             **options,
         )

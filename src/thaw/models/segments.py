@@ -1,0 +1,32 @@
+"""Which of two texts a token is of, told to encoders that were pretrained on pairs of segments."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thaw.models.encoder import body_of
+
+
+def tell_segments(network: Any, tokenizer: Any) -> None:
+    """Let a network read pairs as its tokenizer has transformers give them: ``token_type_ids`` 1 in the second text.
+
+    They follow from the token ids, so that nothing else needs to know of them. Encoders without segments (DistilBERT,
+    RoBERTa and its kin, DeBERTa-v3, ModernBERT) stay as they are.
+    """
+    if getattr(network.config, "type_vocab_size", None) in (None, 0, 1):
+        return
+    if "token_type_ids" not in tokenizer.model_input_names:
+        return
+
+    def add(_: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        ids = args[0] if args else given["input_ids"]
+        return args, {**given, "token_type_ids": segments(ids, tokenizer.sep_token_id)}
+
+    body_of(network)[1].register_forward_pre_hook(add, with_kwargs=True)
+
+
+def segments(ids: Tensor, separator: int) -> Tensor:
+    """0 up to the first separator of each row, 1 behind it: (rows, tokens)."""
+    marks = (ids == separator).long()
+    return ((marks.cumsum(1) - marks) > 0).to(torch.int64)

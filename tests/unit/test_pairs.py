@@ -1,0 +1,207 @@
+"""Pairs of texts are read, encoded and scored as transformers does it."""
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import pipeline
+
+from conftest import configured
+from thaw.data.encoding import encode_texts
+from thaw.data.pairs import joined, parted, shares
+from thaw.data.sources import load
+from thaw.errors import UserError
+from thaw.inference.explanation import read
+from thaw.inference.predictor import Predictor
+from thaw.labels import LabelSet
+from thaw.models.encoder import load_tokenizer
+from thaw.models.module import EncoderModule
+from thaw.models.segments import segments
+from thaw.settings import check
+from tiny_models import ARCHITECTURES, CORPUS
+
+Encoders = Callable[[str], Path]
+LABELS = LabelSet("sequence", ("no", "yes"), (1, 1), pairs=True)
+PAIRS = [*pairwise(CORPUS[:8]), ("short", " ".join(CORPUS)), (" ".join(CORPUS), "short"), ("", "so"), ("so", "")]
+COLUMNS = {"text_column": ["premise", "hypothesis"], "label_column": "label"}
+
+
+@pytest.mark.parametrize("max_length", [6, 7, 16, 17, 64])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_pairs_are_encoded_and_cut_as_the_tokenizer_does(
+    architecture: str, max_length: int, encoders: Encoders
+) -> None:
+    tokenizer = load_tokenizer(encoders(architecture), "sequence")
+    firsts, seconds = map(list, zip(*PAIRS, strict=True))
+    ids, offsets, lengths = encode_texts([joined(*pair) for pair in PAIRS], tokenizer, max_length, pairs=True)
+    expected = tokenizer(firsts, seconds, truncation="longest_first", max_length=max_length)["input_ids"]
+    assert [ids[start:end].tolist() for start, end in pairwise(offsets)] == expected
+    assert lengths.tolist() == [len(row) for row in tokenizer(firsts, seconds, verbose=False)["input_ids"]]
+
+
+def test_the_longer_text_is_cut_first() -> None:
+    assert shares(3, 4, 9) == (3, 4)
+    assert shares(3, 40, 9) == (3, 6)
+    assert shares(40, 3, 9) == (6, 3)
+    assert shares(40, 40, 9) == (4, 5)
+    assert shares(41, 40, 9) == (5, 4)
+
+
+def test_a_pair_is_parted_where_it_was_joined() -> None:
+    assert parted(joined("a", "b [SEP] c")) == ("a", "b [SEP] c")
+    assert parted(joined("", "")) == ("", "")
+    for first in ("a [SEP] b", "a [SEP]"):
+        with pytest.raises(ValueError, match="the first text of a pair holds"):
+            joined(first, "c")
+    with pytest.raises(ValueError, match="'a' is no pair"):
+        parted("a")
+
+
+def test_segments_begin_behind_the_first_separator() -> None:
+    ids = torch.tensor([[1, 7, 3, 8, 3], [1, 3, 0, 0, 0], [1, 3, 3, 0, 0]])
+    assert segments(ids, 3).tolist() == [[0, 0, 0, 1, 1], [0, 0, 1, 1, 1], [0, 0, 1, 1, 1]]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_pairs_get_the_scores_of_the_pipeline(architecture: str, encoders: Encoders, tmp_path: Path) -> None:
+    """In training and in prediction: also where the encoder tells the two texts apart by segments."""
+    groups: dict[str, Any] = {name: dict(configured()[name]) for name in ("model", "freeze", "loss", "optimizer")}
+    torch.manual_seed(0)
+    module = EncoderModule(encoders(architecture), LABELS, {**groups, "strict": False}).eval()
+    with torch.no_grad():
+        for parameter in module.network.parameters():
+            parameter.mul_(3)  # so that the scores of different pairs differ
+    tokenizer = load_tokenizer(encoders(architecture), "sequence")
+    module.network.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "config.yaml").write_text("data:\n  eval_batch_size: 4\n")
+    description = {"max_length": 64, "clean_html": False, "joined_by": ""}
+    (tmp_path / "labels.json").write_text(json.dumps({**LABELS.to_dict(), **description}))
+
+    classify: Any = pipeline("text-classification", model=str(tmp_path / "model"), top_k=None, device="cpu")
+    pairs = PAIRS[:-1]  # the pipeline takes an empty second text for none
+    given = [{"text": first, "text_pair": second} for first, second in pairs]
+    expected = [{one["label"]: one["score"] for one in classify(one, truncation=True, max_length=64)} for one in given]
+    found = Predictor.from_run(tmp_path)(pairs, probabilities=True)
+    assert [row["text"] for row in found] == [joined(*pair) for pair in pairs]
+    for own, scores in zip(found, expected, strict=True):
+        assert own["probabilities"] == pytest.approx(scores, abs=1e-5)
+    batch = tokenizer(*map(list, zip(*PAIRS[:4], strict=True)), return_tensors="pt", padding=True)
+    own_scores = module(batch["input_ids"], batch["attention_mask"]).softmax(-1)[:, 1].tolist()
+    assert own_scores == pytest.approx([scores["yes"] for scores in expected[:4]], abs=1e-5)
+    swapped = Predictor.from_run(tmp_path)([(second, first) for first, second in PAIRS[:4]], probabilities=True)
+    assert any(abs(row["probabilities"]["yes"] - own["yes"]) > 1e-4
+               for row, own in zip(swapped, expected[:4], strict=True))  # fmt: skip
+
+
+def test_what_is_no_pair_is_told(encoders: Encoders) -> None:
+    tokenizer = load_tokenizer(encoders("bert"), "sequence")
+    predict = Predictor(lambda batches: iter(()), tokenizer, LABELS, max_length=16)
+    for text, said in (("so", "'so' is no pair"), (("a [SEP] b", "c"), "holds"), (("a", "b", "c"), "too many")):
+        with pytest.raises(UserError, match=said):
+            predict([text])
+
+
+def test_words_of_both_texts_are_explained_where_they_stand(encoders: Encoders) -> None:
+    tokenizer = load_tokenizer(encoders("roberta"), "sequence")
+
+    def logits(batches: Any) -> Any:
+        for ids, _ in batches:
+            yield np.zeros((len(ids), 2), dtype=np.float32)
+
+    predictor = Predictor(logits, tokenizer, LABELS, max_length=16)
+    (short, long) = read(predictor, ["He came. [SEP] She came, too.", f"{CORPUS[0]} [SEP] {CORPUS[1]}"])
+    text = "He came. [SEP] She came, too."
+    assert [text[start:end] for start, end in short.words] == ["He", "came", ".", "She", "came", ",", "too", "."]
+    assert short.read == len(text)
+    assert short.ids.tolist() == tokenizer("He came.", "She came, too.")["input_ids"]
+    for word, (start, end) in enumerate(short.words):
+        assert tokenizer.decode(short.ids[short.owner == word]).strip() == text[start:end]
+    expected = tokenizer(CORPUS[0], CORPUS[1], truncation="longest_first", max_length=16)["input_ids"]
+    assert long.ids.tolist() == expected
+    assert len(CORPUS[0]) < long.read < len(CORPUS[0]) + len(CORPUS[1])
+
+
+ROWS = [("It rains.", "It is wet.", "yes"), ("It rains, a lot.", "It is dry.", "no")]
+TEXTS = ["It rains. [SEP] It is wet.", "It rains, a lot. [SEP] It is dry."]
+
+
+def write(folder: Path, kind: str) -> Path:
+    path = folder / f"pairs.{kind}"
+    names = ("premise", "hypothesis", "label")
+    if kind == "parquet":
+        pq.write_table(pa.table(dict(zip(names, map(list, zip(*ROWS, strict=True)), strict=True))), path)
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in ROWS))
+    else:
+        mark = "\t" if kind == "tsv" else "|"  # which part the fields where there is no comma in the first line
+        path.write_text("".join(mark.join(row) + "\n" for row in (names, *ROWS)))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_two_columns_are_read_as_a_pair(kind: str, tmp_path: Path) -> None:
+    rows = load({"path": str(write(tmp_path, kind)), **COLUMNS}).splits["all"]
+    assert rows["text"][:] == TEXTS
+    assert rows["label"][:] == ["yes", "no"]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"premise": "a"}, "the field 'hypothesis' is missing"),
+        ({"premise": "a", "hypothesis": " "}, "the second text is empty"),
+        ({"premise": None, "hypothesis": "b"}, "the first text is missing"),
+        ({"premise": ["a"], "hypothesis": "b"}, "the first text is of type list"),
+        ({"premise": "a [SEP] b", "hypothesis": "b"}, "the first text of a pair holds [SEP] itself"),
+    ],
+)
+def test_a_bad_pair_names_its_line_and_its_text(row: dict[str, Any], said: str, tmp_path: Path) -> None:
+    path = write(tmp_path, "jsonl")
+    with path.open("a") as file:
+        file.write(json.dumps({**row, "label": "no"}) + "\n")
+    with pytest.raises(UserError) as error:
+        load({"path": str(path), **COLUMNS})
+    assert f"pairs.jsonl:3: {said}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.txt", "so;yes\n", "the format txt has no columns with names. Write pairs of texts as csv"),
+        ("a.conll", "so O\n", "the format conll has no columns with names"),
+        ("a.csv", "premise,label\na,b\n", "no column 'hypothesis'; it has: premise, label"),
+        ("a.csv", "premise,hypothesis,hypothesis,label\na,b,b,c\n", "several columns are named 'hypothesis'"),
+    ],
+)
+def test_files_without_the_two_columns_are_refused(name: str, content: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError) as error:
+        load({"path": str(tmp_path / name), **COLUMNS, "task": "token" if name.endswith("conll") else None})
+    assert said in str(error.value)
+
+
+def test_html_is_taken_out_of_both_texts(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"premise": "<b>It</b> rains", "hypothesis": "so<br>what", "label": "x"}) + "\n")
+    assert load({"path": str(path), **COLUMNS, "clean_html": True}).splits["all"]["text"][:] == [
+        "It rains [SEP] so what"
+    ]
+
+
+@pytest.mark.parametrize("columns", [["a"], ["a", "a"], ["a", "b", "c"], ["a", 0.5], []])
+def test_a_pair_is_two_different_columns(columns: list[Any]) -> None:
+    config: Any = {"data": {"text_column": columns}}
+    from thaw.settings import COLUMNS as RULE
+    from thaw.settings import or_null
+
+    with pytest.raises(UserError, match="or a list of two"):
+        check(config, {"data.text_column": or_null(RULE)})
+    check({"data": {"text_column": ["a", 1]}}, {"data.text_column": or_null(RULE)})

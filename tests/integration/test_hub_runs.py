@@ -25,7 +25,7 @@ MODELS = {
     "bert": "google-bert/bert-base-uncased",
     "bert_cased": "google-bert/bert-base-cased",
 }
-RUNS = [("distilbert", "emotion"), ("bert", "imdb"), ("bert_cased", "conll2003")]
+RUNS = [("distilbert", "emotion"), ("bert", "imdb"), ("bert_cased", "conll2003"), ("bert_cased", "rte")]
 
 
 @dataclass
@@ -44,6 +44,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     write_emotion(root / "datasets/dair-ai/emotion")
     write_imdb(root / "datasets/stanfordnlp/imdb")
     write_conll(root / "datasets/lhoestq/conll2003")
+    write_rte(root / "datasets/nyu-mll/glue")
     server = HubServer(root)
     server.__enter__()
     environment: dict[str, str | None] = {
@@ -109,15 +110,32 @@ def write_conll(folder: Path) -> None:
     write(folder, "conll2003", splits, features)
 
 
+def write_rte(folder: Path) -> None:
+    """Pairs, with a test split whose labels are kept back."""
+    rows = [
+        {
+            "sentence1": f"It rains {i} days.",
+            "sentence2": f"It is {'dry' if i % 2 else 'wet'}.",
+            "label": i % 2,
+            "idx": i,
+        }
+        for i in range(40)
+    ]
+    splits = {"train": rows[:30], "validation": rows[30:], "test": [{**row, "label": -1} for row in rows[:5]]}
+    names = datasets.ClassLabel(names=["entailment", "not_entailment"])
+    texts = {name: datasets.Value("string") for name in ("sentence1", "sentence2")}
+    write(folder, "rte", splits, datasets.Features({**texts, "label": names, "idx": datasets.Value("int32")}))
+
+
 @pytest.mark.parametrize(("model", "data"), RUNS)
 def test_a_run_from_the_hub_with_an_empty_cache(model: str, data: str, hub: Hub, script: Run, tmp_path: Path) -> None:
     script("train.py", f"model={model}", f"data={data}", env=hub.environment)
     run = only_run(tmp_path)
     assert run.parent == tmp_path / "outputs" / data / model
     summary = json.loads((run / "data.json").read_text())
-    assert list(summary["splits"]) == ["train", "validation", "test"]
-    expected = {"emotion": EMOTIONS, "imdb": ["neg", "pos"], "conll2003": TAGS}[data]
-    assert summary["labels"] == expected
+    assert list(summary["splits"]) == ["train", "validation", "test"][: 2 if data == "rte" else 3]
+    pairs = ["entailment", "not_entailment"]
+    assert summary["labels"] == {"emotion": EMOTIONS, "imdb": ["neg", "pos"], "conll2003": TAGS, "rte": pairs}[data]
 
 
 @pytest.mark.parametrize(("model", "data"), RUNS)

@@ -1,13 +1,17 @@
 """Hold-outs and subsets: the rows of the tutorials, each label in proportion, the same on every call."""
 
 from collections import Counter
+from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from thaw.data.splits import check_size, hold_out, repeated, shared, subset
+from thaw.data.rows import dataset_of
+from thaw.data.splits import check_size, divide, hold_out, repeated, shared, subset, text_keys
 from thaw.errors import UserError
+from thaw.labels import LabelSet
 
 
 @pytest.mark.parametrize("size", [1, 7, 30, 0.1, 0.35, 1.0])
@@ -68,6 +72,34 @@ def test_the_last_row_of_a_label_is_not_held_out() -> None:
     kept, held = hold_out(["a", "a", "a", "b", "c"], 4, seed=0)
     assert {3, 4} <= set(kept.tolist())
     assert len(held) == 2
+
+
+def test_texts_that_occur_again_are_not_held_out_while_there_are_others() -> None:
+    labels, again = ["a", "b"] * 50, np.arange(100) % 10 < 6
+    kept, held = hold_out(labels, 20, seed=0, again=again)
+    assert (len(kept), len(held), sum(labels[i] == "a" for i in held)) == (80, 20, 10)
+    assert not again[held].any()
+    assert again[hold_out(labels, 50, seed=0, again=again)[1]].sum() == 10
+    plain = hold_out(labels, 20, seed=0)[1]
+    assert np.array_equal(hold_out(labels, 20, seed=0, again=np.zeros(100, dtype=bool))[1], plain)
+    swapped = np.isin(np.arange(100), plain[:2])
+    assert len(np.intersect1d(hold_out(labels, 20, seed=0, again=swapped)[1], plain)) == 18, "the others stay"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"validation_size": 12}, {"files": True}, {"files": True, "train_size": 40}],
+    ids=["a file", "a number", "a train split", "a subset of it"],
+)
+def test_nothing_that_is_held_out_is_trained_on(settings: dict[str, Any]) -> None:
+    texts = [f"text {i // 2 if i < 40 else i}" for i in range(100)]  # 20 of them twice
+    rows = dataset_of(pa.table({"text": texts, "label": [i % 2 for i in range(100)]}))
+    data: dict[str, Any] = {"split_seed": 42, "validation_size": None, **settings}
+    files = data.pop("files", False)
+    parts = divide({"train" if files else "all": rows}, LabelSet("sequence", ("a", "b"), (50, 50)), data, "here")
+    keys = {name: text_keys(part["text"][:]) for name, part in parts.items()}
+    assert len(parts["validation"]) >= 4
+    assert all(shared(keys[name], keys["train"]) == 0 for name in parts if name != "train")
 
 
 def test_repeated_and_shared_texts_are_counted() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw.data.rows import dataset_of
+from thaw.data.rows import Values, dataset_of
 from thaw.errors import UserError
 from thaw.labels import LabelSet
 
@@ -15,13 +15,17 @@ SPLITS = ("train", "validation", "test")
 SUBSET_SEED = 42  # the seed of the tutorials whose subsets we reproduce; not the seed of the run
 
 
-def hold_out(strata: Sequence[Hashable], size: int | float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(
+    strata: Sequence[Hashable], size: int | float, seed: int, again: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Split row numbers into those kept and those held out, each label in proportion.
 
     Args:
         strata: the label of each row; give the same value everywhere to split without strata.
         size: rows to hold out, or the fraction of them.
         seed: of the draw.
+        again: whether the text of each row occurs in another one too; such rows are held out only for want of others,
+            so that nothing is scored on what was trained on.
 
     Returns:
         Sorted row numbers (kept, held out). A label with a single row stays in the kept part.
@@ -33,6 +37,8 @@ def hold_out(strata: Sequence[Hashable], size: int | float, seed: int) -> tuple[
     for row, stratum in enumerate(strata):
         groups[stratum].append(row)
     ordered = [generator.permutation(groups[stratum]) for stratum in sorted(groups, key=str)]
+    if again is not None:
+        ordered = [rows[np.argsort(again[rows], kind="stable")] for rows in ordered]
     # Largest remainders: the parts add up to the wanted number, and no label gives more than all but one row.
     exact = np.array([len(rows) * wanted / total for rows in ordered])
     quota = np.minimum(np.floor(exact).astype(int), [max(len(rows) - 1, 0) for rows in ordered])
@@ -74,6 +80,12 @@ def check_size(size: int | float, total: int, key: str) -> int:
     return count
 
 
+def repeats(keys: np.ndarray) -> np.ndarray:
+    """Whether each text occurs more than once."""
+    _, places, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    return np.asarray(counts[places] > 1)
+
+
 def repeated(keys: np.ndarray) -> int:
     """Rows whose text stands earlier in the same split, by a hash of each text."""
     return len(keys) - len(np.unique(keys))
@@ -88,16 +100,18 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where:
     """Train, validation and test from the splits that were found.
 
     A single split is divided 70/15/15, or as ``validation_size`` says. A missing validation is held out of train: of
-    the rows that ``train_size`` leaves over, so that a tutorial's training subset stays exactly the same rows.
+    the rows that ``train_size`` leaves over, so that a tutorial's training subset stays exactly the same rows. Either
+    way texts that occur more than once stay in train.
     """
     seed, train_size, eval_size = data["split_seed"], data.get("train_size"), data.get("eval_size")
     if "all" in found:
         rows = found["all"]
-        rest, test = hold_out(_strata(rows, labels), 0.15, seed)
+        again = repeats(text_keys(Values(rows, "text")))
+        rest, test = hold_out(_strata(rows, labels), 0.15, seed, again)
         others = _some(rows, rest)
         given = data["validation_size"]
         size = min(check_size(given, len(rows), "data.validation_size"), len(others)) if given else 0.15 / 0.85
-        train, validation = hold_out(_strata(others, labels), size, seed)
+        train, validation = hold_out(_strata(others, labels), size, seed, again[rest])
         parts = {"train": _some(others, train), "validation": _some(others, validation), "test": _some(rows, test)}
         parts["train"] = subset(parts["train"], train_size, "data.train_size")
     else:
@@ -129,6 +143,7 @@ def _validation_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) ->
     else:
         size = check_size(eval_size, total, "data.eval_size")
     train, left = shuffled.select(range(chosen)), total - chosen
+    again = repeats(text_keys(Values(shuffled, "text")))
     if left:
         if left < size:
             raise UserError(
@@ -136,14 +151,14 @@ def _validation_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) ->
                 "Give a validation file, or a smaller data.train_size, data.eval_size or data.validation_size.",
             )
         rest = shuffled.select(range(chosen, total))
-        held = hold_out(_strata(rest, labels), size, seed)[1] if size < left else range(left)
+        held = hold_out(_strata(rest, labels), size, seed, again[chosen:])[1] if size < left else range(left)
         return train, rest.select(held)
     if size >= chosen:
         raise UserError(
             f"{total} rows of train are too few to train on {chosen} and hold out {size} for validation",
             "Give a validation file, or a smaller data.eval_size or data.validation_size.",
         )
-    kept, held = hold_out(_strata(train, labels), size, seed)
+    kept, held = hold_out(_strata(train, labels), size, seed, again)
     return _some(train, kept), _some(train, held)
 
 

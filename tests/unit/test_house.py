@@ -159,6 +159,7 @@ def test_latest_of_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("data.label_column=Zuständigkeit", "data.label_column='Zuständigkeit'"),
         ("data.label_column=Zuständige Stelle", "data.label_column='Zuständige Stelle'"),
         ("data.label_names=[größer,kleiner]", "data.label_names=['größer',kleiner]"),
+        ("data.label_names=[gut, sehr schön , Größe]", "data.label_names=[gut, 'sehr schön', 'Größe']"),
         ("data.label_column=Größe,Art", "data.label_column='Größe',Art"),
         ("loss.class_weights={größer: 2}", "loss.class_weights={größer: 2}"),
         ("data.label_column=queue", "data.label_column=queue"),

@@ -439,6 +439,17 @@ def test_a_run_leaves_neither_its_handlers_nor_its_weights_behind(
     assert not [thing for thing in gc.get_objects() if type(thing) is EncoderModule]
 
 
+def test_only_training_counts_as_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the time to look up the machine and to log in with W&B, which comes before."""
+    now = 1.0
+    monkeypatch.setattr(resuming.time, "monotonic", lambda: now)
+    resumable = Resumable(tmp_path, None)
+    now = 101.0
+    with resumable.listening():
+        now = 103.0
+        assert resumable.seconds_spent() == 2
+
+
 def test_what_cannot_be_resumed_says_so(script: Run, tmp_path: Path) -> None:
     for arguments, problem in (
         (["resume=nowhere"], "nowhere: no such run folder"),

@@ -68,8 +68,8 @@ def test_what_cannot_be_searched_is_said(override: str, grid: bool, said: str) -
         ([[0.9, 0.9], [0.8, 0.81]], "Each of the others is worse by more than chance"),
         (
             [[0.9, 0.91, 0.92], [0.5, 0.51, 0.52], [0.4]],
-            "others that could be tested is worse by more than chance (Welch's t-test over seeds with Holm's correction, "
-            "p < 0.05). Not tested: freeze=2.",
+            "Each of the others that could be tested is worse by more than chance (Welch's t-test over seeds with "
+            "Holm's correction, p < 0.05). Not tested: freeze=2.",
         ),
         (
             [[0.9, 0.91, 0.92], [0.91, 0.9, 0.9], [0.4]],

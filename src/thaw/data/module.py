@@ -100,7 +100,8 @@ class TextDataModule(pl.LightningDataModule):
         )  # fmt: skip
         return cached_split(key, make)
 
-    def train_dataloader(self) -> DataLoader:
+    def check_batches(self) -> None:
+        """Refuse a way to make training batches that the task, or another setting, does not allow."""
         sampler = self.data["sampler"]
         if sampler == "balanced" and self.labels.task != "sequence":
             raise UserError(
@@ -113,12 +114,14 @@ class TextDataModule(pl.LightningDataModule):
                 "data.tokens_per_batch needs rows of like length in a batch, each drawn once",
                 "Leave out data.group_by_length=false, data.sampler=balanced and data.padding=max_length.",
             )
+
+    def train_dataloader(self) -> DataLoader:
         encoded, processes, options = self._shared("train")
         batches = Batches(
             encoded,
             self.data["batch_size"],
             seed=self.seed,
-            balanced=sampler == "balanced",
+            balanced=self.data["sampler"] == "balanced",
             by_length=self.data["group_by_length"],
             tokens=self.data["tokens_per_batch"],
             multiple=options["multiple"],
@@ -138,9 +141,10 @@ class TextDataModule(pl.LightningDataModule):
 
     def _shared(self, split: str) -> tuple[Encoded, dict[str, int], dict[str, Any]]:
         """A split, the place of this process among those that share it, and the options of its loader."""
-        encoded, world_size = self.encoded[split], self.trainer.world_size if self.trainer else 1
-        if len(encoded) < world_size:
-            raise UserError(f"{split} has {len(encoded)} rows for {world_size} processes", "Use fewer trainer.devices.")
+        processes = {
+            "rank": self.trainer.global_rank if self.trainer else 0,
+            "world_size": self.trainer.world_size if self.trainer else 1,
+        }
         # The kernels of GPUs take tokens by eights; and of few widths each comes again, as CUDA graphs want it.
         multiple = 8 if self.trainer and self.trainer.strategy.root_device.type == "cuda" else 1
         options = {
@@ -149,7 +153,7 @@ class TextDataModule(pl.LightningDataModule):
             "pad_to": self.max_length if self.data["padding"] == "max_length" else None,
             "multiple": multiple,
         }
-        return encoded, {"rank": self.trainer.global_rank if self.trainer else 0, "world_size": world_size}, options
+        return self.encoded[split], processes, options
 
 
 # Settings that say how rows become batches, and change nothing about the rows.
@@ -166,6 +170,9 @@ def prepared(
     Args:
         encoder: whose tokenizer it is.
         data, tokenizer, max_length, seed: of the module.
+
+    Raises:
+        UserError: for whatever is wrong with the data, or the way to make batches of it.
     """
     module = TextDataModule(data, tokenizer, max_length, seed)
     read = {name: value for name, value in data.items() if name not in OF_BATCHES}
@@ -180,6 +187,7 @@ def prepared(
         _prepared.clear()
         module.prepare()
         _prepared[key] = copy(module)  # now, since a trainer that is attached would live as long
+    module.check_batches()
     return module
 
 

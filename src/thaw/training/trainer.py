@@ -20,7 +20,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.optim import Optimizer
 
-from thaw.errors import UserError
+from thaw.errors import UserError, counted
 from thaw.labels import LabelSet
 from thaw.metrics.outputs import figure_names
 from thaw.models.encoder import layers_of
@@ -90,8 +90,12 @@ class FSDPOnCPU(FSDPStrategy):
 StrategyRegistry.register("fsdp_cpu", FSDPOnCPU, override=True)  # also when the module is loaded anew
 
 
-def check_distributed(strategy: str, multirun: bool) -> None:
-    """Refuse what several processes cannot do."""
+def check_distributed(strategy: str, multirun: bool, rows: Mapping[str, int], processes: int) -> None:
+    """Refuse what several processes cannot do.
+
+    Args:
+        rows: of each split.
+    """
     if multirun:
         raise UserError(
             "several devices within a multirun: the other processes would repeat the whole sweep",
@@ -102,6 +106,11 @@ def check_distributed(strategy: str, multirun: bool) -> None:
             f"freeze={strategy} changes what trains during the run, which several processes cannot follow",
             "Use one device: trainer.devices=1.",
         )
+    for split, own in rows.items():
+        if own < processes:
+            raise UserError(
+                f"{split} has {counted(own, 'row')} for {processes} processes", "Use fewer trainer.devices."
+            )
 
 
 def split_by_layer(strategy: Any, network: nn.Module) -> None:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from conftest import ROOT, configured
 from thaw.errors import UserError
-from thaw.help import comments, settings
+from thaw.help import comments, first_values, settings
 from thaw.instantiate import build
 from thaw.job import run_folder
 from thaw.overrides import latest, quoted, unquoted
@@ -278,6 +278,25 @@ def test_help_is_that_of_the_choices_on_the_command_line() -> None:
     assert "trainer.precision=bf16-mixed" in shown
     assert re.search(r"trainer.num_nodes=1 +machines", shown)
     assert "optimizer.lr=0.001" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        (["-m", "freeze=none,head", "seed=choice(1,2)", "--help"], ["freeze=none", "seed=1"]),
+        (["--cfg", "job", "--help", "freeze=head"], ["freeze=head"]),
+        (["data.label_names=[a,b]", "text='a, b'"], ["data.label_names=[a,b]", "text='a, b'"]),
+        (["optimizer.lr=tag(log,interval(1e-5,1e-3))", "+freeze.n=range(2,4)", "model=glob(*)"], ["+freeze.n=2"]),
+    ],
+)
+def test_help_is_given_for_any_command(arguments: list[str], left: list[str]) -> None:
+    assert first_values(arguments) == left
+
+
+def test_what_is_said_of_a_file_is_not_said_of_its_first_setting() -> None:
+    said = comments(ROOT / "conf", ROOT / "conf/model/_encoder.yaml")
+    assert "name" not in said
+    assert said["hub"] == "or modelscope"
 
 
 def test_a_run_is_not_written_over(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from conftest import ROOT, configured
+from thaw import job
 from thaw.errors import UserError
 from thaw.help import comments, first_values, settings
 from thaw.instantiate import build
@@ -252,6 +253,13 @@ def test_mistakes_get_one_line_and_exit_code_2(arguments: list[str], said: str, 
     assert said in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert not list(tmp_path.glob("outputs/*/*/*"))
+
+
+def test_changed_settings_are_shown_as_they_are_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "defaults", lambda _: job.plain(configured()))
+    config = configured("data=conll", "data.path=x", "data.label_names=[O,B-PER]", "data.clean_html=true")
+    changed = {key: own for key, own, _ in job.changed(config, "train")}
+    assert (changed["data.label_names"], changed["data.clean_html"]) == ("[O,B-PER]", "true")
 
 
 @pytest.mark.parametrize("script", ["train", "explore", "evaluate", "predict", "export", "report"])

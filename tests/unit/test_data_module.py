@@ -321,6 +321,9 @@ def test_what_no_figure_can_count_is_counted(prepare: Prepare, tmp_path: Path) -
     data = prepare(tmp_path, max_length=12)
     kept = sum(word >= 0 for word in data.encoded["train"].words)
     assert (data.summary["splits"]["train"]["unread"], data.summary["splits"]["test"]["unread"]) == (41 - kept, 0)
+    scored = prepare(tmp_path, max_length=12, subword_labels="all", score_subwords=True)
+    assert scored.summary["splits"] == data.summary["splits"], "words, though sub-tokens are scored"
+    assert len(scored.encoded["train"].tags) < len(data.encoded["train"].tags)
     rows = [("a", ["x"]), ("b", ["x", "y"]), ("c", [])] * 10
     several = prepare(jsonl(tmp_path / "a.jsonl", *({"text": text, "label": own} for text, own in rows)))
     assert sum(split["unlabelled"] for split in several.summary["splits"].values()) == 10

@@ -54,8 +54,10 @@ class TextDataModule(pl.LightningDataModule):
         # Some are saved with settings of their own, which the first call resets; the cache's key would change with it.
         self.tokenizer.backend_tokenizer.no_truncation()
         self.tokenizer.backend_tokenizer.no_padding()
-        self.encoded = {name: self._encode(rows) for name, rows in self.rows.items()}
-        self.summary = summarise(self.rows, self.encoded, self.labels, self.source)
+        scored = self.labels.task == "token" and self.data["score_subwords"]
+        plain = {name: self._encode(rows, score_subwords=False) for name, rows in self.rows.items()}
+        self.summary = summarise(self.rows, plain, self.labels, self.source)  # of words, whatever is scored
+        self.encoded = {name: self._encode(rows, True) for name, rows in self.rows.items()} if scored else plain
 
     def read(self) -> None:
         """Only `labels` and `rows`, for which no tokenizer is needed."""
@@ -84,19 +86,19 @@ class TextDataModule(pl.LightningDataModule):
         pairs = zip(rows["file"][:], rows["line"][:], strict=True)
         return [short_place(self.place(split, {"file": file, "line": line})) for file, line in pairs]
 
-    def _encode(self, rows: Any) -> Encoded:
+    def _encode(self, rows: Any, score_subwords: bool) -> Encoded:
         options = {
             "task": self.labels.task,
             "names": self.labels.names,
             "max_length": self.max_length,
             "subword_labels": self.data["subword_labels"],
-            "score_subwords": self.data["score_subwords"],
+            "score_subwords": score_subwords,
         }
         texts, ids = Values(rows, "text"), Values(rows, "label")
         key = encoding_key(texts, ids, self.tokenizer, options)
         make = partial(
             encode_split, texts, ids, self.labels, self.tokenizer, self.max_length, self.data["subword_labels"],
-            self.data["score_subwords"],
+            score_subwords,
         )  # fmt: skip
         return cached_split(key, make)
 

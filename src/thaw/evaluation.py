@@ -189,15 +189,17 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     metrics = runs.read_json(run / "metrics.json")
     own = join_figures({name: result})
     own["baselines"] = {name: metrics["baselines"].get(name, {})}
-    if settings.get("baselines", True) and not own["baselines"][name]:
-        rows = {"text": texts, "label": gold}
+    if not own["baselines"][name]:  # but those of the run's test
+        lacking = "Not compared with the training data"
         try:
             train = training_rows(run, config, predictor)
-            own["baselines"][name] = other_baselines(config, predictor, name, train, rows)
             if seen := shared(text_keys(texts), text_keys(train["text"])):
                 own["notes"] = [f"The run was trained on {seen:,} of these {counted(len(texts), 'text')}."]
+            if settings.get("baselines", True):
+                lacking = "No baselines"
+                own["baselines"][name] = other_baselines(config, predictor, name, train, {"text": texts, "label": gold})
         except (UserError, OSError) as reason:
-            log.warning("No baselines: %s", reason)
+            log.warning("%s: %s", lacking, reason)
     write_page(run, name, {**metrics, **own}, result.predictions)
     return path, own
 

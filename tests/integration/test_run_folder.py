@@ -257,6 +257,25 @@ def test_evaluate_says_which_rows_the_run_was_trained_on(
     assert said in page_path(run, "mixed").read_text()
 
 
+@pytest.mark.parametrize("baselines", [True, False])
+def test_rows_known_from_training_are_told_without_baselines(
+    baselines: bool, fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether they are not asked for, or the encoder is out of reach."""
+    from thaw import evaluation
+    from thaw.errors import UserError
+
+    def out_of_reach(_: object) -> Path:
+        raise UserError("the encoder is not here")
+
+    monkeypatch.setattr(evaluation, "locate_encoder", out_of_reach)
+    run = fitted("distilbert")
+    known = shutil.copy(Path(runs.load_config(run).data.path) / "train.txt", tmp_path / f"known_{baselines}.txt")
+    settings = {"run": str(run), "split": "test", "output": None, "baselines": baselines}
+    *_, own = evaluation.evaluate_run({**settings, "data": {"path": str(known)}})
+    assert own["notes"][0].startswith("The run was trained on 64 of these ")
+
+
 def test_evaluate_writes_where_it_is_told(fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from thaw.evaluation import evaluate
 

@@ -189,7 +189,7 @@ def test_baselines_of_other_rows_are_learnt_again(
     _, own = evaluate_run({**new, "run": str(moved)})
     assert not own["baselines"]["again"]
     assert own["again/loss"] >= 0
-    assert re.search("No baselines: .*gone", caplog.text)
+    assert re.search("Not compared with the training data: .*gone", caplog.text)
 
 
 def test_the_temperature_is_used_when_asked_for(nasty: Path) -> None:

@@ -54,8 +54,7 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
                 check_options(sys.argv[1:])
                 sys.argv[1:] = [quoted(latest(argument)) for argument in sys.argv[1:]]
                 if {"--help", "-h"} & set(sys.argv[1:]):
-                    overrides = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-                    print(help_text(conf, name, str(function.__globals__["__doc__"]), overrides))
+                    print(help_text(conf, name, str(function.__globals__["__doc__"]), sys.argv[1:]))
                     return
                 hydra.main(version_base="1.3", config_path=str(conf), config_name=name)(task)()
             except KeyboardInterrupt as error:  # while a multirun begins or ends

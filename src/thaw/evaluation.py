@@ -143,7 +143,7 @@ def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]
         }
 
 
-def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
     """What ``evaluate.py`` does.
 
     Args:
@@ -151,8 +151,8 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
             ``baselines`` and those of the explanations.
 
     Returns:
-        (file with the predictions, figures with the split as prefix, ``intervals``, ``calibration`` and
-        ``baselines``).
+        (name of the rows, by which their predictions and page are kept; how many they are; figures with that name as
+        prefix, ``intervals``, ``calibration``, ``baselines``, and ``notes`` where there is something to say).
 
     Raises:
         UserError: when the run is not finished, the split unknown, or the new data does not fit its labels.
@@ -167,7 +167,7 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     split = settings["split"]
     if settings["data"].get("path"):
         given = {key: value for key, value in settings["data"].items() if value is not None}
-        anew = {"task": predictor.labels.task, "format": None, "encoding": "utf-8", "train_size": None}
+        anew = {"task": predictor.labels.task, "format": None, "train_size": None}
         texts, gold, places, skipped = load_labelled({**config["data"], **anew, **given}, predictor.labels, split)
         name = Path(str(given["path"])).name.removesuffix(".gz").rsplit(".", 1)[0]
         if Path(str(given["path"])).expanduser().is_dir():
@@ -182,24 +182,27 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
         texts, gold, places = runs.saved_rows(run, split, predictor.labels)
         name = split
     result = score_rows(predictor, predict_rows(predictor, texts, gold, name), texts, places, config)
-    path = Path(settings["output"]).expanduser() if settings["output"] else run / "predictions" / f"{name}.jsonl"
-    runs.write_jsonl(path, result.predictions)
+    runs.write_jsonl(run / "predictions" / f"{name}.jsonl", result.predictions)  # which keep the name for these rows
+    if settings["output"]:
+        runs.write_jsonl(Path(settings["output"]).expanduser(), result.predictions)
     if settings.get("explain"):
         explain_rows(run, name, predictor, result.predictions, settings)
     metrics = runs.read_json(run / "metrics.json")
     own = join_figures({name: result})
     own["baselines"] = {name: metrics["baselines"].get(name, {})}
-    if settings.get("baselines", True) and not own["baselines"][name]:
-        rows = {"text": texts, "label": gold}
+    if not own["baselines"][name]:  # but those of the run's test
+        lacking = "Not compared with the training data"
         try:
             train = training_rows(run, config, predictor)
-            own["baselines"][name] = other_baselines(config, predictor, name, train, rows)
             if seen := shared(text_keys(texts), text_keys(train["text"])):
                 own["notes"] = [f"The run was trained on {seen:,} of these {counted(len(texts), 'text')}."]
+            if settings.get("baselines", True):
+                lacking = "No baselines"
+                own["baselines"][name] = other_baselines(config, predictor, name, train, {"text": texts, "label": gold})
         except (UserError, OSError) as reason:
-            log.warning("No baselines: %s", reason)
+            log.warning("%s: %s", lacking, reason)
     write_page(run, name, {**metrics, **own}, result.predictions)
-    return path, own
+    return name, len(texts), own
 
 
 def free_name(run: Path, name: str, texts: Sequence[Any]) -> str:
@@ -298,14 +301,13 @@ def evaluate(config: DictConfig) -> None:
     settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     if settings["output"]:
         check_output(Path(settings["output"]).expanduser(), settings["run"], settings["data"].get("path"))
-    path, metrics = evaluate_run(settings)
-    (split,) = metrics["calibration"]
-    rows = sum(1 for _ in path.open(encoding="utf-8"))
-    print(summary.table(f"Metrics, {counted(rows, 'row')}", *summary.headline_rows(metrics, [split])))
+    name, rows, metrics = evaluate_run(settings)
+    print(summary.table(f"Metrics, {counted(rows, 'row')}", *summary.headline_rows(metrics, [name])))
     for line in metrics.get("notes", []):
         print(f"\n{line}")
     run = runs.open_run(settings["run"])
-    print(f"\nReport        {runs.display(page_path(run, split))}")
-    print(f"Predictions   {runs.display(path)}")
+    written = Path(settings["output"] or run / "predictions" / f"{name}.jsonl").expanduser()
+    print(f"\nReport        {runs.display(page_path(run, name))}")
+    print(f"Predictions   {runs.display(written)}")
     if settings["explain"]:
-        print(f"Explanations  {runs.display(explanations_path(run, split))}")
+        print(f"Explanations  {runs.display(explanations_path(run, name))}")

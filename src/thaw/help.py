@@ -11,23 +11,26 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ValueType
 from omegaconf import OmegaConf
 
 LINE = re.compile(r"( *)([\w.-]+):(.*?)(?: # (.*))?$")
+LISTS = (ValueType.SIMPLE_CHOICE_SWEEP, ValueType.CHOICE_SWEEP, ValueType.RANGE_SWEEP)
 COLUMN = 44  # in which what is said of a setting begins
 
 
-def help_text(conf: Path, name: str, about: str, overrides: Sequence[str]) -> str:
+def help_text(conf: Path, name: str, about: str, arguments: Sequence[str]) -> str:
     """What ``--help`` prints.
 
     Args:
         conf: the folder of the configs.
         name: of the script.
         about: what it does, in a line.
-        overrides: on the command line beside ``--help``: the groups that they choose are shown.
+        arguments: of the command line: the groups that they choose are shown.
     """
     with initialize_config_dir(str(conf), version_base="1.3"):
-        config = compose(name, overrides=list(overrides), return_hydra_config=True)
+        config = compose(name, overrides=first_values(arguments), return_hydra_config=True)
     choices = config.hydra.runtime.choices
     chosen = {group: choices[group] for group in choices if (conf / group).is_dir() and not group.startswith("hydra")}
     OmegaConf.set_struct(config, False)
@@ -56,12 +59,27 @@ def help_text(conf: Path, name: str, about: str, overrides: Sequence[str]) -> st
     return "\n".join([*lines, "More: README.md and docs/."])
 
 
+def first_values(arguments: Sequence[str]) -> list[str]:
+    """The settings among some arguments, of several values the first: nothing is run that would need them all."""
+    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    found = []
+    for one in OverridesParser.create().parse_overrides(overrides):
+        if one.value_type in LISTS:
+            found.append(f"{one.get_key_element()}={next(one.sweep_string_iterator())}")
+        elif not one.is_sweep_override():  # intervals and patterns have no first
+            found.append(str(one.input_line))
+    return found
+
+
 def comments(conf: Path, file: Path) -> dict[str, str]:
-    """What a config says of its settings: the comment behind each, or above it; dotted keys."""
+    """What a config says of its settings: the comment behind each, or above it; dotted keys.
+
+    A comment that a file begins with is about the file, not its first setting.
+    """
     found: dict[str, str] = {}
     above: list[str] = []
     path: list[tuple[int, str]] = []  # the keys that a line is below, each with its indentation
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in re.sub(r"\A(#.*\n)+", "", file.read_text(encoding="utf-8")).splitlines():
         if line.lstrip().startswith("#"):
             above.append(line.lstrip("# "))
             continue

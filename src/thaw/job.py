@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw import multirun
 from thaw.errors import UserError
+from thaw.help import settings
 from thaw.overrides import unquoted
 from thaw.runs import open_unfinished, rank, resume_command
 from thaw.settings import check_source
@@ -89,7 +90,7 @@ def job(config: DictConfig) -> dict[str, Any]:
 
 def changed(config: DictConfig, name: str) -> list[tuple[str, str, str]]:
     """The settings that differ from the defaults: key, value, default; a setting of one side only shows a dash."""
-    ours, theirs = flat(config), defaults(name)
+    ours, theirs = plain(config), defaults(name)
     keys = [*ours, *(key for key in theirs if key not in ours)]
     rows = [(key, ours.get(key, "–"), theirs.get(key, "–")) for key in keys]
     return [row for row in rows if row[1] != row[2]]
@@ -97,23 +98,13 @@ def changed(config: DictConfig, name: str) -> list[tuple[str, str, str]]:
 
 @cache
 def defaults(name: str) -> dict[str, str]:
-    """What a script does without overrides, as `flat` gives it."""
+    """The settings of a script without overrides."""
     config = GlobalHydra.instance().config_loader().load_configuration(name, [], RunMode.RUN)
     OmegaConf.set_struct(config, False)
     del config["hydra"]
-    return flat(config)
+    return plain(config)
 
 
-def flat(config: DictConfig) -> dict[str, str]:
-    """Dotted keys and values as a user would type them."""
-    found: dict[str, str] = {}
-
-    def walk(node: Any, prefix: str) -> None:
-        for key, value in node.items():
-            if isinstance(value, dict) and value:
-                walk(value, f"{prefix}{key}.")
-            else:
-                found[f"{prefix}{key}"] = "null" if value is None else str(value)
-
-    walk(OmegaConf.to_container(config, resolve=True), "")
-    return found
+def plain(config: DictConfig) -> dict[str, str]:
+    """Dotted keys and values as a user types them."""
+    return dict(settings(OmegaConf.to_container(config, resolve=True), ""))

@@ -159,7 +159,9 @@ def quoted(argument: str) -> str:
     if key not in FREE_TEXT:  # there the grammar lacks no more than the letters of other languages
         if value.isascii() or re.search(r"[=(){}'\"$:~]", value):
             return argument
-        return f"{key}=" + re.sub(r"[^,\[\]]+", lambda part: part[0] if part[0].isascii() else f"'{part[0]}'", value)
+        parts = r"[^,\[\]\s][^,\[\]]*"  # without the blanks around them, which Hydra drops as well
+        own = re.sub(parts, lambda part: part[0] if part[0].isascii() else f"'{part[0].rstrip()}'", value)
+        return f"{key}={own}"
     special = r"[=()\[\]{}'\"$:~\s,]" if key == "runs" else r"[=()\[\]{}'\"$:~\s]"
     plain = value.isascii() and not re.search(special, value) and not NUMBER.fullmatch(value)
     if value in ("", "null") or (key != "text" and plain):

@@ -35,9 +35,10 @@ def test_train_evaluate_predict(data: str, encoders: Callable[[str], Path], scri
     for name in ("config.yaml", "environment.json", "data.json", "history.csv", "parameters.json", "report.html"):
         assert (run / name).stat().st_size > 0
 
+    before = (run / "predictions/test.jsonl").read_text()
     evaluated = script("evaluate.py", f"run={run}", f"output={tmp_path}/again.jsonl")
     assert score in evaluated.stdout
-    assert (tmp_path / "again.jsonl").read_text() == (run / "predictions/test.jsonl").read_text()
+    assert (tmp_path / "again.jsonl").read_text() == (run / "predictions/test.jsonl").read_text() == before
 
     predicted = json.loads(script("predict.py", f"run={run}", f"text={text}").stdout)
     assert predicted["text"] == text

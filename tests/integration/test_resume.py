@@ -107,6 +107,42 @@ def test_a_figure_that_validation_cannot_have_is_not_monitored(encoders: Callabl
         fit(configured(*settings), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["data=conll2003_sample", "data.sampler=balanced"], "data.sampler=balanced needs one label per text"),
+        (["data.tokens_per_batch=64", "data.padding=max_length"], "data.tokens_per_batch needs rows of like length"),
+        (["freeze=lora", "freeze.reuse=on"], "freeze=lora freezes no layers from the bottom up"),
+        (["trainer=fsdp_cpu", "freeze=head", "freeze.reuse=on"], "freeze.reuse=on: the weights are split among"),
+        (["trainer=ddp_cpu", "data.eval_size=1"], "validation has 1 row for 2 processes"),
+        (["logger=wandb"], r"logger=wandb needs the package wandb.*'\.\[wandb\]'"),
+        (["logger=tensorboard", "+logger.tensorboard.sub_dir=[1]"], "TensorBoardLogger could not be built"),
+    ],
+)
+def test_what_is_refused_leaves_no_run_behind(
+    settings: list[str], said: str, encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as where it is not installed
+    with pytest.raises(UserError, match=said):
+        fit(configured(f"model.name={encoders('distilbert')}", "data.train_size=40", *settings), tmp_path / "run")
+    assert not (tmp_path / "run").exists(), "resume=latest would take it up"
+
+
+def test_a_run_can_be_resumed_once_it_knows_its_data(
+    encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one that was killed in between would go on with any other."""
+
+    def kill(path: Path, _: Any) -> None:
+        if path.name == "data.json":
+            raise Killed
+
+    monkeypatch.setattr(fitting.runs, "write_json", kill)
+    with pytest.raises(Killed):
+        fit(configured(f"model.name={encoders('distilbert')}", "data.train_size=40"), tmp_path / "run")
+    assert not (tmp_path / "run/config.yaml").exists()
+
+
 def test_a_run_that_cannot_go_on_keeps_its_history(tmp_path: Path) -> None:
     path = tmp_path / "history.csv"
     path.write_text("step,epoch\n1,0\n")
@@ -437,6 +473,17 @@ def test_a_run_leaves_neither_its_handlers_nor_its_weights_behind(
     assert [signal.getsignal(number) for number in SIGNALS] == before
     gc.collect()
     assert not [thing for thing in gc.get_objects() if type(thing) is EncoderModule]
+
+
+def test_only_training_counts_as_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the time to look up the machine and to log in with W&B, which comes before."""
+    now = 1.0
+    monkeypatch.setattr(resuming.time, "monotonic", lambda: now)
+    resumable = Resumable(tmp_path, None)
+    now = 101.0
+    with resumable.listening():
+        now = 103.0
+        assert resumable.seconds_spent() == 2
 
 
 def test_what_cannot_be_resumed_says_so(script: Run, tmp_path: Path) -> None:

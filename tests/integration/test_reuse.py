@@ -62,10 +62,11 @@ def test_figures_of_a_run_with_reuse_are_those_of_evaluate(dtype: str, encoders:
     settings = ["freeze=all_but_last_n", "data.epochs=2", "freeze.reuse=on", f"freeze.reuse_dtype={dtype}"]
     run = trained(encoders, tmp_path / "run", *settings)
     settings = {"run": str(run), "split": "test", "output": str(tmp_path / "again.jsonl"), "data": {"path": None}}
-    path, values = evaluate_run(settings)
+    before = (run / "predictions/test.jsonl").read_text()
+    *_, values = evaluate_run(settings)
     metrics = json.loads((run / "metrics.json").read_text())
     assert values["test/loss"] == metrics["test/loss"]
-    assert path.read_text() == (run / "predictions/test.jsonl").read_text()
+    assert (tmp_path / "again.jsonl").read_text() == before
 
 
 def test_states_that_do_not_fit_are_done_without(encoders: Encoders, tmp_path: Path) -> None:

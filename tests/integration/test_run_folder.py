@@ -179,7 +179,9 @@ def test_evaluate_reproduces_the_figures_to_the_last_digit(split: str, fitted: F
 
     run = fitted("distilbert")
     settings = {"run": str(run), "split": split, "output": str(tmp_path / "again.jsonl"), "data": {"path": None}}
-    path, values = evaluate_run(settings)
+    before = (run / "predictions" / f"{split}.jsonl").read_text()
+    name, rows, values = evaluate_run(settings)
+    assert (name, rows) == (split, len(before.splitlines()))
     metrics = json.loads((run / "metrics.json").read_text())
     # JSON has no nan: a figure that is not defined, such as the AUC without every label, is null.
     assert {name: value if value == value else None for name, value in values.items() if "/" in name} == {
@@ -188,7 +190,7 @@ def test_evaluate_reproduces_the_figures_to_the_last_digit(split: str, fitted: F
     assert values["intervals"] == {
         name: pair for name, pair in metrics["intervals"].items() if name.startswith(f"{split}/")
     }
-    assert path.read_text() == (run / "predictions" / f"{split}.jsonl").read_text()
+    assert (tmp_path / "again.jsonl").read_text() == (run / "predictions" / f"{split}.jsonl").read_text() == before
 
 
 def test_evaluate_on_new_data_with_the_same_labels(
@@ -203,18 +205,18 @@ def test_evaluate_on_new_data_with_the_same_labels(
     run = fitted("distilbert")
     base = {"run": str(run), "split": "test", "output": None}
     named = {"path": str(tmp_path / "new.csv"), "label_column": "mood"}
-    path, values = evaluate_run({**base, "data": named})
-    assert path == run / "predictions/new.jsonl"
+    name, rows, values = evaluate_run({**base, "data": named})
+    assert (name, rows) == ("new", 2)
     assert 0 <= values["new/accuracy"] <= 1
     (tmp_path / "only").mkdir()
     (tmp_path / "only/test.txt").write_text("i am happy;joy\ni am sad;sadness\n", encoding="utf-8")
-    _, values = evaluate_run({**base, "data": {"path": str(tmp_path / "only")}})
+    *_, values = evaluate_run({**base, "data": {"path": str(tmp_path / "only")}})
     assert "only_test/accuracy" in values
-    path, _ = evaluate_run({**base, "data": {"path": str(tmp_path / "only/test.txt")}})
-    assert path == run / "predictions/new_test.jsonl", "the run's own test rows are kept"
+    name, *_ = evaluate_run({**base, "data": {"path": str(tmp_path / "only/test.txt")}})
+    assert name == "new_test", "the run's own test rows are kept"
     (tmp_path / "train.txt").write_text("i am happy;joy\n", encoding="utf-8")
-    path, _ = evaluate_run({**base, "data": {"path": str(tmp_path / "train.txt")}})
-    assert path == run / "predictions/new_train.jsonl", "whether the run has such rows or not"
+    name, *_ = evaluate_run({**base, "data": {"path": str(tmp_path / "train.txt")}})
+    assert name == "new_train", "whether the run has such rows or not"
     (tmp_path / "odd.csv").write_text("text,label\ni am happy,bliss\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"odd\.csv:2: the label 'bliss' is unknown"):
         evaluate_run({**base, "data": {"path": str(tmp_path / "odd.csv")}})
@@ -228,9 +230,9 @@ def test_evaluate_on_new_data_with_the_same_labels(
     ):
         evaluate_run({**base, "data": {"path": str(tmp_path / "tags.conll")}})
     again = {"path": str(tmp_path / "new.csv"), "label_column": "mood"}
-    assert evaluate_run({**base, "data": again})[0] == run / "predictions/new.jsonl", "the same texts"
+    assert evaluate_run({**base, "data": again})[0] == "new", "the same texts"
     (tmp_path / "new.csv").write_text("body,mood\ni am happy today,joy\n")
-    assert evaluate_run({**base, "data": again})[0] == run / "predictions/new_2.jsonl", "others of the same name"
+    assert evaluate_run({**base, "data": again})[0] == "new_2", "others of the same name"
     assert len(runs.read_jsonl(run / "predictions/new.jsonl")) == 2
     with pytest.raises(UserError, match="this lies in the data of the run"):
         evaluate_run({**base, "output": f"{runs.load_config(run).data.path}/own.jsonl", "data": {"path": None}})
@@ -255,6 +257,40 @@ def test_evaluate_says_which_rows_the_run_was_trained_on(
     said = "The run was trained on 4 of these 7 texts."
     assert said in capsys.readouterr().out
     assert said in page_path(run, "mixed").read_text()
+
+
+@pytest.mark.parametrize("baselines", [True, False])
+def test_rows_known_from_training_are_told_without_baselines(
+    baselines: bool, fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether they are not asked for, or the encoder is out of reach."""
+    from thaw import evaluation
+    from thaw.errors import UserError
+
+    def out_of_reach(_: object) -> Path:
+        raise UserError("the encoder is not here")
+
+    monkeypatch.setattr(evaluation, "locate_encoder", out_of_reach)
+    run = fitted("distilbert")
+    known = shutil.copy(Path(runs.load_config(run).data.path) / "train.txt", tmp_path / f"known_{baselines}.txt")
+    settings = {"run": str(run), "split": "test", "output": None, "baselines": baselines}
+    *_, own = evaluation.evaluate_run({**settings, "data": {"path": str(known)}})
+    assert own["notes"][0].startswith("The run was trained on 64 of these ")
+
+
+def test_what_is_known_of_rows_is_kept_when_their_predictions_go_elsewhere(fitted: Fitted, tmp_path: Path) -> None:
+    """Else another file of the same name would take their page, and whatever else bears the name."""
+    from thaw.evaluation import evaluate_run
+
+    run = fitted("distilbert")
+    base = {"run": str(run), "split": "test", "output": str(tmp_path / "own.jsonl"), "baselines": False}
+    for folder, mood in (("one", "joy"), ("two", "anger")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.txt").write_text(f"i am in {folder};{mood}\n")
+        evaluate_run({**base, "data": {"path": str(tmp_path / folder / "same.txt")}})
+    pages = [(run / f"report-{name}.html").read_text() for name in ("same", "same_2")]
+    assert ["i am in one" in page for page in pages] == [True, False]
+    assert (tmp_path / "own.jsonl").read_text() == (run / "predictions/same_2.jsonl").read_text()
 
 
 def test_evaluate_writes_where_it_is_told(fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,13 +172,13 @@ def test_baselines_of_other_rows_are_learnt_again(
     (tmp_path / "again.jsonl").write_text("".join(json.dumps(row) + "\n" for row in again))
     settings = {"run": str(run), "split": "test", "output": str(tmp_path / "out.jsonl")}
     new = {**settings, "data": {"path": str(tmp_path / "again.jsonl"), "format": "jsonl"}}
-    _, own = evaluate_run(new)
+    *_, own = evaluate_run(new)
     assert own["baselines"]["again"] == metrics["baselines"]["test"], "the same rows, the same figures"
     name = "most frequent tag" if kind == "entities" else "TF-IDF, logistic regression"
     assert name in page_of(run / "report-again.html").text
-    _, own = evaluate_run({**settings, "split": "validation", "data": {"path": None}})
+    *_, own = evaluate_run({**settings, "split": "validation", "data": {"path": None}})
     assert list(own["baselines"]["validation"]) == list(metrics["baselines"]["test"])
-    _, own = evaluate_run({**new, "baselines": False})
+    *_, own = evaluate_run({**new, "baselines": False})
     assert not own["baselines"]["again"]
     # Without the data that it was trained on a run is evaluated as well.
     moved = tmp_path / "moved"
@@ -186,10 +186,10 @@ def test_baselines_of_other_rows_are_learnt_again(
     config = OmegaConf.load(moved / "config.yaml")
     config.data.path = str(tmp_path / "gone")
     OmegaConf.save(config, moved / "config.yaml")
-    _, own = evaluate_run({**new, "run": str(moved)})
+    *_, own = evaluate_run({**new, "run": str(moved)})
     assert not own["baselines"]["again"]
     assert own["again/loss"] >= 0
-    assert re.search("No baselines: .*gone", caplog.text)
+    assert re.search("Not compared with the training data: .*gone", caplog.text)
 
 
 def test_the_temperature_is_used_when_asked_for(nasty: Path) -> None:

@@ -321,6 +321,9 @@ def test_what_no_figure_can_count_is_counted(prepare: Prepare, tmp_path: Path) -
     data = prepare(tmp_path, max_length=12)
     kept = sum(word >= 0 for word in data.encoded["train"].words)
     assert (data.summary["splits"]["train"]["unread"], data.summary["splits"]["test"]["unread"]) == (41 - kept, 0)
+    scored = prepare(tmp_path, max_length=12, subword_labels="all", score_subwords=True)
+    assert scored.summary["splits"] == data.summary["splits"], "words, though sub-tokens are scored"
+    assert len(scored.encoded["train"].tags) < len(data.encoded["train"].tags)
     rows = [("a", ["x"]), ("b", ["x", "y"]), ("c", [])] * 10
     several = prepare(jsonl(tmp_path / "a.jsonl", *({"text": text, "label": own} for text, own in rows)))
     assert sum(split["unlabelled"] for split in several.summary["splits"].values()) == 10
@@ -428,7 +431,7 @@ def test_loaders_pad_as_asked_and_show_every_row(padding: str, prepare: Prepare,
 def test_balanced_needs_one_label_per_text(prepare: Prepare, tmp_path: Path) -> None:
     data = prepare(jsonl(tmp_path / "a.jsonl", *labelled(["a"], ["a", "b"])), sampler="balanced")
     with pytest.raises(UserError, match=r"data\.sampler=balanced needs one label per text.*loss=balanced"):
-        data.train_dataloader()
+        data.check_batches()
 
 
 # New data for a finished run
@@ -477,7 +480,7 @@ def test_a_budget_of_tokens_stands_alone(other: dict[str, Any], prepare: Prepare
     whole = prepare(path, tokens_per_batch=64).train_dataloader()
     assert all(batch["input_ids"].numel() <= 64 for batch in whole)
     with pytest.raises(UserError, match="tokens_per_batch needs rows of like length"):
-        prepare(path, tokens_per_batch=64, **other).train_dataloader()
+        prepare(path, tokens_per_batch=64, **other).check_batches()
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -11,8 +11,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from conftest import ROOT, configured
+from thaw import job
 from thaw.errors import UserError
-from thaw.help import comments, settings
+from thaw.help import comments, first_values, settings
 from thaw.instantiate import build
 from thaw.job import run_folder
 from thaw.overrides import latest, quoted, unquoted
@@ -159,6 +160,7 @@ def test_latest_of_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("data.label_column=Zuständigkeit", "data.label_column='Zuständigkeit'"),
         ("data.label_column=Zuständige Stelle", "data.label_column='Zuständige Stelle'"),
         ("data.label_names=[größer,kleiner]", "data.label_names=['größer',kleiner]"),
+        ("data.label_names=[gut, sehr schön , Größe]", "data.label_names=[gut, 'sehr schön', 'Größe']"),
         ("data.label_column=Größe,Art", "data.label_column='Größe',Art"),
         ("loss.class_weights={größer: 2}", "loss.class_weights={größer: 2}"),
         ("data.label_column=queue", "data.label_column=queue"),
@@ -253,6 +255,13 @@ def test_mistakes_get_one_line_and_exit_code_2(arguments: list[str], said: str, 
     assert not list(tmp_path.glob("outputs/*/*/*"))
 
 
+def test_changed_settings_are_shown_as_they_are_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "defaults", lambda _: job.plain(configured()))
+    config = configured("data=conll", "data.path=x", "data.label_names=[O,B-PER]", "data.clean_html=true")
+    changed = {key: own for key, own, _ in job.changed(config, "train")}
+    assert (changed["data.label_names"], changed["data.clean_html"]) == ("[O,B-PER]", "true")
+
+
 @pytest.mark.parametrize("script", ["train", "explore", "evaluate", "predict", "export", "report"])
 def test_help_names_every_setting_and_says_what_it_does(script: str) -> None:
     command = [sys.executable, str(ROOT / f"{script}.py"), "--help"]
@@ -277,6 +286,25 @@ def test_help_is_that_of_the_choices_on_the_command_line() -> None:
     assert "trainer.precision=bf16-mixed" in shown
     assert re.search(r"trainer.num_nodes=1 +machines", shown)
     assert "optimizer.lr=0.001" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        (["-m", "freeze=none,head", "seed=choice(1,2)", "--help"], ["freeze=none", "seed=1"]),
+        (["--cfg", "job", "--help", "freeze=head"], ["freeze=head"]),
+        (["data.label_names=[a,b]", "text='a, b'"], ["data.label_names=[a,b]", "text='a, b'"]),
+        (["optimizer.lr=tag(log,interval(1e-5,1e-3))", "+freeze.n=range(2,4)", "model=glob(*)"], ["+freeze.n=2"]),
+    ],
+)
+def test_help_is_given_for_any_command(arguments: list[str], left: list[str]) -> None:
+    assert first_values(arguments) == left
+
+
+def test_what_is_said_of_a_file_is_not_said_of_its_first_setting() -> None:
+    said = comments(ROOT / "conf", ROOT / "conf/model/_encoder.yaml")
+    assert "name" not in said
+    assert said["hub"] == "or modelscope"
 
 
 def test_a_run_is_not_written_over(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from thaw.errors import UserError
 from thaw.labels import LabelSet
 from thaw.models.module import EncoderModule
 from thaw.models.optimization import SCHEDULES, make_schedule, parameter_groups
+from thaw.training.trainer import check_monitor
 from tiny_models import build
 
 pytestmark = pytest.mark.filterwarnings("ignore:Found .* in eval mode", "ignore:`isinstance.treespec")
@@ -222,6 +224,39 @@ def test_schedules_warm_up_and_never_rise_again(kind: str) -> None:
 
 def test_a_linear_schedule_ends_at_zero_and_steps_win_over_the_ratio() -> None:
     assert schedule(warmup_ratio=0.5, warmup_steps=0) == pytest.approx([1 - i / 20 for i in range(20)])
+
+
+TAGS = LabelSet("token", ("O", "B-LOC", "I-LOC", "B-PER"), (9, 1, 1, 1))
+SEVERAL = LabelSet("multi_label", ("joy", "fear"), (5, 1))
+
+
+@pytest.mark.parametrize(
+    ("labels", "counts", "monitor", "refused"),
+    [
+        (LABELS, (3, 2, 0), "val/f1/fear", True),
+        (LABELS, (3, 2, 0), "val/recall/fear", True),
+        (LABELS, (3, 2, 0), "val/f1/joy", False),
+        (LABELS, (3, 2, 0), "val/auc", True),
+        (LABELS, (3, 2, 0), "val/f1_macro", False),
+        (LABELS, (3, 2, 1), "val/auc", False),
+        (SEVERAL, (3, 0), "val/f1/fear", True),
+        (TAGS, (9, 0, 1, 0), "val/f1/LOC", False),
+        (TAGS, (9, 0, 1, 0), "val/precision/PER", True),
+        (TAGS, (9, 0, 1, 0), "val/f1", False),
+    ],
+)
+def test_a_figure_of_a_label_that_validation_lacks_is_not_monitored(
+    labels: LabelSet, counts: tuple[int, ...], monitor: str, refused: bool
+) -> None:
+    """It would be nan, or 0 throughout: the first checkpoint would stay the best."""
+    said = pytest.raises(UserError, match=f"monitor={monitor}: no row of validation is (fear|PER), so there is no such")
+    with said if refused else nullcontext():
+        check_monitor("monitor", monitor, labels, dict(zip(labels.names, counts, strict=True)))
+
+
+def test_what_is_no_figure_may_be_watched_where_it_is_named() -> None:
+    counts = dict.fromkeys(LABELS.names, 0)
+    check_monitor("callbacks.best.monitor", "train/loss", LABELS, counts, "train/loss", "step")
 
 
 def test_an_unknown_schedule_is_a_user_error() -> None:

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from conftest import ROOT, Run, configured
 from thaw.errors import UserError
 from thaw.multirun import Summarise
-from thaw.reporting.sweep import Group, Member, rivals
+from thaw.reporting.sweep import Group, Member, holm, rivals
 from thaw.settings import check
 from thaw.study import search_space
 
@@ -62,13 +62,25 @@ def test_what_cannot_be_searched_is_said(override: str, grid: bool, said: str) -
     ("scores", "said"),
     [
         ([[0.9], [0.8]], "With one seed each, what differs may be chance: repeat with seed=1,2,3."),
-        ([[0.9, 0.91, 0.92], [0.5]], "With one seed each"),
+        ([[0.9, 0.91, 0.92], [0.5]], "Not tested: freeze=1. A test takes two seeds of each, and scores that vary over"),
+        ([[0.9], [0.5, 0.51]], "Not tested: freeze=1."),
+        ([[0.9, 0.9], [0.8, 0.8]], "Not tested: freeze=1."),
+        ([[0.9, 0.9], [0.8, 0.81]], "Each of the others is worse by more than chance"),
+        (
+            [[0.9, 0.91, 0.92], [0.5, 0.51, 0.52], [0.4]],
+            "Each of the others that could be tested is worse by more than chance (Welch's t-test over seeds with "
+            "Holm's correction, p < 0.05). Not tested: freeze=2.",
+        ),
+        (
+            [[0.9, 0.91, 0.92], [0.91, 0.9, 0.9], [0.4]],
+            "told apart from freeze=1 (Welch's t-test over seeds with Holm's",
+        ),
+        ([[0.9, 0.91, 0.92], *[[0.87, 0.88, 0.89]] * 10], "cannot be told apart from freeze=1, freeze=2"),
         (
             [[0.9, 0.91, 0.92], [0.5, 0.51, 0.52]],
             "Each of the others is worse by more than chance (Welch's t-test over",
         ),
         ([[0.9, 0.91, 0.92], [0.5, 0.51, 0.52], [0.85, 0.9, 0.95]], "it cannot be told apart from freeze=2 (Welch's"),
-        ([[0.9, 0.9], [0.9, 0.9]], "cannot be told apart from freeze=1"),
         ([[0.9, 0.8]], ""),
     ],
 )
@@ -79,6 +91,12 @@ def test_the_best_of_a_sweep_is_told_from_chance(scores: list[list[float]], said
     ]
     assert said in rivals(groups, groups[0])
     assert bool(said) == bool(rivals(groups, groups[0]))
+
+
+def test_p_values_of_several_tests_are_corrected() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
 
 
 def test_the_memory_of_a_run_is_free_before_the_next() -> None:

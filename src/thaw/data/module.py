@@ -54,8 +54,10 @@ class TextDataModule(pl.LightningDataModule):
         # Some are saved with settings of their own, which the first call resets; the cache's key would change with it.
         self.tokenizer.backend_tokenizer.no_truncation()
         self.tokenizer.backend_tokenizer.no_padding()
-        self.encoded = {name: self._encode(rows) for name, rows in self.rows.items()}
-        self.summary = summarise(self.rows, self.encoded, self.labels, self.source)
+        scored = self.labels.task == "token" and self.data["score_subwords"]
+        plain = {name: self._encode(rows, score_subwords=False) for name, rows in self.rows.items()}
+        self.summary = summarise(self.rows, plain, self.labels, self.source)  # of words, whatever is scored
+        self.encoded = {name: self._encode(rows, True) for name, rows in self.rows.items()} if scored else plain
 
     def read(self) -> None:
         """Only `labels` and `rows`, for which no tokenizer is needed."""
@@ -85,24 +87,25 @@ class TextDataModule(pl.LightningDataModule):
         pairs = zip(rows["file"][:], rows["line"][:], strict=True)
         return [short_place(self.place(split, {"file": file, "line": line})) for file, line in pairs]
 
-    def _encode(self, rows: Any) -> Encoded:
+    def _encode(self, rows: Any, score_subwords: bool) -> Encoded:
         options = {
             "task": self.labels.task,
             "names": self.labels.names,
             "pairs": self.labels.pairs,
             "max_length": self.max_length,
             "subword_labels": self.data["subword_labels"],
-            "score_subwords": self.data["score_subwords"],
+            "score_subwords": score_subwords,
         }
         texts, ids = Values(rows, "text"), Values(rows, "label")
         key = encoding_key(texts, ids, self.tokenizer, options)
         make = partial(
             encode_split, texts, ids, self.labels, self.tokenizer, self.max_length, self.data["subword_labels"],
-            self.data["score_subwords"],
+            score_subwords,
         )  # fmt: skip
         return cached_split(key, make)
 
-    def train_dataloader(self) -> DataLoader:
+    def check_batches(self) -> None:
+        """Refuse a way to make training batches that the task, or another setting, does not allow."""
         sampler = self.data["sampler"]
         if sampler == "balanced" and self.labels.task != "sequence":
             raise UserError(
@@ -115,12 +118,14 @@ class TextDataModule(pl.LightningDataModule):
                 "data.tokens_per_batch needs rows of like length in a batch, each drawn once",
                 "Leave out data.group_by_length=false, data.sampler=balanced and data.padding=max_length.",
             )
+
+    def train_dataloader(self) -> DataLoader:
         encoded, processes, options = self._shared("train")
         batches = Batches(
             encoded,
             self.data["batch_size"],
             seed=self.seed,
-            balanced=sampler == "balanced",
+            balanced=self.data["sampler"] == "balanced",
             by_length=self.data["group_by_length"],
             tokens=self.data["tokens_per_batch"],
             multiple=options["multiple"],
@@ -140,9 +145,10 @@ class TextDataModule(pl.LightningDataModule):
 
     def _shared(self, split: str) -> tuple[Encoded, dict[str, int], dict[str, Any]]:
         """A split, the place of this process among those that share it, and the options of its loader."""
-        encoded, world_size = self.encoded[split], self.trainer.world_size if self.trainer else 1
-        if len(encoded) < world_size:
-            raise UserError(f"{split} has {len(encoded)} rows for {world_size} processes", "Use fewer trainer.devices.")
+        processes = {
+            "rank": self.trainer.global_rank if self.trainer else 0,
+            "world_size": self.trainer.world_size if self.trainer else 1,
+        }
         # The kernels of GPUs take tokens by eights; and of few widths each comes again, as CUDA graphs want it.
         multiple = 8 if self.trainer and self.trainer.strategy.root_device.type == "cuda" else 1
         options = {
@@ -151,7 +157,7 @@ class TextDataModule(pl.LightningDataModule):
             "pad_to": self.max_length if self.data["padding"] == "max_length" else None,
             "multiple": multiple,
         }
-        return encoded, {"rank": self.trainer.global_rank if self.trainer else 0, "world_size": world_size}, options
+        return self.encoded[split], processes, options
 
 
 # Settings that say how rows become batches, and change nothing about the rows.
@@ -168,6 +174,9 @@ def prepared(
     Args:
         encoder: whose tokenizer it is.
         data, tokenizer, max_length, seed: of the module.
+
+    Raises:
+        UserError: for whatever is wrong with the data, or the way to make batches of it.
     """
     module = TextDataModule(data, tokenizer, max_length, seed)
     read = {name: value for name, value in data.items() if name not in OF_BATCHES}
@@ -182,6 +191,7 @@ def prepared(
         _prepared.clear()
         module.prepare()
         _prepared[key] = copy(module)  # now, since a trainer that is attached would live as long
+    module.check_batches()
     return module
 
 

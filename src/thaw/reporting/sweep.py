@@ -147,22 +147,51 @@ def best_of(groups: Sequence[Group], mode: str) -> Group | None:
 
 
 def rivals(groups: Sequence[Group], best: Group) -> str:
-    """Which groups may be as good as the best for all that their seeds tell: a sentence, by Welch's t-test."""
+    """Which groups may be as good as the best for all that their seeds tell, in sentences.
+
+    By Welch's t-test of each against the best. The best is the luckiest of all, so that one of many would seem worse by
+    chance: Holm's correction (1979) allows for that.
+    """
     from scipy import stats
 
     others = [group for group in groups if group is not best and group.scores()]
     if not others:
         return ""
-    if min(len(group.scores()) for group in (best, *others)) < 2:
+    if all(len(group.scores()) == 1 for group in (best, *others)):
         return "With one seed each, what differs may be chance: repeat with seed=1,2,3."
+    tested = [group for group in others if testable(best, group)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where no score varies p is not a number, and nothing is told apart
-        found = [stats.ttest_ind(best.scores(), group.scores(), equal_var=False).pvalue for group in others]
-    close = [group for group, p in zip(others, found, strict=True) if not p < LEVEL]
-    if not close:
-        return f"Each of the others is worse by more than chance (Welch's t-test over seeds, p < {LEVEL})."
-    names = summary.listed([described(group) for group in close])
-    return f"Over these seeds it cannot be told apart from {names} (Welch's t-test, p ≥ {LEVEL})."
+        warnings.simplefilter("ignore")  # of scores that hardly vary
+        found = [float(stats.ttest_ind(best.scores(), group.scores(), equal_var=False).pvalue) for group in tested]
+    close = [group for group, p in zip(tested, holm(found), strict=True) if p >= LEVEL]
+    said = []
+    how = "Welch's t-test over seeds with Holm's correction, p"
+    if close:
+        said.append(f"Over these seeds it cannot be told apart from {_named(close)} ({how} ≥ {LEVEL}).")
+    elif tested:
+        each = "Each of the others" + " that could be tested" * (len(tested) < len(others))
+        said.append(f"{each} is worse by more than chance ({how} < {LEVEL}).")
+    if untested := [group for group in others if group not in tested]:
+        said.append(f"Not tested: {_named(untested)}. A test takes two seeds of each, and scores that vary over them.")
+    return " ".join(said)
+
+
+def testable(one: Group, other: Group) -> bool:
+    """Whether a t-test can tell anything: where neither score varies it would take any difference for certain."""
+    scores = one.scores(), other.scores()
+    return min(map(len, scores)) > 1 and any(len(set(own)) > 1 for own in scores)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p-values of several tests, corrected for their number (Holm 1979)."""
+    corrected, largest = [0.0] * len(values), 0.0
+    for rank, i in enumerate(sorted(range(len(values)), key=lambda i: values[i])):
+        largest = corrected[i] = min(1.0, max(largest, (len(values) - rank) * values[i]))
+    return corrected
+
+
+def _named(groups: Sequence[Group]) -> str:
+    return summary.listed([described(group) for group in groups])
 
 
 def described(group: Group) -> str:

@@ -36,7 +36,7 @@ from thaw.training.resuming import (
     read_checkpoint,
 )
 from thaw.training.reuse import Reuse
-from thaw.training.tracking import log_evaluation, make_loggers
+from thaw.training.tracking import log_evaluation, log_settings, make_loggers
 from thaw.training.trainer import (
     best_checkpoint,
     check_accelerator,
@@ -91,16 +91,18 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
             log.warning("freeze=%s: the run ends before its later stages begin.", cfg["freeze"]["name"])
     reuse = Reuse(cfg["freeze"], data, compiled=cfg["trainer"]["compile"])
     trainer, best, resumable = trainer_of(cfg, folder, module, data, reuse, multirun)
+    loggers = make_loggers(cfg, folder, multirun) if first else []
     if first:  # not sooner: what is refused up to here leaves nothing behind
         if not config.resume:
             runs.write_json(folder / "environment.json", {**runs.environment(), **(origin or {})})
-            runs.save_config(folder, config)  # last: from here on the run can be resumed
         runs.write_json(folder / "data.json", data.summary)
         runs.write_json(folder / "parameters.json", module.table)
+        if not config.resume:
+            runs.save_config(folder, config)  # last: from here on the run can be resumed
     times["prepare"] = time.perf_counter() - clock
 
-    loggers = make_loggers(cfg, folder, multirun) if first else []
     try:
+        log_settings(loggers, folder, cfg)
         trainer.loggers = [logger.logger for logger in loggers]
         train(folder, trainer, resumable, module, data)
         times["train"] = resumable.seconds_spent()
@@ -165,7 +167,9 @@ def trainer_of(
     ]
     trainer = make_trainer(settings, callbacks, folder)
     if trainer.world_size > 1:
-        check_distributed(cfg["freeze"]["name"], multirun)
+        rows = {split: len(data.rows[split]) for split in ("train", "validation")}
+        check_distributed(cfg["freeze"]["name"], multirun, rows, trainer.world_size)
+    reuse.check(trainer, module)
     split_by_layer(trainer.strategy, module.network)
     if settings["compile"]:
         compile_layers(module.network)

@@ -49,7 +49,7 @@ class Resumable(pl.callbacks.Checkpoint):
     def __init__(self, folder: Path, every: int | str | None) -> None:
         self.folder, self.path = folder, folder / "checkpoints" / LAST
         self.steps, self.seconds = parse_interval(every)
-        self.saved_at = self.began = time.monotonic()
+        self.saved_at = self.began = 0.0  # once training starts
         self.saved_step = 0
         self.earlier = 0.0  # seconds of training up to the checkpoint that the run goes on from
         self.signal: int | None = None
@@ -63,8 +63,9 @@ class Resumable(pl.callbacks.Checkpoint):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Hear the signals: Lightning would end the process without a word at Ctrl-C."""
+        """Hear the signals while it trains: Lightning would end the process without a word at Ctrl-C."""
         self.handlers = {number: signal.signal(number, self._notice) for number in SIGNALS}
+        self.saved_at = self.began = time.monotonic()  # what comes before is no training
         try:
             yield
         finally:

@@ -16,6 +16,8 @@ from thaw.models.prefix import FrozenPrefix, Split, Unusable
 from thaw.reporting.progress import counting
 from thaw.runs import rank
 
+WHOLE = SingleDeviceStrategy | DDPStrategy  # each process has all weights
+SPLIT_UP = "the weights are split among devices"
 log = logging.getLogger(__name__)
 
 
@@ -34,11 +36,17 @@ class Reuse(pl.Callback):
         self.precision = ""
         self.held: set[str] = set()
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        epochs = range(trainer.max_epochs or 0)
-        if self.settings["reuse"] == "on" and not any(self.depth_at(pl_module, epoch) for epoch in epochs):
+    def check(self, trainer: pl.Trainer, module: EncoderModule) -> None:
+        """Refuse ``freeze.reuse=on`` where it cannot be, before the run begins; the rest is known when it is tried."""
+        if self.settings["reuse"] != "on":
+            return
+        if not any(self.depth_at(module, epoch) for epoch in range(trainer.max_epochs or 0)):
             name = self.settings["name"]
             raise UserError(f"freeze.reuse=on: freeze={name} freezes no layers from the bottom up", "Leave it out.")
+        if not isinstance(trainer.strategy, WHOLE):
+            raise UserError(f"freeze.reuse=on: {SPLIT_UP}", "Use freeze.reuse=auto, or off.")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.on_train_epoch_start(trainer, pl_module)  # a run that goes on within an epoch does not start it
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -60,8 +68,8 @@ class Reuse(pl.Callback):
         return frozen_depth(module.parts, trainable(module.parts, self.settings, epoch))
 
     def _stored(self, trainer: pl.Trainer, module: EncoderModule) -> Any:
-        if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
-            raise Unusable("the weights are split among devices")
+        if not isinstance(trainer.strategy, WHOLE):
+            raise Unusable(SPLIT_UP)
         self.precision = str(trainer.precision)
         prefix = self.prefix(module.network, context=trainer.precision_plugin.forward_context)
         # Of the whole stage, so that a run which goes on near its end does as it did before.

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from thaw.labels import LabelSet
 from thaw.reporting.sweep import CHOSEN, overridden, picks_a_file
 from thaw.runs import known_splits, read_jsonl, sync_command
 
+PACKAGES = ("wandb", "tensorboard")  # each with an extra of its name
 ERRORS_SHOWN = 100  # rows in the table of errors
 log = logging.getLogger(__name__)
 
@@ -39,26 +41,34 @@ class Tracker:
 
 
 def make_loggers(cfg: dict[str, Any], folder: Path, multirun: bool = False) -> list[Tracker]:
-    """The loggers of the ``logger`` group; W&B shows the runs of a multirun as one group."""
+    """The loggers of the ``logger`` group, which write nothing yet; W&B shows the runs of a multirun as one group.
+
+    Raises:
+        UserError: when one cannot be built, for want of its package say.
+    """
     trackers = []
     for kind, settings in cfg["logger"].items():
+        if kind in PACKAGES and find_spec(kind) is None:
+            raise missing(f"logger={kind}", kind, kind)
         if kind == "wandb" and multirun:
             settings = {**settings, "group": settings["group"] or folder.parent.name}
         if kind == "wandb" and not settings["offline"] and (earlier := sorted(folder.glob("wandb/run-*"))):
             # It goes on there as well. The folders are named run-<time>-<id>.
             settings = {"id": earlier[-1].name.split("-", 2)[2], **settings}
-        try:
-            logger = build(settings, save_dir=str(folder))
-        except (ImportError, ModuleNotFoundError) as error:
-            raise missing(f"logger={kind}", kind, kind) from error
-        if kind == "wandb":
-            # Which files were chosen, by the names that the user gave, so that a report can tell runs apart by them.
-            chosen = {key: value for key, value in overridden(folder).items() if picks_a_file(key, cfg)}
-            logger.experiment.config.update({**cfg, CHOSEN: chosen})
-        elif kind == "tensorboard":
-            logger.log_hyperparams({key: str(value) for key, value in cfg.items()})
+        logger = build(settings, save_dir=str(folder))
         trackers.append(Tracker(kind, logger, None if multirun else folder))
     return trackers
+
+
+def log_settings(trackers: Sequence[Tracker], folder: Path, cfg: dict[str, Any]) -> None:
+    """Begin, with the config; to W&B also which files of config groups the user chose."""
+    for tracker in trackers:
+        if tracker.kind == "wandb":
+            # By the names that the user gave, so that a report can tell runs apart by them.
+            chosen = {key: value for key, value in overridden(folder).items() if picks_a_file(key, cfg)}
+            tracker.logger.experiment.config.update({**cfg, CHOSEN: chosen})
+        elif tracker.kind == "tensorboard":
+            tracker.logger.log_hyperparams({key: str(value) for key, value in cfg.items()})
 
 
 def log_evaluation(trackers: Sequence[Tracker], folder: Path, metrics: dict[str, Any], labels: LabelSet) -> None:

@@ -20,8 +20,9 @@ from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.optim import Optimizer
 
-from thaw.errors import UserError
+from thaw.errors import UserError, counted
 from thaw.labels import LabelSet
+from thaw.metrics.entities import entity_types
 from thaw.metrics.outputs import figure_names
 from thaw.models.encoder import layers_of
 from thaw.models.freezing import STAGED
@@ -35,12 +36,17 @@ def check_monitor(key: str, monitor: str, labels: LabelSet, counts: Mapping[str,
         others: what may be monitored beside the figures.
     """
     known = [f"val/{name}" for name in ("loss", *figure_names(labels))]
-    if monitor not in (*known, *others):
+    if monitor in others:
+        return
+    if monitor not in known:
         raise UserError(f"{key}={monitor} is not a metric of a {labels.task} task", f"Known: {', '.join(known)}.")
     absent = [name for name, count in counts.items() if not count]
-    if monitor == "val/auc" and absent:
+    if labels.entities:  # an entity of a type is tagged by either
+        absent = [kind for kind in entity_types(labels) if not counts.get(f"B-{kind}") and not counts.get(f"I-{kind}")]
+    label = monitor.removeprefix("val/").partition("/")[2]  # of val/f1/joy
+    if label in absent or (monitor == "val/auc" and absent):
         raise UserError(
-            f"{key}=val/auc: no row of validation is {' or '.join(absent)}, so there is no such figure",
+            f"{key}={monitor}: no row of validation is {label or ' or '.join(absent)}, so there is no such figure",
             "Monitor another, or give more rows: data.eval_size, data.validation_size.",
         )
 
@@ -90,8 +96,12 @@ class FSDPOnCPU(FSDPStrategy):
 StrategyRegistry.register("fsdp_cpu", FSDPOnCPU, override=True)  # also when the module is loaded anew
 
 
-def check_distributed(strategy: str, multirun: bool) -> None:
-    """Refuse what several processes cannot do."""
+def check_distributed(strategy: str, multirun: bool, rows: Mapping[str, int], processes: int) -> None:
+    """Refuse what several processes cannot do.
+
+    Args:
+        rows: of each split.
+    """
     if multirun:
         raise UserError(
             "several devices within a multirun: the other processes would repeat the whole sweep",
@@ -102,6 +112,11 @@ def check_distributed(strategy: str, multirun: bool) -> None:
             f"freeze={strategy} changes what trains during the run, which several processes cannot follow",
             "Use one device: trainer.devices=1.",
         )
+    for split, own in rows.items():
+        if own < processes:
+            raise UserError(
+                f"{split} has {counted(own, 'row')} for {processes} processes", "Use fewer trainer.devices."
+            )
 
 
 def split_by_layer(strategy: Any, network: nn.Module) -> None:

@@ -102,7 +102,7 @@ def test_callbacks_monitor_figures_that_there_are(name: str, encoders: Callable[
 
 
 def test_a_figure_that_validation_cannot_have_is_not_monitored(encoders: Callable[[str], Path], tmp_path: Path) -> None:
-    settings = [f"model.name={encoders('distilbert')}", "data.train_size=40", "data.eval_size=4", "monitor=val/auc"]
+    settings = [f"model.name={encoders('distilbert')}", "data.train_size=40", "data.eval_size=1", "monitor=val/auc"]
     with pytest.raises(UserError, match=r"monitor=val/auc: no row of validation is .* or .*, so there is no such"):
         fit(configured(*settings), tmp_path)
 

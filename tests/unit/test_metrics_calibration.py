@@ -21,11 +21,16 @@ def test_the_temperature_that_was_put_in_is_found(temperature: float) -> None:
     assert after < 0.01 < before
 
 
-def test_rows_without_a_mistake_say_nothing_of_how_sure_to_be() -> None:
-    logits = np.array([[2.0, -1.0], [-3.0, 0.5]])
-    assert fit_temperature(logits, np.array([0, 1])) == 1.0
-    assert fit_temperature(logits, np.array([[1, 0], [0, 1]])) == 1.0
-    assert fit_temperature(logits, np.array([0, 0])) > 1.0
+@pytest.mark.parametrize("rows", [2, 44, 1_000])
+def test_rows_without_a_mistake_make_as_sure_as_their_number_allows(rows: int) -> None:
+    """Not certain, and not left as unsure as the network may be: of n right ones one more is right with n+1 in n+2."""
+    logits = np.tile([[0.5, -0.5], [-0.5, 0.5]], (rows // 2, 1))
+    gold = np.tile([0, 1], rows // 2)
+    sure = (rows + 1) / (rows + 2)
+    assert softmax(logits / fit_temperature(logits, gold)).max(-1) == pytest.approx(sure, abs=1e-4)
+    each = sigmoid(logits / fit_temperature(logits, np.eye(2, dtype=np.int64)[gold]))
+    assert each.max(-1) == pytest.approx(sure, abs=1e-4)
+    assert fit_temperature(logits, np.zeros_like(gold)) > 5
 
 
 def test_labels_that_do_not_exclude_one_another_have_a_temperature_too() -> None:

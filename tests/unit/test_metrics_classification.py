@@ -68,7 +68,7 @@ def test_single_label_figures_are_those_of_scikit_learn(labels: int, seed: int) 
 
 
 def test_a_label_that_occurs_nowhere_has_no_figures_and_no_share_in_the_averages() -> None:
-    """As scikit-learn has it when it is not told the labels; nor is the AUC defined."""
+    """As scikit-learn has it when it is not told the labels."""
     probabilities, gold = random_rows(4)
     probabilities = np.delete(probabilities, 3, axis=1)[gold != 3]
     probabilities = np.column_stack([probabilities, np.zeros(len(probabilities))])
@@ -76,7 +76,9 @@ def test_a_label_that_occurs_nowhere_has_no_figures_and_no_share_in_the_averages
     found = sequence_metrics(probabilities, gold, LABELS)
     assert found["f1_macro"] == pytest.approx(metrics.f1_score(gold, probabilities.argmax(-1), average="macro"))
     undefined = {name for name, value in found.items() if np.isnan(value)}
-    assert undefined == {"auc", "f1/love", "precision/love", "recall/love"}
+    assert undefined == {"f1/love", "precision/love", "recall/love"}
+    areas = [metrics.roc_auc_score(gold == i, probabilities[:, i]) for i in range(3)]
+    assert found["auc"] == pytest.approx(np.mean(areas))
     said = np.eye(4)[[3, 1, 1, 0]]  # love, which no row is
     assert sequence_metrics(said, np.array([0, 1, 1, 0]), LABELS)["f1/love"] == 0
 
@@ -87,10 +89,10 @@ def test_a_single_label_everywhere_needs_no_warning() -> None:
     assert (found["accuracy"], found["f1"], found["mcc"]) == (1, 1, 0)
 
 
-def test_the_auc_of_absent_labels_is_nan() -> None:
+def test_a_single_label_has_no_auc() -> None:
     probabilities, gold = random_rows(4)
-    assert not np.isnan(one_against_rest_auc(probabilities, gold))
-    assert np.isnan(one_against_rest_auc(probabilities, np.where(gold == 2, 0, gold)))
+    assert not np.isnan(one_against_rest_auc(probabilities, np.minimum(gold, 1)))
+    assert np.isnan(one_against_rest_auc(probabilities, np.zeros_like(gold)))
     assert np.isnan(one_against_rest_auc(probabilities[:, :2], np.zeros_like(gold)))
 
 

@@ -163,10 +163,24 @@ def test_one_row_of_a_class_and_one_row_at_all_are_no_trouble() -> None:
     labels = LabelSet("sequence", ("a", "b"), (1, 1), "", 2)
     logits = np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
     found = intervals(Outputs(np.arange(3), logits, np.array([0, 0, 1])), labels)
-    assert found["accuracy"] == [1.0, 1.0]
+    assert found["accuracy"] == pytest.approx([0.4385, 1.0], abs=1e-4)
     found = intervals(Outputs(np.arange(1), logits[:1], np.array([0])), labels)
-    assert found["accuracy"] == [1.0, 1.0]
+    assert found["accuracy"] == pytest.approx([0.2065, 1.0], abs=1e-4)
     assert "auc" not in found
+
+
+def test_rows_without_a_mistake_are_no_proof_of_certainty() -> None:
+    """Every resample is as good: the interval of a share is Wilson's, of which one of no width would say nothing."""
+    outputs, labels = sequence(44, 3, skill=50)
+    found = intervals(outputs, labels)
+    assert found["accuracy"] == found["recall_weighted"] == pytest.approx([0.9197, 1.0], abs=1e-4)
+    assert not {"f1", "precision_macro", "mcc", "auc"} & set(found)
+    assert all(low < high for low, high in found.values())
+    outputs, labels = sequence(500, 3)
+    accuracy = figures(outputs, labels)["accuracy"]
+    low, high = intervals(outputs, labels)["accuracy"]
+    spread = 1.96 * (accuracy * (1 - accuracy) / 500) ** 0.5
+    assert (low, high) == pytest.approx((accuracy - spread, accuracy + spread), abs=0.004)
 
 
 def test_mcnemar_is_the_exact_binomial_test() -> None:

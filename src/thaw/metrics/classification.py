@@ -12,7 +12,7 @@ from thaw.metrics.calibration import expected_calibration_error
 
 
 def sequence_metrics(probabilities: np.ndarray, gold: np.ndarray, labels: LabelSet) -> dict[str, float]:
-    """Figures for one label per text, equal to scikit-learn's.
+    """Figures for one label per text, equal to scikit-learn's; averages leave out labels that occur nowhere.
 
     Args:
         probabilities: (rows, labels).
@@ -20,7 +20,8 @@ def sequence_metrics(probabilities: np.ndarray, gold: np.ndarray, labels: LabelS
 
     Returns:
         ``accuracy``, ``f1`` (the macro average), F1, precision and recall ``_macro`` and ``_weighted`` and by label
-        (``f1/joy``), ``auc`` (one against the rest, macro; nan unless every label occurs), ``mcc``, ``ece``.
+        (``f1/joy``), ``auc`` (one against the rest, mean over the labels that occur; nan if
+        only one does), ``mcc``, ``ece``.
     """
     predicted = probabilities.argmax(-1)
     ids = np.arange(len(labels))
@@ -36,19 +37,17 @@ def sequence_metrics(probabilities: np.ndarray, gold: np.ndarray, labels: LabelS
 
 
 def one_against_rest_auc(probabilities: np.ndarray, gold: np.ndarray) -> float:
-    """Area under the ROC curve, one label against the rest, macro average; nan where some label does not occur."""
-    if len(np.unique(gold)) < probabilities.shape[1]:
+    """Area under the ROC curve, one label against the rest, mean over the labels that occur; nan if only one does."""
+    occurring = np.unique(gold)
+    if len(occurring) < 2:
         return float("nan")
-    if probabilities.shape[1] == 2:
-        return float(metrics.roc_auc_score(gold, probabilities[:, 1]))
-    binary = np.eye(probabilities.shape[1], dtype=np.int64)[gold]
-    return float(metrics.roc_auc_score(binary, probabilities, average="macro"))
+    return float(np.mean([metrics.roc_auc_score(gold == i, probabilities[:, i]) for i in occurring]))
 
 
 def multi_label_metrics(
     probabilities: np.ndarray, gold: np.ndarray, thresholds: Sequence[float], labels: LabelSet
 ) -> dict[str, float]:
-    """Figures for several labels per text.
+    """Figures for several labels per text; averages leave out labels that occur nowhere.
 
     Args:
         probabilities: (rows, labels).
@@ -109,7 +108,7 @@ def tag_metrics(predicted: np.ndarray, gold: np.ndarray, labels: LabelSet) -> di
 def _averages(gold: np.ndarray, predicted: np.ndarray, ids: np.ndarray, kinds: Sequence[str]) -> dict[str, float]:
     # Labels that occur neither in the rows nor in the predictions would count as zeros; scikit-learn leaves them out as
     # well when it is not told the labels.
-    present = ids if gold.ndim > 1 else np.intersect1d(ids, np.union1d(gold, predicted))  # without `UNREAD`
+    present = ids[_occurring(gold, predicted, ids)]
     result: dict[str, float] = {}
     for kind in kinds:
         precision, recall, f1 = _scores(gold, predicted, present, kind)
@@ -121,12 +120,19 @@ def _by_label(gold: np.ndarray, predicted: np.ndarray, labels: LabelSet) -> dict
     """Those of each label; nan for labels that occur nowhere, which the averages leave out as well."""
     ids = np.arange(len(labels))
     scores = _scores(gold, predicted, ids, None)
-    absent = ~np.isin(ids, np.union1d(gold, predicted)) if gold.ndim == 1 else np.zeros(len(ids), dtype=bool)
+    absent = ~_occurring(gold, predicted, ids)
     result: dict[str, float] = {}
     for name, values in zip(("precision", "recall", "f1"), scores, strict=True):
         known = np.where(absent, np.nan, values)
         result |= {f"{name}/{label}": float(value) for label, value in zip(labels.names, known, strict=True)}
     return result
+
+
+def _occurring(gold: np.ndarray, predicted: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Whether each label occurs in the rows or the predictions."""
+    if gold.ndim > 1:
+        return np.asarray((gold | predicted).any(axis=0))
+    return np.isin(ids, np.union1d(gold, predicted))
 
 
 def _scores(gold: np.ndarray, predicted: np.ndarray, ids: np.ndarray, average: str | None) -> tuple[Any, Any, Any]:

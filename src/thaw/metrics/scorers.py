@@ -57,10 +57,9 @@ def label_scorer(truth: np.ndarray, chosen: np.ndarray, scores: np.ndarray, labe
             {"subset_accuracy": (exact, ones)},
             averages,
             _areas("map", _average_precision, truth, scores),
-            absent_count=True,
         )
     averages = {"_macro": "macro", "_weighted": "weighted"}
-    areas = _areas("auc", _auc, truth, scores) if truth.any(axis=0).all() else {}
+    areas = _areas("auc", _auc, truth, scores)
     return _counted(counts, {"accuracy": (exact, ones)}, averages, areas, mcc=True)
 
 
@@ -95,8 +94,9 @@ def words_right(gold: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) -> 
 def _areas(
     name: str, rank: Callable[..., tuple[float, np.ndarray]], truth: np.ndarray, scores: np.ndarray
 ) -> dict[str, tuple[float, np.ndarray]]:
-    """The mean over all labels that occur; none when none does."""
-    each = [rank(truth[:, i], scores[:, i]) for i in range(truth.shape[1]) if truth[:, i].any()]
+    """The mean over all labels that occur, for ``auc`` not in every row; none when none does."""
+    occurs = truth.any(axis=0) & ~truth.all(axis=0) if name == "auc" else truth.any(axis=0)
+    each = [rank(truth[:, i], scores[:, i]) for i in np.flatnonzero(occurs)]
     if not each:
         return {}
     return {name: (float(np.mean([area for area, _ in each])), np.mean([slope for _, slope in each], axis=0))}
@@ -117,7 +117,6 @@ def _counted(
     *,
     mcc: bool = False,
     f1_only_macro: bool = False,
-    absent_count: bool = False,
 ) -> Scorer:
     """A scorer from what each row counts towards.
 
@@ -129,7 +128,6 @@ def _counted(
             resample would take minutes, and the first-order expansion differs from it in the fourth digit.
         mcc: give Matthews' correlation too.
         f1_only_macro: the macro average has no precision and recall, as for entities.
-        absent_count: labels that neither occur nor are predicted count as 0 in the macro average.
     """
     rows, size, _ = counts.shape
     table = sparse.csr_array(counts.reshape(rows, size * 3).astype(np.float64))
@@ -138,7 +136,7 @@ def _counted(
         right, true, predicted = np.moveaxis((weights @ table).reshape(-1, size, 3), -1, 0)
         result = {name: (weights @ hits) / (weights @ total) for name, (hits, total) in shares.items()}
         for suffix, average in averages.items():
-            values = _average(right, true, predicted, average, absent_count)
+            values = _average(right, true, predicted, average)
             for name, value in zip(("f1", "precision", "recall"), values, strict=True):
                 if name == "f1" or suffix != "_macro" or not f1_only_macro:
                     result[f"{name}{suffix}"] = value
@@ -156,13 +154,16 @@ def _counted(
 
 
 def _average(
-    right: np.ndarray, true: np.ndarray, predicted: np.ndarray, average: str, absent_count: bool
+    right: np.ndarray, true: np.ndarray, predicted: np.ndarray, average: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """F1, precision and recall; 0 where a label is never predicted or never right, as in `thaw.metrics`."""
+    """F1, precision and recall; 0 where a label is never predicted or never right, as in `thaw.metrics`.
+
+    The macro average leaves out labels that neither occur nor are predicted.
+    """
     if average == "micro":
         right, true, predicted = (one.sum(-1, keepdims=True) for one in (right, true, predicted))
     values = [_ratio(2 * right, true + predicted), _ratio(right, predicted), _ratio(right, true)]
-    weights = true if average == "weighted" else (true + predicted + absent_count > 0).astype(np.float64)
+    weights = true if average == "weighted" else (true + predicted > 0).astype(np.float64)
     total = weights.sum(-1)
     f1, precision, recall = ((value * weights).sum(-1) / np.where(total, total, 1) for value in values)
     return f1, precision, recall

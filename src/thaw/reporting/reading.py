@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from thaw.labels import LabelSet
 from thaw.metrics.entities import spans
+from thaw.metrics.intervals import proportion
 from thaw.metrics.label_errors import likely_label_errors, likely_tag_errors
 from thaw.reporting.entity_errors import BOUNDARY
 
@@ -267,11 +267,3 @@ def length_bins(predictions: Rows, labels: LabelSet) -> list[dict[str, Any]]:
             bins.append({"from": int(lengths[own].min()), "to": int(lengths[own].max()), "rows": int(own.sum()),
                          "score": score, "low": low, "high": high})  # fmt: skip
     return bins
-
-
-def proportion(part: int, whole: int) -> tuple[float, float, float]:
-    """A share and its 95 % interval (Wilson 1927), by scipy; nan of nothing."""
-    if not whole:
-        return float("nan"), float("nan"), float("nan")
-    found = stats.binomtest(part, whole).proportion_ci(method="wilson")
-    return part / whole, float(found.low), float(found.high)

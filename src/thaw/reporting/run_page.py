@@ -12,11 +12,11 @@ from thaw import runs
 from thaw.labels import LabelSet
 from thaw.metrics.baselines import UNTRAINED
 from thaw.metrics.entities import entity_types
-from thaw.metrics.intervals import RESAMPLES
+from thaw.metrics.intervals import RESAMPLES, proportion
 from thaw.reporting import plots, summary
 from thaw.reporting.drawing import visible
 from thaw.reporting.entity_errors import by_surface, error_matrix
-from thaw.reporting.reading import label_matrix, length_bins, probability_matrix, proportion, worth_reading
+from thaw.reporting.reading import label_matrix, length_bins, probability_matrix, worth_reading
 
 Rows = Sequence[dict[str, Any]]
 TILES = {

@@ -124,11 +124,10 @@ def advice(metrics: Mapping[str, Any], split: str, counts: Mapping[str, int]) ->
     baselines = metrics["baselines"].get(split, {})
     beside = {name: figures["f1"] for name, figures in baselines.items() if figures.get("f1") is not None}
     best = max(beside, key=lambda name: beside[name], default="")
-    if beside and beside[best] > own:
-        lines.append(
-            f"{best} has the higher F1 ({beside[best]:.3f}, this run {own:.3f}). More data.epochs or another "
-            "optimizer.lr may help."
-        )
+    if beside and beside[best] >= own:
+        said = "does as well in F1" if beside[best] == own else "has the higher F1"
+        more = " More data.epochs or another optimizer.lr may help." if own < 1 else ""
+        lines.append(f"{best} {said} ({beside[best]:.3f}, this run {own:.3f}).{more}")
     if never := [name for name, count in counts.items() if count and not metrics[f"{split}/recall/{name}"]]:
         lines.append(
             f"Never found: {listed(never)}. More data.epochs, another optimizer.lr, or loss=balanced may help."

@@ -44,7 +44,7 @@ def check_monitor(key: str, monitor: str, labels: LabelSet, counts: Mapping[str,
     if labels.entities:  # an entity of a type is tagged by either
         absent = [kind for kind in entity_types(labels) if not counts.get(f"B-{kind}") and not counts.get(f"I-{kind}")]
     label = monitor.removeprefix("val/").partition("/")[2]  # of val/f1/joy
-    if label in absent or (monitor == "val/auc" and absent):
+    if label in absent or (monitor == "val/auc" and len(absent) > len(counts) - 2):
         raise UserError(
             f"{key}={monitor}: no row of validation is {label or ' or '.join(absent)}, so there is no such figure",
             "Monitor another, or give more rows: data.eval_size, data.validation_size.",

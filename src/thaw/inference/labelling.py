@@ -136,15 +136,11 @@ def as_given(text: Text, predictor: Predictor, cell: bool, columns: bool) -> Tex
 
 def words_in_cell(text: str) -> list[str] | None:
     """The words that a field of a table holds as JSON, as `writer` puts them there."""
-    words = json_words(text) if text.startswith('["') else None
-    return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
-
-
-def json_words(text: str) -> Any:
     try:
-        return json.loads(text)
+        words = json.loads(text) if text.startswith('["') else None
     except (ValueError, RecursionError):
         return None
+    return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
 
 
 def predict(predictor: Predictor, texts: Iterable[Text], config: DictConfig) -> Iterator[Record]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from thaw.data.module import TextDataModule
+from thaw.data.pairs import parted
 from thaw.evaluation import predict_rows
 from thaw.inference.predictor import Predictor
 from thaw.labels import IGNORED, LabelSet
@@ -18,6 +19,7 @@ from thaw.metrics.outputs import Outputs, figures
 from thaw.models.encoder import Block, blocks, load_encoder
 from thaw.models.freezing import freeze_to, rest_frozen, trainable
 from thaw.models.losses import make_loss
+from thaw.models.segments import tell_segments
 
 
 def train_with_trainer(
@@ -119,6 +121,8 @@ def train_with_trainer(
     trainer.train()
     seconds = time.perf_counter() - clock
     # Scored by thaw's own code, word by word, so that nothing but the training differs.
+    if labels.pairs:
+        tell_segments(network, data.tokenizer)  # which so far came with the rows
     predictor = Predictor.from_network(network, data.tokenizer, labels, max_length=data.max_length)
     test = data.rows["test"][:]
     outputs = predict_rows(predictor, test["text"], test["label"], "test")
@@ -136,9 +140,13 @@ def train_resting(network: Any, parts: Sequence[Block], mode: bool = True) -> An
 
 
 def rows_of(data: TextDataModule, split: str) -> Any:
-    """A ``datasets.Dataset`` of the very token ids and labels that thaw trains on."""
+    """A ``datasets.Dataset`` of the token ids and labels that thaw trains on; of pairs as the tokenizer gives them."""
     import datasets
 
+    if data.labels.pairs:
+        texts = list(zip(*map(parted, data.rows[split]["text"]), strict=True))
+        rows = data.tokenizer(*map(list, texts), truncation=True, max_length=data.max_length)
+        return datasets.Dataset.from_dict({**rows, "labels": data.encoded[split].labels.tolist()})
     encoded = data.encoded[split]
     bounds = list(zip(encoded.offsets[:-1], encoded.offsets[1:], strict=True))
     token = data.labels.task == "token"

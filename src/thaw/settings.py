@@ -68,7 +68,7 @@ COLUMNS: Rule = (
         COLUMN[0](value)
         or (isinstance(value, list) and len(value) == 2 and value[0] != value[1] and all(map(COLUMN[0], value)))
     ),
-    f"{COLUMN[1]}, or a list of two",
+    f"{COLUMN[1]}, or a list of two different ones",
 )
 NAME = (str, int, float, bool)  # YAML takes some names for numbers, or for truths
 NAMES: Rule = (

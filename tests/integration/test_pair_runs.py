@@ -70,7 +70,16 @@ def test_a_run_on_pairs_is_evaluated_explained_and_exported(
     lines = "I am sad. [SEP] so sad\nno pair\n"
     done = script("predict.py", f"run={run}", "input=-", ok=False, stdin=lines)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "'no pair' is no pair: the two texts have [SEP] between them." in done.stderr
+    assert "standard input:2: 'no pair' is no pair: the two texts have ' [SEP] ' between them" in done.stderr
+    (tmp_path / "bad.csv").write_text("claim,reply\na,b\na [SEP] b,c\n")
+    done = script("predict.py", f"run={run}", "input=bad.csv", "output=o.csv", ok=False)
+    assert "bad.csv:3: the first text of a pair holds ' [SEP] ' itself" in done.stderr
+    (tmp_path / "one.csv").write_text("both\nI am sad. [SEP] so sad\nI am sad. [SEP] \n")
+    done = script("predict.py", f"run={run}", "input=one.csv", "text_column=both", "output=o.csv")
+    assert "1 of 2 rows lack a text; their labels mean nothing" in done.stderr
+    done = script("predict.py", f"run={run}", "input=one.csv", ok=False)
+    assert "Set text_column to the two of a pair, as in [premise,hypothesis]." in done.stderr
+    (tmp_path / "o.csv").unlink()
     done = script("predict.py", f"run={run}", f"input={pairs}", "text_column=claim", "output=o.csv", ok=False)
     assert (done.returncode, (tmp_path / "o.csv").exists()) == (2, False)
 

@@ -392,6 +392,8 @@ def test_words_in_a_field_of_a_table_are_words(predict: Predict, tmp_path: Path)
     predict("in.conll", SENTENCES, output="a.csv", model=Tagger)
     rows = predict("a.csv", None, "text_column=words", model=Tagger, run="B")
     assert [row["predicted_predicted_tags"] for row in rows] == [["B", "B"], ["B"]]
+    (row,) = predict("c.csv", """text\n"['so', ""it's""]"\n""", model=Tagger)
+    assert row["tags"] == ["A", "A"], "as pandas writes a list"
     (row,) = predict("b.csv", 'text\n"[""a"", 1]"\n', model=Tagger)
     assert row == {"text": '["a", 1]', "entities": []}
 

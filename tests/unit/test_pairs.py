@@ -89,7 +89,9 @@ def test_pairs_get_the_scores_of_the_pipeline(architecture: str, encoders: Encod
     pairs = PAIRS[:-1]  # the pipeline takes an empty second text for none
     given = [{"text": first, "text_pair": second} for first, second in pairs]
     expected = [{one["label"]: one["score"] for one in classify(one, truncation=True, max_length=64)} for one in given]
-    found = Predictor.from_run(tmp_path)(pairs, probabilities=True)
+    predict = Predictor.from_run(tmp_path)
+    found = predict(pairs, probabilities=True)
+    assert [row["text"] for row in predict(given)] == [row["text"] for row in found]
     assert [row["text"] for row in found] == [joined(*pair) for pair in pairs]
     for own, scores in zip(found, expected, strict=True):
         assert own["probabilities"] == pytest.approx(scores, abs=1e-5)
@@ -104,7 +106,13 @@ def test_pairs_get_the_scores_of_the_pipeline(architecture: str, encoders: Encod
 def test_what_is_no_pair_is_told(encoders: Encoders) -> None:
     tokenizer = load_tokenizer(encoders("bert"), "sequence")
     predict = Predictor(lambda batches: iter(()), tokenizer, LABELS, max_length=16)
-    for text, said in (("so", "'so' is no pair"), (("a [SEP] b", "c"), "holds"), (("a", "b", "c"), "too many")):
+    for text, said in (
+        ("so", "'so' is no pair"),
+        (("a [SEP] b", "c"), "holds"),
+        (("a", "b", "c"), "is no pair of texts"),
+        (("a", None), "is no pair of texts"),
+        ({"text": "a"}, "is no pair of texts"),
+    ):
         with pytest.raises(UserError, match=said):
             predict([text])
 
@@ -160,7 +168,7 @@ def test_two_columns_are_read_as_a_pair(kind: str, tmp_path: Path) -> None:
         ({"premise": "a", "hypothesis": " "}, "the second text is empty"),
         ({"premise": None, "hypothesis": "b"}, "the first text is missing"),
         ({"premise": ["a"], "hypothesis": "b"}, "the first text is of type list"),
-        ({"premise": "a [SEP] b", "hypothesis": "b"}, "the first text of a pair holds [SEP] itself"),
+        ({"premise": "a [SEP] b", "hypothesis": "b"}, "the first text of a pair holds ' [SEP] ' itself"),
     ],
 )
 def test_a_bad_pair_names_its_line_and_its_text(row: dict[str, Any], said: str, tmp_path: Path) -> None:

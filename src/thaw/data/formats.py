@@ -194,10 +194,10 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
 
 def _marked(line: int, text: Any, label: Any, tokens: bool) -> Row | Bad:
     """A row; where its label is a list of entities by their characters, or an empty one of these, by words."""
-    if not isinstance(text, str) or not (marks_spans(label) or (tokens and label == [])):
+    if not isinstance(text, str) or not (marks_spans(label) or (tokens and label in ([], None))):
         return Row(line, text, label)
     try:
-        return Row(line, *tagged_words(text, label))
+        return Row(line, *tagged_words(text, label or []))
     except ValueError as error:
         return Bad(line, str(error))
 

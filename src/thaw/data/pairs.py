@@ -13,7 +13,7 @@ def joined(first: str, second: str) -> str:
         ValueError: when the first text holds the mark, so that it would be parted there.
     """
     if BETWEEN in first + BETWEEN.rstrip():
-        raise ValueError(f"the first text of a pair holds{BETWEEN}itself")
+        raise ValueError(f"the first text of a pair holds {BETWEEN!r} itself")
     return f"{first}{BETWEEN}{second}"
 
 
@@ -25,7 +25,7 @@ def parted(text: str) -> tuple[str, str]:
     """
     first, mark, second = text.partition(BETWEEN)
     if not mark:
-        raise ValueError(f"{text!r} is no pair: the two texts have{BETWEEN}between them")
+        raise ValueError(f"{text!r} is no pair: the two texts have {BETWEEN!r} between them, with its blanks")
     return first, second
 
 

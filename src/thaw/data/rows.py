@@ -64,6 +64,7 @@ class Options:
         tokens: the task is known to be one of words.
         group: of these settings, for messages; ``predict.py`` has no groups.
         lenient: look for a usual name where the stated column is not there.
+        pairs: texts of one column are pairs too, with a mark between the two.
     """
 
     text_column: str | int | list[str | int] | None = None
@@ -75,6 +76,7 @@ class Options:
     tokens: bool = False
     group: str = "data."
     lenient: bool = False
+    pairs: bool = False
 
 
 @contextmanager
@@ -182,7 +184,8 @@ def find_column(
                 return lowered[name]
     what = f"no column {wanted!r}" if wanted is not None else f"no column with a usual name for the {role}"
     group = options.group
-    remedy = f"Set {group}{role}_column." + (" To label new texts, use predict.py." if role == "label" else "")
+    both = " to the two of a pair, as in [premise,hypothesis]" * isinstance(getattr(options, f"{role}_column"), list)
+    remedy = f"Set {group}{role}_column{both}." + (" To label new texts, use predict.py." if role == "label" else "")
     if str(where).removesuffix(".gz").endswith((".csv", ".tsv")):
         if not options.header:
             remedy += f" With a header line: {group}header=true."

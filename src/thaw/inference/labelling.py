@@ -1,16 +1,18 @@
 """What ``predict.py`` does: one text, a file or a stream in; labels out, in order and in constant memory."""
 
+import ast
 import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.data import sources
-from thaw.data.pairs import BETWEEN
+from thaw.data.pairs import BETWEEN, parted
 from thaw.data.rows import Options
 from thaw.errors import UserError, counted
 from thaw.inference.attribution import check_method
@@ -111,10 +113,13 @@ def label_records(predictor: Predictor, source: Source, suffix: str, config: Dic
             write({**record, **ours(result)})
             progress(1)
             labelled += 1
-            blank += not "".join(text).strip()
+            blank += not all(
+                part.strip() for part in (parted(str(text)) if predictor.labels.pairs else ["".join(text)])
+            )
     if blank:
         nothing = "" if takes_words else "; their labels mean nothing"
-        print(f"warning: {blank:,} of {labelled:,} rows hold no text{nothing}", file=sys.stderr)
+        lacks = "lack a text" if predictor.labels.pairs else "hold no text"
+        print(f"warning: {blank:,} of {labelled:,} rows {lacks}{nothing}", file=sys.stderr)
     if not labelled:
         print(f"warning: {config.input} holds no text", file=sys.stderr)
     if config.output:
@@ -124,9 +129,7 @@ def label_records(predictor: Predictor, source: Source, suffix: str, config: Dic
 def as_given(text: Text, predictor: Predictor, cell: bool, columns: bool) -> Text:
     """What the predictor is given: words for tags in columns, and where a cell of a table holds them as JSON."""
     if isinstance(text, tuple):
-        if not predictor.labels.pairs:
-            raise UserError("text_column names two columns, and the run takes one text", "Name one.")
-        return text
+        raise UserError("text_column names two columns, and the run takes one text", "Name one.")
     if predictor.labels.task != "token":
         return text if isinstance(text, str) else " ".join(text)
     if isinstance(text, str) and cell:
@@ -135,11 +138,11 @@ def as_given(text: Text, predictor: Predictor, cell: bool, columns: bool) -> Tex
 
 
 def words_in_cell(text: str) -> list[str] | None:
-    """The words that a field of a table holds as JSON, as `writer` puts them there."""
-    try:
-        words = json.loads(text) if text.startswith('["') else None
-    except (ValueError, RecursionError):
-        return None
+    """The words that a field of a table holds: as JSON, as `writer` puts them there, or as pandas writes a list."""
+    words = None
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            words = words or (read(text) if text.startswith(('["', "['")) else None)
     return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
 
 
@@ -180,6 +183,7 @@ def read_options(config: DictConfig, kind: str) -> Options:
     in files of the run's own kind.
     """
     data, given = data_of(config.run), plain(config)
+    pairs = isinstance(data.get("text_column"), list)
     like_own = data.get("format") in (None, kind) or {data["format"], kind} <= set(TABLES)
     if data.get("format") not in (None, kind):
         data.pop("quoting", None)  # is a matter of the file
@@ -190,7 +194,7 @@ def read_options(config: DictConfig, kind: str) -> Options:
         own = None
     column = own if given["text_column"] is None else given["text_column"]
     lenient = given["text_column"] is None and isinstance(own, str)
-    return sources.options({**data, "text_column": column}, group="", lenient=lenient)
+    return sources.options({**data, "text_column": column}, group="", lenient=lenient, pairs=pairs)
 
 
 def show_result(result: Record) -> None:

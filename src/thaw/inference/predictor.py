@@ -3,7 +3,7 @@
 Nothing here needs torch until a network of torch is loaded, so that an exported model is served without it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, tee
 from pathlib import Path
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 BACKENDS = ("torch", "onnx", "onnx_int8")
 Text = str | Sequence[str]
 """A text; for token tasks also its words; of a run that was trained on pairs also the two of one."""
+Given = Text | Mapping[str, str]
+"""A text, or a pair as transformers' pipeline takes it: ``{"text": first, "text_pair": second}``."""
 Arrays = tuple[np.ndarray, np.ndarray]
 """A batch: token ids and mask, both (rows, tokens)."""
 
@@ -160,12 +162,13 @@ class Predictor:
         predictor.prefix = prefix(network) if prefix else None
         return predictor
 
-    def __call__(self, texts: Sequence[Text], probabilities: bool = False) -> list[dict[str, Any]]:
+    def __call__(self, texts: Sequence[Given], probabilities: bool = False) -> list[dict[str, Any]]:
         """Predict a list of texts.
 
         Args:
             texts: any strings, empty ones too; for token tasks also lists of words, which stay the words they are. Of
-                a run that was trained on pairs: (first, second), or both in one string with " [SEP] " between them.
+                a run that was trained on pairs: (first, second), ``{"text": first, "text_pair": second}`` as the
+                pipeline takes it, or both in one string with " [SEP] " between them.
             probabilities: give those of every label as well (sequence and multi-label tasks).
 
         Returns:
@@ -175,19 +178,19 @@ class Predictor:
         """
         return list(self.stream(texts, probabilities))
 
-    def stream(self, texts: Iterable[Text], probabilities: bool = False) -> Iterator[dict[str, Any]]:
+    def stream(self, texts: Iterable[Given], probabilities: bool = False) -> Iterator[dict[str, Any]]:
         """As a call, but lazily and in constant memory; results come in the order of the texts."""
         if isinstance(texts, str):
             raise TypeError("texts is one string; give a list of them")
         for chunk in chunks(map(self._readable, texts), CHUNK_BATCHES * self.batch_size):
             yield from tag_texts(self, chunk) if self.labels.task == "token" else self._classes(chunk, probabilities)
 
-    def _readable(self, text: Text) -> Text:
+    def _readable(self, text: Given) -> Text:
         """As training has read it: without HTML, if it dropped that, and of a pair both texts in one."""
         clean = clean_html if self.clean else str
         if self.labels.pairs:
             try:
-                first, second = parted(text) if isinstance(text, str) else text
+                first, second = pair_of(text)
                 return joined(clean(whole(first)), clean(whole(second)))
             except ValueError as error:
                 raise UserError(str(error), "The run was trained on pairs of texts.") from None
@@ -284,6 +287,20 @@ class Predictor:
         """The words that a text is divided into, for token tasks."""
         text = whole(text)
         return [text[start:end] for start, end in words_of(text, self.joined_by)]
+
+
+def pair_of(text: Any) -> tuple[str, str]:
+    """The two texts of a pair, in any of the forms in which it may be given.
+
+    Raises:
+        ValueError: when it is none.
+    """
+    if isinstance(text, str):
+        return parted(text)
+    match text:
+        case [str(first), str(second)] | {"text": str(first), "text_pair": str(second)}:
+            return first, second
+    raise ValueError(f"{text!r} is no pair of texts")
 
 
 def whole(text: str) -> str:

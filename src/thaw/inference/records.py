@@ -5,13 +5,14 @@ import codecs
 import shutil
 import sys
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from thaw.data.conll import looks_like_conll, position, sentences
 from thaw.data.formats import Table, format_of, json_object, read_table
+from thaw.data.pairs import joined
 from thaw.data.rows import (
     MARK,
     NOT_UTF8,
@@ -25,7 +26,7 @@ from thaw.data.rows import (
     text_of,
 )
 from thaw.errors import UserError
-from thaw.inference.predictor import Text
+from thaw.inference.predictor import Text, pair_of
 
 Record = dict[str, Any]
 Records = Iterator[tuple[Text, Record]]
@@ -85,10 +86,10 @@ def read_records(source: str, kind: str, options: Options) -> Source:
         UserError: when a record cannot be read; at once, or from the records.
     """
     if source == "-" and kind == "txt":
-        return _lines("standard input", _standard_input(options.encoding))
+        return _lines("standard input", _standard_input(options.encoding), options)
     path = _kept_input(kind) if source == "-" else Path(source).expanduser()
     if kind == "txt":
-        return _lines(source, open_lines(path, options.encoding))
+        return _lines(source, open_lines(path, options.encoding), options)
     if kind == "conll":
         return _sentences(path, options)
     if kind == "jsonl":
@@ -113,9 +114,23 @@ def _kept_input(kind: str) -> Path:
     return path
 
 
-def _lines(place: str, lines: Iterable[tuple[int, bytes]]) -> Source:
-    texts = (_text(line, f"{place}:{number}") for number, line in lines)
-    return Source(((text, {"text": text}) for text in texts), ["text"])
+def _lines(place: str, lines: Iterable[tuple[int, bytes]], options: Options) -> Source:
+    def read() -> Records:
+        for number, line in lines:
+            text = _text(line, f"{place}:{number}")
+            yield _given([text], options, f"{place}:{number}"), {"text": text}
+
+    return Source(read(), ["text"])
+
+
+def _given(values: Sequence[str], options: Options, place: str) -> Any:
+    """The text of a record; a pair in one."""
+    if not options.pairs:
+        return text_of(values)
+    try:
+        return joined(*pair_of(values[0] if len(values) == 1 else values))
+    except ValueError as error:
+        raise UserError(f"{place}: {error}", "Fix it: the run was trained on pairs of texts.") from None
 
 
 def _text(line: bytes, place: str) -> str:
@@ -166,16 +181,19 @@ def _table(path: Path, options: Options, delimiter: str) -> Source:
         fields.append(free_name(name, fields, "other_"))  # columns of one name are all kept
     with open_bytes(path) as file:
         marked = file.read(len(MARK)) == MARK or codecs.lookup(options.encoding).name != "utf-8"
-    pairs = ((text_of([row[i] for i in texts_at]), dict(zip(fields, row, strict=True))) for row in rows)
-    return Source(pairs, fields, delimiter if delimiter != TABLES["tsv"] else TABLES["csv"], marked, cells=True)
+    found = (
+        (_given([row[i] for i in texts_at], options, f"{path}:{line}"), dict(zip(fields, row, strict=True)))
+        for line, row in rows
+    )
+    return Source(found, fields, delimiter if delimiter != TABLES["tsv"] else TABLES["csv"], marked, cells=True)
 
 
-def _sound(path: Path, records: Table) -> Iterator[list[str]]:
+def _sound(path: Path, records: Table) -> Iterator[tuple[int, list[str]]]:
     for line, record in records:
         if isinstance(record, Bad):
             remedy = "Fix the row, or set quoting=none where quotes are plain characters, minimal where they are not."
             raise UserError(f"{path}:{line}: {record.problem}", remedy)
-        yield [_text(field.encode("utf-8", "surrogateescape"), f"{path}:{line}") for field in record]
+        yield line, [_text(field.encode("utf-8", "surrogateescape"), f"{path}:{line}") for field in record]
 
 
 def _objects(path: Path, options: Options) -> Records:
@@ -186,10 +204,8 @@ def _objects(path: Path, options: Options) -> Records:
         if isinstance(record, Bad):
             raise UserError(f"{path}:{line}: {record.problem}", "Fix the line.")
         values = [record[name] for name in text_columns(list(record), options, f"{path}:{line}")]
-        if len(values) == 2:
-            if not all(isinstance(value, str) for value in values):
-                raise UserError(f"{path}:{line}: a text of the pair is missing, or no text", "Fix the line.")
-            yield tuple(values), record
+        if options.pairs or len(values) > 1:
+            yield _given(values, options, f"{path}:{line}"), record
             continue
         text = values[0]
         words = isinstance(text, list) and all(isinstance(word, str) for word in text)

@@ -63,15 +63,24 @@ def kill_at(step: int, patch: pytest.MonkeyPatch, hook: str = "on_train_batch_en
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_killed_run_ends_as_an_uninterrupted_one(
-    case: str, encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: str,
+    encoders: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    def last_line() -> str:
+        lines = [record.getMessage() for record in caplog.records if record.name == "thaw.training.callbacks"]
+        return lines[-1].rpartition("  ")[0]  # all but the rows a second
+
+    caplog.set_level("INFO")
     extra, stops = CASES[case]
     settings = [
         f"model.name={encoders('distilbert')}", "data.train_size=72", "data.eval_size=24", "data.epochs=3",
         "data.batch_size=8", "optimizer.lr=1e-2", "trainer.log_every=1", *extra,
     ]  # fmt: skip
     fit(configured(*settings), tmp_path / "whole")
-    whole = files_of(tmp_path / "whole")
+    whole, line = files_of(tmp_path / "whole"), last_line()
     for stop in stops:
         run = tmp_path / f"stopped-{stop}"
         with monkeypatch.context() as patch:
@@ -80,7 +89,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
                 fit(configured(*settings, "trainer.checkpoint_every=1"), run)
         assert not (run / "metrics.json").exists()
         fit(configured(f"resume={run}"), run)
-        assert files_of(run) == whole
+        assert (files_of(run), last_line()) == (whole, line)
 
 
 @pytest.mark.parametrize(("every", "expected"), [(4, [4, 8, 9]), (100, [9])])

@@ -213,7 +213,8 @@ PREDICT_RULES: dict[str, Rule] = {
 EVALUATE_RULES: dict[str, Rule] = {
     **EXPLAIN_RULES,
     "explain_rows": NATURAL,
-    **{key: or_null(RULES[key]) for key in ("data.header", "data.quoting", "data.on_bad_row")},
+    **{key: or_null(RULES[key]) for key in ("data.header", "data.quoting")},
+    "data.on_bad_row": RULES["data.on_bad_row"],
     "data.encoding": ENCODING,
     "baselines": FLAG,
 }

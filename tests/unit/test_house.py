@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from conftest import ROOT, configured
@@ -255,11 +256,21 @@ def test_mistakes_get_one_line_and_exit_code_2(arguments: list[str], said: str, 
     assert not list(tmp_path.glob("outputs/*/*/*"))
 
 
-def test_changed_settings_are_shown_as_they_are_typed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "defaults", lambda _: job.plain(configured()))
-    config = configured("data=conll", "data.path=x", "data.label_names=[O,B-PER]", "data.clean_html=true")
-    changed = {key: own for key, own, _ in job.changed(config, "train")}
-    assert (changed["data.label_names"], changed["data.clean_html"]) == ("[O,B-PER]", "true")
+def changed(*overrides: str) -> dict[str, tuple[str, str]]:
+    config = configured(*overrides)  # which knows how to resolve
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return {key: (own, default) for key, own, default in job.changed(config, "train", overrides)}
+
+
+def test_changed_settings_are_shown_as_they_are_typed() -> None:
+    found = changed("data=conll", "data.path=x", "data.label_names=[O,B-PER]", "data.clean_html=true")
+    assert (found["data.label_names"][0], found["data.clean_html"][0]) == ("[O,B-PER]", "true")
+
+
+def test_settings_are_compared_with_those_of_the_choices_made() -> None:
+    own = ["data=csv", "data.path=x.csv", "data.epochs=5", "freeze=head", "sweep=seeds", "optimizer.lr=1e-3"]
+    assert changed(*own) == {"data.path": ("x.csv", "null"), "data.epochs": ("5", "3")}, "the rate is that of the head"
+    assert changed("experiment=emotion_distilbert_last_layer", "data.path=y") == {"data.path": ("y", "null")}
 
 
 @pytest.mark.parametrize("script", ["train", "explore", "evaluate", "predict", "export", "report"])

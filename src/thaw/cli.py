@@ -52,7 +52,7 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
         def main() -> None:
             prepare(conf)
             try:
-                check_options(sys.argv[1:])
+                check_options(sys.argv[1:], conf, name)
                 sys.argv[1:] = [quoted(latest(argument)) for argument in sys.argv[1:]]
                 if {"--help", "-h"} & set(sys.argv[1:]):
                     print(help_text(conf, name, str(function.__globals__["__doc__"]), sys.argv[1:]))

@@ -123,9 +123,9 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where:
     for name in parts:
         if not len(parts[name]):
             if len(labels) > 0.9 * (total := sum(map(len, parts.values()))):
-                found = f"{counted(len(labels), 'label')} in {counted(total, 'row')}"
+                said = f"{counted(len(labels), 'label')} in {counted(total, 'row')}"
                 raise UserError(
-                    f"{where}: {found}: too many labels to divide them", "Check data.label_column, or give more rows."
+                    f"{where}: {said}: too many labels to divide them", "Check data.label_column, or give more rows."
                 )
             raise UserError(
                 f"{where}: too few rows to divide: {name} is empty, since the last row of a label stays in training",

@@ -4,6 +4,7 @@ Nothing heavy is imported here, so that ``--help``, ``--cfg job`` and a mistyped
 """
 
 import io
+import logging
 import os
 import signal
 import sys
@@ -51,7 +52,7 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
         def main() -> None:
             prepare(conf)
             try:
-                check_options(sys.argv[1:])
+                check_options(sys.argv[1:], conf, name)
                 sys.argv[1:] = [quoted(latest(argument)) for argument in sys.argv[1:]]
                 if {"--help", "-h"} & set(sys.argv[1:]):
                     print(help_text(conf, name, str(function.__globals__["__doc__"]), sys.argv[1:]))
@@ -107,7 +108,7 @@ def perform(
     except Pruned:
         raise  # the sweeper takes note
     except (Interrupted, BrokenPipeError, KeyboardInterrupt) as error:
-        drop_empty(folder, log)
+        drop_unbegun(folder, log)
         if summed:
             print("The multirun was stopped; the same command resumes it.", file=sys.stderr)
         elif isinstance(error, KeyboardInterrupt):
@@ -118,11 +119,21 @@ def perform(
     except Exception as error:
         if summed:
             return multirun.keep_failure(readable(error, conf, name), folder)
-        drop_empty(folder, log)
+        drop_unbegun(folder, log)
         fail(error, conf, name)
     finally:
         for number in heard:
             signal.signal(number, signal.SIG_DFL)
+
+
+def drop_unbegun(folder: Path, log: str) -> None:
+    """Remove the folder of a run in which nothing has begun; its log is closed, since libraries log as Python ends."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename) == (folder / log).absolute():
+            root.removeHandler(handler)
+            handler.close()
+    drop_empty(folder, log)
 
 
 def end(number: int, _: Any) -> NoReturn:

@@ -152,7 +152,7 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
 
     Returns:
         (name of the rows, by which their predictions and page are kept; how many they are; figures with that name as
-        prefix, ``intervals``, ``calibration``, ``baselines``, and ``notes`` where there is something to say).
+        prefix, ``intervals``, ``calibration``, ``baselines``, and ``notes``: what is to be said of the rows).
 
     Raises:
         UserError: when the run is not finished, the split unknown, or the new data does not fit its labels.
@@ -165,6 +165,7 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
     if settings["output"] and config["data"]["path"]:
         runs.check_not_over(settings["output"], config["data"]["path"], "the data of the run")
     split = settings["split"]
+    notes: list[str] = []
     if settings["data"].get("path"):
         given = {key: value for key, value in settings["data"].items() if value is not None}
         anew = {"task": predictor.labels.task, "format": None, "train_size": None}
@@ -176,7 +177,7 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
         listed = run / "predictions" / f"{name}.skipped.json"
         listed.unlink(missing_ok=True)  # of an earlier evaluation
         if skipped:
-            log.warning("Rows skipped: %d, such as %s.", len(skipped), skipped[0])
+            notes.append(f"Rows skipped: {len(skipped):,} of {len(skipped) + len(texts):,}, such as {skipped[0]}.")
             runs.write_json(listed, skipped)
     else:
         texts, gold, places = runs.saved_rows(run, split, predictor.labels)
@@ -190,19 +191,26 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
     metrics = runs.read_json(run / "metrics.json")
     own = join_figures({name: result})
     own["baselines"] = {name: metrics["baselines"].get(name, {})}
-    if not own["baselines"][name]:  # but those of the run's test
+    if own["baselines"][name]:  # the run's test
+        notes = metrics.get("notes", [])
+    else:
         lacking = "Not compared with the training data"
         try:
             train = training_rows(run, config, predictor)
-            if seen := shared(text_keys(texts), text_keys(train["text"])):
-                own["notes"] = [f"The run was trained on {seen:,} of these {counted(len(texts), 'text')}."]
+            notes += trained_on(shared(text_keys(texts), text_keys(train["text"])), len(texts))
             if settings.get("baselines", True):
                 lacking = "No baselines"
                 own["baselines"][name] = other_baselines(config, predictor, name, train, {"text": texts, "label": gold})
         except (UserError, OSError) as reason:
             log.warning("%s: %s", lacking, reason)
+    own["notes"] = notes
     write_page(run, name, {**metrics, **own}, result.predictions)
     return name, len(texts), own
+
+
+def trained_on(seen: int, texts: int) -> list[str]:
+    """What is to be said of rows that are scored, some of whose texts the run was trained on."""
+    return [f"The run was trained on {seen:,} of these {counted(texts, 'text')}."] if seen else []
 
 
 def free_name(run: Path, name: str, texts: Sequence[Any]) -> str:
@@ -303,7 +311,7 @@ def evaluate(config: DictConfig) -> None:
         check_output(Path(settings["output"]).expanduser(), settings["run"], settings["data"].get("path"))
     name, rows, metrics = evaluate_run(settings)
     print(summary.table(f"Metrics, {counted(rows, 'row')}", *summary.headline_rows(metrics, [name])))
-    for line in metrics.get("notes", []):
+    for line in metrics["notes"]:
         print(f"\n{line}")
     run = runs.open_run(settings["run"])
     written = Path(settings["output"] or run / "predictions" / f"{name}.jsonl").expanduser()

@@ -17,7 +17,8 @@ def build(config: DictConfig | dict[str, Any], **arguments: Any) -> Any:
         arguments: further keyword arguments that no config file can hold, such as parameters.
 
     Raises:
-        UserError: when the target, or one nested in it, is not on the allow-list, or refuses its arguments.
+        UserError: when the target, or one nested in it, is not on the allow-list, needs a package that is not
+            there, or refuses its arguments.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
@@ -29,6 +30,9 @@ def build(config: DictConfig | dict[str, Any], **arguments: Any) -> Any:
     try:
         return instantiate(plain, **arguments, _convert_="all")
     except InstantiationException as error:
+        if isinstance(lacking := error.__cause__, ModuleNotFoundError):  # of what is built, not of its name
+            package = f": pip install {lacking.name.partition('.')[0]}" if lacking.name else ""
+            raise UserError(f"{plain['_target_']}: {lacking}", f"Install the package{package}.") from error
         reason = str(error).split("full_key")[0]
         raise UserError(f"{plain['_target_']} could not be built: {reason}", "Check its settings.") from error
 

@@ -84,27 +84,32 @@ def job(config: DictConfig) -> dict[str, Any]:
     # A preset makes many runs of one.
     own = [unquoted(item) for item in state.overrides.task if not item.startswith("sweep=")]
     command = shlex.join(["python", f"{name}.py", *own])
-    origin = {"command": command, "overrides": list(state.overrides.task), "changed": changed(config, name)}
+    overrides = list(state.overrides.task)
+    origin = {"command": command, "overrides": overrides, "changed": changed(config, name, overrides)}
     return {"folder": folder, "multirun": multirun.active(), "origin": origin}
 
 
-def changed(config: DictConfig, name: str) -> list[tuple[str, str, str]]:
-    """The settings that differ from the defaults: key, value, default; a setting of one side only shows a dash."""
-    ours, theirs = plain(config), defaults(name)
-    keys = [*ours, *(key for key in theirs if key not in ours)]
-    rows = [(key, ours.get(key, "–"), theirs.get(key, "–")) for key in keys]
-    return [row for row in rows if row[1] != row[2]]
+def changed(config: DictConfig, name: str, overrides: Sequence[str]) -> list[tuple[str, str, str]]:
+    """The settings that differ from those that the chosen files of config groups give: key, value, default.
+
+    A setting of one side only shows a dash; one that follows from others is not listed beside them.
+    """
+    groups = GlobalHydra.instance().config_loader().list_groups("")
+    usual = defaults(name, tuple(one for one in overrides if one.lstrip("+~").partition("=")[0] in groups))
+    (ours, theirs), (own, default) = ([plain(one, resolve) for one in (config, usual)] for resolve in (False, True))
+    rows = [(key, own.get(key, "–"), default.get(key, "–")) for key in {**own, **default}]
+    return [row for row in rows if row[1] != row[2] and ours.get(row[0]) != theirs.get(row[0])]
 
 
 @cache
-def defaults(name: str) -> dict[str, str]:
-    """The settings of a script without overrides."""
-    config = GlobalHydra.instance().config_loader().load_configuration(name, [], RunMode.RUN)
+def defaults(name: str, choices: tuple[str, ...]) -> DictConfig:
+    """The config of a script with no overrides but the choices of files of config groups."""
+    config = GlobalHydra.instance().config_loader().load_configuration(name, list(choices), RunMode.RUN)
     OmegaConf.set_struct(config, False)
     del config["hydra"]
-    return plain(config)
+    return config
 
 
-def plain(config: DictConfig) -> dict[str, str]:
-    """Dotted keys and values as a user types them."""
-    return dict(settings(OmegaConf.to_container(config, resolve=True), ""))
+def plain(config: DictConfig, resolve: bool) -> dict[str, str]:
+    """Dotted keys and values as a user types them, or without `resolve` as they stand in the files."""
+    return dict(settings(OmegaConf.to_container(config, resolve=resolve), ""))

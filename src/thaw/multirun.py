@@ -41,7 +41,7 @@ def multirun_folder(overrides: Sequence[str]) -> str:
     """
     swept = [*(one for one in overrides if one.startswith("sweep=")), *_swept(overrides)]
     said = "_".join(_said(override) for override in [*swept, *(one for one in overrides if one not in swept)])
-    return f"{_plain(said)}_{_digest(overrides)}"
+    return f"{_plain(said) or 'defaults'}_{_digest(overrides)}"
 
 
 def job_folder(overrides: Sequence[str], every: Sequence[str]) -> str:
@@ -53,9 +53,9 @@ def job_folder(overrides: Sequence[str], every: Sequence[str]) -> str:
     """
     shared = {override.partition("=")[0] for override in every} - {one.partition("=")[0] for one in _swept(every)}
     own = [override for override in overrides if override.partition("=")[0] not in shared]
-    said = "_".join(_said(override) for override in own)
+    said = "_".join(_said(override) for override in own) or "run"  # of nothing that is swept
     # Where something had to be left out, the digest keeps names apart.
-    return _plain(said) if said and _plain(said) == said else f"{_plain(said)}_{_digest(own)}"
+    return _plain(said) if _plain(said) == said else f"{_plain(said)}_{_digest(own)}"
 
 
 def _swept(overrides: Sequence[str]) -> list[str]:

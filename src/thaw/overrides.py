@@ -57,6 +57,10 @@ def readable(error: Exception, conf: Path, name: str) -> Exception:
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return error
     if isinstance(error, OverrideParseException):
+        if "=" not in (word := str(error.override)):
+            meant = "=... or ".join(meant_by(word, list(known_keys(conf, name))))
+            hint = f"Give one: {meant}=..." if meant else 'Quote a value that has blanks: key="a value".'
+            return UserError(f"{word}: a setting has = and a value", hint)
         return UserError(f"{error.override}: cannot be read as a setting", "Quote the value: 'key=\"value\"'.")
     if match := re.search(r"Missing mandatory value: (\S+)", said):
         return UserError(f"{match[1]} is missing", f"Give it: {match[1]}=...")
@@ -75,8 +79,7 @@ def readable(error: Exception, conf: Path, name: str) -> Exception:
         known = list(known_keys(conf, name))
         if below := [one for one in known if one.startswith(f"{key}.")]:
             return UserError(f"{key}: not a group of {name}.py", f"Its settings: {', '.join(below)}.")
-        hint = f"All settings: python {name}.py --cfg job."
-        return UserError(f"{key}: no such setting{near(key, known)}", hint)
+        return UserError(f"{key}: no such setting{near(key, known)}", f"All settings: python {name}.py --help.")
     lines = [line.strip() for line in said.splitlines() if line.strip() and "full_key" not in line]
     return UserError(" ".join(line for line in lines if not line.startswith(("object_type", "reference_type"))))
 
@@ -88,9 +91,19 @@ def no_choice(group: str, choice: str, conf: Path) -> UserError:
 
 def near(word: str, known: Sequence[str]) -> str:
     """``; did you mean x?``, or nothing."""
+    meant = " or ".join(meant_by(word, known))
+    return f"; did you mean {meant}?" if meant else ""
+
+
+def meant_by(word: str, known: Sequence[str]) -> list[str]:
+    """The setting itself, else those of that name in any group, else what is spelled most like it; may be empty."""
+    if word in known:
+        return [word]
+    if named := [one for one in known if one.rpartition(".")[2] == word]:
+        return named
     close = difflib.get_close_matches(word, known)
     close.sort(key=lambda one: sorted(one) != sorted(word))  # first what has the same letters in another order
-    return f"; did you mean {close[0]}?" if close else ""
+    return close[:1]
 
 
 def known_keys(conf: Path, name: str) -> Iterator[str]:
@@ -111,7 +124,7 @@ def known_keys(conf: Path, name: str) -> Iterator[str]:
     yield from walk(config, "")
 
 
-def check_options(arguments: Sequence[str]) -> None:
+def check_options(arguments: Sequence[str], conf: Path, name: str) -> None:
     """Refuse a setting that is written as an option, in one line; the parser of options takes several.
 
     Raises:
@@ -120,8 +133,9 @@ def check_options(arguments: Sequence[str]) -> None:
     for argument in arguments:
         option, _, value = argument.partition("=")
         if option.startswith("--") and option not in OPTIONS:
-            setting = option.lstrip("-")
-            raise UserError(f"{option}: no such option", f"Settings have no dashes: {setting}={value or '...'}")
+            setting, known = option.lstrip("-").replace("-", "_"), list(known_keys(conf, name))
+            written = " or ".join(f"{one}={value or '...'}" for one in meant_by(setting, known) or [setting])
+            raise UserError(f"{option}: no such option", f"Settings have no dashes: {written}")
 
 
 def latest(argument: str) -> str:

@@ -70,6 +70,10 @@ COLUMNS: Rule = (
     ),
     f"{COLUMN[1]}, or a list of two different ones",
 )
+PRECISIONS = (  # of Lightning
+    "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "32", "16", "bf16", "64",
+    "transformer-engine", "transformer-engine-float16",
+)  # fmt: skip
 NAME = (str, int, float, bool)  # YAML takes some names for numbers, or for truths
 NAMES: Rule = (
     lambda value: isinstance(value, list) and all(isinstance(name, NAME) and name != "" for name in value),
@@ -142,6 +146,7 @@ RULES: dict[str, Rule] = {
     "loss.label_smoothing": BELOW_ONE,
     "loss.focal_gamma": NONNEGATIVE,
     "data.epochs": COUNT,
+    "trainer.precision": (lambda value: str(value) in PRECISIONS, f"one of: {', '.join(PRECISIONS)}"),
     "trainer.max_epochs": COUNT,
     "trainer.max_steps": or_null(COUNT),
     "trainer.accumulate_grad_batches": COUNT,
@@ -213,7 +218,8 @@ PREDICT_RULES: dict[str, Rule] = {
 EVALUATE_RULES: dict[str, Rule] = {
     **EXPLAIN_RULES,
     "explain_rows": NATURAL,
-    **{key: or_null(RULES[key]) for key in ("data.header", "data.quoting", "data.on_bad_row")},
+    **{key: or_null(RULES[key]) for key in ("data.header", "data.quoting")},
+    "data.on_bad_row": RULES["data.on_bad_row"],
     "data.encoding": ENCODING,
     "baselines": FLAG,
 }

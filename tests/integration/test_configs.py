@@ -3,9 +3,15 @@
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
+from lightning_fabric.plugins.precision.precision import (
+    _PRECISION_INPUT_INT,
+    _PRECISION_INPUT_STR,
+    _PRECISION_INPUT_STR_ALIAS,
+)
 from omegaconf import OmegaConf
 
 from conftest import ROOT, configured
@@ -16,7 +22,7 @@ from thaw.models.freezing import STRATEGIES
 from thaw.models.module import EncoderModule
 from thaw.models.optimization import parameter_groups
 from thaw.runs import make_absolute
-from thaw.settings import RULES, check
+from thaw.settings import PRECISIONS, RULES, check
 from thaw.training.tracking import make_loggers
 from thaw.training.trainer import make_trainer
 
@@ -168,6 +174,7 @@ def test_every_setting_is_read_by_something() -> None:
         ("trainer.accumulate_grad_batches", 0),
         ("trainer.eval_every", -5),
         ("mode", "up"),
+        ("trainer.precision", "fp16"),
     ],
 )
 def test_values_that_no_setting_takes_are_refused(key: str, value: object) -> None:
@@ -175,6 +182,11 @@ def test_values_that_no_setting_takes_are_refused(key: str, value: object) -> No
     assert isinstance(plain, dict)
     with pytest.raises(UserError, match=f"^{key}={value} is not "):
         check(plain)
+
+
+def test_the_precisions_are_those_of_lightning() -> None:
+    texts, numbers = (get_args(own) for own in (_PRECISION_INPUT_STR, _PRECISION_INPUT_INT))
+    assert set(PRECISIONS) == {*texts, *get_args(_PRECISION_INPUT_STR_ALIAS), *map(str, numbers)}
 
 
 def test_every_rule_is_of_a_setting_that_exists() -> None:

@@ -193,11 +193,10 @@ def test_evaluate_reproduces_the_figures_to_the_last_digit(split: str, fitted: F
     assert (tmp_path / "again.jsonl").read_text() == (run / "predictions" / f"{split}.jsonl").read_text() == before
 
 
-def test_evaluate_on_new_data_with_the_same_labels(
-    fitted: Fitted, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_evaluate_on_new_data_with_the_same_labels(fitted: Fitted, tmp_path: Path) -> None:
     from thaw.errors import UserError
     from thaw.evaluation import evaluate_run
+    from thaw.reporting.run_page import page_path
 
     (tmp_path / "new.csv").write_text(
         "body;mood\ni am happy;joy\ni am sad;sadness\n".replace(";", ","), encoding="utf-8"
@@ -222,8 +221,9 @@ def test_evaluate_on_new_data_with_the_same_labels(
         evaluate_run({**base, "data": {"path": str(tmp_path / "odd.csv")}})
     with (tmp_path / "odd.csv").open("a") as file:
         file.write("i am sad,sadness\n")
-    evaluate_run({**base, "data": {"path": str(tmp_path / "odd.csv"), "on_bad_row": "skip"}})
-    assert "Rows skipped: 1, such as " in caplog.text
+    *_, values = evaluate_run({**base, "data": {"path": str(tmp_path / "odd.csv"), "on_bad_row": "skip"}})
+    assert values["notes"][0].startswith(f"Rows skipped: 1 of 2, such as {tmp_path}/odd.csv:2: ")
+    assert values["notes"][0] in page_path(run, "odd").read_text().replace("&#39;", "'")
     (tmp_path / "tags.conll").write_text("Anna B-PER\n")
     with pytest.raises(
         UserError, match=r"tags\.conll: each row has a list of words with a tag each\. The run needs rows with one"
@@ -257,6 +257,39 @@ def test_evaluate_says_which_rows_the_run_was_trained_on(
     said = "The run was trained on 4 of these 7 texts."
     assert said in capsys.readouterr().out
     assert said in page_path(run, "mixed").read_text()
+
+
+def test_rows_are_not_skipped_because_the_run_skipped_some(fitted: Fitted, tmp_path: Path) -> None:
+    from thaw.errors import UserError
+    from thaw.evaluation import evaluate
+
+    run = fitted("distilbert", "data.on_bad_row=skip")
+    (tmp_path / "odd.csv").write_text("text,label\ni am happy,bliss\ni am sad,sadness\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"odd\.csv:2: the label 'bliss' is unknown"):
+        evaluate(configured(f"run={run}", f"data.path={tmp_path}/odd.csv", verb="evaluate"))
+
+
+def test_a_run_says_which_test_rows_it_was_trained_on(
+    encoders: Callable[[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from thaw.evaluation import evaluate
+    from thaw.training.fit import fit
+
+    caplog.set_level("INFO")
+    rows = [f"{mood} text {i};{mood}\n" for i in range(8) for mood in ("joy", "fear")]
+    for split, own in (("train", rows), ("val", rows[:4]), ("test", [*rows[:3], "a new text;joy\n"])):
+        (tmp_path / f"{split}.txt").write_text("".join(own))
+    own = [f"model.name={encoders('distilbert')}", "data=txt", f"data.path={tmp_path}", "data.epochs=1"]
+    fit(configured(*own), tmp_path / "run")
+    said = "The run was trained on 3 of these 4 texts."
+    assert said in caplog.text
+    assert said in (tmp_path / "run/report.html").read_text()
+    evaluate(configured(f"run={tmp_path}/run", verb="evaluate"))
+    assert said in capsys.readouterr().out
+    assert said in (tmp_path / "run/report.html").read_text()
 
 
 @pytest.mark.parametrize("baselines", [True, False])

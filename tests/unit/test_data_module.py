@@ -153,11 +153,16 @@ def test_settings_that_do_not_fit_the_data_are_errors(
 
 
 def test_a_split_that_would_be_empty_is_an_error(prepare: Prepare, tmp_path: Path) -> None:
-    path = csv(tmp_path / "train.csv", 30, " ".join(f"label{i}" for i in range(30)))
-    with pytest.raises(UserError, match=r"too few rows to divide: validation is empty.*Give more rows, or a file for"):
-        prepare(tmp_path, train_size=None)
-    with pytest.raises(UserError, match="too few rows to divide: validation is empty"):
-        prepare(path)
+    path = csv(tmp_path / "train.csv", 4, "joy anger fear")
+    for data in (tmp_path, path):
+        with pytest.raises(UserError, match=r"too few rows to divide: \w+ is empty.*Give more rows, or a file for"):
+            prepare(data)
+    csv(path, 30, " ".join(f"label{i}" for i in range(29)))
+    for data in (tmp_path, path):
+        with pytest.raises(
+            UserError, match=r"29 labels in 30 rows: too many labels to divide them\. Check data\.label_column"
+        ):
+            prepare(data)
 
 
 # Labels and tasks

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from conftest import ROOT, configured
@@ -16,6 +17,7 @@ from thaw.errors import UserError
 from thaw.help import comments, first_values, settings
 from thaw.instantiate import build
 from thaw.job import run_folder
+from thaw.multirun import job_folder, multirun_folder
 from thaw.overrides import latest, quoted, unquoted
 
 PACKAGE = ROOT / "src" / "thaw"
@@ -197,11 +199,41 @@ def test_run_folders_name_data_and_model() -> None:
     assert run_folder(None, "emotion", "minilm", named, "now") == "outputs/emotion/other/now"
 
 
+def test_a_multirun_without_lists_has_a_name() -> None:
+    assert multirun_folder([]).startswith("defaults_")
+    assert multirun_folder(["seed=1,2"]).startswith("seed-1-2_")
+    assert job_folder([], []).startswith("run")
+    assert job_folder(["seed=1"], ["seed=1,2"]) == "seed-1"
+
+
 def test_only_known_targets_are_built() -> None:
     with pytest.raises(UserError, match=r"os\.system may not be built"):
         build({"_target_": "os.system", "command": "true"})
     with pytest.raises(UserError, match="may not be built"):
         build({"_target_": "torch.optim.AdamW", "params": [{"_target_": "subprocess.run"}]})
+
+
+@pytest.mark.parametrize(
+    ("lacking", "said"),
+    [
+        (
+            ModuleNotFoundError("No module named 'rich.live'", name="rich.live"),
+            "Install the package: pip install rich.",
+        ),
+        (ModuleNotFoundError("`RichProgressBar` requires `rich`"), "requires `rich`. Install the package."),
+    ],
+)
+def test_a_package_that_something_built_needs_is_named(
+    lacking: Exception, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise lacking
+
+    monkeypatch.setattr(job, "stem", fail)
+    with pytest.raises(UserError, match=re.escape(said)):
+        build({"_target_": "thaw.job.stem"})
+    with pytest.raises(UserError, match="could not be built"):
+        build({"_target_": "thaw.job.misspelled"})
 
 
 @pytest.mark.parametrize(
@@ -211,6 +243,12 @@ def test_only_known_targets_are_built() -> None:
         (["freeze=hed"], "did you mean head?"),
         (["--freeze", "head"], "--freeze: no such option. Settings have no dashes: freeze=..."),
         (["--data.epochs=3"], "--data.epochs: no such option. Settings have no dashes: data.epochs=3"),
+        (["--epochs", "3"], "--epochs: no such option. Settings have no dashes: data.epochs=..."),
+        (["--batch-size=8"], "--batch-size: no such option. Settings have no dashes: data.batch_size=8"),
+        (["lr=1e-3"], "lr: no such setting; did you mean optimizer.lr? All settings: python train.py --help."),
+        (["data.epochs"], "data.epochs: a setting has = and a value. Give one: data.epochs=..."),
+        (["data.text_column=a", "b"], 'b: a setting has = and a value. Quote a value that has blanks: key="a value"'),
+        (["trainer.precision=fp16"], "trainer.precision=fp16 is not one of: 32-true, 16-mixed, bf16-mixed, "),
         (["freeze=head,none"], "freeze=head,none: several values. With -m each is a run: python train.py -m freeze="),
         (["modl=bert"], "did you mean model?"),
         (["modle=bert"], "did you mean model?"),
@@ -255,11 +293,21 @@ def test_mistakes_get_one_line_and_exit_code_2(arguments: list[str], said: str, 
     assert not list(tmp_path.glob("outputs/*/*/*"))
 
 
-def test_changed_settings_are_shown_as_they_are_typed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "defaults", lambda _: job.plain(configured()))
-    config = configured("data=conll", "data.path=x", "data.label_names=[O,B-PER]", "data.clean_html=true")
-    changed = {key: own for key, own, _ in job.changed(config, "train")}
-    assert (changed["data.label_names"], changed["data.clean_html"]) == ("[O,B-PER]", "true")
+def changed(*overrides: str) -> dict[str, tuple[str, str]]:
+    config = configured(*overrides)  # which knows how to resolve
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return {key: (own, default) for key, own, default in job.changed(config, "train", overrides)}
+
+
+def test_changed_settings_are_shown_as_they_are_typed() -> None:
+    found = changed("data=conll", "data.path=x", "data.label_names=[O,B-PER]", "data.clean_html=true")
+    assert (found["data.label_names"][0], found["data.clean_html"][0]) == ("[O,B-PER]", "true")
+
+
+def test_settings_are_compared_with_those_of_the_choices_made() -> None:
+    own = ["data=csv", "data.path=x.csv", "data.epochs=5", "freeze=head", "sweep=seeds", "optimizer.lr=1e-3"]
+    assert changed(*own) == {"data.path": ("x.csv", "null"), "data.epochs": ("5", "3")}, "the rate is that of the head"
+    assert changed("experiment=emotion_distilbert_last_layer", "data.path=y") == {"data.path": ("y", "null")}
 
 
 @pytest.mark.parametrize("script", ["train", "explore", "evaluate", "predict", "export", "report"])

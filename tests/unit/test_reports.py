@@ -24,10 +24,11 @@ Make = Callable[..., Path]
 def make(tmp_path: Path) -> Make:
     """A function that writes a finished run, as far as the page of its multirun reads it."""
 
-    def run(name: str, *overrides: str, split: str = "test") -> Path:
+    def run(name: str, *overrides: str, split: str = "test", rows: str = "a") -> Path:
         folder = tmp_path / "sweep" / name
         runs.save_config(folder, configured(*overrides))
         runs.write_json(folder / "environment.json", {"command": f"python train.py {name}", "overrides": overrides})
+        runs.write_json(folder / "data.json", {"splits": {"validation": {"fingerprint": rows}}})
         figures = {"validation/f1": 0.5, f"{split}/accuracy": 0.6, f"{split}/f1": 0.5, "baselines": {}}
         best = {"best": {"monitor": "val/f1", "score": 0.5, "step": 8}, "seconds": {"train": 2.0}}
         runs.write_json(folder / "metrics.json", figures | best)
@@ -62,6 +63,32 @@ def test_where_some_runs_have_a_test_split_each_figure_is_told(make: Make) -> No
     assert over.rows[1][3:6] == ["0.6000", "0.5000", "–"]
     make("one", "freeze=head")
     assert "the test rows have no say" in overview(read_members(folder)).about
+
+
+@pytest.mark.parametrize("rows", ["a", "b"])
+def test_the_best_is_one_of_runs_on_the_same_rows(rows: str, make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    make("one", "freeze=head")
+    sweep = make("two", "freeze=none", rows=rows).parent
+    summarise(sweep)
+    said = {
+        "a": ["Best on validation: freeze=head", "With one seed each, what differs may be chance"],
+        "b": ["No run is named the best: their scores are not of the same validation rows."],
+    }
+    for text in (capsys.readouterr().out, *((sweep / f"summary.{kind}").read_text() for kind in ("html", "md"))):
+        assert all(line in text for line in said[rows])
+        assert ("Best on validation" in text) == (rows == "a")
+
+
+@pytest.mark.parametrize("mendable", [True, False])
+def test_what_a_setting_makes_fail_is_not_said_to_be_worth_another_try(
+    mendable: bool, make: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = make("one", "freeze=head").parent
+    failure = {"overrides": ["freeze=none"], "error": "wrong", **({} if mendable else {"traceback": "Traceback"})}
+    runs.write_json(sweep / "two" / runs.FAILURE, failure)
+    summarise(sweep)
+    told = "Not finished: 1." if mendable else "Not finished: 1; the same command tries them again."
+    assert told in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.parametrize(

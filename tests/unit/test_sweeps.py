@@ -65,11 +65,11 @@ def test_what_cannot_be_searched_is_said(override: str, grid: bool, said: str) -
         ([[0.9, 0.91, 0.92], [0.5]], "Not tested: freeze=1. A test takes two seeds of each, and scores that vary over"),
         ([[0.9], [0.5, 0.51]], "Not tested: freeze=1."),
         ([[0.9, 0.9], [0.8, 0.8]], "Not tested: freeze=1."),
-        ([[0.9, 0.9], [0.8, 0.81]], "Each of the others is worse by more than chance"),
+        ([[0.9, 0.9], [0.8, 0.81]], "On these validation rows each of the others is worse by more than chance"),
         (
             [[0.9, 0.91, 0.92], [0.5, 0.51, 0.52], [0.4]],
-            "Each of the others that could be tested is worse by more than chance (Welch's t-test over seeds with "
-            "Holm's correction, p < 0.05). Not tested: freeze=2.",
+            "On these validation rows each of the others that could be tested is worse by more than chance (Welch's "
+            "t-test over seeds with Holm's correction, p < 0.05). Not tested: freeze=2.",
         ),
         (
             [[0.9, 0.91, 0.92], [0.91, 0.9, 0.9], [0.4]],
@@ -78,9 +78,12 @@ def test_what_cannot_be_searched_is_said(override: str, grid: bool, said: str) -
         ([[0.9, 0.91, 0.92], *[[0.87, 0.88, 0.89]] * 10], "cannot be told apart from freeze=1, freeze=2"),
         (
             [[0.9, 0.91, 0.92], [0.5, 0.51, 0.52]],
-            "Each of the others is worse by more than chance (Welch's t-test over",
+            "On these validation rows each of the others is worse by more than chance (Welch's t-test over",
         ),
-        ([[0.9, 0.91, 0.92], [0.5, 0.51, 0.52], [0.85, 0.9, 0.95]], "it cannot be told apart from freeze=2 (Welch's"),
+        (
+            [[0.9, 0.91, 0.92], [0.5, 0.51, 0.52], [0.85, 0.9, 0.95]],
+            "On these validation rows it cannot be told apart from freeze=2 (Welch's",
+        ),
         ([[0.9, 0.8]], ""),
     ],
 )

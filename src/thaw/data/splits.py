@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from thaw.data.rows import Values, dataset_of
-from thaw.errors import UserError
+from thaw.errors import UserError, counted
 from thaw.labels import LabelSet
 
 SPLITS = ("train", "validation", "test")
@@ -122,6 +122,11 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where:
             parts["train"], parts["validation"] = _validation_from_train(parts["train"], labels, data)
     for name in parts:
         if not len(parts[name]):
+            if len(labels) > 0.9 * (total := sum(map(len, parts.values()))):
+                said = f"{counted(len(labels), 'label')} in {counted(total, 'row')}"
+                raise UserError(
+                    f"{where}: {said}: too many labels to divide them", "Check data.label_column, or give more rows."
+                )
             raise UserError(
                 f"{where}: too few rows to divide: {name} is empty, since the last row of a label stays in training",
                 f"Give more rows, or a file for {name}.",

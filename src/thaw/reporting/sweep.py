@@ -32,6 +32,8 @@ class Member:
         figures: of the test rows, or of validation where there is no test: ``test/f1`` -> value.
         seconds: of training.
         error: why it failed.
+        mendable: whether the error is the user's to mend, so that nothing is gained by trying the same again.
+        rows: a key of the validation rows, which the score is of.
     """
 
     folder: Path
@@ -41,6 +43,8 @@ class Member:
     figures: dict[str, float] | None = None
     seconds: float | None = None
     error: str = ""
+    mendable: bool = False
+    rows: str | None = None
 
 
 @dataclass
@@ -66,10 +70,11 @@ class Overview:
         monitor: the score that picks the best.
         mode: whether more (``max``) or less (``min``) of it is better.
         groups: of finished runs, a row of the table for each.
-        best: of the groups.
+        best: of the groups; None where their scores are of different rows.
         header: of the table.
         rows: of the table.
         about: how to read it.
+        findings: which is the best, and what may be as good, in sentences.
     """
 
     keys: list[str]
@@ -80,6 +85,7 @@ class Overview:
     header: list[str]
     rows: list[list[str]]
     about: str
+    findings: list[str]
 
 
 def read_members(folder: Path) -> list[Member]:
@@ -97,7 +103,13 @@ def read_members(folder: Path) -> list[Member]:
 def _member(folder: Path) -> Member:
     if (folder / runs.FAILURE).is_file():
         failure = runs.read_json(folder / runs.FAILURE)
-        return Member(folder, settings_of(failure["overrides"]), "failed", error=failure["error"])
+        return Member(
+            folder,
+            settings_of(failure["overrides"]),
+            "failed",
+            error=failure["error"],
+            mendable="traceback" not in failure,
+        )
     settings = overridden(folder)
     if not (folder / "metrics.json").is_file():
         return Member(folder, settings, "pruned" if (folder / runs.PRUNED).is_file() else "stopped")
@@ -105,7 +117,9 @@ def _member(folder: Path) -> Member:
     split = runs.known_splits(folder)[-1]
     names = [f"{split}/{name}" for name in summary.headline_names(metrics, [split])]
     figures = {name: metrics[name] for name in names if metrics[name] is not None}
-    return Member(folder, settings, "finished", metrics["best"]["score"], figures, metrics["seconds"]["train"])
+    rows = runs.read_json(folder / "data.json")["splits"]["validation"]["fingerprint"]
+    score, seconds = metrics["best"]["score"], metrics["seconds"]["train"]
+    return Member(folder, settings, "finished", score, figures, seconds, rows=rows)
 
 
 def overridden(run: Path) -> dict[str, str]:
@@ -149,8 +163,8 @@ def best_of(groups: Sequence[Group], mode: str) -> Group | None:
 def rivals(groups: Sequence[Group], best: Group) -> str:
     """Which groups may be as good as the best for all that their seeds tell, in sentences.
 
-    By Welch's t-test of each against the best. The best is the luckiest of all, so that one of many would seem worse by
-    chance: Holm's correction (1979) allows for that.
+    By Welch's t-test of each against the best, which knows nothing of the chance that lies in the rows. The best is the
+    luckiest of all, so that one of many would seem worse by chance: Holm's correction (1979) allows for that.
     """
     from scipy import stats
 
@@ -167,10 +181,10 @@ def rivals(groups: Sequence[Group], best: Group) -> str:
     said = []
     how = "Welch's t-test over seeds with Holm's correction, p"
     if close:
-        said.append(f"Over these seeds it cannot be told apart from {_named(close)} ({how} ≥ {LEVEL}).")
+        said.append(f"On these validation rows it cannot be told apart from {_named(close)} ({how} ≥ {LEVEL}).")
     elif tested:
-        each = "Each of the others" + " that could be tested" * (len(tested) < len(others))
-        said.append(f"{each} is worse by more than chance ({how} < {LEVEL}).")
+        each = "each of the others" + " that could be tested" * (len(tested) < len(others))
+        said.append(f"On these validation rows {each} is worse by more than chance ({how} < {LEVEL}).")
     if untested := [group for group in others if group not in tested]:
         said.append(f"Not tested: {_named(untested)}. A test takes two seeds of each, and scores that vary over them.")
     return " ".join(said)
@@ -212,7 +226,13 @@ def overview(members: Sequence[Member]) -> Overview:
     keys = swept_keys(members)
     groups = grouped(members, keys)
     monitor, mode = _monitored(members)
-    best = best_of(groups, mode)
+    compared = len({member.rows for group in groups for member in group.members}) == 1
+    best = best_of(groups, mode) if compared else None
+    findings = []
+    if best and keys:
+        findings = [line for line in (f"Best on validation: {described(best)}", rivals(groups, best)) if line]
+    elif len(groups) > 1 and not compared:
+        findings = ["No run is named the best: their scores are not of the same validation rows."]
     known = [f"{split}/{name}" for split in ("test", "validation") for name in SHOWN]
     figures = [name for name in known if any(group.figure(name) for group in groups)]
     shown = [name.replace("/", " ") for name in figures]
@@ -233,7 +253,7 @@ def overview(members: Sequence[Member]) -> Overview:
         about += "they are optimistic."
     else:
         about += "validation score; the test rows have no say."
-    return Overview(keys, monitor, mode, groups, best, header, rows, about)
+    return Overview(keys, monitor, mode, groups, best, header, rows, about, findings)
 
 
 def summarise(folder: Path) -> list[Member]:
@@ -256,7 +276,7 @@ def summarise(folder: Path) -> list[Member]:
         "header": over.header,
         "rows": over.rows,
         "best": groups.index(best) if best else None,
-        "rivals": rivals(groups, best) if best and keys else "",
+        "findings": over.findings,
         "pictures": sweep_plots.pictures(
             [(group.settings, statistics.mean(group.scores())) for group in groups if group.scores()],
             keys,
@@ -269,17 +289,17 @@ def summarise(folder: Path) -> list[Member]:
     with runs.atomic_write(folder / "summary.html") as file:
         file.write(render("sweep.html", context))
     with runs.atomic_write(folder / "summary.md") as file:
-        file.write(_markdown(title, over.header, over.rows, unfinished))
+        file.write(_markdown(title, over, unfinished))
     _write_csv(folder / "runs.csv", members)
     print(summary.table(title, over.header, over.rows))
-    if best and keys:
-        print(f"Best on validation: {described(best)}")
-        print(context["rivals"])
+    for line in over.findings:
+        print(line)
     for line in dict.fromkeys(f"{member.status}: {member.error or member.folder.name}" for member in unfinished):
         print(line)
     waiting = [member for member in unfinished if member.status != "pruned"]
     if waiting:
-        print(f"Not finished: {len(waiting)}; the same command tries them again.")
+        again = "" if all(member.mendable for member in waiting) else "; the same command tries them again"
+        print(f"Not finished: {len(waiting)}{again}.")
     print(f"\nSummary  {runs.display(folder / 'summary.html')}")
     if command := runs.sync_command(folder):
         print(f"Sync     {command}")
@@ -293,9 +313,10 @@ def _monitored(members: Sequence[Member]) -> tuple[str, str]:
     return max(pairs, key=pairs.count) if pairs else ("score", "max")
 
 
-def _markdown(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], unfinished: Sequence[Member]) -> str:
+def _markdown(title: str, over: Overview, unfinished: Sequence[Member]) -> str:
     lines = [f"- {member.status}: `{member.folder.name}` {member.error}\n" for member in unfinished]
-    return f"# {title}\n\n{summary.markdown_table(header, rows)}\n\n{''.join(lines)}"
+    table, said = summary.markdown_table(over.header, over.rows), "".join(f"{line}\n\n" for line in over.findings)
+    return f"# {title}\n\n{table}\n\n{said}{''.join(lines)}"
 
 
 def _write_csv(path: Path, members: Sequence[Member]) -> None:

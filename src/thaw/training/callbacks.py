@@ -70,7 +70,8 @@ class History(pl.Callback):
 class Lines(pl.Callback):
     """One line for each validation, for logs and terminals alike; between them a bar, where there is a terminal.
 
-    The line's training loss is the mean since the line before, the bar's that of the last batch.
+    The line's training loss is the mean since the line before, the bar's that of the last batch. What is summed up for
+    it is part of the checkpoint, so that a run that goes on says what one that did not stop says.
 
     Args:
         monitor: the score shown beside losses and accuracy.
@@ -81,6 +82,12 @@ class Lines(pl.Callback):
         self.monitor, self.bar = monitor, training_bar() if bar else None
         self.rows, self.started, self.elapsed, self.drawn = 0, time.monotonic(), 0.0, 0.0
         self.losses, self.batches = torch.zeros(()), 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"losses": float(self.losses), "batches": self.batches}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.losses, self.batches = torch.tensor(state_dict["losses"]), state_dict["batches"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = time.monotonic()

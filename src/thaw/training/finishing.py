@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from thaw import runs
 from thaw.data.module import TextDataModule
 from thaw.data.rows import Values
-from thaw.evaluation import Evaluation, join_figures, predict_rows, score_baselines, score_rows, settle
+from thaw.evaluation import Evaluation, join_figures, predict_rows, score_baselines, score_rows, settle, trained_on
 from thaw.inference.predictor import Predictor
 from thaw.inference.words import joiners
 from thaw.metrics.entities import surfaces
@@ -64,9 +64,11 @@ def finish(
     results = evaluate_best(cfg, folder, module, data, prefix, scored)
     times["evaluate"] = time.perf_counter() - clock
     score = best.best_model_score
+    (seen,) = (pair["rows"] for pair in data.summary["shared"] if (pair["in"], pair["also_in"]) == (last, "train"))
     metrics = {
         **join_figures(results),
         "baselines": {last: baselines},
+        "notes": trained_on(seen, len(data.rows[last])),
         "best": {
             "monitor": cfg["monitor"],
             "score": float(score) if score is not None else None,

@@ -45,7 +45,10 @@ def readable(error: Exception, conf: Path, name: str) -> Exception:
         }
         return UserError(said.split(". ")[0], hints.get(name, "CUDA_VISIBLE_DEVICES= runs it without the GPU."))
     if match := re.search(r"Ambiguous value for argument '([^']+)'", said):
-        return UserError(f"{match[1]}: several values", f"With -m each is a run: python {name}.py -m {match[1]}")
+        hint = f"With -m each is a run: python {name}.py -m {match[1]}"
+        if (key := match[1].partition("=")[0]).endswith("text_column"):
+            hint = f"The two of a pair are a list: {key}=[{match[1].partition('=')[2]}]"
+        return UserError(f"{match[1]}: several values", hint)
     if said.startswith("Only one of --"):  # of Hydra's flags
         return UserError(said)
     if "Config group override must be" in said:  # by a name; Hydra does not say which

@@ -250,6 +250,10 @@ def test_a_package_that_something_built_needs_is_named(
         (["data.text_column=a", "b"], 'b: a setting has = and a value. Quote a value that has blanks: key="a value"'),
         (["trainer.precision=fp16"], "trainer.precision=fp16 is not one of: 32-true, 16-mixed, bf16-mixed, "),
         (["freeze=head,none"], "freeze=head,none: several values. With -m each is a run: python train.py -m freeze="),
+        (
+            ["data.text_column=a,b"],
+            "data.text_column=a,b: several values. The two of a pair are a list: data.text_column=[a,b]",
+        ),
         (["modl=bert"], "did you mean model?"),
         (["modle=bert"], "did you mean model?"),
         (["data=csv"], "data.path"),

@@ -1,6 +1,7 @@
 """The summary of a multirun: what was swept, what it gave over seeds, the best, and what failed."""
 
 import csv
+import json
 import statistics
 import warnings
 from collections.abc import Mapping, Sequence
@@ -117,7 +118,9 @@ def _member(folder: Path) -> Member:
     split = runs.known_splits(folder)[-1]
     names = [f"{split}/{name}" for name in summary.headline_names(metrics, [split])]
     figures = {name: metrics[name] for name in names if metrics[name] is not None}
-    rows = runs.read_json(folder / "data.json")["splits"]["validation"]["fingerprint"]
+    validation = runs.read_json(folder / "data.json")["splits"]["validation"]
+    # Not the fingerprint: whether to clean the texts of the same rows may be what is swept.
+    rows = json.dumps([validation["rows"], validation["labels"], settings.get("data.split_seed")])
     score, seconds = metrics["best"]["score"], metrics["seconds"]["train"]
     return Member(folder, settings, "finished", score, figures, seconds, rows=rows)
 
@@ -247,12 +250,11 @@ def overview(members: Sequence[Member]) -> Overview:
         ]
         for group in groups
     ]
-    about = "Runs that differ only in seed share a line: mean ± standard deviation. The best is picked by its "
+    about = "Runs that differ only in seed share a line: mean ± standard deviation."
+    if best:
+        about += " The best is picked by its validation score; the test rows have no say."
     if any(name.startswith("validation/") for name in figures):
-        about += "validation score. Without a test split the metrics are of the rows that picked the checkpoint: "
-        about += "they are optimistic."
-    else:
-        about += "validation score; the test rows have no say."
+        about += " Metrics on validation are of the rows that picked the checkpoint: they are optimistic."
     return Overview(keys, monitor, mode, groups, best, header, rows, about, findings)
 
 

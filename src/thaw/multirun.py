@@ -30,6 +30,7 @@ from thaw.reporting import pages
 # last digits only (data.eval_batch_size, freeze.reuse) or on what is kept of a run (trainer.log_every, logger).
 INERT = ("resume", "expected", "trainer.progress_bar", "trainer.checkpoint_every", "data.num_workers")
 LONGEST = 60  # characters of a folder's name before the digest
+ONE_VALUE = re.compile(r"""\[[^\[\]]*\]|'[^']*'|"[^"]*\"""")  # of an override, which may hold commas
 log = logging.getLogger(__name__)
 
 
@@ -59,8 +60,8 @@ def job_folder(overrides: Sequence[str], every: Sequence[str]) -> str:
 
 
 def _swept(overrides: Sequence[str]) -> list[str]:
-    """The overrides with several values; a list or a text in quotes may be among them, which does no harm."""
-    return [override for override in overrides if re.search(r"=.*[,(]", override)]
+    """The overrides with several values; a list, or a text in quotes, is one."""
+    return [override for override in overrides if re.search(r"=.*[,(]", ONE_VALUE.sub("", override))]
 
 
 def _said(override: str) -> str:

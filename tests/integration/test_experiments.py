@@ -90,7 +90,7 @@ def test_a_multirun_of_experiments_is_set_beside_what_was_published(
     assert "Report  " in shown.stdout
     with (folder / "paper.csv").open() as file:
         rows = {(row["experiment"], row["figure"]): row for row in csv.DictReader(file)}
-    assert [row["runs"] for row in rows.values()] == ["2", "2", "0"]  # half of the labels occur, so there is no AUC
+    assert [row["runs"] for row in rows.values()] == ["2", "2", "2"]
     last = rows["emotion_distilbert_last_layer", "test/accuracy"]
     runs = folder.glob("experiment-emotion_distilbert_last_layer_seed-*/metrics.json")
     accuracies = [json.loads(path.read_text())["test/accuracy"] for path in runs]

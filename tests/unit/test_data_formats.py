@@ -1,5 +1,6 @@
 """Each file format gives the rows that stand in it, whatever the machine that wrote it did to line ends and quotes."""
 
+import csv
 import gzip
 import json
 from pathlib import Path
@@ -183,3 +184,23 @@ def test_folder_layout_of_aclimdb(ending: str, tmp_path: Path) -> None:
     for split, rows in source.splits.items():
         expected = [("dull", "neg"), ("fine", "pos"), ("good\nfilm", "pos")]
         assert [(row["text"], row["label"]) for row in rows] == [(f"{text}, {split}", one) for text, one in expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "row"),
+    [
+        ("""['SOCCER', '-', "it's"]""", "['O', 'O', 'B-X']", (["SOCCER", "-", "it's"], ["O", "O", "B-X"])),
+        ('["a", "b"]', "[0, 1]", (["a", "b"], [0, 1])),
+        ("so it is", "['x', 'y']", ("so it is", ["x", "y"])),
+        ("so it is", "[]", ("so it is", [])),
+        ("['so']", "x", ("['so']", "x")),
+        ("so", "[red]", ("so", "[red]")),
+        ("['a' 'b']", "['O' 'O']", ("['a' 'b']", "['O' 'O']")),
+    ],
+)
+def test_lists_in_the_cells_of_a_table_are_lists(text: str, label: str, row: tuple[Any, Any], tmp_path: Path) -> None:
+    """As pandas and predict.py write them; Python would join the strings of an array of numpy."""
+    path = tmp_path / "a.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), (text, label)])
+    assert read(path, "csv") == [Row(2, *row)]

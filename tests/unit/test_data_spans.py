@@ -97,6 +97,15 @@ def test_entities_that_cannot_be_are_told(spans: list[Any], said: str, tmp_path:
         read(tmp_path, {"text": TEXT, "label": [[0, 8, "PER"]]}, {"text": TEXT, "label": spans})
 
 
+@pytest.mark.parametrize("answer", ["reject", "ignore"])
+def test_what_annotators_did_not_accept_is_no_gold(answer: str, tmp_path: Path) -> None:
+    row = {"text": TEXT, "spans": [{"start": 0, "end": 8, "label": "PER"}]}
+    rows = [{**row, "answer": "accept"}, {**row, "answer": answer}, row]
+    assert len(read(tmp_path, *rows, on_bad_row="skip")) == 2
+    with pytest.raises(UserError, match=f"a.jsonl:2: its answer is '{answer}'"):
+        read(tmp_path, *rows)
+
+
 def test_a_text_without_entities_is_read_too(tmp_path: Path) -> None:
     """Its list is empty, as that of a text without labels is: known by the rows before, or by data.task."""
     marked, none = {"text": TEXT, "label": [[0, 8, "PER"]]}, {"text": "so it", "label": []}

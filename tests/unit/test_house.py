@@ -202,6 +202,9 @@ def test_run_folders_name_data_and_model() -> None:
 def test_a_multirun_without_lists_has_a_name() -> None:
     assert multirun_folder([]).startswith("defaults_")
     assert multirun_folder(["seed=1,2"]).startswith("seed-1-2_")
+    pair = ["data.text_column=[a,b]", "seed=1,2", "data.name='x,y'"]
+    assert multirun_folder(pair).startswith("seed-1-2_")
+    assert job_folder([*pair[:1], "seed=1", pair[2]], pair) == "seed-1"
     assert job_folder([], []).startswith("run")
     assert job_folder(["seed=1"], ["seed=1,2"]) == "seed-1"
 

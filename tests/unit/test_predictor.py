@@ -238,6 +238,11 @@ def test_words_that_are_given_stay_the_words_they_are(encoders: Encoders) -> Non
     assert predict.words_of(" a-d  b.") == ["a-d", "b", "."]
     with pytest.raises(TypeError, match="lists of words are for token tasks"):
         Predictor(predict.logits, predict.tokenizer, LABELS["sequence"], max_length=32)([words])
+    for other in (None, {"text": "a"}, ["a", None], float("nan")):
+        with pytest.raises(TypeError, match="is no text; lists of words are for token tasks"):
+            predict([other])
+    with pytest.raises(TypeError, match="give a list of them"):
+        predict({"text": "a"})  # type: ignore[arg-type]
 
 
 def test_the_marks_within_words_are_learnt_from_the_data() -> None:

@@ -28,7 +28,7 @@ def make(tmp_path: Path) -> Make:
         folder = tmp_path / "sweep" / name
         runs.save_config(folder, configured(*overrides))
         runs.write_json(folder / "environment.json", {"command": f"python train.py {name}", "overrides": overrides})
-        runs.write_json(folder / "data.json", {"splits": {"validation": {"fingerprint": rows}}})
+        runs.write_json(folder / "data.json", {"splits": {"validation": {"rows": 9, "labels": {rows: 9}}}})
         figures = {"validation/f1": 0.5, f"{split}/accuracy": 0.6, f"{split}/f1": 0.5, "baselines": {}}
         best = {"best": {"monitor": "val/f1", "score": 0.5, "step": 8}, "seconds": {"train": 2.0}}
         runs.write_json(folder / "metrics.json", figures | best)

@@ -25,11 +25,13 @@ from thaw.data.rows import (
     class_names,
     decoded,
     encodable,
+    list_in,
     name_of,
     named_columns,
     open_lines,
     readable,
     text_of,
+    words_in,
     zipped,
 )
 from thaw.data.spans import marks_spans, tagged_words
@@ -166,7 +168,17 @@ def _delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row | B
         if isinstance(record, Bad):
             yield record
         else:
-            yield _undecodable(line, record) or Row(line, text_of([record[i] for i in texts_at]), record[label_at])
+            text = text_of([record[i] for i in texts_at])
+            yield _undecodable(line, record) or _listed(Row(line, text, record[label_at]))
+
+
+def _listed(row: Row) -> Row:
+    """A row with the lists that its cells hold: words with a tag each, or the labels of a text."""
+    labels = list_in(row.label)
+    if labels is None:
+        return row
+    words = words_in(row.text) if isinstance(row.text, str) else None
+    return Row(row.line, row.text if words is None else words, labels)
 
 
 def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
@@ -188,6 +200,9 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
             yield Bad(line, f"the field {missing[0]!r} is missing")
         else:
             text = text_of([record[name] for name in texts])
+            if label in SPAN_COLUMNS and record.get("answer") in ("reject", "ignore"):  # of Prodigy
+                yield Bad(line, f"its answer is {record['answer']!r}, so its entities are not as they should be")
+                continue
             tokens = tokens or marks_spans(record[label])
             yield _marked(line, text, record[label], tokens)
 

@@ -3,14 +3,17 @@
 Lines end at ``\\n`` alone: some IMDB reviews hold U+0085, at which ``str.splitlines`` would break them.
 """
 
+import ast
 import codecs
+import difflib
 import gzip
 import io
 import json
+import re
 import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +24,7 @@ CHUNK = 10_000  # rows held as Python objects, before they become Arrow or after
 NOT_UTF8 = "not UTF-8"
 MARK = b"\xef\xbb\xbf"  # the byte order mark in UTF-8, which Excel writes and expects
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
+ARRAY = re.compile(r"""['"]\s+['"]""")  # strings without a comma between: an array of numpy, of which Python joins them
 BINARY = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how zip archives and Excel workbooks begin
 
 
@@ -183,6 +187,8 @@ def find_column(
             if name in lowered:
                 return lowered[name]
     what = f"no column {wanted!r}" if wanted is not None else f"no column with a usual name for the {role}"
+    if near := difflib.get_close_matches(str(wanted), columns, 1):
+        what += f", but {near[0]!r}"
     group = options.group
     both = " to the two of a pair, as in [premise,hypothesis]" * isinstance(getattr(options, f"{role}_column"), list)
     remedy = f"Set {group}{role}_column{both}." + (" To label new texts, use predict.py." if role == "label" else "")
@@ -193,6 +199,23 @@ def find_column(
             positions = f"{group}text_column=0" + (f" {group}label_column=1" if group else "")
             remedy += f" Without a header line: {group}header=false {positions}, say."
     raise UserError(f"{where}: {what}; it has: {', '.join(columns)}", remedy)
+
+
+def list_in(cell: str) -> list[Any] | None:
+    """The list that a cell of a table holds: as JSON, as predict.py writes it, or as pandas writes a list of Python."""
+    if not (cell.startswith("[") and cell.endswith("]")) or ARRAY.search(cell):
+        return None
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            found = read(cell)
+            return found if isinstance(found, list) else None
+    return None
+
+
+def words_in(cell: str) -> list[str] | None:
+    """The words that a cell of a table holds as a list."""
+    found = list_in(cell)
+    return found if found and all(isinstance(word, str) for word in found) else None
 
 
 def text_columns(columns: list[str], options: Options, where: Path | str) -> list[str]:

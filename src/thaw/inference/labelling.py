@@ -1,11 +1,8 @@
 """What ``predict.py`` does: one text, a file or a stream in; labels out, in order and in constant memory."""
 
-import ast
 import itertools
-import json
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.data import sources
 from thaw.data.pairs import BETWEEN, parted
-from thaw.data.rows import Options
+from thaw.data.rows import Options, words_in
 from thaw.errors import UserError, counted
 from thaw.inference.attribution import check_method
 from thaw.inference.predictor import Predictor, Text
@@ -60,6 +57,7 @@ def label(config: DictConfig) -> None:
         return
     with writer(config.output, suffix) as write:
         write(rounded(result))
+    say_where(config.output, 1)
 
 
 def open_source(config: DictConfig) -> Source:
@@ -122,8 +120,12 @@ def label_records(predictor: Predictor, source: Source, suffix: str, config: Dic
         print(f"warning: {blank:,} of {labelled:,} rows {lacks}{nothing}", file=sys.stderr)
     if not labelled:
         print(f"warning: {config.input} holds no text", file=sys.stderr)
-    if config.output:
-        print(f"Labelled  {display(Path(config.output).expanduser())}   ({counted(labelled, 'row')})")
+    say_where(config.output, labelled)
+
+
+def say_where(output: str | None, rows: int) -> None:
+    if output:
+        print(f"Labelled  {display(Path(output).expanduser())}   ({counted(rows, 'row')})")
 
 
 def as_given(text: Text, predictor: Predictor, cell: bool, columns: bool) -> Text:
@@ -133,17 +135,8 @@ def as_given(text: Text, predictor: Predictor, cell: bool, columns: bool) -> Tex
     if predictor.labels.task != "token":
         return text if isinstance(text, str) else " ".join(text)
     if isinstance(text, str) and cell:
-        text = words_in_cell(text) or text
+        text = words_in(text) or text
     return predictor.words_of(text) if columns and isinstance(text, str) else text
-
-
-def words_in_cell(text: str) -> list[str] | None:
-    """The words that a field of a table holds: as JSON, as `writer` puts them there, or as pandas writes a list."""
-    words = None
-    for read in (json.loads, ast.literal_eval):
-        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-            words = words or (read(text) if text.startswith(('["', "['")) else None)
-    return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
 
 
 def predict(predictor: Predictor, texts: Iterable[Text], config: DictConfig) -> Iterator[Record]:

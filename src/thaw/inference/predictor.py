@@ -180,8 +180,8 @@ class Predictor:
 
     def stream(self, texts: Iterable[Given], probabilities: bool = False) -> Iterator[dict[str, Any]]:
         """As a call, but lazily and in constant memory; results come in the order of the texts."""
-        if isinstance(texts, str):
-            raise TypeError("texts is one string; give a list of them")
+        if isinstance(texts, str | Mapping):
+            raise TypeError("texts is a single one; give a list of them")
         for chunk in chunks(map(self._readable, texts), CHUNK_BATCHES * self.batch_size):
             yield from tag_texts(self, chunk) if self.labels.task == "token" else self._classes(chunk, probabilities)
 
@@ -196,9 +196,10 @@ class Predictor:
                 raise UserError(str(error), "The run was trained on pairs of texts.") from None
         if isinstance(text, str):
             return clean(whole(text))
-        if self.labels.task != "token":
-            raise TypeError(f"{text!r} is no text; lists of words are for token tasks")
-        return list(map(whole, text))
+        match text:
+            case [*words] if self.labels.task == "token" and all(isinstance(word, str) for word in words):
+                return list(map(whole, words))
+        raise TypeError(f"{text!r} is no text; lists of words are for token tasks")
 
     def outputs(
         self,

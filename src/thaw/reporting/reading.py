@@ -169,7 +169,7 @@ def _words(rows: Rows, labels: LabelSet) -> list[Group]:
 
 
 def _about_errors(count: int) -> str:
-    found = "None found" if count == 0 else f"{count:,} found"
+    found = f"{count:,} found"
     said = "the run is as sure of another label as it is of rows with that label"
     return f"{found} by confident learning: {said}. The weaker the run, the more of them are its own mistakes."
 

@@ -251,10 +251,11 @@ def overview(members: Sequence[Member]) -> Overview:
         for group in groups
     ]
     about = "Runs that differ only in seed share a line: mean ± standard deviation."
+    optimistic = any(name.startswith("validation/") for name in figures)
     if best:
-        about += " The best is picked by its validation score; the test rows have no say."
-    if any(name.startswith("validation/") for name in figures):
-        about += " Metrics on validation are of the rows that picked the checkpoint: they are optimistic."
+        about += " The best is picked by its validation score" + ("." if optimistic else "; the test rows have no say.")
+    if optimistic:
+        about += " Without a test split the metrics are of the rows that picked the checkpoint: they are optimistic."
     return Overview(keys, monitor, mode, groups, best, header, rows, about, findings)
 
 

@@ -13,6 +13,7 @@ import pytest
 from conftest import Run, configured, only_run
 from thaw.inference.onnx import load_onnx
 from thaw.inference.predictor import Predictor
+from thaw.inference.publishing import model_card
 from thaw.training.fit import fit
 
 Encoders = Callable[[str], Path]
@@ -87,6 +88,10 @@ def test_a_run_on_pairs_is_evaluated_explained_and_exported(
     assert "The run was trained on" in said
     done = script("evaluate.py", f"run={run}", f"data.path={pairs}", "data.text_column=claim", ok=False)
     assert "data.text_column=claim: the run takes its texts from two columns" in done.stderr
+
+    card = model_card(run, "someone/claims")
+    assert 'predict({"text": "It rains all day.", "text_pair": "The street is wet."})' in card
+    assert "It gives one of these labels to a pair of texts: `no`, `yes`." in card
 
     script("export.py", f"run={run}", "format=onnx", "quantize=int8")
     texts: list[Any] = [("I am happy.", "so sad"), "I am sad. [SEP] so sad"]

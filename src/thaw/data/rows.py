@@ -231,7 +231,8 @@ def named_columns(columns: list[str], options: Options, where: Path | str) -> tu
     texts = text_columns(columns, options, where)
     label = find_column(columns, "label", options, where, options.label_column)
     if label in texts:
-        raise UserError(f"{where}: the column {label!r} is both text and label", "Set both: data.text_column=...")
+        remedy = "Set data.text_column and data.label_column to different ones."
+        raise UserError(f"{where}: the column {label!r} is both text and label", remedy)
     if twice := [column for column in (*texts, label) if columns.count(column) > 1]:
         raise UserError(f"{where}: several columns are named {twice[0]!r}", "Rename all but one of them.")
     return texts, label

@@ -3,6 +3,7 @@
 Nothing heavy is imported here, so that ``--help``, ``--cfg job`` and a mistyped override answer at once.
 """
 
+import atexit
 import io
 import logging
 import os
@@ -108,7 +109,7 @@ def perform(
     except Pruned:
         raise  # the sweeper takes note
     except (Interrupted, BrokenPipeError, KeyboardInterrupt) as error:
-        drop_unbegun(folder, log)
+        drop_empty(folder, log)
         if summed:
             print("The multirun was stopped; the same command resumes it.", file=sys.stderr)
         elif isinstance(error, KeyboardInterrupt):
@@ -119,21 +120,11 @@ def perform(
     except Exception as error:
         if summed:
             return multirun.keep_failure(readable(error, conf, name), folder)
-        drop_unbegun(folder, log)
+        drop_empty(folder, log)
         fail(error, conf, name)
     finally:
         for number in heard:
             signal.signal(number, signal.SIG_DFL)
-
-
-def drop_unbegun(folder: Path, log: str) -> None:
-    """Remove the folder of a run in which nothing has begun; its log is closed, since libraries log as Python ends."""
-    root = logging.getLogger()
-    for handler in list(root.handlers):
-        if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename) == (folder / log).absolute():
-            root.removeHandler(handler)
-            handler.close()
-    drop_empty(folder, log)
 
 
 def end(number: int, _: Any) -> NoReturn:
@@ -147,6 +138,7 @@ def exit_code(interrupt: KeyboardInterrupt) -> int:
 
 def fail(error: BaseException, conf: Path, name: str) -> NoReturn:
     """Say what is wrong and end: exit code 2 for what the user can mend, 128 + n after signal n."""
+    atexit.register(logging.disable)  # libraries log as Python ends, when the log may be gone with its folder
     if isinstance(error, BrokenPipeError):  # the reader of our output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

@@ -85,7 +85,7 @@ def occupy(folder: Path) -> AbstractContextManager[Any]:
 
 
 def drop_empty(folder: Path, *names: str) -> None:
-    """Remove a folder in which nothing has begun, and those that held nothing else, up to the working folder.
+    """Remove a folder in which nothing has begun, and the two above it (model, data) if they held nothing else.
 
     Args:
         names: of files that it may hold.

@@ -242,6 +242,7 @@ def damaged(path: Path) -> bytes:
             ": an archive or Excel workbook, not text. Save the sheet as CSV",
         ),
         ("a.csv", lambda path: b"body,queue\na,x\n", "no column with a usual name for the label; it has: body, queue"),
+        ("a.csv", lambda path: b"Nona,note\n1,a\n", "no column with a usual name for the text; it has: Nona, note"),
         ("a.csv", lambda path: b"id,text\n1,a\n", "no column with a usual name for the label; it has: id, text"),
         ("a.jsonl", lambda path: b'{"text": "a"}\n', ":1: no column with a usual name for the label"),
         ("a.conll", lambda path: b"a\nb\n", ":1: 1 column, so none for the label"),

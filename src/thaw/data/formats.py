@@ -184,7 +184,7 @@ def _listed(row: Row) -> Row:
 def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
     """One JSON object a line; the text may be a list of words, the label a list, also of entities with characters."""
     texts: list[str] = []
-    label, tokens = "", options.tokens
+    label, tokens = "", False
     for line, text in decoded(path, options):
         if isinstance(text, str) and not text.strip():
             continue

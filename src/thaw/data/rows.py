@@ -187,7 +187,7 @@ def find_column(
             if name in lowered:
                 return lowered[name]
     what = f"no column {wanted!r}" if wanted is not None else f"no column with a usual name for the {role}"
-    if near := difflib.get_close_matches(str(wanted), columns, 1):
+    if isinstance(wanted, str) and (near := difflib.get_close_matches(wanted, columns, 1)):
         what += f", but {near[0]!r}"
     group = options.group
     both = " to the two of a pair, as in [premise,hypothesis]" * isinstance(getattr(options, f"{role}_column"), list)

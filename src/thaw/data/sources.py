@@ -82,14 +82,14 @@ def load_path(path: Path, data: dict[str, Any], needs: str = "train") -> Source:
         source.files[split] = [str(part) for part in parts]
         folders = [part for part in parts if part.is_dir()]
         source.listings |= {str(folder): [str(text) for text in formats.folder_texts(folder)] for folder in folders}
-        kinds = {_format(part, data, tokens) for part in parts}
-        if isinstance(data.get("text_column"), list) and (flat := sorted(kinds & WITHOUT_COLUMNS)):
-            problem = f"data.text_column={data['text_column']}: the format {flat[0]} has no columns with names"
+        kinds = [_format(part, data, tokens) for part in parts]
+        if isinstance(data.get("text_column"), list) and (flat := WITHOUT_COLUMNS.intersection(kinds)):
+            problem = f"data.text_column={data['text_column']}: the format {min(flat)} has no columns with names"
             raise UserError(f"{path}: {problem}", "Write pairs of texts as csv, tsv, jsonl or parquet.")
         rows = (
             (number, row)
-            for number, part in enumerate(parts)
-            for row in formats.READERS[_format(part, data, tokens)](part, options(data))
+            for number, (part, kind) in enumerate(zip(parts, kinds, strict=True))
+            for row in formats.READERS[kind](part, options(data))
         )
         source.splits[split] = _table(source, split, rows, data)
     first = next(iter(files.values()))[0]

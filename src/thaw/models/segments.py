@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from thaw.models.encoder import body_of
@@ -14,9 +13,8 @@ def tell_segments(network: Any, tokenizer: Any) -> None:
     They follow from the token ids, so that nothing else needs to know of them. Encoders without segments (DistilBERT,
     RoBERTa and its kin, DeBERTa-v3, ModernBERT) stay as they are.
     """
-    if getattr(network.config, "type_vocab_size", None) in (None, 0, 1):
-        return
-    if "token_type_ids" not in tokenizer.model_input_names:
+    kinds = getattr(network.config, "type_vocab_size", None) or 0
+    if kinds < 2 or "token_type_ids" not in tokenizer.model_input_names:
         return
 
     def add(_: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -29,4 +27,4 @@ def tell_segments(network: Any, tokenizer: Any) -> None:
 def segments(ids: Tensor, separator: int) -> Tensor:
     """0 up to the first separator of each row, 1 behind it: (rows, tokens)."""
     marks = (ids == separator).long()
-    return ((marks.cumsum(1) - marks) > 0).to(torch.int64)
+    return (marks.cumsum(1) > marks).long()

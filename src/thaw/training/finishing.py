@@ -61,7 +61,9 @@ def finish(
     clock = time.perf_counter()
     saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
     module.load_state_dict({**module.frozen_state(), **saved["state_dict"]})
-    results = evaluate_best(cfg, folder, module, data, prefix, scored)
+    describe_labels(folder, data, cfg["data"]["clean_html"])
+    save_model(folder, module, data.tokenizer)
+    results = evaluate_splits(cfg, folder, data, Predictor.from_run(folder, prefix=prefix), scored)
     times["evaluate"] = time.perf_counter() - clock
     score = best.best_model_score
     (seen,) = (pair["rows"] for pair in data.summary["shared"] if (pair["in"], pair["also_in"]) == (last, "train"))
@@ -102,39 +104,36 @@ def report(folder: Path, data: TextDataModule, metrics: dict[str, Any], splits: 
     log.info(summary.goodbye(folder, data.labels, last))
 
 
-def evaluate_best(
-    cfg: dict[str, Any],
-    folder: Path,
-    module: EncoderModule,
-    data: TextDataModule,
-    prefix: Callable[[Any], FrozenPrefix] | None,
-    splits: Sequence[str],
+def evaluate_splits(
+    cfg: dict[str, Any], folder: Path, data: TextDataModule, predictor: Predictor, splits: Sequence[str]
 ) -> dict[str, Evaluation]:
-    """Write ``model/`` and ``labels.json``, and from these alone label the splits: ``predictions/``.
+    """Label the splits and score them: ``predictions/``.
 
     Args:
-        module: with the weights to keep.
+        predictor: of what the run folder holds, and nothing else.
         splits: with validation first, which settles temperature and thresholds.
     """
-    labels = data.labels
-    clean = cfg["data"]["clean_html"] and labels.task != "token"  # words are as they are
-    joined_by = joiners(Values(data.rows["train"], "text")) if labels.task == "token" else ""
-    description = {**labels.to_dict(), "max_length": data.max_length, "clean_html": clean, "joined_by": joined_by}
-    runs.write_json(folder / "labels.json", description)
-    save_model(folder, module, data.tokenizer)
-    predictor = Predictor.from_run(folder, prefix=prefix)
     results: dict[str, Evaluation] = {}
     for split in splits:
         texts, gold = list(data.rows[split]["text"]), list(data.rows[split]["label"])
         outputs = predict_rows(predictor, texts, gold, split)
         if split == "validation":
-            runs.write_json(folder / "labels.json", {**description, **settle(predictor, outputs)})
+            path = folder / "labels.json"
+            runs.write_json(path, {**runs.read_json(path), **settle(predictor, outputs)})
         results[split] = score_rows(predictor, outputs, texts, data.places(split), cfg)
         runs.write_jsonl(folder / "predictions" / f"{split}.jsonl", results[split].predictions)
-    if labels.entities:
-        train = data.rows["train"][:]
-        runs.write_json(folder / "surfaces.json", surfaces(train["text"], train["label"], labels))
     return results
+
+
+def describe_labels(folder: Path, data: TextDataModule, clean_html: bool) -> None:
+    """Write ``labels.json``, what a predictor must know beside the model; of entities also the forms in training."""
+    labels, train = data.labels, data.rows["train"]
+    clean = clean_html and labels.task != "token"  # words are as they are
+    joined_by = joiners(Values(train, "text")) if labels.task == "token" else ""
+    own = {"max_length": data.max_length, "clean_html": clean, "joined_by": joined_by}
+    runs.write_json(folder / "labels.json", {**labels.to_dict(), **own})
+    if labels.entities:
+        runs.write_json(folder / "surfaces.json", surfaces(train["text"][:], train["label"][:], labels))
 
 
 def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:

@@ -14,8 +14,9 @@ from thaw import runs
 from thaw.exploration.explore import explore
 from thaw.multirun import begin
 from thaw.reporting import summary, sweep_plots
+from thaw.reporting.members import read_members
 from thaw.reporting.summary import markdown_table
-from thaw.reporting.sweep import overview, read_members, summarise
+from thaw.reporting.sweep import overview, summarise
 
 Make = Callable[..., Path]
 
@@ -28,7 +29,9 @@ def make(tmp_path: Path) -> Make:
         folder = tmp_path / "sweep" / name
         runs.save_config(folder, configured(*overrides))
         runs.write_json(folder / "environment.json", {"command": f"python train.py {name}", "overrides": overrides})
-        runs.write_json(folder / "data.json", {"splits": {"validation": {"rows": 9, "labels": {rows: 9}}}})
+        runs.write_json(
+            folder / "data.json", {"splits": {"train": {"rows": 90}, "validation": {"rows": 9, "labels": {rows: 9}}}}
+        )
         figures = {"validation/f1": 0.5, f"{split}/accuracy": 0.6, f"{split}/f1": 0.5, "baselines": {}}
         best = {"best": {"monitor": "val/f1", "score": 0.5, "step": 8}, "seconds": {"train": 2.0}}
         runs.write_json(folder / "metrics.json", figures | best)

@@ -184,10 +184,21 @@ def test_a_correction_of_what_was_published_reaches_a_finished_run(make: Make) -
 def test_the_better_is_the_darker(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[np.ndarray] = []
     monkeypatch.setattr(sweep_plots, "matrix", lambda values, shares, *_: given.append(shares) or "")
-    points = [({"a": a, "b": b}, float(a) + float(b)) for a in "12" for b in "12"]
+    points = [({"a": a, "b": b}, float(a) + float(b), 0.0) for a in "12" for b in "12"]
     sweep_plots.pictures(points, ["a", "b"], "val/score", mode)
     assert given[0].argmax() == (0 if mode == "min" else 3)
     assert 0 < given[0].min() < given[0].max() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("values", [["10", "200", "30"], ["none", "head", "lora"]], ids=["numbers", "names"])
+def test_the_picture_of_a_setting_shows_mean_and_deviation(values: list[str]) -> None:
+    points = [({"a": value}, 0.5 + 0.1 * i, 0.05 * i) for i, value in enumerate(values)]
+    with_deviation, without = (
+        sweep_plots.by_value([(settings, score, own * factor) for settings, score, own in points], "a", "val/f1")
+        for factor in (1, 0)
+    )
+    assert with_deviation != without
+    assert "val/f1 by a" in with_deviation
 
 
 def test_headers_are_no_markup() -> None:

@@ -46,12 +46,17 @@ class Overview:
     findings: list[str]
 
 
+def deviation(values: Sequence[float]) -> float:
+    """The standard deviation; 0 of a single value."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
 def spread(values: Sequence[float]) -> str:
     """``0.9323 ± 0.0035``: the mean, and the standard deviation of several."""
     if not values:
         return "–"
     mean = number(statistics.mean(values))
-    return f"{mean} ± {number(statistics.stdev(values))}" if len(values) > 1 else mean
+    return f"{mean} ± {number(deviation(values))}" if len(values) > 1 else mean
 
 
 def overview(members: Sequence[Member]) -> Overview:
@@ -115,7 +120,11 @@ def summarise(folder: Path) -> list[Member]:
         "best": groups.index(best) if best else None,
         "findings": over.findings,
         "pictures": sweep_plots.pictures(
-            [(group.settings, statistics.mean(group.scores())) for group in groups if group.scores()],
+            [
+                (group.settings, statistics.mean(group.scores()), deviation(group.scores()))
+                for group in groups
+                if group.scores()
+            ],
             keys,
             over.monitor,
             over.mode,

@@ -190,7 +190,7 @@ def test_the_better_is_the_darker(mode: str, monkeypatch: pytest.MonkeyPatch) ->
     assert 0 < given[0].min() < given[0].max() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("values", [["10", "200", "30"], ["none", "head", "lora"]], ids=["numbers", "names"])
+@pytest.mark.parametrize("values", [["1e-5", "3e-4", "1e-4"], ["none", "head", "lora"]], ids=["numbers", "names"])
 def test_the_picture_of_a_setting_shows_mean_and_deviation(values: list[str]) -> None:
     points = [({"a": value}, 0.5 + 0.1 * i, 0.05 * i) for i, value in enumerate(values)]
     with_deviation, without = (
@@ -198,7 +198,7 @@ def test_the_picture_of_a_setting_shows_mean_and_deviation(values: list[str]) ->
         for factor in (1, 0)
     )
     assert with_deviation != without
-    assert "val/f1 by a" in with_deviation
+    assert all(f">{value}<" in with_deviation for value in values)
 
 
 def test_headers_are_no_markup() -> None:

@@ -58,6 +58,8 @@ def by_value(points: Sequence[Point], key: str, monitor: str) -> str:
         axes.errorbar(x, y, error, fmt="o", color=INK, markersize=4, **whiskers)
         if min(places.values()) > 0 and max(places.values()) / min(places.values()) >= 10:
             axes.set_xscale("log")
+            axes.set_xticks(list(places.values()), list(places))  # as they were typed
+            axes.minorticks_off()
         axes.set(xlabel=key, ylabel=monitor)
     else:
         axes.errorbar(y, x, xerr=error, fmt="o", color=BLUE, markersize=6, **whiskers)

@@ -158,6 +158,16 @@ def test_only_what_trains_changes_and_the_rest_stays_in_eval_mode(freeze: dict[s
         assert training == awake
 
 
+@every_strategy
+def test_each_parameter_is_counted_once(freeze: dict[str, Any], encoders: Encoders) -> None:
+    """Adapters put a copy of the head aside, which is no part of what the run trains or saves."""
+    module, plain = make(encoders("bert"), freeze), make(encoders("bert"), {"name": "none"})
+    added = sum(p.numel() for name, p in module.network.named_parameters() if "lora_" in name or "ia3_" in name)
+    whole = sum(p.numel() for p in plain.network.parameters()) + added
+    assert sum(row["parameters"] for row in module.table) == whole
+    assert module.table[-1]["trainable"] == module.table[-1]["parameters"]
+
+
 def test_a_batch_weighs_as_it_says(encoders: Encoders) -> None:
     module = make(encoders("bert"), {"name": "none"}).eval()
     batch = {"input_ids": torch.tensor([[2, 7, 8, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.int64)}

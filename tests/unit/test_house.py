@@ -257,6 +257,13 @@ def test_a_package_that_something_built_needs_is_named(
             ["data.text_column=a,b"],
             "data.text_column=a,b: several values. The two of a pair are a list: data.text_column=[a,b]",
         ),
+        (["-m", "sweep=seeds,learning_rate"], "sweep=seeds,learning_rate: several presets. Give one, and the lists"),
+        (
+            ["-m", "optimizer.lr=tag(log,interval(1e-5,1e-3))"],
+            "optimizer.lr=tag(log,interval(1e-5,1e-3)): only Optuna searches intervals. Give a list, or let Optuna",
+        ),
+        (["optimizer.schedule=linaer"], "optimizer.schedule=linaer is not one of: linear, cosine, "),
+        (["sweep=optuna", "hydra.sweeper.sampler=cma"], "hydra.sweeper.sampler=cma is not one of: tpe, random, grid"),
         (["modl=bert"], "did you mean model?"),
         (["modle=bert"], "did you mean model?"),
         (["data=csv"], "data.path"),

@@ -13,7 +13,8 @@ import torch
 from thaw.errors import UserError
 from thaw.labels import LabelSet
 from thaw.models.module import EncoderModule
-from thaw.models.optimization import SCHEDULES, make_schedule, parameter_groups
+from thaw.models.optimization import make_schedule, parameter_groups
+from thaw.settings import SCHEDULES
 from thaw.training.trainer import check_monitor
 from tiny_models import build
 

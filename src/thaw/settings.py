@@ -273,4 +273,6 @@ def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:
             value = value[part]
         else:
             if not accepts(value):
+                if isinstance(value, str) and "number" in description and re.fullmatch(r"[\d.]+(e[-+]?\d+)?", value):
+                    raise UserError(f"{key}='{value}' is a text, not {description}", "Leave its quotes out.")
                 raise UserError(f"{key}={value} is not {description}", f"Change {key}.")

@@ -271,6 +271,7 @@ def test_a_package_that_something_built_needs_is_named(
         (["data.batch_size=[1"], "data.batch_size=[1"),
         (["seed=x"], "seed=x is not a whole number"),
         (["data.epochs=0"], "data.epochs=0 is not a whole number"),
+        (["optimizer.lr='1e-4'"], "optimizer.lr='1e-4' is a text, not a number above 0. Leave its quotes out."),
         (["optimizer.lr=inf"], "optimizer.lr=inf is not"),
         (["freeze.n=2"], "Of these: all_but_last_n, first_n."),
         (["-m", "--cfg", "job"], "Only one of --run, --multirun, --cfg"),

@@ -82,6 +82,13 @@ def test_the_best_is_one_of_runs_on_the_same_rows(rows: str, make: Make, capsys:
         assert ("Best on validation" in text) == (rows == "a")
 
 
+def test_the_table_has_numbers_by_size(make: Make) -> None:
+    rates = ["0.0001", "1e-05", "0.001", "2e-05"]
+    folders = [make(f"lr-{rate}", f"optimizer.lr={rate}") for rate in rates]
+    rows = overview(read_members(folders[0].parent)).rows
+    assert [row[0] for row in rows] == ["1e-05", "2e-05", "0.0001", "0.001"]
+
+
 def test_scores_of_different_kinds_are_not_compared(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     make("one", "monitor=val/f1_weighted", "freeze=head")
     sweep = make("two", "freeze=none").parent

@@ -61,10 +61,16 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean} ± {number(deviation(values))}" if len(values) > 1 else mean
 
 
+def by_settings(groups: Sequence[Group], keys: Sequence[str]) -> list[Group]:
+    """The groups in the order of their settings: numbers by size; by folder 0.0001 comes before 1e-5."""
+    values = {key: sweep_plots.in_order([group.settings[key] for group in groups]) for key in keys}
+    return sorted(groups, key=lambda group: [values[key].index(group.settings[key]) for key in keys])
+
+
 def overview(members: Sequence[Member]) -> Overview:
     """What a multirun gave over seeds, as a table."""
     keys = swept_keys(members)
-    groups = grouped(members, keys)
+    groups = by_settings(grouped(members, keys), keys)
     monitor, mode = monitored(members)
     scores = sorted({member.monitor for group in groups for member in group.members})
     one_score = len(scores) < 2

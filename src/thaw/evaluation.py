@@ -24,7 +24,7 @@ from thaw.metrics.calibration import confidence, expected_calibration_error, fit
 from thaw.metrics.classification import best_thresholds
 from thaw.metrics.intervals import intervals
 from thaw.metrics.outputs import Outputs, figures
-from thaw.metrics.probabilities import probabilities
+from thaw.metrics.probabilities import DIGITS, probabilities
 from thaw.models.encoder import load_encoder
 from thaw.models.losses import make_loss, make_terms
 from thaw.models.speed import accelerate
@@ -124,7 +124,8 @@ def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]
             scores: list[float | None] = [None] * len(gold)  # None: cut off by truncation
             true_scores: list[float | None] = [None] * len(gold)
             for word, own in zip(words, probabilities(logits, labels), strict=True):
-                scores[word], true_scores[word] = round(float(own.max()), 6), round(float(own[gold[word]]), 6)
+                scores[word] = round(float(own.max()), DIGITS)
+                true_scores[word] = round(float(own[gold[word]]), DIGITS)
             yield {
                 "words": list(text),
                 "label": [labels.names[i] for i in gold],
@@ -139,7 +140,7 @@ def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]
             "text": text,
             "label": true,
             "predicted": predictor.chosen(own),
-            "probabilities": {name: round(float(score), 6) for name, score in zip(labels.names, own, strict=True)},
+            "probabilities": {name: round(float(score), DIGITS) for name, score in zip(labels.names, own, strict=True)},
         }
 
 

@@ -49,6 +49,10 @@ def readable(error: Exception, conf: Path, name: str) -> Exception:
         if (key := match[1].partition("=")[0]).endswith("text_column"):
             hint = f"The two of a pair are a list: {key}=[{match[1].partition('=')[2]}]"
         return UserError(f"{match[1]}: several values", hint)
+    if "does not support sweep type" in said:  # Hydra does not say whose
+        swept = next((one for one in sys.argv[1:] if "interval(" in one), said)
+        hint = f"Give a list, or let Optuna choose: hydra/sweeper=optuna, or {name}.py sweep=optuna."
+        return UserError(f"{swept}: only Optuna searches intervals", hint)
     if said.startswith("Only one of --"):  # of Hydra's flags
         return UserError(said)
     if "Config group override must be" in said:  # by a name; Hydra does not say which
@@ -130,11 +134,16 @@ def known_keys(conf: Path, name: str) -> Iterator[str]:
 def check_options(arguments: Sequence[str], conf: Path, name: str) -> None:
     """Refuse a setting that is written as an option, in one line; the parser of options takes several.
 
+    And several presets of many runs: Hydra would make a run of each name, and sweep nothing of what they list.
+
     Raises:
         UserError: naming it.
     """
     for argument in arguments:
         option, _, value = argument.partition("=")
+        if option == "sweep" and "," in value:
+            hint = "Give one, and the lists of the others beside it: sweep=seeds optimizer.lr=1e-5,2e-5"
+            raise UserError(f"{argument}: several presets", hint)
         if option.startswith("--") and option not in OPTIONS:
             setting, known = option.lstrip("-").replace("-", "_"), list(known_keys(conf, name))
             written = " or ".join(f"{one}={value or '...'}" for one in meant_by(setting, known) or [setting])

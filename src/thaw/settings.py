@@ -80,6 +80,9 @@ PRECISIONS = (  # of Lightning
     "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "32", "16", "bf16", "64",
     "transformer-engine", "transformer-engine-float16",
 )  # fmt: skip
+SCHEDULES = (  # those of transformers that depend on the step only and need no further setting
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
+)  # fmt: skip
 NAME = (str, int, float, bool)  # YAML takes some names for numbers, or for truths
 NAMES: Rule = (
     lambda value: isinstance(value, list) and all(isinstance(name, NAME) and name != "" for name in value),
@@ -149,6 +152,7 @@ RULES: dict[str, Rule] = {
     "optimizer.head_lr": or_null(POSITIVE),
     "optimizer.layer_decay": or_null(POSITIVE),
     "optimizer.weight_decay": NONNEGATIVE,
+    "optimizer.schedule": one_of(*SCHEDULES),
     "optimizer.warmup_ratio": or_null(FRACTION),
     "optimizer.warmup_steps": or_null(NATURAL),
     "loss.label_smoothing": BELOW_ONE,
@@ -193,14 +197,14 @@ EXPLORE_RULES: dict[str, Rule] = {
 
 
 SWEEPER_RULES: dict[str, Rule] = {
-    "n_trials": COUNT,
-    "n_jobs": COUNT,
-    "sampler": one_of("tpe", "random", "grid"),
-    "seed": SEED,
-    "pruner": one_of("median", "none"),
-    "startup_trials": NATURAL,
-    "warmup_validations": NATURAL,
-    "storage": OPTIONAL_TEXT,
+    "hydra.sweeper.n_trials": COUNT,
+    "hydra.sweeper.n_jobs": COUNT,
+    "hydra.sweeper.sampler": one_of("tpe", "random", "grid"),
+    "hydra.sweeper.seed": SEED,
+    "hydra.sweeper.pruner": one_of("median", "none"),
+    "hydra.sweeper.startup_trials": NATURAL,
+    "hydra.sweeper.warmup_validations": NATURAL,
+    "hydra.sweeper.storage": OPTIONAL_TEXT,
 }
 
 
@@ -269,4 +273,6 @@ def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:
             value = value[part]
         else:
             if not accepts(value):
+                if isinstance(value, str) and "number" in description and re.fullmatch(r"[\d.]+(e[-+]?\d+)?", value):
+                    raise UserError(f"{key}='{value}' is a text, not {description}", "Leave its quotes out.")
                 raise UserError(f"{key}={value} is not {description}", f"Change {key}.")

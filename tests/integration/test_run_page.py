@@ -258,6 +258,8 @@ def test_other_test_rows_are_refused(change: Any, said: str, nasty: Path, tmp_pa
 def test_compare_needs_two_runs_of_one_task(nasty: Path, entities: Path) -> None:
     with pytest.raises(UserError, match="one is a sequence task, the other a token task"):
         compare(nasty, entities, "test")
+    with pytest.raises(UserError, match=r"holds no predictions for val\. It holds: .*test.*, validation"):
+        compare(nasty, entities, "val")
     with pytest.raises(UserError, match=r"Give two run folders, runs=A,B, or the folder of a multirun"):
         report(configured(f"runs={nasty}", verb="report"))
     for listed in (f"{nasty},{entities}", f"[{nasty}, {entities}]"):

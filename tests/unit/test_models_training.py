@@ -13,7 +13,8 @@ import torch
 from thaw.errors import UserError
 from thaw.labels import LabelSet
 from thaw.models.module import EncoderModule
-from thaw.models.optimization import SCHEDULES, make_schedule, parameter_groups
+from thaw.models.optimization import make_schedule, parameter_groups
+from thaw.settings import SCHEDULES
 from thaw.training.trainer import check_monitor
 from tiny_models import build
 
@@ -156,6 +157,16 @@ def test_only_what_trains_changes_and_the_rest_stays_in_eval_mode(freeze: dict[s
     for (trains, awake), changed, training in zip(stages, watch.changed, watch.training, strict=True):
         assert changed - keys == trains - keys
         assert training == awake
+
+
+@every_strategy
+def test_each_parameter_is_counted_once(freeze: dict[str, Any], encoders: Encoders) -> None:
+    """Adapters put a copy of the head aside, which is no part of what the run trains or saves."""
+    module, plain = make(encoders("bert"), freeze), make(encoders("bert"), {"name": "none"})
+    added = sum(p.numel() for name, p in module.network.named_parameters() if "lora_" in name or "ia3_" in name)
+    whole = sum(p.numel() for p in plain.network.parameters()) + added
+    assert sum(row["parameters"] for row in module.table) == whole
+    assert module.table[-1]["trainable"] == module.table[-1]["parameters"]
 
 
 def test_a_batch_weighs_as_it_says(encoders: Encoders) -> None:

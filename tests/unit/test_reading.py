@@ -2,13 +2,17 @@
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from thaw.evaluation import prediction_rows
 from thaw.labels import LabelSet
+from thaw.metrics.outputs import Outputs, figures
 from thaw.reporting.folds import OutOfFold, in_order, write
-from thaw.reporting.reading import marked
+from thaw.reporting.reading import marked, scorer_of
 from thaw.reporting.summary import advice, notes
 from thaw.runs import read_jsonl
 
@@ -134,3 +138,18 @@ def test_a_run_that_a_bag_of_words_beats_is_told_what_to_try() -> None:
         "Never found: b. More data.epochs, another optimizer.lr, or loss=balanced may help.",
     ]
     assert not advice({**metrics, "test/f1": 0.7, "test/recall/b": 0.1}, "test", counts)
+
+
+def test_what_a_run_keeps_of_its_rows_gives_the_figures_of_its_metrics() -> None:
+    """Also where all rows are told nearly the same: `report.py` compares runs by their predictions."""
+    generator = np.random.default_rng(0)
+    labels = LabelSet("sequence", ("joy", "anger", "fear"), (1, 1, 1), rows=3)
+    gold = generator.integers(3, size=500)
+    outputs = Outputs(np.arange(500), generator.normal(0, 2e-3, (500, 3)) + 2e-3 * np.eye(3)[gold], gold)
+    predictor: Any = SimpleNamespace(labels=labels, chosen=lambda own: labels.names[own.argmax()])
+    rows = list(prediction_rows(predictor, outputs, [""] * 500))
+    again = scorer_of(labels, rows, False)(np.ones((1, 500)))
+    expected = figures(outputs, labels)
+    assert {name: value for name, (value,) in again.items()} == pytest.approx(
+        {name: expected[name] for name in again}, abs=1e-6
+    )

@@ -27,13 +27,13 @@ def make(tmp_path: Path) -> Make:
 
     def run(name: str, *overrides: str, split: str = "test", rows: str = "a") -> Path:
         folder = tmp_path / "sweep" / name
-        runs.save_config(folder, configured(*overrides))
+        runs.save_config(folder, config := configured(*overrides))
         runs.write_json(folder / "environment.json", {"command": f"python train.py {name}", "overrides": overrides})
         runs.write_json(
             folder / "data.json", {"splits": {"train": {"rows": 90}, "validation": {"rows": 9, "labels": {rows: 9}}}}
         )
         figures = {"validation/f1": 0.5, f"{split}/accuracy": 0.6, f"{split}/f1": 0.5, "baselines": {}}
-        best = {"best": {"monitor": "val/f1", "score": 0.5, "step": 8}, "seconds": {"train": 2.0}}
+        best = {"best": {"monitor": config.monitor, "score": 0.5, "step": 8}, "seconds": {"train": 2.0}}
         runs.write_json(folder / "metrics.json", figures | best)
         for own in dict.fromkeys(["validation", split]):
             runs.write_jsonl(folder / f"predictions/{own}.jsonl", [])
@@ -80,6 +80,27 @@ def test_the_best_is_one_of_runs_on_the_same_rows(rows: str, make: Make, capsys:
     for text in (capsys.readouterr().out, *((sweep / f"summary.{kind}").read_text() for kind in ("html", "md"))):
         assert all(line in text for line in said[rows])
         assert ("Best on validation" in text) == (rows == "a")
+
+
+def test_the_table_has_numbers_by_size(make: Make) -> None:
+    rates = ["0.0001", "1e-05", "0.001", "2e-05"]
+    folders = [make(f"lr-{rate}", f"optimizer.lr={rate}") for rate in rates]
+    rows = overview(read_members(folders[0].parent)).rows
+    assert [row[0] for row in rows] == ["1e-05", "2e-05", "0.0001", "0.001"]
+
+
+def test_scores_of_different_kinds_are_not_compared(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    make("one", "monitor=val/f1_weighted", "freeze=head")
+    sweep = make("two", "freeze=none").parent
+    summarise(sweep)
+    for text in (capsys.readouterr().out, *((sweep / f"summary.{kind}").read_text() for kind in ("html", "md"))):
+        assert "No run is named the best: their checkpoints were picked by different scores, val/f1, val/f1_w" in text
+        assert "Best on validation" not in text
+        assert "best val/f1" not in text
+        assert "val/f1_weighted 0.5000" in " ".join(text.split())
+    table = list(csv.DictReader((sweep / "runs.csv").open()))
+    assert [row["scored by"] for row in table] == ["val/f1_weighted", "val/f1"]
+    assert "<svg" not in (sweep / "summary.html").read_text()
 
 
 @pytest.mark.parametrize("mendable", [True, False])

@@ -38,7 +38,7 @@ class OptunaSweeper(Sweeper):
         from thaw.study import load_optuna
 
         load_optuna()
-        check(self.settings, SWEEPER_RULES)
+        check({"hydra": {"sweeper": self.settings}}, SWEEPER_RULES)
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config

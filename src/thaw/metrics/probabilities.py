@@ -4,6 +4,8 @@ import numpy as np
 
 from thaw.labels import LabelSet
 
+DIGITS = 9  # decimals of those that a run keeps: with six, rows tie that do not, and their AUC is another
+
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities over the last axis, in float64."""

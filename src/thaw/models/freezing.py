@@ -16,6 +16,7 @@ from thaw.models.encoder import FEED_FORWARD_OUT, KEY_VALUE, Block, blocks, head
 
 ADAPTERS = ("lora", "dora", "ia3")
 STAGED = ("gradual", "lp_ft")
+ASIDE = ".original_module."  # in the names of the head that adapters put aside: a copy which nothing uses
 STRATEGIES = ("none", "head", "first_n", "all_but_last_n", "embeddings", "bitfit", *STAGED, *ADAPTERS)
 
 
@@ -57,7 +58,7 @@ def trainable(parts: Sequence[Block], freeze: dict[str, Any], epoch: int | None 
         return _names([head] if probing else parts)
     if name in ADAPTERS:
         adapters = {name for name in _names(parts[:-1]) if "lora_" in name or "ia3_" in name}
-        return adapters | {name for name in _names([head]) if ".original_module." not in name}
+        return adapters | {name for name in _names([head]) if ASIDE not in name}
     raise UserError(f"freeze.name={name} is not known", f"Choose one of: {', '.join(STRATEGIES)}.")
 
 
@@ -157,7 +158,7 @@ def parameter_table(network: nn.Module, names: set[str], rates: dict[str, float]
     """
     table = []
     for part in blocks(network):
-        members = list(part.parameters())
+        members = [(name, parameter) for name, parameter in part.parameters() if ASIDE not in name]
         training = [name for name, _ in members if name in names]
         own = sorted({rates[name] for name in training})
         table.append(

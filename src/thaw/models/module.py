@@ -15,7 +15,7 @@ from thaw.metrics.outputs import Outputs, figures
 from thaw.models.checksum import checksum
 from thaw.models.cuda_graphs import PRECISIONS, StepGraphs, on_one_gpu
 from thaw.models.encoder import blocks, load_encoder, load_tokenizer
-from thaw.models.freezing import STAGED, add_adapters, freeze_to, parameter_table, rest_frozen, trainable
+from thaw.models.freezing import ASIDE, STAGED, add_adapters, freeze_to, parameter_table, rest_frozen, trainable
 from thaw.models.losses import make_loss
 from thaw.models.optimization import learning_rates, make_schedule, parameter_groups
 from thaw.models.prefix import FrozenPrefix, States
@@ -67,8 +67,7 @@ class EncoderModule(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Lightning calls this before a strategy may shard the weights."""
-        # Without the heads that adapters put aside and nothing uses.
-        frozen = (pair for pair in sorted(self.frozen_state().items()) if ".original_module." not in pair[0])
+        frozen = (pair for pair in sorted(self.frozen_state().items()) if ASIDE not in pair[0])
         self.frozen_checksum = checksum(frozen)
 
     def thaw_for(self, epoch: int) -> bool:

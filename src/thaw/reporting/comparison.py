@@ -73,7 +73,8 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
     for run in (first, second):
         path = run / "predictions" / f"{split}.jsonl"
         if not path.is_file():
-            raise UserError(f"{runs.display(run)}: the run holds no predictions for {split}", "Choose another split.")
+            held = ", ".join(sorted(other.stem for other in path.parent.glob("*.jsonl")))
+            raise UserError(f"{runs.display(run)}: the run holds no predictions for {split}", f"It holds: {held}.")
         labels.append(LabelSet.from_dict(runs.read_json(run / "labels.json")))
         rows.append(runs.read_jsonl(path))
     if difference := different(labels, rows):

@@ -31,6 +31,7 @@ class Member:
         mendable: whether the error is the user's to mend, so that nothing is gained by trying the same again.
         rows: a key of the validation rows, which the score is of.
         share: validation rows for each training row.
+        monitor: what the score is: ``val/f1``.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class Member:
     mendable: bool = False
     rows: str | None = None
     share: float | None = None
+    monitor: str = ""
 
 
 @dataclass
@@ -101,8 +103,10 @@ def _member(folder: Path) -> Member:
     # Not the fingerprint: whether to clean the texts of the same rows may be what is swept.
     rows = json.dumps([validation["rows"], validation["labels"], *map(settings.get, ("data.split_seed", FOLD))])
     share = validation["rows"] / splits["train"]["rows"]
-    score, seconds = metrics["best"]["score"], metrics["seconds"]["train"]
-    return Member(folder, settings, "finished", score, figures, seconds, rows=rows, share=share)
+    best, seconds = metrics["best"], metrics["seconds"]["train"]
+    return Member(
+        folder, settings, "finished", best["score"], figures, seconds, rows=rows, share=share, monitor=best["monitor"]
+    )
 
 
 def overridden(run: Path) -> dict[str, str]:

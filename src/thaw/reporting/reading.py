@@ -9,6 +9,7 @@ from thaw.labels import UNREAD, LabelSet
 from thaw.metrics.entities import entity_counts, spans
 from thaw.metrics.intervals import proportion
 from thaw.metrics.label_errors import likely_label_errors, likely_tag_errors
+from thaw.metrics.probabilities import DIGITS
 from thaw.metrics.scorers import Scorer, entity_scorer, label_scorer, tag_scorer, words_right
 from thaw.reporting.entity_errors import BOUNDARY
 
@@ -16,7 +17,7 @@ SHOWN = 10  # rows of each list
 LONGEST = 400  # characters of a text
 AROUND = 20  # words shown on each side of a word
 LENGTHS = 5  # groups of texts by length
-SMALLEST = 5e-7  # predictions keep six digits
+SMALLEST = 0.5 * 10**-DIGITS  # what predictions round to 0
 
 Rows = Sequence[dict[str, Any]]
 Group = dict[str, Any]

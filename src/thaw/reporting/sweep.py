@@ -25,10 +25,11 @@ class Overview:
 
     Args:
         keys: the swept settings, seed and fold apart.
-        monitor: the score that picks the best.
+        monitor: the score that picks the best; of several that of most runs.
         mode: whether more (``max``) or less (``min``) of it is better.
         groups: of finished runs, a row of the table for each.
-        best: of the groups; None where their scores are of different rows.
+        one_score: whether all runs were picked by the same, so that theirs can be compared.
+        best: of the groups; None where their scores are not the same, or of different rows.
         header: of the table.
         rows: of the table.
         about: how to read it.
@@ -38,6 +39,7 @@ class Overview:
     keys: list[str]
     monitor: str
     mode: str
+    one_score: bool
     groups: list[Group]
     best: Group | None
     header: list[str]
@@ -59,28 +61,39 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean} ± {number(deviation(values))}" if len(values) > 1 else mean
 
 
+def by_settings(groups: Sequence[Group], keys: Sequence[str]) -> list[Group]:
+    """The groups in the order of their settings: numbers by size; by folder 0.0001 comes before 1e-5."""
+    values = {key: sweep_plots.in_order([group.settings[key] for group in groups]) for key in keys}
+    return sorted(groups, key=lambda group: [values[key].index(group.settings[key]) for key in keys])
+
+
 def overview(members: Sequence[Member]) -> Overview:
     """What a multirun gave over seeds, as a table."""
     keys = swept_keys(members)
-    groups = grouped(members, keys)
+    groups = by_settings(grouped(members, keys), keys)
     monitor, mode = monitored(members)
-    compared = len({frozenset(member.rows for member in group.members) for group in groups}) == 1
+    scores = sorted({member.monitor for group in groups for member in group.members})
+    one_score = len(scores) < 2
+    compared = one_score and len({frozenset(member.rows for member in group.members) for group in groups}) == 1
     best = best_of(groups, mode) if compared else None
     findings = []
     if best and keys:
         findings = [line for line in (f"Best on validation: {described(best)}", rivals(groups, best)) if line]
+    elif not one_score:
+        said = f"No run is named the best: their checkpoints were picked by different scores, {summary.listed(scores)}."
+        findings = [f"{said} To compare them give all the same, monitor={monitor} say."]
     elif len(groups) > 1 and not compared:
         findings = ["No run is named the best: their scores are not of the same validation rows."]
     repeated = "seed or fold" if any(len(group.by_fold()) > 1 for group in groups) else "seed"
     known = [f"{split}/{name}" for split in ("test", "validation") for name in SHOWN]
     figures = [name for name in known if any(group.figure(name) for group in groups)]
     shown = [name.replace("/", " ") for name in figures]
-    header = [*(keys or ["settings"]), "runs", f"best {monitor}", *shown, "seconds"]
+    header = [*(keys or ["settings"]), "runs", f"best {monitor}" if one_score else "best score", *shown, "seconds"]
     rows = [
         [
             *(group.settings.values() or ["all"]),
             str(len(group.members)),
-            spread(group.scores()),
+            spread(group.scores()) if one_score else f"{group.members[0].monitor} {spread(group.scores())}",
             *(spread(group.figure(name)) for name in figures),
             f"{statistics.mean(member.seconds or 0 for member in group.members):.1f}",
         ]
@@ -92,7 +105,7 @@ def overview(members: Sequence[Member]) -> Overview:
         about += " The best is picked by its validation score" + ("." if optimistic else "; the test rows have no say.")
     if optimistic:
         about += " Without a test split the metrics are of the rows that picked the checkpoint: they are optimistic."
-    return Overview(keys, monitor, mode, groups, best, header, rows, about, findings)
+    return Overview(keys, monitor, mode, one_score, groups, best, header, rows, about, findings)
 
 
 def summarise(folder: Path) -> list[Member]:
@@ -112,6 +125,7 @@ def summarise(folder: Path) -> list[Member]:
     context = {
         "title": title,
         "command": runs.read_json(best.members[0].folder / "environment.json")["command"] if best else "",
+        "one_score": over.one_score,
         "monitor": over.monitor,
         "about": over.about,
         "keys": keys,
@@ -123,7 +137,7 @@ def summarise(folder: Path) -> list[Member]:
             [
                 (group.settings, statistics.mean(group.scores()), deviation(group.scores()))
                 for group in groups
-                if group.scores()
+                if group.scores() and over.one_score
             ],
             keys,
             over.monitor,
@@ -175,12 +189,13 @@ def _write_csv(path: Path, members: Sequence[Member]) -> None:
     figures = list(dict.fromkeys(name for member in members for name in member.figures or {}))
     rows: list[Mapping[str, Any]] = [
         {
-            "run": member.folder.name, **member.settings, "status": member.status, "score": member.score,
+            "run": member.folder.name, **member.settings, "status": member.status, "scored by": member.monitor,
+            "score": member.score,
             **(member.figures or {}), "seconds": member.seconds, "error": member.error,
         }
         for member in members
     ]  # fmt: skip
-    columns = ["run", *keys, "status", "score", *figures, "seconds", "error"]
+    columns = ["run", *keys, "status", "scored by", "score", *figures, "seconds", "error"]
     with runs.atomic_write(path) as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()

@@ -26,7 +26,8 @@ from thaw.errors import Interrupted, Pruned, UserError
 from thaw.help import help_text
 from thaw.job import run_folder, stem
 from thaw.memory import keep_freed_memory
-from thaw.overrides import check_options, latest, quoted, readable
+from thaw.mistakes import check_options, readable
+from thaw.overrides import latest, quoted
 from thaw.runs import drop_empty, open_unfinished, resume_command
 from thaw.settings import Rule, check
 

@@ -23,7 +23,7 @@ from thaw.overrides import latest, quoted, unquoted
 PACKAGE = ROOT / "src" / "thaw"
 MODULES = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
 LAYERS = [
-    {"cli", "job", "overrides", "multirun", "help"},
+    {"cli", "job", "overrides", "mistakes", "multirun", "help"},
     {"training"},
     {"evaluation", "exploration"},
     {"inference"},

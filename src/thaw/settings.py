@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import UserError
 
@@ -74,7 +74,10 @@ PRECISIONS = (  # of Lightning
     "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "32", "16", "bf16", "64",
     "transformer-engine", "transformer-engine-float16",
 )  # fmt: skip
-NAME = (str, int, float, bool)  # YAML takes some names for numbers, or for truths
+SCHEDULES = (  # of transformers: those that depend on the step alone and need no further setting
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
+)  # fmt: skip
+NAME = (str, int, float, bool)  # YAML reads some names as numbers or booleans
 NAMES: Rule = (
     lambda value: isinstance(value, list) and all(isinstance(name, NAME) and name != "" for name in value),
     "a list of names",
@@ -141,6 +144,7 @@ RULES: dict[str, Rule] = {
     "optimizer.head_lr": or_null(POSITIVE),
     "optimizer.layer_decay": or_null(POSITIVE),
     "optimizer.weight_decay": NONNEGATIVE,
+    "optimizer.schedule": one_of(*SCHEDULES),
     "optimizer.warmup_ratio": or_null(FRACTION),
     "optimizer.warmup_steps": or_null(NATURAL),
     "loss.label_smoothing": BELOW_ONE,
@@ -185,6 +189,7 @@ EXPLORE_RULES: dict[str, Rule] = {
 
 
 SWEEPER_RULES: dict[str, Rule] = {
+    "params": (lambda value: isinstance(value, dict | DictConfig), "a group of settings, each with its values"),
     "n_trials": COUNT,
     "n_jobs": COUNT,
     "sampler": one_of("tpe", "random", "grid"),

@@ -287,6 +287,8 @@ def test_a_package_that_something_built_needs_is_named(
         (["data.text_column=0.5"], "data.text_column=0.5 is not the name of a column"),
         (["+callbacks.mine=3"], "callbacks={'mine': 3} is not a group of groups, each with a _target_"),
         (["callbacks=early_stopping", "callbacks.early_stopping.patience=soon"], "patience=soon is not a whole number"),
+        (["optimizer.schedule=step"], "optimizer.schedule=step is not one of: linear, cosine, "),
+        (["-m", "sweep=optuna", "hydra.sweeper.params=null"], "params=None is not a group of settings"),
         (["optimizer.class=null"], "optimizer.class=None is not a group with a _target_"),
         (["hydra.run.dir=/dev/null/run"], "/dev/null/run: cannot be made"),
     ],

@@ -13,7 +13,8 @@ import torch
 from thaw.errors import UserError
 from thaw.labels import LabelSet
 from thaw.models.module import EncoderModule
-from thaw.models.optimization import SCHEDULES, make_schedule, parameter_groups
+from thaw.models.optimization import make_schedule, parameter_groups
+from thaw.settings import SCHEDULES
 from thaw.training.trainer import check_monitor
 from tiny_models import build
 
@@ -260,8 +261,3 @@ def test_a_figure_of_a_label_that_validation_lacks_is_not_monitored(
 def test_what_is_no_figure_may_be_watched_where_it_is_named() -> None:
     counts = dict.fromkeys(LABELS.names, 0)
     check_monitor("callbacks.best.monitor", "train/loss", LABELS, counts, "train/loss", "step")
-
-
-def test_an_unknown_schedule_is_a_user_error() -> None:
-    with pytest.raises(UserError, match="Choose one of: linear, cosine"):
-        schedule(schedule="reduce_lr_on_plateau")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.conll import looks_like_conll, position, sentences
-from thaw.data.formats import Table, format_of, json_object, read_table
+from thaw.data.formats import format_of, json_object
 from thaw.data.pairs import joined
 from thaw.data.rows import (
     MARK,
@@ -25,6 +25,7 @@ from thaw.data.rows import (
     text_columns,
     text_of,
 )
+from thaw.data.tables import Table, read_table
 from thaw.errors import UserError
 from thaw.inference.predictor import Text, pair_of
 

@@ -12,7 +12,6 @@ import torch
 
 from thaw.data.module import TextDataModule
 from thaw.data.pairs import parted
-from thaw.evaluation import predict_rows
 from thaw.inference.predictor import Predictor
 from thaw.labels import IGNORED, LabelSet
 from thaw.metrics.outputs import Outputs, figures
@@ -20,6 +19,7 @@ from thaw.models.encoder import Block, blocks, load_encoder
 from thaw.models.freezing import freeze_to, rest_frozen, trainable
 from thaw.models.losses import make_loss
 from thaw.models.segments import tell_segments
+from thaw.scoring import predict_rows
 
 
 def train_with_trainer(

@@ -10,10 +10,10 @@ import pytest
 
 from conftest import configured
 from thaw.errors import UserError
-from thaw.evaluation import predict_rows
 from thaw.inference.predictor import Predictor
 from thaw.models.prefix import FrozenPrefix
 from thaw.runs import saved_rows
+from thaw.scoring import predict_rows
 from thaw.training.fit import fit
 
 Encoders = Callable[[str], Path]

@@ -25,7 +25,7 @@ MODULES = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) 
 LAYERS = [
     {"cli", "job", "overrides", "mistakes", "multirun", "help"},
     {"training"},
-    {"evaluation", "exploration"},
+    {"evaluation", "exploration", "scoring"},
     {"inference"},
     {"reporting"},
     {"data", "models"},

@@ -12,7 +12,6 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from thaw import runs
 from thaw.data.module import TextDataModule
 from thaw.data.rows import Values
-from thaw.evaluation import Evaluation, join_figures, predict_rows, score_baselines, score_rows, settle, trained_on
 from thaw.inference.predictor import Predictor
 from thaw.inference.words import joiners
 from thaw.metrics.entities import surfaces
@@ -20,6 +19,7 @@ from thaw.models.module import EncoderModule
 from thaw.models.prefix import FrozenPrefix
 from thaw.reporting import pages, summary
 from thaw.reporting.published import published_table
+from thaw.scoring import Evaluation, join_figures, predict_rows, score_baselines, score_rows, settle, trained_on
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +48,7 @@ def finish(
     last = scored[-1]
     data.tokenizer.model_max_length = data.max_length  # so that pipelines cut where predict.py does
     clock = time.perf_counter()
-    before = Predictor.from_network(
-        module.network,
-        data.tokenizer,
-        data.labels,
-        prefix,
-        max_length=data.max_length,
-        batch_size=cfg["data"]["eval_batch_size"],
-    )
-    baselines = score_baselines(before, data.rows["train"][:], data.rows[last][:], cfg, last)
+    baselines = score_untrained(cfg, module, data, prefix, last)
     times["baselines"] = time.perf_counter() - clock
     clock = time.perf_counter()
     saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
@@ -84,6 +76,25 @@ def finish(
     runs.write_json(folder / "metrics.json", metrics)  # last: a run with figures is finished
     report(folder, data, metrics, scored)
     return metrics
+
+
+def score_untrained(
+    cfg: dict[str, Any],
+    module: EncoderModule,
+    data: TextDataModule,
+    prefix: Callable[[Any], FrozenPrefix] | None,
+    split: str,
+) -> dict[str, dict[str, float]]:
+    """The baselines of a split, among them the network as it was before training."""
+    predictor = Predictor.from_network(
+        module.network,
+        data.tokenizer,
+        data.labels,
+        prefix,
+        max_length=data.max_length,
+        batch_size=cfg["data"]["eval_batch_size"],
+    )
+    return score_baselines(predictor, data.rows["train"][:], data.rows[split][:], cfg, split)
 
 
 def report(folder: Path, data: TextDataModule, metrics: dict[str, Any], splits: Sequence[str]) -> None:

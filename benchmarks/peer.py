@@ -16,9 +16,9 @@ from thaw.inference.predictor import Predictor
 from thaw.labels import IGNORED, LabelSet
 from thaw.metrics.outputs import Outputs, figures
 from thaw.models.encoder import Block, blocks, load_encoder
-from thaw.models.freezing import freeze_to, rest_frozen, trainable
+from thaw.models.freezing import freeze_to, keep_frozen_in_eval, trainable
 from thaw.models.losses import make_loss
-from thaw.models.segments import tell_segments
+from thaw.models.segments import add_segment_ids
 from thaw.scoring import predict_rows
 
 
@@ -122,7 +122,7 @@ def train_with_trainer(
     seconds = time.perf_counter() - clock
     # Scored by thaw's own code, word by word, so that nothing but the training differs.
     if labels.pairs:
-        tell_segments(network, data.tokenizer)  # which so far came with the rows
+        add_segment_ids(network, data.tokenizer)  # which so far came with the rows
     predictor = Predictor.from_network(network, data.tokenizer, labels, max_length=data.max_length)
     test = data.rows["test"][:]
     outputs = predict_rows(predictor, test["text"], test["label"], "test")
@@ -135,7 +135,7 @@ def train_with_trainer(
 def train_resting(network: Any, parts: Sequence[Block], mode: bool = True) -> Any:
     """In place of ``network.train``, which the Trainer calls before every step."""
     type(network).train(network, mode)
-    rest_frozen(parts)
+    keep_frozen_in_eval(parts)
     return network
 
 

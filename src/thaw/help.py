@@ -101,13 +101,13 @@ def settings(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, dict) and value:
             yield from settings(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", typed(value)
+            yield f"{prefix}{key}", as_typed(value)
 
 
-def typed(value: Any) -> str:
+def as_typed(value: Any) -> str:
     """A value as a user types it; three dots where one has to be given."""
     if isinstance(value, list):
-        return f"[{','.join(map(typed, value))}]"
+        return f"[{','.join(map(as_typed, value))}]"
     if isinstance(value, bool) or value is None:
         return "null" if value is None else str(value).lower()
     return "..." if value == "???" else str(value)

@@ -91,7 +91,7 @@ def _from_hub(name: str, revision: str | None, code: bool) -> Path:
     )
 
     def snapshot(files: list[str], local: bool) -> Path:
-        patterns = needed(files, code) if files else None
+        patterns = files_to_fetch(files, code) if files else None
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=local))
 
     try:
@@ -119,7 +119,7 @@ def _from_hub(name: str, revision: str | None, code: bool) -> Path:
         ) from error
 
 
-def needed(files: Sequence[str], code: bool) -> list[str]:
+def files_to_fetch(files: Sequence[str], code: bool) -> list[str]:
     """The files of a model repository that are fetched: config, tokenizer, and one of the two formats of weights.
 
     Args:

@@ -86,11 +86,11 @@ class LabelSet:
         Raises:
             UserError: when another version of thaw wrote it.
         """
-        task, names, counts, order, rows, given = needed(plain, "task", "names", "counts", "order", "rows", "given")
+        task, names, counts, order, rows, given = required(plain, "task", "names", "counts", "order", "rows", "given")
         return cls(task, tuple(names), tuple(counts), order, rows, given, plain.get("pairs", False))
 
 
-def needed(saved: dict[str, Any], *keys: str) -> list[Any]:
+def required(saved: dict[str, Any], *keys: str) -> list[Any]:
     """Some of what ``labels.json`` holds.
 
     Raises:

@@ -188,7 +188,7 @@ def open_unfinished(folder: str | Path) -> Path:
     """
     run = open_run(folder)
     if (run / "metrics.json").is_file() and (run / "model").is_dir():
-        raise UserError(f"{folder}: this run is finished", f"Evaluate it: python evaluate.py run={typed(run)}")
+        raise UserError(f"{folder}: this run is finished", f"Evaluate it: python evaluate.py run={shell_path(run)}")
     return run
 
 
@@ -217,7 +217,7 @@ def rank() -> int:
 
 
 def resume_command(run: Path) -> str:
-    return f"python train.py resume={typed(run)}"
+    return f"python train.py resume={shell_path(run)}"
 
 
 def display(path: Path) -> str:
@@ -226,7 +226,7 @@ def display(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def typed(path: Path) -> str:
+def shell_path(path: Path) -> str:
     """As `display`, within a command: in quotes where the shell would take it apart."""
     return shlex.quote(display(path))
 
@@ -238,7 +238,7 @@ def sync_command(folder: Path) -> str:
         for below in ("", "*/")
         if any(not list(run.glob("*.wandb.synced")) for run in folder.glob(f"{below}wandb/offline-run-*"))
     ]
-    return " ".join(["wandb sync", *(f"{typed(folder)}/{one}" for one in patterns)]) if patterns else ""
+    return " ".join(["wandb sync", *(f"{shell_path(folder)}/{one}" for one in patterns)]) if patterns else ""
 
 
 def make_absolute(config: DictConfig) -> None:

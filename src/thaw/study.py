@@ -122,7 +122,7 @@ def _distribution(override: "Override", grid: bool) -> "BaseDistribution":
         raise UserError(f"{override.input_line}: {error}", "Change the range.") from error
 
 
-def written(values: "BaseDistribution") -> str:
+def in_words(values: "BaseDistribution") -> str:
     """What a parameter is chosen from: ``none,head``, or ``0.0001 to 0.1, log``."""
     own: Any = values
     if hasattr(own, "choices"):
@@ -166,7 +166,7 @@ def forget_killed(study: "Study", space: dict[str, "BaseDistribution"], owner: s
     return [trial.params for trial in killed if trial.distributions == space]
 
 
-def counted(study: "Study") -> list[Any]:
+def finished_trials(study: "Study") -> list[Any]:
     """The trials that are over: with a score, pruned or failed; those that a kill ended do not count."""
     return [trial for trial in study.trials if trial.state.is_finished() and KILLED not in trial.user_attrs]
 
@@ -174,7 +174,7 @@ def counted(study: "Study") -> list[Any]:
 def untried(study: "Study", space: dict[str, Any]) -> list[dict[str, Any]]:
     """The points of the grid that no trial has been at, of other machines neither."""
     running = study.get_trials(states=(load_optuna().trial.TrialState.RUNNING,))
-    done = [trial.params for trial in [*counted(study), *running]]
+    done = [trial.params for trial in [*finished_trials(study), *running]]
     grid = (dict(zip(space, point, strict=True)) for point in itertools.product(*(s.choices for s in space.values())))
     return [point for point in grid if point not in done]
 
@@ -231,7 +231,7 @@ def join(held: str) -> "Trial":
     return _trial(study, of["number"])
 
 
-def values(trial: Any) -> dict[str, str]:
+def parameters_of(trial: Any) -> dict[str, str]:
     """The parameters of a trial as its run gets them: of a continuous one four digits, which say enough."""
     free = {key for key, own in trial.distributions.items() if getattr(own, "step", 1) is None}
     return {key: f"{value:.4g}" if key in free else str(value) for key, value in trial.params.items()}
@@ -256,7 +256,7 @@ def rows(study: "Study") -> Iterator[dict[str, Any]]:
             "trial": trial.number,
             "state": state,
             "score": trial.value,
-            "parameters": values(trial),
+            "parameters": parameters_of(trial),
             "seconds": trial.duration.total_seconds() if trial.duration else None,
             "folder": trial.user_attrs.get("folder", ""),
             "error": trial.user_attrs.get("error", ""),

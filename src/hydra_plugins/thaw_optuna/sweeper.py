@@ -86,13 +86,13 @@ class OptunaSweeper(Sweeper):
         space = studies.search_space(swept, grid)
         search = {key: value for key, value in settings_of(fixed).items() if not neutral(key)}
         search |= {key: str(self.config[key]) for key in ("monitor", "mode")}
-        search |= {key: studies.written(values) for key, values in space.items()}
+        search |= {key: studies.in_words(values) for key, values in space.items()}
         owner = studies.owner_of(folder, own["storage"])
         study = studies.open_study(folder, own["storage"], own["sampler"], own["seed"], search, owner)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         again = studies.forget_killed(study, space, owner)
         returned: list[Sequence[JobReturn]] = []
-        while (left := own["n_trials"] - len(studies.counted(study))) > 0:
+        while (left := own["n_trials"] - len(studies.finished_trials(study))) > 0:
             ahead = studies.untried(study, space) if grid else again
             if grid and not ahead:
                 break
@@ -101,7 +101,7 @@ class OptunaSweeper(Sweeper):
                 if ahead:
                     study.enqueue_trial(ahead.pop(0))
                 batch.append(studies.ask(study, space, owner))
-            points = [tuple(f"{key}={value}" for key, value in studies.values(trial).items()) for trial in batch]
+            points = [tuple(f"{key}={value}" for key, value in studies.parameters_of(trial).items()) for trial in batch]
             # Of equal trials one runs, and speaks for all: two would write the same folder at once.
             first: dict[tuple[str, ...], Any] = {}
             for point, trial in zip(points, batch, strict=True):

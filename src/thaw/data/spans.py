@@ -49,7 +49,7 @@ def ends_initial(text: str, at: int) -> bool:
     return text[at] == "." and text[at - 1 : at].isalpha() and not text[max(at - 2, 0) : at - 1].isalnum()
 
 
-def words_of(text: str, joined_by: str = "") -> list[tuple[int, int]]:
+def word_spans(text: str, joined_by: str = "") -> list[tuple[int, int]]:
     """First character of each word and the one after its last: it ends at blanks and at punctuation, a word by itself.
 
     Args:
@@ -74,7 +74,7 @@ def tagged_words(text: str, label: Sequence[Any]) -> tuple[list[str], list[str]]
     Raises:
         ValueError: when the entities are not within the text, or two of them share a word.
     """
-    places = words_of(text)
+    places = word_spans(text)
     tags = ["O"] * len(places)
     for start, end, kind in sorted(filter(None, map(read_span, label))):
         if not 0 <= start < end <= len(text):

@@ -126,7 +126,7 @@ def find_duplicates(rows: Rows) -> dict[str, Any]:
         others = repeated[origin == group]
         alike = (splits[others] == splits[group]).astype(int) + (labels[others] == labels[group])
         members = [group, *others[np.argsort(alike, kind="stable")][: MEMBERS - 1]]  # what differs most comes first
-        shown.append({"rows": len(others) + 1, "members": [rows.told(int(i)) for i in members]})
+        shown.append({"rows": len(others) + 1, "members": [rows.described(int(i)) for i in members]})
     exact = {
         "rows": len(repeated),
         "groups": len(groups),
@@ -152,7 +152,7 @@ def find_duplicates(rows: Rows) -> dict[str, Any]:
         "not_compared": left,
         "threshold": SIMILAR,
         "listed": [
-            {"similarity": round(float(alike[i]), 3), "members": [rows.told(int(k)) for k in pairs[i]]}
+            {"similarity": round(float(alike[i]), 3), "members": [rows.described(int(k)) for k in pairs[i]]}
             for i in np.lexsort((-alike, ~differ, ~across))[:LISTED]
         ],
     }
@@ -165,7 +165,7 @@ def find_noise(rows: Rows, most: int) -> dict[str, Any]:
     chosen = evenly(len(train), most)
     part = train.select(chosen)
     found = suspicious_labels(part["text"][:], part["label"][:], rows.labels)
-    listed = [{**rows.told(int(chosen[one["row"]])), **suspicion(one)} for one in found[:LISTED]]
+    listed = [{**rows.described(int(chosen[one["row"]])), **suspicion(one)} for one in found[:LISTED]]
     return {"found": len(found), "rows": len(chosen), "of": len(train), "folds": FOLDS, "listed": listed}
 
 
@@ -189,5 +189,5 @@ def examples(rows: Rows) -> dict[str, list[dict[str, Any]]]:
         else:
             own = np.flatnonzero(encoded.labels == i if labels.task == "sequence" else encoded.labels[:, i])
         if len(own):
-            found[name] = [rows.told(int(k)) for k in own[evenly(len(own), EXAMPLES)]]
+            found[name] = [rows.described(int(k)) for k in own[evenly(len(own), EXAMPLES)]]
     return found

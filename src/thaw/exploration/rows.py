@@ -62,7 +62,7 @@ class Rows:
         for first, last in pairwise(encoded.tag_offsets):
             yield encoded.tags[first:last]
 
-    def told(self, number: int) -> dict[str, Any]:
+    def described(self, number: int) -> dict[str, Any]:
         """A row for the page: its split, number (from 1) and place in the files, text, and label."""
         place = int(self.splits(np.array([number]))[0])
         name = self.names[place]

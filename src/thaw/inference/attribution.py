@@ -13,7 +13,16 @@ import numpy as np
 
 from thaw.data.ragged import capped, gather, sorted_batches
 from thaw.errors import UserError, missing
-from thaw.inference.masking import Reading, Target, chances, hidden_id, joined, log_odds, masked_scores, temperature_of
+from thaw.inference.masking import (
+    Reading,
+    Target,
+    chances,
+    flattened,
+    hidden_id,
+    log_odds,
+    masked_scores,
+    temperature_of,
+)
 from thaw.inference.predictor import Predictor
 from thaw.labels import LabelSet
 
@@ -178,8 +187,8 @@ def integrated_gradients(predictor: Predictor, readings: Sequence[Reading], step
     mask_id, padding = hidden_id(tokenizer), tokenizer.pad_token_id
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     at, weights = (nodes + 1) / 2, weights / 2
-    flat, offsets = joined([one.ids for one in readings])
-    hidden, _ = joined([np.where(one.owner < 0, one.ids, mask_id) for one in readings])
+    flat, offsets = flattened([one.ids for one in readings])
+    hidden, _ = flattened([np.where(one.owner < 0, one.ids, mask_id) for one in readings])
     result = [np.zeros((len(one.targets), len(one.words) + 1)) for one in readings]  # the last: of no word
     lengths = np.repeat(np.diff(offsets), steps)
     given: Any = None

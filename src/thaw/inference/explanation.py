@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from thaw.data.encoding import pair_tokens, special_tokens
-from thaw.data.pairs import BETWEEN, parted, shares
-from thaw.data.pairs import joined as pair
-from thaw.data.spans import PARTS, is_punctuation
-from thaw.data.spans import words_of as word_places
+from thaw.data.pairs import BETWEEN, joined, parted, shares
+from thaw.data.spans import PARTS, is_punctuation, word_spans
 from thaw.errors import UserError
 from thaw.inference.attribution import Attribution, attribute, check_method
-from thaw.inference.masking import Reading, Target, joined
+from thaw.inference.masking import Reading, Target, flattened
 from thaw.inference.predictor import Predictor, Text
 from thaw.inference.words import tagged
 from thaw.reporting.explanations import write_explanations
@@ -104,7 +102,7 @@ def read(predictor: Predictor, texts: Sequence[Text]) -> list[Reading]:
             row += own_ids[:count] + following
         end = len(whole) if lengths[-1] <= counts[-1] else kept[-1][0][1] if kept else 0
         cut.append((np.array(row), kept, end))
-    logits = predictor.row_logits(*joined([ids for ids, _, _ in cut]))
+    logits = predictor.row_logits(*flattened([ids for ids, _, _ in cut]))
     result = []
     for (ids, kept, end), own in zip(cut, logits, strict=True):
         spans, owner = [span for span, _ in kept], np.full(len(ids), -1)
@@ -137,14 +135,14 @@ def parts_of(predictor: Predictor, text: Text) -> tuple[str, list[tuple[list[int
     options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
     if predictor.labels.task == "token":
         if isinstance(text, str):
-            whole, spans = text, word_places(text, predictor.joined_by)
+            whole, spans = text, word_spans(text, predictor.joined_by)
         else:
             whole, ends = " ".join(text), np.cumsum([len(word) + 1 for word in text]) - 1
             spans = [(int(end) - len(word), int(end)) for word, end in zip(text, ends, strict=True)]
         words = [whole[start:end] for start, end in spans]
         encoding = predictor.tokenizer([words], is_split_into_words=True, **options).encodings[0]
         return whole, [(encoding.ids, _with_tokens(spans, np.array(encoding.word_ids, dtype=np.int64)))]
-    whole = text if isinstance(text, str) else pair(*text)
+    whole = text if isinstance(text, str) else joined(*text)
     parts, start = [], 0
     for part in parted(whole) if predictor.labels.pairs else [whole]:
         encoding = predictor.tokenizer([part], **options).encodings[0]

@@ -51,7 +51,7 @@ def export(config: DictConfig) -> None:
     if folder:
         print(f"\nExported   {runs.display(folder)}")
     if folder and form == "onnx":
-        place = runs.typed(run if folder == run / "onnx" else folder)
+        place = runs.shell_path(run if folder == run / "onnx" else folder)
         checks = runs.read_json(folder / "export.json")["checks"]
         same = checks["onnx_int8"]["same_labels"] if settings["quantize"] else 0.0
         if settings["quantize"] and same < SAME:

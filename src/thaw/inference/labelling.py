@@ -14,7 +14,7 @@ from thaw.data.rows import Options, words_in
 from thaw.errors import UserError, counted
 from thaw.inference.attribution import check_method
 from thaw.inference.predictor import Predictor, Text
-from thaw.inference.records import TABLES, Record, Source, free_name, kind_of, read_records
+from thaw.inference.records import TABLES, Record, Source, kind_of, read_records, unused_key
 from thaw.inference.writing import output_format, writer
 from thaw.reporting.progress import counting
 from thaw.reporting.summary import number, table
@@ -93,12 +93,12 @@ def label_records(predictor: Predictor, source: Source, suffix: str, config: Dic
         if separator and "labels" in own:
             own["labels"] = separator.join(own["labels"])  # as training reads them
         # A column of the input keeps its value; ours takes another name beside it.
-        return {free_name(key, source.fields): value for key, value in own.items()}
+        return {unused_key(key, source.fields): value for key, value in own.items()}
 
     def without_rows() -> Iterable[str]:
         return ours(predictor([BETWEEN if predictor.labels.pairs else ""], config.probabilities)[0])
 
-    key = free_name("words", source.fields, "given_")
+    key = unused_key("words", source.fields, "given_")
     with (
         writer(config.output, suffix, source.fields, without_rows, source.delimiter, source.marked) as write,
         counting(None, "labelling") as progress,

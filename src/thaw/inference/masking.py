@@ -136,7 +136,7 @@ def masked_scores(
                 backs[i].append(known[key])
 
     for piece in _pieces(different()):
-        logits = predictor.row_logits(*joined([ids for _, ids in piece]))
+        logits = predictor.row_logits(*flattened([ids for _, ids in piece]))
         for i, group in groupby(zip(piece, logits, strict=True), key=lambda pair: pair[0][0]):
             reading = readings[i]
             values = np.stack([own[reading.at] if own.ndim == 2 else own[None] for _, own in group])
@@ -158,6 +158,6 @@ def _pieces(rows: Iterable[tuple[int, np.ndarray]]) -> Iterator[list[tuple[int, 
         yield held
 
 
-def joined(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def flattened(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Rows of unequal length as a flat array, and where each starts."""
     return np.concatenate(rows), np.cumsum([0, *map(len, rows)])

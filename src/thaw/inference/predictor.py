@@ -15,10 +15,10 @@ from thaw.data.cleaning import clean_html
 from thaw.data.encoding import Encoded, chunks, encode_texts
 from thaw.data.pairs import joined, parted
 from thaw.data.ragged import capped, gather, sorted_batches
-from thaw.data.spans import words_of
+from thaw.data.spans import word_spans
 from thaw.errors import UserError
 from thaw.inference.tagging import tag_texts
-from thaw.labels import LabelSet, needed
+from thaw.labels import LabelSet, required
 from thaw.metrics.probabilities import probabilities
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Predictor:
         run = open_run(folder, needs="model")
         config, saved = load_config(run), read_json(run / "labels.json")
         require_temperature(saved, calibrated, folder)
-        max_length, clean, joined_by = needed(saved, "max_length", "clean_html", "joined_by")
+        max_length, clean, joined_by = required(saved, "max_length", "clean_html", "joined_by")
         from thaw.inference.network import load_network
         from thaw.models.speed import accelerate
 
@@ -287,7 +287,7 @@ class Predictor:
     def words_of(self, text: str) -> list[str]:
         """The words that a text is divided into, for token tasks."""
         text = whole(text)
-        return [text[start:end] for start, end in words_of(text, self.joined_by)]
+        return [text[start:end] for start, end in word_spans(text, self.joined_by)]
 
 
 def pair_of(text: Any) -> tuple[str, str]:

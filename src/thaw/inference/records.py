@@ -179,7 +179,7 @@ def _table(path: Path, options: Options, delimiter: str) -> Source:
     texts_at = [columns.index(name) for name in texts]
     fields: list[str] = []
     for name in columns:
-        fields.append(free_name(name, fields, "other_"))  # columns of one name are all kept
+        fields.append(unused_key(name, fields, "other_"))  # columns of one name are all kept
     with open_bytes(path) as file:
         marked = file.read(len(MARK)) == MARK or codecs.lookup(options.encoding).name != "utf-8"
     found = (
@@ -215,7 +215,7 @@ def _objects(path: Path, options: Options) -> Records:
         yield text if words else "" if text is None else str(text), record
 
 
-def free_name(key: str, taken: Collection[str], prefix: str = "predicted_") -> str:
+def unused_key(key: str, taken: Collection[str], prefix: str = "predicted_") -> str:
     while key in taken:
         key = prefix + key
     return key

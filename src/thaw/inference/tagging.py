@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thaw.data.encoding import special_tokens
-from thaw.data.spans import words_of
+from thaw.data.spans import word_spans
 from thaw.inference.words import split_windows, tagged
 from thaw.labels import LabelSet
 
@@ -21,7 +21,7 @@ def tag_texts(predictor: "Predictor", texts: "Sequence[Text]") -> Iterator[dict[
     overlapping windows.
     """
     tokenizer, labels = predictor.tokenizer, predictor.labels
-    places = [words_of(text, predictor.joined_by) if isinstance(text, str) else [] for text in texts]
+    places = [word_spans(text, predictor.joined_by) if isinstance(text, str) else [] for text in texts]
     words = [
         [text[start:end] for start, end in own] if isinstance(text, str) else list(text)
         for text, own in zip(texts, places, strict=True)

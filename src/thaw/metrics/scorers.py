@@ -56,10 +56,10 @@ def label_scorer(truth: np.ndarray, chosen: np.ndarray, scores: np.ndarray, labe
             counts,
             {"subset_accuracy": (exact, ones)},
             averages,
-            _areas("map", _average_precision, truth, scores),
+            _areas("map", average_precision, truth, scores),
         )
     averages = {"_macro": "macro", "_weighted": "weighted"}
-    areas = _areas("auc", _auc, truth, scores)
+    areas = _areas("auc", auc, truth, scores)
     return _counted(counts, {"accuracy": (exact, ones)}, averages, areas, mcc=True)
 
 
@@ -173,7 +173,7 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
 
 
-def _auc(truth: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
+def auc(truth: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
     """The area under the ROC curve, and how it changes with the weight of each row (DeLong et al. 1988).
 
     Args:
@@ -193,8 +193,8 @@ def _auc(truth: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
     return area, slope
 
 
-def _average_precision(truth: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
-    """As `_auc`, of the average precision: the mean precision at the rows with the label."""
+def average_precision(truth: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
+    """As `auc`, of the average precision: the mean precision at the rows with the label."""
     order, first, last = _ranked(scores)
     true = truth[order]
     hits, seen = np.cumsum(true)[last], np.arange(1, len(true) + 1)[last]

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from thaw.models.encoder import body_of
-from thaw.models.speed import probing
+from thaw.models.speed import evaluating
 
 
 def text_vectors(
@@ -23,7 +23,7 @@ def text_vectors(
     """
     body, device = body_of(network)[1], next(network.parameters()).device
     rows, vectors = [], []
-    with probing(network):
+    with evaluating(network):
         for batch in batches:
             ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
             hidden = body(input_ids=ids, attention_mask=mask).last_hidden_state

@@ -37,9 +37,9 @@ def trainable(parts: Sequence[Block], freeze: dict[str, Any], epoch: int | None 
     if name == "head":
         return _names([head])
     if name == "first_n":
-        return _names([*layers[layer_count(freeze["n"], layers) :], head])
+        return _names([*layers[checked_count(freeze["n"], layers) :], head])
     if name == "all_but_last_n":
-        return _names([*layers[len(layers) - layer_count(freeze["n"], layers) :], head])
+        return _names([*layers[len(layers) - checked_count(freeze["n"], layers) :], head])
     if name == "embeddings":
         return _names([*layers, head])
     if name == "bitfit":
@@ -67,7 +67,7 @@ def frozen_depth(parts: Sequence[Block], names: set[str]) -> int:
     return max(([*frozen, False]).index(False) - 1, 0)
 
 
-def layer_count(n: int, layers: Sequence[Block]) -> int:
+def checked_count(n: int, layers: Sequence[Block]) -> int:
     """Check ``freeze.n`` against the layers there are."""
     if n > len(layers):
         raise UserError(
@@ -140,7 +140,7 @@ def freeze_to(parts: Sequence[Block], names: set[str]) -> None:
             parameter.requires_grad_(name in names)
 
 
-def rest_frozen(parts: Sequence[Block]) -> None:
+def keep_frozen_in_eval(parts: Sequence[Block]) -> None:
     """Keep blocks in which nothing trains in eval mode: no dropout, so that their output depends on the input only."""
     for part in parts:
         if not any(parameter.requires_grad for _, parameter in part.parameters()):

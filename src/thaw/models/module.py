@@ -15,11 +15,11 @@ from thaw.metrics.outputs import Outputs, figures
 from thaw.models.checksum import checksum
 from thaw.models.cuda_graphs import PRECISIONS, StepGraphs, on_one_gpu
 from thaw.models.encoder import blocks, load_encoder, load_tokenizer
-from thaw.models.freezing import STAGED, add_adapters, freeze_to, parameter_table, rest_frozen, trainable
+from thaw.models.freezing import STAGED, add_adapters, freeze_to, keep_frozen_in_eval, parameter_table, trainable
 from thaw.models.losses import make_loss
 from thaw.models.optimization import learning_rates, make_schedule, parameter_groups
 from thaw.models.prefix import FrozenPrefix, States
-from thaw.models.segments import tell_segments
+from thaw.models.segments import add_segment_ids
 from thaw.models.speed import accelerate
 
 
@@ -44,17 +44,17 @@ class EncoderModule(pl.LightningModule):
         self.network = load_encoder(folder, labels, config["model"])
         if labels.pairs:
             tokenizer = load_tokenizer(folder, labels.task, config["model"]["trust_remote_code"])
-            tell_segments(self.network, tokenizer)
+            add_segment_ids(self.network, tokenizer)
         # In a list, since the peft model wraps this very network: as a submodule it would list every parameter twice.
         self.adapters = [add_adapters(self.network, config["freeze"])]
         accelerate(self.network)
         self.prefix: tuple[FrozenPrefix, dict[str, States]] | None = None  # set by `Reuse`: its stored states by split
         self.parts = blocks(self.network)
-        self.ever = trainable(self.parts, config["freeze"], epochs and epochs - 1)  # each stage trains more
-        self.rates = learning_rates(self.parts, self.ever, config["optimizer"])
+        self.trainable_names = trainable(self.parts, config["freeze"], epochs and epochs - 1)  # each stage trains more
+        self.rates = learning_rates(self.parts, self.trainable_names, config["optimizer"])
         # Now, since strategies that split weights among devices make vectors of matrices.
         self.groups = parameter_groups(self.parts, self.rates, config["optimizer"]["weight_decay"])
-        self.table = parameter_table(self.network, self.ever, self.rates)
+        self.table = parameter_table(self.network, self.trainable_names, self.rates)
         self.loss = make_loss(config["loss"], labels)
         self.wants_graphs = False
         self.graphs: StepGraphs | None = None
@@ -62,7 +62,7 @@ class EncoderModule(pl.LightningModule):
         self.seen: list[Outputs] = []
         self.steps = 0  # of the whole run
         self.frozen_checksum = ""
-        self.now: set[str] = set()  # the names of the parameters that train
+        self.training_names: set[str] = set()  # the names of the parameters that train
         self.thaw_for(0)
 
     def setup(self, stage: str) -> None:
@@ -74,7 +74,7 @@ class EncoderModule(pl.LightningModule):
     def thaw_for(self, epoch: int) -> bool:
         """Let exactly those parameters train that the strategy names for an epoch; true where others did before."""
         names = trainable(self.parts, self.config["freeze"], epoch)
-        changed, self.now = names != self.now, names
+        changed, self.training_names = names != self.training_names, names
         freeze_to(self.parts, names)
         self.train(self.training)
         return changed
@@ -83,7 +83,7 @@ class EncoderModule(pl.LightningModule):
         """As in torch, except that blocks in which nothing trains stay in eval mode."""
         super().train(mode)
         if mode:
-            rest_frozen(self.parts)
+            keep_frozen_in_eval(self.parts)
         return self
 
     def step_graphs(self) -> StepGraphs | None:
@@ -197,7 +197,7 @@ class EncoderModule(pl.LightningModule):
 
     def trained(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The part of a state that trains at some time in this run."""
-        return {name: value for name, value in state.items() if name.removeprefix("network.") in self.ever}
+        return {name: value for name, value in state.items() if name.removeprefix("network.") in self.trainable_names}
 
     def frozen_state(self) -> dict[str, Tensor]:
         """The part of the state that never trains in this run."""

@@ -19,7 +19,7 @@ from thaw.cache import cache_folder, cached, make_room, open_array
 from thaw.models.checksum import checksum
 from thaw.models.encoder import blocks, layers_of
 from thaw.models.onednn import preferred
-from thaw.models.speed import layers_returning, output_of, probing, reads_first_token, tiny_batch
+from thaw.models.speed import evaluating, layers_returning, output_of, reads_first_token, tiny_batch
 
 Batch = dict[str, Tensor]
 KIND = "prefix"
@@ -100,7 +100,7 @@ class FrozenPrefix:
         self.layers = [layer for _, layer in layers_of(network)]
         ids, mask = tiny_batch(network)
         try:
-            with probing(network), context():
+            with evaluating(network), context():
                 hidden, self.form = output_of(network, self.layers, ids, mask, depth)
                 whole = network(input_ids=ids, attention_mask=mask).logits
                 with layers_returning(self.layers[:depth], hidden, self.form):
@@ -170,7 +170,7 @@ class FrozenPrefix:
         shape, raw = (int(offsets[-1]), self.size), np.int16 if self.dtype == torch.bfloat16 else np.float32
         values = np.lib.format.open_memmap(folder / "states.npy", mode="w+", dtype=raw, shape=shape)
         device = next(self.network.parameters()).device
-        with probing(self.network), self.context():
+        with evaluating(self.network), self.context():
             for batch in self.batches(split):
                 ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
                 hidden = output_of(self.network, self.layers, ids, mask, self.depth)[0].to(self.dtype).cpu()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from thaw.models.encoder import body_of
 
 
-def tell_segments(network: Any, tokenizer: Any) -> None:
+def add_segment_ids(network: Any, tokenizer: Any) -> None:
     """Let a network read pairs as its tokenizer has transformers give them: ``token_type_ids`` 1 in the second text.
 
     They follow from the token ids, so that nothing else needs to know of them. Encoders without segments (DistilBERT,

@@ -138,7 +138,7 @@ def reads_first_token(network: Any) -> bool:
     """
     ids, mask = tiny_batch(network)
     layers = [layer for _, layer in layers_of(network)]
-    with probing(network):
+    with evaluating(network):
         hidden, form = output_of(network, layers, ids, mask, len(layers))
         hidden = hidden + torch.linspace(-1, 1, hidden.numel()).view(hidden.shape)
         with layers_returning(layers, hidden, form):
@@ -166,7 +166,7 @@ def compute_first_token(network: Any) -> None:
         return
     ids, mask = tiny_batch(network)
     same = False
-    with suppress(Exception), probing(network):  # whatever an encoder that is built otherwise stumbles over
+    with suppress(Exception), evaluating(network):  # whatever an encoder that is built otherwise stumbles over
         if reads_first_token(network):
             before = network(input_ids=ids, attention_mask=mask).logits
             layer.forward = MethodType(forward, layer)
@@ -238,7 +238,7 @@ def tiny_batch(network: Any) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def probing(network: nn.Module) -> Iterator[None]:
+def evaluating(network: nn.Module) -> Iterator[None]:
     """Without gradients, in eval mode, and with every module in its own mode again afterwards."""
     modes = {module: module.training for module in network.modules()}
     network.eval()

@@ -14,7 +14,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from thaw.runs import typed
+from thaw.runs import shell_path
 
 _process: subprocess.Popen[str] | None = None
 _sent: list[Path] = []
@@ -70,7 +70,7 @@ def _draw(run: Path) -> None:
         write_own_page(run)
     except Exception as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())
-        print(f"error: no page: {said} Try: python evaluate.py run={typed(run)}", file=sys.stderr)
+        print(f"error: no page: {said} Try: python evaluate.py run={shell_path(run)}", file=sys.stderr)
 
 
 def main() -> None:

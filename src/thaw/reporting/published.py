@@ -53,7 +53,7 @@ def neutral(key: str) -> bool:
     return key in NEUTRAL or key.startswith(("hydra", "logger"))
 
 
-def changed(settings: Mapping[str, str]) -> list[str]:
+def deviations(settings: Mapping[str, str]) -> list[str]:
     """The overrides that make another protocol of an experiment."""
     own = {key: value for key, value in settings.items() if key not in SAME_PROTOCOL and not neutral(key)}
     return [f"{key}={Path(value).name}" for key, value in own.items()]
@@ -93,7 +93,7 @@ def rows_of(name: str, expected: Expected, settings: Mapping[str, str], members:
         mean = statistics.mean(values) if values else None
         difference = "–" if mean is None or one["value"] is None else f"{mean - one['value']:+.4f}"
         published = "–" if one["value"] is None else f"{one['value']:g} ± {one['tolerance']:g}"
-        judged = verdict(one, mean, changed(settings))
+        judged = verdict(one, mean, deviations(settings))
         rows.append([name, one["figure"], published, spread(values), str(len(values)), difference, judged])
     return rows
 

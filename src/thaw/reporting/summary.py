@@ -11,7 +11,7 @@ from rich.text import Text
 
 from thaw.data.pairs import joined
 from thaw.labels import NUMBER, LabelSet
-from thaw.runs import display, typed
+from thaw.runs import display, shell_path
 
 Rows = Sequence[Sequence[str]]
 SHOWN_LABELS = 30  # rows of a table by label, before it is cut
@@ -240,7 +240,7 @@ def goodbye(run: Path, labels: LabelSet, split: str) -> str:
     lines = [
         f"Report     {folder}/report.html",
         f"Model      {folder}/model   (opens with transformers' pipeline)",
-        f'Predict    python predict.py run={typed(run)} text="{example(labels)}"',
-        f"Evaluate   python evaluate.py run={typed(run)}" + ("" if split == "test" else f" split={split}"),
+        f'Predict    python predict.py run={shell_path(run)} text="{example(labels)}"',
+        f"Evaluate   python evaluate.py run={shell_path(run)}" + ("" if split == "test" else f" split={split}"),
     ]
     return "\n" + "\n".join(lines)

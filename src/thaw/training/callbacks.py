@@ -67,7 +67,7 @@ class History(pl.Callback):
             self.write(trainer)
 
 
-class Lines(pl.Callback):
+class ValidationLines(pl.Callback):
     """One line for each validation, for logs and terminals alike; between them a bar, where there is a terminal.
 
     The line's training loss is the mean since the line before, the bar's that of the last batch. What is summed up for

@@ -53,7 +53,7 @@ def finish(
     clock = time.perf_counter()
     saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
     module.load_state_dict({**module.frozen_state(), **saved["state_dict"]})
-    describe_labels(folder, data, cfg["data"]["clean_html"])
+    save_labels(folder, data, cfg["data"]["clean_html"])
     save_model(folder, module, data.tokenizer)
     results = evaluate_splits(cfg, folder, data, Predictor.from_run(folder, prefix=prefix), scored)
     times["evaluate"] = time.perf_counter() - clock
@@ -136,7 +136,7 @@ def evaluate_splits(
     return results
 
 
-def describe_labels(folder: Path, data: TextDataModule, clean_html: bool) -> None:
+def save_labels(folder: Path, data: TextDataModule, clean_html: bool) -> None:
     """Write ``labels.json``, what a predictor must know beside the model; of entities also the forms in training."""
     labels, train = data.labels, data.rows["train"]
     clean = clean_html and labels.task != "token"  # words are as they are

@@ -23,7 +23,7 @@ from thaw.models.freezing import trainable
 from thaw.models.module import EncoderModule
 from thaw.models.speed import compile_layers
 from thaw.reporting import summary
-from thaw.training.callbacks import History, Lines
+from thaw.training.callbacks import History, ValidationLines
 from thaw.training.finishing import finish
 from thaw.training.pruning import pruning
 from thaw.training.resuming import (
@@ -87,7 +87,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     module = make_module(cfg, encoder, data.labels)
     if first:
         log.info(summary.table("Parameters", *summary.parameter_rows(module.table)))
-        if module.ever != trainable(module.parts, cfg["freeze"]):
+        if module.trainable_names != trainable(module.parts, cfg["freeze"]):
             log.warning("freeze=%s: the run ends before its later stages begin.", cfg["freeze"]["name"])
     reuse = Reuse(cfg["freeze"], data, compiled=cfg["trainer"]["compile"])
     trainer, best, resumable = trainer_of(cfg, folder, module, data, reuse, multirun)
@@ -158,7 +158,7 @@ def trainer_of(
     resumable = Resumable(folder, settings["checkpoint_every"])
     callbacks: list[Any] = [
         History(folder / "history.csv", settings["log_every"]),
-        Lines(cfg["monitor"], bar=settings["progress_bar"] and summary.interactive() and runs.rank() == 0),
+        ValidationLines(cfg["monitor"], bar=settings["progress_bar"] and summary.interactive() and runs.rank() == 0),
         reuse,
         *own.values(),
         *pruning(folder, cfg["monitor"]),

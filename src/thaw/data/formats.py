@@ -1,7 +1,7 @@
-"""One reader for each file format: a path in, rows out, with the line of everything that is wrong.
+"""One reader per file format: a path in, rows out, with the line number of every problem.
 
 Readers never decide what to do about a bad row: they yield it as `Bad`, and `sources` stops or counts.
-Lines end at ``\\n`` alone: some IMDB reviews hold U+0085, at which ``str.splitlines`` would break them.
+Lines end at ``\\n`` alone: some IMDB reviews contain U+0085, at which ``str.splitlines`` would break them.
 """
 
 import gzip
@@ -36,7 +36,7 @@ Reader = Callable[[Path, Options], Iterator[Row | Bad]]
 
 
 def read_txt(path: Path, options: Options) -> Iterator[Row | Bad]:
-    """``text;label``, one a line; the label follows the last separator."""
+    """One ``text;label`` per line; the label follows the last separator."""
     for line, text in decoded(path, options):
         if isinstance(text, Bad):
             yield text
@@ -50,7 +50,7 @@ def read_txt(path: Path, options: Options) -> Iterator[Row | Bad]:
 
 
 def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
-    """One JSON object a line; the text may be a list of words, the label a list, also of entities with characters."""
+    """One JSON object per line. The text may be a list of words; the label a list of labels, or of character spans."""
     texts: list[str] = []
     label, tokens = "", False
     for line, text in decoded(path, options):
@@ -76,7 +76,7 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
 
 
 def _marked(line: int, text: Any, label: Any, tokens: bool) -> Row | Bad:
-    """A row; where its label is a list of entities by their characters, or an empty one of these, by words."""
+    """A row; entities given as character spans become words with tags."""
     if not isinstance(text, str) or not (marks_spans(label) or (tokens and label in ([], None))):
         return Row(line, text, label)
     try:
@@ -86,7 +86,7 @@ def _marked(line: int, text: Any, label: Any, tokens: bool) -> Row | Bad:
 
 
 def json_object(line: int, text: str) -> dict[str, Any] | Bad:
-    """The object that a line of JSON lines holds."""
+    """The object in a line of a JSON Lines file."""
     try:
         record = json.loads(text)
     except json.JSONDecodeError as error:
@@ -97,7 +97,7 @@ def json_object(line: int, text: str) -> dict[str, Any] | Bad:
 
 
 def read_parquet(path: Path, options: Options) -> Iterator[Row | Bad]:
-    """Parquet; integer labels take the ClassLabel names that the datasets library keeps in the file."""
+    """Parquet; integer labels get the ClassLabel names that the datasets library stores in the file."""
     with open_parquet(path) as file:
         texts, label = named_columns(file.schema_arrow.names, options, path)
         names = class_names(file.schema_arrow, label)
@@ -110,7 +110,7 @@ def read_parquet(path: Path, options: Options) -> Iterator[Row | Bad]:
 
 @contextmanager
 def open_parquet(path: Path) -> Iterator[Any]:
-    """A ``pyarrow.parquet.ParquetFile``; what is wrong with it, now or later, is raised as UserError."""
+    """A ``pyarrow.parquet.ParquetFile`` whose errors, now or while it is read, are raised as UserError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -124,9 +124,9 @@ def open_parquet(path: Path) -> Iterator[Any]:
 
 
 def folder_texts(path: Path) -> list[Path]:
-    """The files of the aclImdb layout below one split: by label, then by number (``pos/0_9.txt``).
+    """The files of one split in the aclImdb layout: by label, then by number (``pos/0_9.txt``).
 
-    The folder ``unsup`` holds texts without labels and is left out.
+    The folder ``unsup``, which holds texts without labels, is left out.
     """
     folders = (entry for entry in path.iterdir() if entry.is_dir() and entry.name != "unsup")
     return [
@@ -140,7 +140,7 @@ def folder_texts(path: Path) -> list[Path]:
 
 
 def read_folder(path: Path, options: Options) -> Iterator[Row | Bad]:
-    """The aclImdb layout: one folder for each label, one text for each file; a row's line is its number there."""
+    """The aclImdb layout: one folder per label, one file per text; a row's line is the number of its file."""
     for number, file in enumerate(folder_texts(path), start=1):
         text = b"\n".join(line for _, line in open_lines(file, options.encoding))
         try:
@@ -173,7 +173,7 @@ SUFFIXES = {
 
 
 def format_of(path: Path, tokens: bool = False) -> str | None:
-    """The format that a file's name states, or None. A ``.txt`` file is CoNLL columns for token tasks."""
+    """The format that a file's name implies, or None. For token tasks, ``.txt`` files are CoNLL columns."""
     suffix = (path.with_suffix("") if zipped(path) else path).suffix.lower()
     kind = SUFFIXES.get(suffix)
     return "conll" if kind == "txt" and tokens else kind

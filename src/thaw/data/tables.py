@@ -25,7 +25,7 @@ csv.field_size_limit(sys.maxsize)  # long documents in one field are data, not a
 
 QUOTES = "Close the quotes there and double those within a field, or set {group}quoting=none."
 Table = Iterator[tuple[int, list[str] | Bad]]
-"""Records, each with the line that it begins in."""
+"""Records, each with its first line."""
 
 
 def read_csv(path: Path, options: Options) -> Iterator[Row | Bad]:
@@ -39,7 +39,7 @@ def read_tsv(path: Path, options: Options) -> Iterator[Row | Bad]:
 
 
 def _records(path: Path, options: Options, delimiter: str) -> tuple[Table, str]:
-    """Records, each with the line it begins in, and what parts their fields."""
+    """Records, each with its first line, and the delimiter of the file."""
     lines = (line.decode("utf-8", errors="surrogateescape") + "\n" for _, line in open_lines(path, options.encoding))
     begin: list[str] = []
     while not (begin and begin[-1].strip()) and (first := next(lines, None)):
@@ -49,11 +49,11 @@ def _records(path: Path, options: Options, delimiter: str) -> tuple[Table, str]:
 
 
 def _parsed(path: Path, lines: Iterator[str], options: Options, delimiter: str) -> Table:
-    """Fields in quotes may go on over several lines."""
-    # To a reader minimal, all and nonnumeric are the same: quotes may stand around a field. (Python's own
-    # QUOTE_NONNUMERIC would turn all other fields into floats, and so the label 1 into 1.0.)
+    """The records of some lines; quoted fields may span several of them."""
+    # For reading, minimal, all and nonnumeric are the same: fields may be quoted. (Python's QUOTE_NONNUMERIC would
+    # convert all unquoted fields to floats, and so the label 1 to 1.0.)
     quoting: Any = csv.QUOTE_NONE if options.quoting == "none" else csv.QUOTE_MINIMAL
-    # strict: otherwise a quote that is never closed makes one field of all that follows, and nobody is told.
+    # strict: otherwise an unclosed quote silently swallows the rest of the file as one field.
     records = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
     while True:
         line = records.line_num + 1
@@ -62,7 +62,7 @@ def _parsed(path: Path, lines: Iterator[str], options: Options, delimiter: str) 
         except StopIteration:
             return
         except csv.Error as error:
-            if records.line_num > line:  # rows that may be sound are lost in it, so none of them can be skipped
+            if records.line_num > line:  # it may have swallowed good rows, so it cannot be skipped
                 problem = f"the quotes that open here do not match up to line {records.line_num}: {error}"
                 raise UserError(f"{path}:{line}: {problem}", QUOTES.format(group=options.group)) from None
             if line == 1 and "new-line character" in str(error):  # seen before any line has ended
@@ -76,7 +76,7 @@ def _parsed(path: Path, lines: Iterator[str], options: Options, delimiter: str) 
 
 
 def own_delimiter(line: str, delimiter: str) -> str:
-    """What parts the fields of a file: Excel writes ``;`` into csv where the comma marks decimals."""
+    """The delimiter of a file, judged by its first line: with a decimal comma, Excel writes ``;`` into csv files."""
     if delimiter != "," or "," in line:
         return delimiter
     return next((other for other in ";\t|" if other in line), delimiter)
@@ -86,14 +86,14 @@ def read_table(path: Path, options: Options, delimiter: str) -> tuple[list[str],
     """A csv or tsv file: the names of its columns, or their positions, and its records.
 
     Args:
-        delimiter: that is usual for the format.
+        delimiter: the usual one of the format.
 
     Returns:
-        (columns, records, delimiter): no columns where no row can be read. Records bear the line they begin in; blank
-        lines are left out, and undecodable bytes are lone surrogates. The delimiter is that of the file.
+        (columns, records, delimiter of the file): no columns if no row can be read. Each record comes with its first
+        line; blank lines are left out, and undecodable bytes are lone surrogates.
 
     Raises:
-        UserError: when the header cannot be read, or, from the records, when the quotes of many rows are wrong.
+        UserError: when the header cannot be read, or, while reading records, when quotes do not match over many rows.
     """
     records, delimiter = _records(path, options, delimiter)
     before: list[tuple[int, list[str] | Bad]] = []
@@ -142,7 +142,7 @@ def _delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row | B
 
 
 def _listed(row: Row) -> Row:
-    """A row with the lists that its cells hold: words with a tag each, or the labels of a text."""
+    """A row whose cells contain lists, read as such: words with their tags, or several labels."""
     labels = list_in(row.label)
     if labels is None:
         return row

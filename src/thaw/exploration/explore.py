@@ -1,4 +1,4 @@
-"""``explore.py``: data seen through a tokenizer, before any training."""
+"""What ``explore.py`` does: look at data through a tokenizer before training."""
 
 import os
 import shlex
@@ -18,7 +18,7 @@ from thaw.hub import locate_encoder
 from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
 from thaw.reporting import data_page
 
-OWN = ("text", "features", "pooling", "feature_rows", "output")  # settings that training does not have
+OWN = ("text", "features", "pooling", "feature_rows", "output")  # settings that train.py does not have
 
 
 def explore(config: DictConfig, overrides: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""What the hidden states of an encoder, as it is before training, tell apart."""
+"""How well an encoder separates the classes before fine-tuning."""
 
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ PROJECTED = 1_000  # points of a projection
 
 
 def features(data: TextDataModule, encoder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """What the vectors of the encoder, as it is before training, tell apart: a linear probe and two projections."""
+    """A linear probe and two projections of the encoder's text vectors before fine-tuning."""
     import torch
     import transformers
 

@@ -38,8 +38,8 @@ def finish(
 
     Args:
         module: as it was before training.
-        times: seconds by phase so far.
-        rows: seen in training, each as often as it was.
+        times: seconds by phase so far; further ones are added.
+        rows: seen in training, counted each time.
 
     Returns:
         What ``metrics.json`` holds.
@@ -73,7 +73,7 @@ def finish(
         "trainable": sum(row["trainable"] for row in module.table),
         "parameters": sum(row["parameters"] for row in module.table),
     }
-    runs.write_json(folder / "metrics.json", metrics)  # last: a run with figures is finished
+    runs.write_json(folder / "metrics.json", metrics)  # last, since a run with this file is finished
     report(folder, data, metrics, scored)
     return metrics
 
@@ -98,10 +98,10 @@ def score_untrained(
 
 
 def report(folder: Path, data: TextDataModule, metrics: dict[str, Any], splits: Sequence[str]) -> None:
-    """Draw the page, and log the figures with what they call for.
+    """Draw the page, and log the metrics and what they suggest to do.
 
     Args:
-        splits: that were scored.
+        splits: the scored ones.
     """
     last = splits[-1]
     pages.draw(folder)
@@ -118,11 +118,11 @@ def report(folder: Path, data: TextDataModule, metrics: dict[str, Any], splits: 
 def evaluate_splits(
     cfg: dict[str, Any], folder: Path, data: TextDataModule, predictor: Predictor, splits: Sequence[str]
 ) -> dict[str, Evaluation]:
-    """Label the splits and score them: ``predictions/``.
+    """Predict and score the splits, and write ``predictions/``.
 
     Args:
-        predictor: of what the run folder holds, and nothing else.
-        splits: with validation first, which settles temperature and thresholds.
+        predictor: loaded from the run folder alone.
+        splits: with validation first, which determines temperature and thresholds.
     """
     results: dict[str, Evaluation] = {}
     for split in splits:
@@ -137,9 +137,9 @@ def evaluate_splits(
 
 
 def save_labels(folder: Path, data: TextDataModule, clean_html: bool) -> None:
-    """Write ``labels.json``, what a predictor must know beside the model; of entities also the forms in training."""
+    """Write ``labels.json``, which a predictor needs beside the model, and for entities also ``surfaces.json``."""
     labels, train = data.labels, data.rows["train"]
-    clean = clean_html and labels.task != "token"  # words are as they are
+    clean = clean_html and labels.task != "token"  # words are never cleaned
     joined_by = joiners(Values(train, "text")) if labels.task == "token" else ""
     own = {"max_length": data.max_length, "clean_html": clean, "joined_by": joined_by}
     runs.write_json(folder / "labels.json", {**labels.to_dict(), **own})
@@ -148,7 +148,7 @@ def save_labels(folder: Path, data: TextDataModule, clean_html: bool) -> None:
 
 
 def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:
-    """Write ``model/``, which pipelines of transformers open; adapters are merged into it, and kept in ``adapter/``."""
+    """Write ``model/``, which opens with transformers' pipeline; adapters are merged, and also kept in ``adapter/``."""
     network: Any = module.network
     adapters = module.adapters[0]
     if adapters is not None:
@@ -158,7 +158,7 @@ def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:
     def save(path: str) -> None:
         network.save_pretrained(path)
         tokenizer.save_pretrained(path)
-        # transformers leaves the weights readable by their owner only.
+        # transformers makes the weights readable only for their owner.
         for file in Path(path).glob("*.safetensors"):
             file.chmod(0o644)
 

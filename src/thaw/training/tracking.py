@@ -1,4 +1,4 @@
-"""Loggers beside the history: W&B, TensorBoard. What one run sends is ended with the run."""
+"""Experiment loggers: W&B and TensorBoard. Each is finished together with its run."""
 
 import logging
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from thaw.labels import LabelSet
 from thaw.reporting.sweep import CHOSEN, overridden, picks_a_file
 from thaw.runs import known_splits, read_jsonl, sync_command
 
-PACKAGES = ("wandb", "tensorboard")  # each with an extra of its name
+PACKAGES = ("wandb", "tensorboard")  # each has an extra of the same name
 ERRORS_SHOWN = 100  # rows in the table of errors
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class Tracker:
     """A Lightning logger and its kind (``wandb``, ``tensorboard``).
 
     Args:
-        folder: of a run on its own, which says how to send what was recorded offline; a multirun says it once.
+        folder: of a single run, which says how to upload what was recorded offline; a multirun says so once.
     """
 
     kind: str
@@ -34,7 +34,7 @@ class Tracker:
         if self.kind == "wandb":
             import wandb
 
-            # Otherwise the next run of a multirun would go on writing into this one.
+            # Otherwise the next run of a multirun would write into this one.
             wandb.finish()
             if self.folder and (command := sync_command(self.folder)):
                 log.info("Sync       %s", command)
@@ -44,7 +44,7 @@ def make_loggers(cfg: dict[str, Any], folder: Path, multirun: bool = False) -> l
     """The loggers of the ``logger`` group, which write nothing yet; W&B shows the runs of a multirun as one group.
 
     Raises:
-        UserError: when one cannot be built, for want of its package say.
+        UserError: when one cannot be built, for example because its package is missing.
     """
     trackers = []
     for kind, settings in cfg["logger"].items():
@@ -53,7 +53,7 @@ def make_loggers(cfg: dict[str, Any], folder: Path, multirun: bool = False) -> l
         if kind == "wandb" and multirun:
             settings = {**settings, "group": settings["group"] or folder.parent.name}
         if kind == "wandb" and not settings["offline"] and (earlier := sorted(folder.glob("wandb/run-*"))):
-            # It goes on there as well. The folders are named run-<time>-<id>.
+            # It continues on W&B as well. The folders are named run-<time>-<id>.
             settings = {"id": earlier[-1].name.split("-", 2)[2], **settings}
         logger = build(settings, save_dir=str(folder))
         trackers.append(Tracker(kind, logger, None if multirun else folder))
@@ -61,10 +61,10 @@ def make_loggers(cfg: dict[str, Any], folder: Path, multirun: bool = False) -> l
 
 
 def log_settings(trackers: Sequence[Tracker], folder: Path, cfg: dict[str, Any]) -> None:
-    """Begin, with the config; to W&B also which files of config groups the user chose."""
+    """Start the loggers by sending the config; W&B also gets the files of config groups that the user chose."""
     for tracker in trackers:
         if tracker.kind == "wandb":
-            # By the names that the user gave, so that a report can tell runs apart by them.
+            # By the names that the user typed, by which a report can tell runs apart.
             chosen = {key: value for key, value in overridden(folder).items() if picks_a_file(key, cfg)}
             tracker.logger.experiment.config.update({**cfg, CHOSEN: chosen})
         elif tracker.kind == "tensorboard":
@@ -72,7 +72,7 @@ def log_settings(trackers: Sequence[Tracker], folder: Path, cfg: dict[str, Any])
 
 
 def log_evaluation(trackers: Sequence[Tracker], folder: Path, metrics: dict[str, Any], labels: LabelSet) -> None:
-    """Send the final figures; to W&B also the confusion matrix and a table of errors."""
+    """Send the final metrics; W&B also gets the confusion matrix and a table of errors."""
     values = {name: value for name, value in metrics.items() if isinstance(value, float) and value == value}
     for tracker in trackers:
         tracker.logger.log_metrics(values)

@@ -148,7 +148,7 @@ def training_rows(run: Path, config: dict[str, Any], predictor: Predictor) -> Ma
     """The training data of a run, read again.
 
     Raises:
-        UserError: when it is out of reach, or not what it was.
+        UserError: when it cannot be read, or has changed.
     """
     data = TextDataModule(config["data"], lambda _: predictor.tokenizer, predictor.max_length, config["seed"])
     data.read()
@@ -162,14 +162,14 @@ def training_rows(run: Path, config: dict[str, Any], predictor: Predictor) -> Ma
 def other_baselines(
     config: dict[str, Any], predictor: Predictor, name: str, train: Mapping[str, Any], rows: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the run has to beat on rows other than those of its test.
+    """Baselines for rows other than those of the run's test.
 
     Raises:
-        UserError: when the encoder is out of reach.
+        UserError: when the encoder cannot be loaded.
     """
     import torch
 
-    torch.manual_seed(config["seed"])  # the head is as it was before training
+    torch.manual_seed(config["seed"])  # the same head as before training
     network = load_encoder(locate_encoder(config["model"]), predictor.labels, config["model"])
     accelerate(network)
     before = Predictor.from_network(
@@ -183,7 +183,7 @@ def other_baselines(
 
 
 def check_output(path: Path, run: str, data: str | None) -> None:
-    """Refuse to write over the data, into the run, or where nothing can be written: before any work."""
+    """Refuse, before any work, to write over the data, into the run, or where nothing can be written."""
     runs.check_not_over(path, run, "the run folder, which gets its own")
     if data:
         runs.check_not_over(path, data, "data.path")

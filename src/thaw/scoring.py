@@ -1,4 +1,4 @@
-"""Predictions of a split -> figures, intervals and rows as they are saved; the same after training and later."""
+"""Scores a split: metrics, intervals, and rows as they are saved; the same code after training and in evaluate.py."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from thaw.reporting.progress import counting
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of a split once it is scored.
+    """The results of a split.
 
     Args:
-        figures: without a prefix.
-        details: ``intervals`` of the figures, and ``calibration``: the bins of the reliability diagram, as they are and
-            with the temperature.
+        figures: its metrics, without a prefix.
+        details: ``intervals`` of the metrics, and ``calibration``: the bins of the reliability diagram, before and
+            after temperature scaling.
         predictions: a dict for each row, as it is saved.
     """
 
@@ -36,12 +36,12 @@ class Evaluation:
 
 
 def predict_rows(predictor: Predictor, texts: Sequence[Any], gold: Sequence[Any], name: str) -> Outputs:
-    """What the network gives for labelled rows.
+    """The network's outputs for labelled rows.
 
     Args:
         texts: strings, or lists of words.
         gold: an id, a list of ids, or an id for each word.
-        name: shown with the progress.
+        name: of the rows, shown with the progress.
     """
     encoded = encode_split(texts, gold, predictor.labels, predictor.tokenizer, predictor.max_length, "first")
     with counting(len(texts), f"evaluating {name}") as progress:
@@ -49,11 +49,11 @@ def predict_rows(predictor: Predictor, texts: Sequence[Any], gold: Sequence[Any]
 
 
 def settle(predictor: Predictor, outputs: Outputs) -> dict[str, Any]:
-    """Choose on the validation rows what is left open after training, and let the predictor use it.
+    """Fit temperature and thresholds on the validation rows, and set them in the predictor.
 
     Returns:
-        ``temperature``, which makes the probabilities fit, and for multi-label tasks ``thresholds``: the best F1 of
-        each label. They are part of ``labels.json``.
+        ``temperature``, which calibrates the probabilities, and for multi-label tasks ``thresholds``, with the best F1
+        of each label. Both go into ``labels.json``.
     """
     chosen: dict[str, Any] = {"temperature": fit_temperature(*outputs.flat())}
     if predictor.labels.task == "multi_label":
@@ -66,11 +66,11 @@ def settle(predictor: Predictor, outputs: Outputs) -> dict[str, Any]:
 def score_rows(
     predictor: Predictor, outputs: Outputs, texts: Sequence[Any], places: Sequence[str], config: dict[str, Any]
 ) -> Evaluation:
-    """Every figure of a split, how far it may be off, and each row as it is saved.
+    """The metrics of a split with their intervals, and each row as it is saved.
 
     Args:
         outputs: as `predict_rows` gives them for the texts.
-        places: where the texts stand, for their readers.
+        places: where the texts stand, for readers of the page.
         config: of the run.
     """
     labels, thresholds, strict = predictor.labels, predictor.thresholds, config["strict_iob2"]
@@ -98,7 +98,7 @@ def score_rows(
 
 
 def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    """Each row with its text, its true and its predicted label, and the probabilities, uncalibrated."""
+    """Each row with its text, true label, predicted label, and uncalibrated probabilities."""
     labels = predictor.labels
     if labels.task == "token":
         tags, unread = outputs.tags(labels), "O" if labels.entities else None
@@ -130,11 +130,11 @@ def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]
 def score_baselines(
     predictor: Predictor, train: Mapping[str, Any], rows: Mapping[str, Any], config: Mapping[str, Any], name: str
 ) -> dict[str, dict[str, float]]:
-    """What a run has to beat on some rows.
+    """The metrics of the baselines on some rows.
 
     Args:
         predictor: of the network before training.
-        train, rows: ``text`` and ``label`` of the training rows, and of those to score.
+        train, rows: ``text`` and ``label`` of the training rows, and of the rows to score.
         config: of the run.
         name: of the rows, shown with the progress.
     """
@@ -144,7 +144,7 @@ def score_baselines(
 
 
 def join_figures(results: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """The figures of several splits as they stand in ``metrics.json``."""
+    """The metrics of several splits, as they are saved in ``metrics.json``."""
     values = {f"{split}/{name}": value for split, own in results.items() for name, value in own.figures.items()}
     pairs = {
         f"{split}/{name}": pair for split, own in results.items() for name, pair in own.details["intervals"].items()

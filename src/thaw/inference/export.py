@@ -1,4 +1,4 @@
-"""What ``export.py`` does: a run in another form, or on the Hub. What can be refused is, before torch is loaded."""
+"""What ``export.py`` does: convert or publish a run. Whatever can be refused is refused before torch is imported."""
 
 import shutil
 import sys
@@ -12,15 +12,15 @@ from thaw import runs
 from thaw.errors import UserError, missing
 from thaw.labels import LabelSet
 
-SAME = 0.9  # of the labels, which integers should keep at least
+SAME = 0.9  # share of the labels that int8 should leave unchanged
 
 
 def export(config: DictConfig) -> None:
     """Export and publish what the config of ``export.py`` names.
 
     Raises:
-        UserError: when nothing is asked for, the run is not finished, a package or the Hub is missing, or the
-            exported model is not the same as the run's.
+        UserError: when nothing is asked for, the run is not finished, a package is missing, the Hub does not answer, or
+            the exported model gives other scores.
     """
     settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     form, target = settings["format"], settings["push_to_hub"]
@@ -90,7 +90,7 @@ def copy_merged(run: Path, folder: Path) -> None:
 
 
 def require_packages() -> None:
-    """Refuse early when a package of the extra is missing."""
+    """Refuse early if a package of the extra is missing."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
         try:
             __import__(name)

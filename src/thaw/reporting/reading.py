@@ -15,7 +15,7 @@ SHOWN = 10  # rows of each list
 LONGEST = 400  # characters of a text
 AROUND = 20  # words shown on each side of a word
 LENGTHS = 5  # groups of texts by length
-SMALLEST = 5e-7  # predictions keep six digits
+SMALLEST = 5e-7  # lower bound of probabilities, which are saved with six digits
 
 Rows = Sequence[dict[str, Any]]
 Group = dict[str, Any]
@@ -37,7 +37,7 @@ def label_matrix(rows: Rows, labels: LabelSet, field: str = "label") -> np.ndarr
 
 
 def worth_reading(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | None = None) -> list[Group]:
-    """The lists for a task.
+    """The lists of rows worth reading.
 
     Args:
         rows: as in ``predictions/``.
@@ -73,9 +73,10 @@ def worth_reading(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | No
 def rows_to_explain(
     rows: Rows, labels: LabelSet, thresholds: Sequence[float] | None, count: int
 ) -> dict[int, list[str]]:
-    """So many rows worth an explanation, each with the reasons: the lists of `worth_reading`, and what is surely right.
+    """At most ``count`` rows worth explaining, each with the reasons.
 
-    The lists take turns. Sentences without a predicted entity have nothing to explain.
+    They come in turn from the lists of `worth_reading` and from a list of confident correct predictions. Sentences
+    without a predicted entity have nothing to explain.
     """
     lists = [(group["title"].lower(), [one["row"] - 1 for one in group["rows"]])
              for group in worth_reading(rows, labels, thresholds)]  # fmt: skip
@@ -92,7 +93,7 @@ def rows_to_explain(
 
 
 def _sure(row: dict[str, Any]) -> float:
-    """How sure a prediction is, by the least sure of its words or labels."""
+    """The confidence of a prediction: that of its least confident word or label."""
     if "scores" in row:
         return min((score for score in row["scores"] if score is not None), default=0.0)
     scores = row["probabilities"]
@@ -175,7 +176,7 @@ def _about_errors(count: int) -> str:
 
 
 def _first(rows: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """The rows with the smallest keys."""
+    """The `SHOWN` rows with the smallest keys."""
     return rows[np.argsort(key, kind="stable")[:SHOWN]]
 
 
@@ -203,9 +204,9 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def marked(row: dict[str, Any], labels: LabelSet, word: int | None = None) -> list[dict[str, str]]:
-    """A sentence in parts: what has a tag is marked right or wrong, with the true and the predicted type.
+    """A sentence in parts; tagged words are marked as right or wrong, with the true and the predicted type.
 
-    A word is right when the whole entity is.
+    A word is right only if the whole entity is.
 
     Args:
         word: show the words around this one; None for the beginning.
@@ -232,7 +233,7 @@ def marked(row: dict[str, Any], labels: LabelSet, word: int | None = None) -> li
 
 
 def _named_spans(tags: Sequence[str], labels: LabelSet) -> list[tuple[str, int, int]]:
-    """The entity that each word is part of, an empty one outside; or its tag, of this word alone."""
+    """The entity that each word is part of, an empty one outside entities; or the tag of each word by itself."""
     if not labels.entities:
         return [(tag or "not read", 0, 0) for tag in tags]
     found = [("", 0, 0)] * len(tags)
@@ -242,9 +243,9 @@ def _named_spans(tags: Sequence[str], labels: LabelSet) -> list[tuple[str, int, 
 
 
 def length_bins(predictions: Rows, labels: LabelSet) -> list[dict[str, Any]]:
-    """Groups of about as many texts each, by words: how many are right, with Wilson's interval.
+    """Groups of texts by number of words, of about equal size: the share that is right, with Wilson's interval.
 
-    For token tasks what counts is the entities, or the words, of each text.
+    For token tasks, the share of entities, or of words.
     """
     lengths = np.array([len(row["words"]) if "words" in row else len(row["text"].split()) for row in predictions])
     hits, totals = np.ones(len(predictions), dtype=np.int64), np.ones(len(predictions), dtype=np.int64)

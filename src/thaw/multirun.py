@@ -29,7 +29,7 @@ from thaw.reporting import pages
 # (data.eval_batch_size, freeze.reuse) or what a run keeps (trainer.log_every, logger).
 INERT = ("resume", "expected", "trainer.progress_bar", "trainer.checkpoint_every", "data.num_workers")
 LONGEST = 60  # characters of a folder's name before the digest
-ONE_VALUE = re.compile(r"""\[[^\[\]]*\]|'[^']*'|"[^"]*\"""")  # a list or a quoted text: one value, commas and all
+ONE_VALUE = re.compile(r"""\[[^\[\]]*\]|\{[^{}]*\}|'[^']*'|"[^"]*\"""")  # a list, dict or quoted text, commas and all
 log = logging.getLogger(__name__)
 
 
@@ -59,7 +59,7 @@ def job_folder(overrides: Sequence[str], every: Sequence[str]) -> str:
 
 
 def _swept(overrides: Sequence[str]) -> list[str]:
-    """The overrides with several values; a list or a quoted text counts as one value."""
+    """The overrides with several values; a list, dict or quoted text is one value."""
     return [override for override in overrides if re.search(r"=.*[,(]", ONE_VALUE.sub("", override))]
 
 

@@ -68,7 +68,7 @@ def _quoted_text(key: str, value: str) -> str:
     """Free text in quotes; paths and numbers that the grammar reads as they are meant stay plain."""
     if not value:
         return "''"
-    special = r"[\[\]\s]" if key == "runs" else r"[\[\]\s,]"  # a comma parts two runs
+    special = r"[\[\]\s,]" if key == "runs" else r"[\[\]\s]"  # a comma separates two runs; elsewhere, values to sweep
     plain = value.isascii() and not (SPECIAL.search(value) or re.search(special, value) or NUMBER.fullmatch(value))
     if value == "null" or (key != "text" and plain):
         return value

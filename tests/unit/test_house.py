@@ -159,6 +159,8 @@ def test_latest_of_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("data.path=True", "data.path='True'"),
         ("run=2026-11", "run=2026-11"),
         ("seed=1,2,3", "seed=1,2,3"),
+        ("model.name=a/b,c/d", "model.name=a/b,c/d"),
+        ("runs=outputs/a,outputs/b", "runs='outputs/a,outputs/b'"),
         ("data.label_column=Zuständigkeit", "data.label_column='Zuständigkeit'"),
         ("data.label_column=Zuständige Stelle", "data.label_column='Zuständige Stelle'"),
         ("data.label_names=[größer,kleiner]", "data.label_names=['größer',kleiner]"),
@@ -205,6 +207,9 @@ def test_a_multirun_without_lists_has_a_name() -> None:
     pair = ["data.text_column=[a,b]", "seed=1,2", "data.name='x,y'"]
     assert multirun_folder(pair).startswith("seed-1-2_")
     assert job_folder([*pair[:1], "seed=1", pair[2]], pair) == "seed-1"
+    weighted = ["loss.class_weights={joy:2,fear:1}", "seed=1,2"]
+    assert multirun_folder(weighted).startswith("seed-1-2_")
+    assert job_folder([weighted[0], "seed=1"], weighted) == "seed-1"
     assert job_folder([], []).startswith("run")
     assert job_folder(["seed=1"], ["seed=1,2"]) == "seed-1"
 

@@ -62,8 +62,10 @@ def class_weights(wanted: Any, labels: LabelSet) -> Tensor | None:
         return None
     if wanted == "balanced":
         if labels.task == "multi_label":
-            # Weight of the positive class: rows without the label per row with it.
-            return torch.tensor([(labels.rows - count) / count if count else 1.0 for count in labels.counts])
+            # Weight of the positive class: rows without the label per row with it. A label of all rows has no negatives
+            # to be balanced with, and with a weight of 0 it would never be learnt.
+            counts = ((count, labels.rows - count) for count in labels.counts)
+            return torch.tensor([without / count if count and without else 1.0 for count, without in counts])
         return torch.tensor(labels.balanced_weights())
     if isinstance(wanted, Mapping):
         by_name = {str(name): weight for name, weight in wanted.items()}  # yaml reads the label 0 as a number

@@ -71,7 +71,7 @@ class OptunaSweeper(Sweeper):
         if not swept:
             example = "'optimizer.lr=tag(log,interval(1e-5,1e-3))'"
             raise UserError("hydra/sweeper=optuna: there is nothing to search", f"Give a range: {example}.")
-        fixed = [f"{key}={one.get_value_element_as_str()}" for key, one in given.items() if not one.is_sweep_override()]
+        fixed = [str(one.input_line) for one in given.values() if not one.is_sweep_override()]
         return fixed, swept
 
     def run(self, folder: Path, fixed: list[str], swept: Sequence[Override]) -> list[Sequence[JobReturn]]:

@@ -28,7 +28,7 @@ from thaw.errors import UserError, missing
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 5.0
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # or, of a sharded model, these with .index.json
 SAFETENSORS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 PICKLED = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
 WAYS_OUT = (
@@ -145,9 +145,9 @@ def _from_modelscope(name: str, revision: str | None) -> Path:
 def _checked(folder: Path, name: str) -> Path:
     if not (folder / "config.json").is_file():
         raise UserError(f"model.name={name}: {folder} holds no config.json", "It should be a saved encoder.")
-    if not any((folder / file).is_file() for file in WEIGHTS):
+    if not any((folder / f"{file}{end}").is_file() for file in WEIGHTS for end in ("", ".index.json")):
         raise UserError(
-            f"model.name={name}: {folder} holds no weights", f"One of {', '.join(WEIGHTS[::2])} should be there."
+            f"model.name={name}: {folder} holds no weights", f"One of {', '.join(WEIGHTS)} should be there."
         )
     return folder
 

@@ -189,16 +189,25 @@ def find_column(
     what = f"no column {wanted!r}" if wanted is not None else f"no column with a usual name for the {role}"
     if isinstance(wanted, str) and (near := difflib.get_close_matches(wanted, columns, 1)):
         what += f", but {near[0]!r}"
+    raise UserError(f"{where}: {what}; it has: {', '.join(columns)}", _column_remedy(role, options, where, wanted))
+
+
+def _column_remedy(role: str, options: Options, where: Path | str, wanted: str | int | None) -> str:
+    """The settings that name a column which was not found; arguments as for `find_column`."""
     group = options.group
-    both = " to the two of a pair, as in [premise,hypothesis]" * isinstance(getattr(options, f"{role}_column"), list)
-    remedy = f"Set {group}{role}_column{both}." + (" To label new texts, use predict.py." if role == "label" else "")
-    if str(where).removesuffix(".gz").endswith((".csv", ".tsv")):
-        if not options.header:
-            remedy += f" With a header line: {group}header=true."
-        elif wanted is None:
-            positions = f"{group}text_column=0" + (f" {group}label_column=1" if group else "")
-            remedy += f" Without a header line: {group}header=false {positions}, say."
-    raise UserError(f"{where}: {what}; it has: {', '.join(columns)}", remedy)
+    remedy = f"Set {group}{role}_column."
+    if isinstance(getattr(options, f"{role}_column"), list):
+        remedy = f"Set {group}{role}_column to the two of a pair, as in [premise,hypothesis]."
+    if role == "label":
+        remedy += " To label new texts, use predict.py."
+    if not str(where).removesuffix(".gz").endswith((".csv", ".tsv")):
+        return remedy
+    if not options.header:
+        return f"{remedy} With a header line: {group}header=true."
+    if wanted is None:
+        positions = f"{group}text_column=0" + (f" {group}label_column=1" if group else "")
+        return f"{remedy} Without a header line: {group}header=false {positions}, say."
+    return remedy
 
 
 def list_in(cell: str) -> list[Any] | None:

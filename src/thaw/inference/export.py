@@ -3,6 +3,7 @@
 import shutil
 import sys
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,6 @@ def require_packages() -> None:
     """Refuse early if a package of the extra is missing."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
         try:
-            __import__(name)
+            import_module(name)
         except ImportError:
             raise missing("format=onnx", name, "onnx") from None

@@ -36,6 +36,14 @@ def label_matrix(rows: Rows, labels: LabelSet, field: str = "label") -> np.ndarr
     return result
 
 
+def label_pairs(rows: Rows, labels: LabelSet) -> list[tuple[str, str]]:
+    """True and predicted label of each row, or for token tasks of each word that was not cut off."""
+    pairs = [(row["label"], row["predicted"]) for row in rows]
+    if labels.task != "token":
+        return pairs
+    return [pair for true, given in pairs for pair in zip(true, given, strict=True) if pair[1] is not None]
+
+
 def worth_reading(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | None = None) -> list[Group]:
     """The lists of rows worth reading.
 

@@ -16,7 +16,7 @@ from thaw.metrics.intervals import RESAMPLES, proportion
 from thaw.reporting import plots, summary
 from thaw.reporting.drawing import visible
 from thaw.reporting.entity_errors import by_surface, error_matrix
-from thaw.reporting.reading import label_matrix, length_bins, probability_matrix, worth_reading
+from thaw.reporting.reading import label_matrix, label_pairs, length_bins, probability_matrix, worth_reading
 
 Rows = Sequence[dict[str, Any]]
 TILES = {
@@ -166,9 +166,7 @@ def _classes(split: str, metrics: Mapping[str, Any], predictions: Rows, labels: 
     if labels.entities:
         confusions = [plots.entity_matrix(*error_matrix(predictions, entity_types(labels)))]
     elif labels.task != "multi_label":
-        pairs = [(row["label"], row["predicted"]) for row in predictions]
-        if labels.task == "token":
-            pairs = [pair for true, given in pairs for pair in zip(true, given, strict=True) if pair[1] is not None]
+        pairs = label_pairs(predictions, labels)
         size = len(labels)
         flat = np.array([labels.ids[true] * size + labels.ids[given] for true, given in pairs])
         table = np.bincount(flat, minlength=size * size).reshape(size, size)

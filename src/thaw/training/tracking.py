@@ -10,6 +10,7 @@ from typing import Any
 from thaw.errors import missing
 from thaw.instantiate import build
 from thaw.labels import LabelSet
+from thaw.reporting.reading import label_pairs
 from thaw.reporting.sweep import CHOSEN, overridden, picks_a_file
 from thaw.runs import known_splits, read_jsonl, sync_command
 
@@ -86,9 +87,7 @@ def _log_to_wandb(run: Any, folder: Path, labels: LabelSet) -> None:
     split = known_splits(folder)[-1]
     rows = read_jsonl(folder / "predictions" / f"{split}.jsonl")
     if labels.task != "multi_label":
-        pairs = [(row["label"], row["predicted"]) for row in rows]
-        if labels.task == "token":  # without the words that were not read
-            pairs = [pair for true, given in pairs for pair in zip(true, given, strict=True) if pair[1] is not None]
+        pairs = label_pairs(rows, labels)
         matrix = wandb.plot.confusion_matrix(
             y_true=[labels.ids[true] for true, _ in pairs],
             preds=[labels.ids[given] for _, given in pairs],

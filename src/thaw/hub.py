@@ -102,7 +102,9 @@ def _from_hub(name: str, revision: str | None, code: bool) -> Path:
         # Offline, a cache that lacks the list of files may still hold the files: other programs fetch them one by one.
         return snapshot([] if offline else HfApi().list_repo_files(name, revision=revision), local=offline)
     except HFValidationError:
-        raise UserError(f"model.name={name} is neither a folder nor a Hub id", "Hub ids read owner/name.") from None
+        raise UserError(
+            f"model.name={name} is neither a folder nor a Hub id", "Hub ids have the form owner/name."
+        ) from None
     except GatedRepoError:
         raise UserError(f"model.name={name}: access to it is restricted", "Ask for it, then: hf auth login.") from None
     except RepositoryNotFoundError:
@@ -139,12 +141,12 @@ def _from_modelscope(name: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision))
     except Exception as error:  # the client raises what its HTTP library raises
-        raise UserError(f"model.name={name}: ModelScope did not give it: {error}", "Check the id.") from error
+        raise UserError(f"model.name={name}: cannot be fetched from ModelScope: {error}", "Check the id.") from error
 
 
 def _checked(folder: Path, name: str) -> Path:
     if not (folder / "config.json").is_file():
-        raise UserError(f"model.name={name}: {folder} holds no config.json", "It should be a saved encoder.")
+        raise UserError(f"model.name={name}: {folder} holds no config.json", "Give the folder of a saved encoder.")
     if not any((folder / f"{file}{end}").is_file() for file in WEIGHTS for end in ("", ".index.json")):
         raise UserError(
             f"model.name={name}: {folder} holds no weights", f"One of {', '.join(WEIGHTS)} should be there."

@@ -97,7 +97,7 @@ def required(saved: dict[str, Any], *keys: str) -> list[Any]:
         UserError: when one is missing, since another version of thaw wrote the file.
     """
     if lost := [key for key in keys if key not in saved]:
-        raise UserError(f"labels.json lacks {lost[0]!r}: another version wrote this run", "Train it anew.")
+        raise UserError(f"labels.json lacks {lost[0]!r}: another version wrote this run", "Train it again.")
     return [saved[key] for key in keys]
 
 

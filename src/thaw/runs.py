@@ -170,7 +170,7 @@ def open_run(folder: str | Path, needs: str = "config.yaml") -> Path:
     """
     run = Path(folder).expanduser().absolute()
     if not run.is_dir():
-        raise UserError(f"{folder}: no such run folder", "Runs stand under outputs/<data>/<model>/<date and time>.")
+        raise UserError(f"{folder}: no such run folder", "Runs are under outputs/<data>/<model>/<date and time>.")
     if not (run / "config.yaml").is_file():
         inside = sorted(path.parent for path in run.glob("*/config.yaml"))
         hint = f"Did you mean {inside[-1]}?" if inside else "A run folder holds a config.yaml."
@@ -201,7 +201,7 @@ def saved_rows(run: Path, split: str, labels: LabelSet) -> tuple[list[Any], list
     """Texts, label ids and places of the rows of a split, as saved in the run folder."""
     path = run / "predictions" / f"{split}.jsonl"
     if split not in known_splits(run):
-        raise UserError(f"split={split}: the run holds no such split", f"It holds: {', '.join(known_splits(run))}.")
+        raise UserError(f"split={split}: the run has no such split", f"It holds: {', '.join(known_splits(run))}.")
     texts, gold, places = [], [], []
     for row in read_jsonl(path):
         places.append(row.get("place", ""))

@@ -100,7 +100,9 @@ def _distribution(override: "Override", grid: bool) -> "BaseDistribution":
     sweep: Any = override.value()
     tags: set[str] = getattr(sweep, "tags", set())  # a glob has none
     if unknown := tags - {"log"}:
-        raise UserError(f"{override.input_line}: unknown tag {min(unknown)}", "There is one: tag(log, interval(a, b)).")
+        raise UserError(
+            f"{override.input_line}: unknown tag {min(unknown)}", "The only one is log: tag(log, interval(a, b))."
+        )
     if override.is_interval_sweep():
         if grid:
             raise UserError(f"{override.input_line}: a grid has no intervals", "Give a list, or sampler=tpe.")

@@ -69,7 +69,7 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
         else:
             text = text_of([record[name] for name in texts])
             if label in SPAN_COLUMNS and record.get("answer") in ("reject", "ignore"):  # of Prodigy
-                yield Bad(line, f"its answer is {record['answer']!r}, so its entities are not as they should be")
+                yield Bad(line, f"its answer is {record['answer']!r}, so its entities are not correct")
                 continue
             tokens = tokens or marks_spans(record[label])
             yield _marked(line, text, record[label], tokens)

@@ -147,7 +147,7 @@ def _split_files(folder: Path, data: dict[str, Any], tokens: bool, needs: str) -
     if others := [parts[0].name for own in found.values() for split, parts in own.items() if split not in files]:
         raise UserError(
             f"{folder}: {others[0]} is of another format than {files[needs][0].name}",
-            "Bring them into one, or say which files are meant: data.format.",
+            "Use one format, or choose the files with data.format.",
         )
     for split, parts in files.items():
         _check_shards(folder, split, parts)

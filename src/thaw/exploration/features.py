@@ -52,7 +52,9 @@ def features(data: TextDataModule, encoder: Path, settings: dict[str, Any]) -> d
             vectors[split] = np.asarray(cached_array("features", own, make))
         gold[split] = np.asarray(encoded.labels)[chosen]
     if len(np.unique(gold["train"])) < 2:
-        raise UserError(f"feature_rows={settings['feature_rows']}: all these rows have one label", "Give more of them.")
+        raise UserError(
+            f"feature_rows={settings['feature_rows']}: all these rows have one label", "Raise feature_rows."
+        )
     scores = linear_probe(vectors["train"], gold["train"], vectors["validation"], labels)
     truth, guessed = gold["validation"], scores.argmax(-1)
     table = np.bincount(truth * len(labels) + guessed, minlength=len(labels) ** 2).reshape(len(labels), -1)

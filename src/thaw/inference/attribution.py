@@ -65,7 +65,7 @@ def check_method(method: str, gradients: bool = True) -> None:
     if method == "integrated_gradients" and not gradients:
         raise UserError(
             "explain=integrated_gradients needs gradients, which an exported model lacks",
-            "Leave backend=onnx out, or take explain=shap or leave_one_out.",
+            "Leave backend=onnx out, or use explain=shap or leave_one_out.",
         )
     if method == "shap":
         partition_explainer()

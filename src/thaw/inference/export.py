@@ -26,7 +26,7 @@ def export(config: DictConfig) -> None:
     settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     form, target = settings["format"], settings["push_to_hub"]
     if not form and not target:
-        raise UserError("export.py needs format= or push_to_hub=", "Give format=onnx, say.")
+        raise UserError("export.py needs format= or push_to_hub=", "Give format=onnx, for example.")
     if settings["quantize"] and form != "onnx":
         raise UserError(f"quantize={settings['quantize']} is for format=onnx", "Give format=onnx as well.")
     if settings["output"] and not form:
@@ -69,7 +69,7 @@ def check_free(folder: Path, run: Path) -> None:
     ours = folder in (run / "onnx", run / "merged") or (folder / "export.json").is_file()
     taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
     if run.is_relative_to(folder) or (taken and not ours):
-        raise UserError(f"output={folder}: there is something else already", "Give a folder that does not exist yet.")
+        raise UserError(f"output={folder}: it holds something else already", "Give a folder that does not exist yet.")
 
 
 def copy_merged(run: Path, folder: Path) -> None:

@@ -76,7 +76,7 @@ class Predictor:
         joined_by: str = "",
     ) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:
-            raise UserError(f"batch_size={batch_size} is not a number of texts", "Give 64, say.")
+            raise UserError(f"batch_size={batch_size} is not a number of texts", "Give 64, for example.")
         self.logits, self.tokenizer, self.labels = logits, tokenizer, labels
         self.max_length, self.batch_size, self.batch_tokens = max_length, batch_size, batch_tokens
         self.network: Any = None  # the torch network, for gradients
@@ -312,4 +312,4 @@ def whole(text: str) -> str:
 def require_temperature(saved: dict[str, Any], calibrated: bool, folder: str | Path) -> None:
     """Refuse to calibrate without a temperature."""
     if calibrated and not saved.get("temperature"):
-        raise UserError(f"{folder}: the run has no temperature", "Leave calibrated=true out, or train anew.")
+        raise UserError(f"{folder}: the run has no temperature", "Leave calibrated=true out, or train again.")

@@ -78,11 +78,11 @@ def push(run: Path, exported: Path | None, name: str, private: bool) -> str:
         if status in (401, 403):
             raise UserError(
                 f"push_to_hub={name}: the Hub refuses the token ({status})",
-                "It needs the right to write, and the owner must be you or an organization of yours.",
+                "It needs write access, and the owner must be you or one of your organizations.",
             ) from None
-        raise UserError(f"push_to_hub={name}: the Hub refuses: {error}", "Try again, or ask there.") from error
+        raise UserError(f"push_to_hub={name}: the Hub refuses: {error}", "Try again later.") from error
     except Exception as error:  # the client raises what its HTTP library raises
-        raise UserError(f"push_to_hub={name}: the upload failed: {error}", "Try again: what is there stays.") from error
+        raise UserError(f"push_to_hub={name}: the upload failed: {error}", "Try again.") from error
     return str(repo)
 
 

@@ -177,7 +177,7 @@ def _check_loaded(network: Any, new: set[str], folder: Path) -> None:
     body = {name for block in blocks(network)[:-1] for name, _ in block.parameters()}
     if lost := sorted(body & new):
         raise UserError(
-            f"{folder}: {len(lost)} weights of the encoder are missing or of another size, such as {lost[0]}",
+            f"{folder}: {len(lost)} weights of the encoder are missing or have another size, such as {lost[0]}",
             "The checkpoint does not fit its config.json; model.random_init=true starts without it.",
         )
 
@@ -241,7 +241,8 @@ def blocks(network: Any) -> list[Block]:
     ]
     if sorted(name for part in parts for name, _ in part.parameters()) != sorted(dict(network.named_parameters())):
         raise UserError(
-            f"{type(network).__name__} is not embeddings, layers and a head", "thaw does not support this encoder."
+            f"{type(network).__name__} does not consist of embeddings, layers and a head",
+            "thaw does not support this encoder.",
         )
     return parts
 

@@ -128,7 +128,7 @@ def _matrices(network: nn.Module, wanted: str | Sequence[str] | None) -> list[st
     if not found:
         known = sorted({name.rpartition(".")[2] for name in linear_names(network)})
         raise UserError(
-            f"freeze.target_modules={wanted}: no matrix of the layers has such a name", f"Known: {', '.join(known)}."
+            f"freeze.target_modules={wanted}: no linear layer has such a name", f"Known: {', '.join(known)}."
         )
     return found
 

@@ -77,7 +77,7 @@ def class_weights(wanted: Any, labels: LabelSet) -> Tensor | None:
     if isinstance(wanted, Sequence) and len(wanted) == len(labels) and all(map(NONNEGATIVE[0], wanted)):
         return torch.tensor([float(weight) for weight in wanted])
     raise UserError(
-        f"loss.class_weights={wanted} is not a number from 0 on for each of the {len(labels)} labels",
+        f"loss.class_weights={wanted} is not a non-negative number for each of the {len(labels)} labels",
         "Give balanced, a list in the order of the labels, or {name: weight}.",
     )
 

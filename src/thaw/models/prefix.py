@@ -106,11 +106,11 @@ class FrozenPrefix:
                 with layers_returning(self.layers[:depth], hidden, self.form):
                     alone = network(input_ids=ids, attention_mask=mask).logits
         except Exception as error:  # whatever an encoder with another structure raises
-            raise Unusable(f"the layers of this encoder do not run apart: {error}") from error
+            raise Unusable(f"the layers of this encoder do not run separately: {error}") from error
         if hidden.shape[1] > ids.shape[1]:  # Longformer pads rows to a multiple of its window
-            raise Unusable("the layers of this encoder get more tokens than it is given")
+            raise Unusable("the layers of this encoder get more tokens than its input has")
         if not torch.allclose(whole, alone, rtol=1e-4, atol=1e-5):
-            raise Unusable(f"the layers above layer {depth} of this encoder do not run alone")
+            raise Unusable(f"the layers above layer {depth} of this encoder do not run on their own")
         # If all layers are frozen and the head reads only the first token, only its state is stored.
         self.first_only = depth == len(self.layers) and reads_first_token(network)
         self.size, self.computed = hidden.shape[-1], hidden.dtype

@@ -48,7 +48,7 @@ def report(config: DictConfig) -> None:
         return
     for key in ("paper", "wandb"):
         if settings[key]:
-            raise UserError(f"{key}: such a report is made of one multirun", "Give its folder as runs=...")
+            raise UserError(f"{key}: this report needs a single multirun", "Give its folder as runs=...")
     if len(names) != 2 or not all(names):
         hint = "Give two run folders, runs=A,B, or the folder of a multirun."
         raise UserError(f"runs={','.join(names)}: {len(names)} given", hint)
@@ -75,7 +75,7 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
     for run in (first, second):
         path = run / "predictions" / f"{split}.jsonl"
         if not path.is_file():
-            raise UserError(f"{runs.display(run)}: the run holds no predictions for {split}", "Choose another split.")
+            raise UserError(f"{runs.display(run)}: the run has no predictions for {split}", "Choose another split.")
         labels.append(LabelSet.from_dict(runs.read_json(run / "labels.json")))
         rows.append(runs.read_jsonl(path))
     if difference := different(labels, rows):

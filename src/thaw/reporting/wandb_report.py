@@ -145,7 +145,9 @@ def _run_set(name: str, group: str, wr: Any, **settings: Any) -> Any:
     from wandb_workspaces.expr import Metric
 
     if re.search(r"['\"\\=<>!]", group):  # the library formats filters as Python code and parses it again
-        raise UserError(f"the W&B group {group}: such a name has no place in a report's filter", "Use plain letters.")
+        raise UserError(
+            f"the W&B group {group}: such a name cannot be used in a report's filter", "Use letters, digits and dashes."
+        )
     return wr.Runset(name=name, filters=[Metric("Group") == group, Metric("JobType") != "summary"], **settings)
 
 

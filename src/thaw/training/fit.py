@@ -93,12 +93,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     trainer, best, resumable = trainer_of(cfg, folder, module, data, reuse, multirun)
     loggers = make_loggers(cfg, folder, multirun) if first else []
     if first:  # only now: a run that was refused up to here leaves nothing behind
-        if not config.resume:
-            runs.write_json(folder / "environment.json", {**runs.environment(), **(origin or {})})
-        runs.write_json(folder / "data.json", data.summary)
-        runs.write_json(folder / "parameters.json", module.table)
-        if not config.resume:
-            runs.save_config(folder, config)  # last, since from here on the run can be resumed
+        record_start(folder, config, data, module, origin)
     times["prepare"] = time.perf_counter() - clock
 
     try:
@@ -120,6 +115,17 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     finally:
         for logger in loggers:
             logger.finish()
+
+
+def record_start(
+    folder: Path, config: DictConfig, data: TextDataModule, module: EncoderModule, origin: dict[str, Any] | None
+) -> None:
+    """Write what is known before training; a resumed run keeps its environment and config."""
+    runs.write_json(folder / "data.json", data.summary)
+    runs.write_json(folder / "parameters.json", module.table)
+    if not config.resume:
+        runs.write_json(folder / "environment.json", {**runs.environment(), **(origin or {})})
+        runs.save_config(folder, config)  # last, since from here on the run can be resumed
 
 
 def release(trainer: pl.Trainer, module: EncoderModule) -> None:
@@ -192,7 +198,7 @@ def train(folder: Path, trainer: pl.Trainer, resumable: Resumable, module: Encod
         with resumable.listening():
             trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     except pl.utilities.exceptions.MisconfigurationException as error:
-        raise UserError(str(error), "Check the groups trainer and callbacks, and monitor.") from error
+        raise UserError(str(error), "Check trainer, callbacks and monitor.") from error
     except torch._dynamo.exc.BackendCompilerFailed as error:
         raise UserError(f"trainer.compile=true: {error}", "Is there a C++ compiler? Or leave it out.") from error
 

@@ -78,7 +78,7 @@ class Reuse(pl.Callback):
             trainer.estimated_stepping_batches * trainer.accumulate_grad_batches / trainer.num_training_batches,
         )
         if self.settings["reuse"] == "auto" and passes < 2 and not prefix.first_only:
-            raise Unusable("one pass over the data has nothing to gain")
+            raise Unusable("a single pass over the data gains nothing")
         self.held.clear()  # of an earlier stage
         splits = {name: self.data.encoded[name] for name in ("train", "validation")}
         prefix.reserve(list(splits.values()))

@@ -47,7 +47,7 @@ def check_monitor(key: str, monitor: str, labels: LabelSet, counts: Mapping[str,
     if label in absent or (monitor == "val/auc" and len(absent) > len(counts) - 2):
         raise UserError(
             f"{key}={monitor}: no row of validation is {label or ' or '.join(absent)}, so there is no such figure",
-            "Monitor another, or give more rows: data.eval_size, data.validation_size.",
+            "Monitor another metric, or give more rows: data.eval_size, data.validation_size.",
         )
 
 

@@ -158,7 +158,7 @@ def test_vectors_are_those_of_the_encoder(encoders: object) -> None:
         (["data=csv"], "data.path"),
         (["data.path=nowhere"], "nowhere: no such file or folder"),
         (["featurs=true"], "did you mean features?"),
-        (["output=/dev/null/page"], "output=/dev/null/page: /dev/null is no folder to write into"),
+        (["output=/dev/null/page"], "output=/dev/null/page: /dev/null is not a writable folder"),
     ],
 )
 def test_mistakes_get_one_line(script: Run, tmp_path: Path, arguments: list[str], said: str) -> None:

@@ -87,5 +87,5 @@ def test_auto_says_why_it_does_not_reuse_and_on_insists(
     assert "The frozen layers run in every step: its" in caplog.text
     with pytest.raises(UserError, match=r"reuse=on: its .* do not fit"):
         trained(encoders, tmp_path / "on", *small, "freeze.reuse=on")
-    with pytest.raises(UserError, match="freezes no layers from the bottom up"):
+    with pytest.raises(UserError, match="freezes no layers at the bottom"):
         trained(encoders, tmp_path / "lora", "freeze=lora", "freeze.reuse=on")

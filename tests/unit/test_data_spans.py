@@ -112,7 +112,7 @@ def test_a_text_without_entities_is_read_too(tmp_path: Path) -> None:
     assert read(tmp_path, marked, none)[1] == ("so it", "O O")
     assert read(tmp_path, none, marked, task="token")[0] == ("so it", "O O")
     assert read(tmp_path, marked, {"text": "so it", "label": None})[1] == ("so it", "O O")
-    with pytest.raises(UserError, match=r"a\.jsonl:2: an entity lacks start and end, whole numbers, or its label"):
+    with pytest.raises(UserError, match=r"a\.jsonl:2: an entity needs integers start and end, and a label"):
         read(tmp_path, marked, {"text": "so it", "label": [{"start": "0", "end": 2, "label": "X"}]})
     with pytest.raises(UserError, match=r"unlike in earlier rows \(of words with tags\? then say data.task=token\)"):
         read(tmp_path, none, marked)

@@ -28,7 +28,7 @@ def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[
         label = _parts(row.label, separator)
         label = label if isinstance(text, list) else _marked(label, names)
         if isinstance(label, list) and any(isinstance(item, dict) for item in label):
-            raise ValueError("an entity lacks start and end, whole numbers, or its label")
+            raise ValueError("an entity needs integers start and end, and a label")
         label = [_name(item) for item in label] if isinstance(label, list) else _name(label)
     except ValueError as error:
         return Bad(row.line, str(error))

@@ -25,7 +25,7 @@ def parted(text: str) -> tuple[str, str]:
     """
     first, mark, second = text.partition(BETWEEN)
     if not mark:
-        raise ValueError(f"{text!r} is no pair: the two texts have {BETWEEN!r} between them, with its blanks")
+        raise ValueError(f"{text!r} is not a pair: {BETWEEN!r}, spaces included, must be between the two texts")
     return first, second
 
 

@@ -95,7 +95,7 @@ def readable(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be read: {reason}", "Check its permissions, or copy it again.") from None
     except UnicodeError as error:
         reason = getattr(error, "reason", None) or str(error)
-        raise UserError(f"{path}: not of the encoding that was given: {reason}", "Give its true encoding.") from None
+        raise UserError(f"{path}: not in the given encoding: {reason}", "Give its actual encoding.") from None
     except zlib.error as error:
         raise UserError(f"{path}: the gzip data is damaged: {error}", "Copy the file again.") from None
 
@@ -126,9 +126,7 @@ def open_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, bytes
             if number == 1 and line.startswith(BINARY):
                 raise UserError(f"{path}: an archive or Excel workbook, not text", "Save the sheet as CSV (UTF-8).")
             if number == 1 and line.startswith(UTF16):
-                raise UserError(
-                    f"{path}: {NOT_UTF8} but UTF-16", "Say so: data.encoding=utf-16 (encoding in predict.py)."
-                )
+                raise UserError(f"{path}: {NOT_UTF8} but UTF-16", "Set data.encoding=utf-16 (encoding in predict.py).")
             yield number, line
 
 

@@ -146,7 +146,7 @@ def _split_files(folder: Path, data: dict[str, Any], tokens: bool, needs: str) -
     files = found[kind]
     if others := [parts[0].name for own in found.values() for split, parts in own.items() if split not in files]:
         raise UserError(
-            f"{folder}: {others[0]} is of another format than {files[needs][0].name}",
+            f"{folder}: {others[0]} has another format than {files[needs][0].name}",
             "Use one format, or choose the files with data.format.",
         )
     for split, parts in files.items():

@@ -39,7 +39,7 @@ def explore(config: DictConfig, overrides: Sequence[str]) -> None:
     folder = Path(settings["output"]).expanduser().absolute()
     there = next(place for place in (folder, *folder.parents) if os.path.exists(place))
     if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"output={settings['output']}: {there} is no folder to write into", "Choose another.")
+        raise UserError(f"output={settings['output']}: {there} is not a writable folder", "Choose another.")
     settings["data"]["score_subwords"] = False  # each word is counted once
     data = TextDataModule(settings["data"], partial(load_tokenizer, encoder, trust_remote_code=trust), max_length, 0)
     data.prepare()

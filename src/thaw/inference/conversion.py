@@ -50,7 +50,7 @@ def write_onnx(run: Path, quantize: str | None, check_rows: int, place: str) -> 
     checks = {"torch": compared.own(), "onnx": compared.of(exported, mixed_batches(encoded))}
     if not checks["onnx"]["score_difference"] <= TOLERANCE:  # also if it is NaN
         raise UserError(
-            f"{network.config.model_type}: the exported model gives other scores than torch, by up to "
+            f"{network.config.model_type}: the scores of the exported model differ from torch's by up to "
             f"{checks['onnx']['score_difference']:.1g}",
             "It was not kept; predict.py runs the model with torch.",
         )

@@ -37,7 +37,7 @@ def label(config: DictConfig) -> None:
     suffix = output_format(config.output)
     if suffix == "conll" and (config.input is None or config.explain):
         what = "explanations" if config.explain else "a single text"
-        raise UserError(f"output={config.output}: columns are not for {what}", "Give .jsonl.")
+        raise UserError(f"output={config.output}: CoNLL columns cannot hold {what}", "Give .jsonl.")
     if config.output and config.input:
         check_not_over(config.output, config.input, "the input")
     if config.explain:

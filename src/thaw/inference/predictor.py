@@ -301,7 +301,7 @@ def pair_of(text: Any) -> tuple[str, str]:
     match text:
         case [str(first), str(second)] | {"text": str(first), "text_pair": str(second)}:
             return first, second
-    raise ValueError(f"{text!r} is no pair of texts")
+    raise ValueError(f"{text!r} is not a pair of texts")
 
 
 def whole(text: str) -> str:

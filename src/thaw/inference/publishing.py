@@ -35,7 +35,7 @@ def check_hub(name: str) -> None:
     if constants.is_offline_mode():
         raise UserError("push_to_hub: HF_HUB_OFFLINE is set", "Unset it to publish.")
     if not get_token():
-        raise UserError("push_to_hub: there is no token of the Hub", "Log in: hf auth login, or set HF_TOKEN.")
+        raise UserError("push_to_hub: there is no Hub token", "Log in: hf auth login, or set HF_TOKEN.")
     if not answers(hub_address()):
         raise UserError(
             f"push_to_hub: {hub_address()} does not answer", "Is the network up? HF_ENDPOINT names mirrors."

@@ -138,7 +138,9 @@ def _text(line: bytes, place: str) -> str:
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError:
-        raise UserError(f"{place}: {NOT_UTF8}", "Save it as UTF-8, or say what it is: encoding=cp1252, say.") from None
+        raise UserError(
+            f"{place}: {NOT_UTF8}", "Save it as UTF-8, or set its encoding, for example encoding=cp1252."
+        ) from None
 
 
 def _sentences(path: Path, options: Options) -> Source:

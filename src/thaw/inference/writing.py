@@ -106,7 +106,7 @@ def _to_table(file: IO[str], delimiter: str, fields: Iterable[str], columns: lis
             columns.extend(dict.fromkeys([*fields, *record]))
             write_row(columns)
         if other := record.keys() - set(columns):  # for example words after texts
-            raise UserError(f"output: no column for {min(other)!r}, which no record before has", "Give .jsonl.")
+            raise UserError(f"output: no column for {min(other)!r}, which earlier records do not have", "Give .jsonl.")
         write_row([cell(record.get(name)) for name in columns])
 
     return write

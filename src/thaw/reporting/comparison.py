@@ -38,7 +38,9 @@ def report(config: DictConfig) -> None:
         given = settings_of(HydraConfig.get().overrides.task) if HydraConfig.initialized() else {}
         for key in ("split", "output"):
             if key in given:
-                raise UserError(f"{key} is for two runs: what is made of a multirun stands there", "Leave it out.")
+                raise UserError(
+                    f"{key} is for two runs; the summary of a multirun is written to its own folder", "Leave it out."
+                )
         if settings["paper"]:
             compare_with_paper(folder)
         if settings["wandb"]:

@@ -42,7 +42,7 @@ class Reuse(pl.Callback):
             return
         if not any(self.depth_at(module, epoch) for epoch in range(trainer.max_epochs or 0)):
             name = self.settings["name"]
-            raise UserError(f"freeze.reuse=on: freeze={name} freezes no layers from the bottom up", "Leave it out.")
+            raise UserError(f"freeze.reuse=on: freeze={name} freezes no layers at the bottom", "Leave it out.")
         if not isinstance(trainer.strategy, WHOLE):
             raise UserError(f"freeze.reuse=on: {SPLIT_UP}", "Use freeze.reuse=auto, or off.")
 

@@ -1,4 +1,4 @@
-"""The same fine-tuning with the Hugging Face Trainer, set up as a careful user would: the peer that we compare with."""
+"""The same fine-tuning with the Hugging Face Trainer, set up as a careful user would: the peer of the comparison."""
 
 import math
 import time
@@ -59,7 +59,7 @@ def train_with_trainer(
         network.train = partial(train_resting, network, parts)
 
     class Stages(TrainerCallback):
-        """The stages of `lp_ft` and `gradual`; what is to train at some time is in the optimizer already."""
+        """The stages of `lp_ft` and `gradual`; all parameters that train at some stage are in the optimizer already."""
 
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             freeze_to(parts, trainable(parts, cfg["freeze"], round(state.epoch)))
@@ -133,7 +133,7 @@ def train_with_trainer(
 
 
 def train_resting(network: Any, parts: Sequence[Block], mode: bool = True) -> Any:
-    """In place of ``network.train``, which the Trainer calls before every step."""
+    """Replaces ``network.train``, which the Trainer calls before every step."""
     type(network).train(network, mode)
     keep_frozen_in_eval(parts)
     return network
@@ -157,7 +157,7 @@ def rows_of(data: TextDataModule, split: str) -> Any:
 
 
 def scorer(labels: LabelSet, strict: bool) -> Callable[[Any], dict[str, float]]:
-    """The figures by which the Trainer picks its best epoch."""
+    """The metrics by which the Trainer selects its best epoch."""
 
     def score(prediction: Any) -> dict[str, float]:
         logits, gold = prediction

@@ -65,6 +65,12 @@ class Script:
     def is_group(self, name: str) -> bool:
         return bool(name) and (self.conf / name).is_dir()
 
+    @property
+    def groups(self) -> set[str]:
+        """The config groups of this script; ``conf/`` also holds those of the others."""
+        defaults = OmegaConf.load(self.conf / f"{self.name}.yaml").defaults
+        return {str(key) for item in defaults if isinstance(item, DictConfig) for key in item}
+
     def choices(self, group: str) -> list[Path]:
         """The files of a config group that can be chosen."""
         return sorted((self.conf / group).glob("[!_]*.yaml"))
@@ -120,7 +126,7 @@ def _choice_without_a_name(match: re.Match[str], script: Script) -> UserError | 
         group, _, choices = argument.partition("=")
         for choice in choices.split(",") if script.is_group(group) else ():
             if choice == "null" or NUMBER.fullmatch(choice):
-                return no_choice(group, choice, script)
+                return no_choice(group, choice, script) if group in script.groups else _no_group(group, script)
     return None
 
 
@@ -136,11 +142,17 @@ def _unknown_setting(match: re.Match[str], script: Script) -> UserError:
         holders = [file.stem for file in script.choices(group) if own in OmegaConf.load(file)]
         if holders:
             return UserError(f"{key}: not a setting of the {group} that is chosen", f"Of these: {', '.join(holders)}.")
-    if below := [known for known in script.keys if known.startswith(f"{key}.")]:
-        return UserError(f"{key}: not a group of {script.name}.py", f"Its settings: {', '.join(below)}.")
+    if any(known.startswith(f"{key}.") for known in script.keys):
+        return _no_group(key, script)
     return UserError(
         f"{key}: no such setting{near(key, script.keys)}", f"All settings: python {script.name}.py --help."
     )
+
+
+def _no_group(key: str, script: Script) -> UserError:
+    """For a part of the config that is a group in another script only."""
+    below = [known for known in script.keys if known.startswith(f"{key}.")]
+    return UserError(f"{key}: not a group of {script.name}.py", f"Its settings: {', '.join(below)}.")
 
 
 EXPLANATIONS: dict[str, Callable[[re.Match[str], Script], UserError | None]] = {

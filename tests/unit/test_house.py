@@ -396,7 +396,8 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["other.log"]
 
 
-def test_a_group_of_another_script_is_told_from_a_misspelling(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "evaluate.py"), "run=x", "data=csv"]
+@pytest.mark.parametrize("choice", ["csv", "null"])
+def test_a_group_of_another_script_is_told_from_a_misspelling(choice: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "evaluate.py"), "run=x", f"data={choice}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert "data: not a group of evaluate.py. Its settings: data.path, data.format" in done.stderr

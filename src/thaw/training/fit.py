@@ -107,7 +107,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         rows = len(data.rows["train"]) * batches / max(float(trainer.num_training_batches), 1.0)
         prefix = reuse.prefix if module.prefix and reuse.exact else None
         release(trainer, module)
-        # A fresh module, since strategies such as FSDP leave the trained one in a form of their own: see `finish`.
+        # A fresh module, since strategies such as FSDP leave the trained one in a form of their own.
         result = finish(cfg, folder, make_module(cfg, encoder, data.labels), data, prefix, best, times, rows)
         resumable.forget()
         log_evaluation(loggers, folder, result, data.labels)

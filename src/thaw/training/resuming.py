@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
-LATE = 30.0  # after more seconds of training than this, the end of training is saved before the evaluation
+LATE = 30.0  # seconds since the last save from which on the end of training is saved, should the evaluation be stopped
 REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)  # schedulers send one of these some time before they end a job
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *REQUEUE)
 

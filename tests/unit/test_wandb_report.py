@@ -195,7 +195,7 @@ def test_what_cannot_be_a_report_is_said(multirun: Make, monkeypatch: pytest.Mon
     with pytest.raises(UserError, match="neither entity/project nor dry_run"):
         make_report(folder, "thaw")
     members = read_members(folder)
-    with pytest.raises(UserError, match="no place in a report's filter"):
+    with pytest.raises(UserError, match="cannot be used in a report's filter"):
         build_report("name", "it's", members, "someone", "thaw")
     monkeypatch.setitem(sys.modules, "wandb_workspaces.reports.v2", None)
     with pytest.raises(UserError, match=r"pip install -e '.\[reports\]'"):

@@ -59,7 +59,13 @@ def better(monitor: str) -> str:
     return "min" if monitor in ("train/loss", "val/loss", "val/ece") else "max"
 
 
+def numbers_to(last: Any) -> str:
+    """``1,2,3``: the values of a sweep; of what is no such number a single one, whose run says so."""
+    return ",".join(map(str, range(1, last + 1))) if COUNT[0](last) else "1"
+
+
 OmegaConf.register_new_resolver("better", better, replace=True)
+OmegaConf.register_new_resolver("numbers_to", numbers_to, replace=True)
 
 INTERVAL = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|min|h)")
 ENCODING: Rule = (_encoding, "a text encoding, such as utf-8 or cp1252")
@@ -126,6 +132,8 @@ RULES: dict[str, Rule] = {
     "data.group_by_length": FLAG,
     "data.validation_size": or_null(POSITIVE),
     "data.split_seed": SEED,
+    "data.folds": (lambda value: _whole(value) and value > 1, "a whole number of at least 2"),
+    "data.fold": or_null(COUNT),
     "data.max_length": or_null(COUNT),
     "data.batch_size": COUNT,
     "data.tokens_per_batch": or_null(COUNT),

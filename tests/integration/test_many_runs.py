@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -153,6 +154,37 @@ def test_a_multirun_goes_on_past_failures_and_is_not_done_again(
     assert again.returncode == 1
     shown = script("report.py", f"runs={folder}")
     assert shown.stdout.splitlines()[1:] == again.stdout[again.stdout.index("\n4 runs of") :].splitlines()[1:]
+
+
+def test_folds_together_tell_of_every_row(encoders: Callable[[str], Path], script: Run, tmp_path: Path) -> None:
+    rows = [(f"text {i} is {'good' if i % 2 else 'bad'}", "yes" if i % 2 else "no") for i in range(60)]
+    (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    data = ["data=csv", "data.path=rows.csv", "data.epochs=2", "data.folds=3", f"model.name={encoders('distilbert')}"]
+    done = script("train.py", "sweep=folds", *data, "freeze=head,all_but_last_n", "optimizer.lr=1e-2")
+    assert "Best on validation: freeze=" in done.stdout, "folds are repetitions"
+    assert len(list((tmp_path / "outputs").rglob("metrics.json"))) == 6
+    (folder,) = tmp_path.glob("outputs/multirun/*")
+    best = re.search(r"Best on validation: freeze=(\w+)", done.stdout)[1]  # type: ignore[index]
+    found = read_jsonl(folder / "out_of_fold.jsonl")
+    assert [(row["place"], row["text"], row["label"]) for row in found] == [
+        (f"rows.csv:{i + 2}", *row) for i, row in enumerate(rows)
+    ]
+    assert sorted(row["fold"] for row in found) == [1] * 20 + [2] * 20 + [3] * 20
+    runs = {fold: folder / f"fold-{fold}_freeze-{best}" for fold in (1, 2, 3)}
+    assert all(
+        sorted(row["text"] for row in found if row["fold"] == fold)
+        == sorted(row["text"] for row in read_jsonl(run / "predictions/test.jsonl"))
+        for fold, run in runs.items()
+    )
+    right = sum(row["label"] == row["predicted"] for row in found) / 60
+    (line,) = re.findall(rf"^  {best} +60 +([\d.]+)", done.stdout, re.MULTILINE)
+    assert float(line) == pytest.approx(right, abs=1e-4)
+    with (folder / "label_errors.csv").open() as file:
+        errors = list(csv.DictReader(file))
+    assert f"{len(errors)} likely label error" in done.stdout
+    assert all(row["label"] != row["suggested"] for row in errors)
+    assert 'href="label_errors.csv"' in (folder / "summary.html").read_text()
+    assert "python train.py data.fold=1" in (folder / "summary.html").read_text()
 
 
 def test_a_finished_run_stands_when_what_it_was_made_of_is_gone(

@@ -1,6 +1,7 @@
 """From the config to labels, splits and batches: what `TextDataModule` makes of a user's data."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,21 @@ def texts(data: TextDataModule, split: str) -> list[str]:
 
 
 # Splits and subsets
+
+
+def test_a_fold_of_train_leaves_the_test_split_alone(
+    prepare: Prepare, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    csv(tmp_path / "train.csv", 50)
+    csv(tmp_path / "test.csv", 20, start=50)
+    with caplog.at_level(logging.INFO):
+        data = prepare(tmp_path, fold=2)
+    assert "test.csv, is left alone" in caplog.text
+    assert {name: len(rows) for name, rows in data.rows.items()} == {"train": 36, "validation": 4, "test": 10}
+    assert data.places("test") == [f"train.csv:{int(text.split()[1]) + 2}" for text in texts(data, "test")]
+    assert data.pool is not None
+    assert len(data.pool) == 50
+    assert prepare(tmp_path).pool is None
 
 
 def test_a_single_file_is_divided_by_label(prepare: Prepare, tmp_path: Path) -> None:

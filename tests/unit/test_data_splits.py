@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from thaw.data.rows import dataset_of
-from thaw.data.splits import check_size, divide, hold_out, repeated, shared, subset, text_keys
+from thaw.data.splits import check_size, deal, divide, hold_out, repeated, shared, subset, text_keys
 from thaw.errors import UserError
 from thaw.labels import LabelSet
 
@@ -100,6 +100,42 @@ def test_nothing_that_is_held_out_is_trained_on(settings: dict[str, Any]) -> Non
     keys = {name: text_keys(part["text"][:]) for name, part in parts.items()}
     assert len(parts["validation"]) >= 4
     assert all(shared(keys[name], keys["train"]) == 0 for name in parts if name != "train")
+
+
+def test_folds_have_each_label_in_proportion_and_no_text_in_common() -> None:
+    labels = np.repeat([0, 1, 2], [100, 57, 23])
+    keys = np.arange(180)
+    keys[[3, 50, 120]] = 3  # a text that occurs again, also with another label
+    folds = deal(labels.tolist(), 5, 1, keys)
+    assert Counter(folds.tolist()).keys() == set(range(5))
+    assert max(Counter(folds.tolist()).values()) - min(Counter(folds.tolist()).values()) <= 3
+    for label, total in Counter(labels.tolist()).items():
+        assert all(abs((labels[folds == fold] == label).sum() - total / 5) <= 2 for fold in range(5))
+    assert len({*folds[[3, 50, 120]]}) == 1
+    other = -1000 * keys  # as of another process, where texts have other hashes
+    assert np.array_equal(folds, deal(labels.tolist(), 5, 1, other))
+    assert not np.array_equal(folds, deal(labels.tolist(), 5, 2, keys))
+
+
+@pytest.mark.parametrize("split", ["all", "train"])
+def test_each_row_is_tested_on_once(split: str) -> None:
+    texts = [f"text {i // 2 if i < 40 else i}" for i in range(100)]
+    rows = dataset_of(pa.table({"text": texts, "label": [i % 2 for i in range(100)]}))
+    other = dataset_of(pa.table({"text": ["other"], "label": [0]}))
+    beside = {"validation": other} if split == "train" else {}
+    labels = LabelSet("sequence", ("a", "b"), (50, 50))
+    tested = []
+    for fold in range(1, 5):
+        data = {"split_seed": 42, "validation_size": None, "fold": fold, "folds": 4}
+        parts = divide({split: rows, **beside}, labels, data, "here")
+        keys = {name: text_keys(part["text"][:]) for name, part in parts.items()}
+        assert all(shared(keys[name], keys["train"]) == 0 for name in ("validation", "test"))
+        assert len(parts["validation"]) == (1 if beside else round(0.1 * (100 - len(parts["test"]))))
+        tested += parts["test"]["text"][:]
+    assert sorted(tested) == sorted(texts)
+    for own, said in (({"fold": 3, "folds": 2}, "data.fold=3, but data.folds=2"), ({"folds": 90}, "different texts")):
+        with pytest.raises(UserError, match=said):
+            divide({split: rows}, labels, {"split_seed": 42, "validation_size": None, "fold": 90, **own}, "here")
 
 
 def test_repeated_and_shared_texts_are_counted() -> None:

@@ -88,6 +88,27 @@ def test_a_probe_of_the_first_token_stores_one_vector_of_each_text(encoders: Enc
         assert states.values.shape == (stored, network.config.hidden_size)
 
 
+@pytest.mark.parametrize("depth", [2, 3], ids=["all tokens", "one vector"])
+def test_rows_of_a_pool_are_computed_with_it(depth: int, encoders: Encoders) -> None:
+    network, pool, part = network_of(encoders, "bert"), Rows(), Rows()
+    chosen = [3, 1, 4]
+    part.ids = np.concatenate([pool.ids[pool.offsets[i] : pool.offsets[i + 1]] for i in chosen])
+    part.offsets = np.concatenate(([0], np.cumsum(np.diff(pool.offsets)[chosen])))
+    shared = FrozenPrefix(network, depth, pool.batches, limit=GIGABYTE, pool=pool)
+    for own in (part, pool):
+        states = shared.states(own)
+    assert pool.passes == 1
+    states = shared.states(part)
+    alone = FrozenPrefix(network, depth, lambda _: [part.batch([0, 1, 2])], limit=GIGABYTE).states(part)
+    for rows in ([0], [2, 1]):
+        width = 1 if depth == 3 else 7
+        assert torch.allclose(states.of(np.array(rows), width), alone.of(np.array(rows), width), rtol=1e-4, atol=1e-5)
+    assert states.nbytes == alone.nbytes
+    other = Rows(seed=1)
+    assert len(FrozenPrefix(network, depth, other.batches, limit=GIGABYTE, pool=pool).states(other).starts) == 5
+    assert other.passes == 1, "what is not in the pool is computed apart"
+
+
 def test_states_are_computed_once_and_anew_when_anything_changes(encoders: Encoders) -> None:
     def states(network: Any, rows: Rows, depth: int = 2, **options: Any) -> States:
         return FrozenPrefix(network, depth, rows.batches, limit=GIGABYTE, **options).states(rows)

@@ -1,12 +1,16 @@
 """What pages and the terminal say of rows and data."""
 
+import csv
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from thaw.labels import LabelSet
+from thaw.reporting.folds import OutOfFold, in_order, write
 from thaw.reporting.reading import marked
 from thaw.reporting.summary import advice, notes
+from thaw.runs import read_jsonl
 
 ENTITIES = LabelSet("token", ("O", "B-LOC", "I-LOC", "B-PER", "I-PER"), (1,) * 5)
 
@@ -27,6 +31,43 @@ def test_a_word_is_right_when_its_whole_entity_is(
 ) -> None:
     row = {"words": ["Ann", "Lee", "won"], "label": true.split(), "predicted": predicted.split()}
     assert [(part["text"], part["kind"], part["label"]) for part in marked(row, ENTITIES)] == expected
+
+
+def doubts(folder: Path, labels: LabelSet, rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    write(folder, OutOfFold(rows, labels, {}, {}))
+    assert read_jsonl(folder / "out_of_fold.jsonl") == rows
+    with (folder / "label_errors.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_likely_label_errors_of_all_folds_are_listed_with_their_place(tmp_path: Path) -> None:
+    labels = LabelSet("sequence", ("no", "yes"), (5, 5))
+    given = [("no", 0.1), ("yes", 0.9), ("no", 0.2), ("yes", 0.8), ("no", 0.95)]
+    rows = [{"place": f"a.csv:{i}", "text": f"text {i}", "label": own, "predicted": "yes" if p > 0.5 else "no",
+             "probabilities": {"no": 1 - p, "yes": p}} for i, (own, p) in enumerate(given)]  # fmt: skip
+    assert doubts(tmp_path, labels, rows) == [
+        {"place": "a.csv:4", "label": "no", "suggested": "yes", "label_probability": "0.0500",
+         "suggested_probability": "0.9500", "text": "text 4"},
+    ]  # fmt: skip
+    several = LabelSet("multi_label", ("no", "yes"), (5, 5))
+    listed = [{**row, "label": [row["label"]], "predicted": [row["predicted"]]} for row in rows]
+    found = doubts(tmp_path, several, listed)
+    assert [(one["place"], one["label"], one["suggested"]) for one in found] == [
+        ("a.csv:4", "no", "without no"), ("a.csv:4", "without yes", "yes"),
+    ]  # fmt: skip
+    words = {"words": ["Ann", "in", "Rome"], "true_scores": [0.9, 0.9, 0.1], "scores": [0.9, 0.9, 0.9]}
+    rome = {"place": "b.conll:9", **words, "label": ["B-PER", "O", "O"], "predicted": ["B-PER", "O", "B-LOC"]}
+    right = {"place": "b.conll:5", **words, "label": ["B-PER", "O", "B-LOC"], "predicted": ["B-PER", "O", "B-LOC"],
+             "true_scores": [0.9] * 3}  # fmt: skip
+    assert doubts(tmp_path, ENTITIES, [right, rome]) == [
+        {"place": "b.conll:9", "word": "Rome", "label": "O", "suggested": "B-LOC", "label_probability": "0.1000",
+         "suggested_probability": "0.9000", "text": "Ann in Rome"},
+    ]  # fmt: skip
+
+
+def test_places_go_by_their_numbers() -> None:
+    places = ["a.csv:10", "a.csv:9", "pos/2_7.txt", "pos/10_1.txt", "b²/1.txt:3"]
+    assert sorted(places, key=in_order) == ["a.csv:9", "a.csv:10", "b²/1.txt:3", "pos/2_7.txt", "pos/10_1.txt"]
 
 
 def data_of(counts: dict[str, dict[str, int]], task: str = "sequence", **shared: Any) -> dict[str, Any]:

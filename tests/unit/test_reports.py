@@ -14,8 +14,9 @@ from thaw import runs
 from thaw.exploration.explore import explore
 from thaw.multirun import begin
 from thaw.reporting import summary, sweep_plots
+from thaw.reporting.members import read_members
 from thaw.reporting.summary import markdown_table
-from thaw.reporting.sweep import overview, read_members, summarise
+from thaw.reporting.sweep import overview, summarise
 
 Make = Callable[..., Path]
 
@@ -28,7 +29,9 @@ def make(tmp_path: Path) -> Make:
         folder = tmp_path / "sweep" / name
         runs.save_config(folder, configured(*overrides))
         runs.write_json(folder / "environment.json", {"command": f"python train.py {name}", "overrides": overrides})
-        runs.write_json(folder / "data.json", {"splits": {"validation": {"rows": 9, "labels": {rows: 9}}}})
+        runs.write_json(
+            folder / "data.json", {"splits": {"train": {"rows": 90}, "validation": {"rows": 9, "labels": {rows: 9}}}}
+        )
         figures = {"validation/f1": 0.5, f"{split}/accuracy": 0.6, f"{split}/f1": 0.5, "baselines": {}}
         best = {"best": {"monitor": "val/f1", "score": 0.5, "step": 8}, "seconds": {"train": 2.0}}
         runs.write_json(folder / "metrics.json", figures | best)
@@ -181,10 +184,21 @@ def test_a_correction_of_what_was_published_reaches_a_finished_run(make: Make) -
 def test_the_better_is_the_darker(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[np.ndarray] = []
     monkeypatch.setattr(sweep_plots, "matrix", lambda values, shares, *_: given.append(shares) or "")
-    points = [({"a": a, "b": b}, float(a) + float(b)) for a in "12" for b in "12"]
+    points = [({"a": a, "b": b}, float(a) + float(b), 0.0) for a in "12" for b in "12"]
     sweep_plots.pictures(points, ["a", "b"], "val/score", mode)
     assert given[0].argmax() == (0 if mode == "min" else 3)
     assert 0 < given[0].min() < given[0].max() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("values", [["1e-5", "3e-4", "1e-4"], ["none", "head", "lora"]], ids=["numbers", "names"])
+def test_the_picture_of_a_setting_shows_mean_and_deviation(values: list[str]) -> None:
+    points = [({"a": value}, 0.5 + 0.1 * i, 0.05 * i) for i, value in enumerate(values)]
+    with_deviation, without = (
+        sweep_plots.by_value([(settings, score, own * factor) for settings, score, own in points], "a", "val/f1")
+        for factor in (1, 0)
+    )
+    assert with_deviation != without
+    assert all(f">{value}<" in with_deviation for value in values)
 
 
 def test_headers_are_no_markup() -> None:

@@ -7,16 +7,19 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from scipy import stats
 
 from conftest import ROOT, Run, configured
 from thaw.errors import UserError
 from thaw.multirun import Summarise
-from thaw.reporting.sweep import Group, Member, holm, rivals
+from thaw.reporting.members import Group, Member
+from thaw.reporting.rivals import holm, resampled, rivals, welch
 from thaw.settings import check
 from thaw.study import search_space
 
@@ -94,6 +97,25 @@ def test_the_best_of_a_sweep_is_told_from_chance(scores: list[list[float]], said
     ]
     assert said in rivals(groups, groups[0])
     assert bool(said) == bool(rivals(groups, groups[0]))
+
+
+def folded(*scores: float, setting: str = "0") -> Group:
+    members = [Member(Path(), {"data.fold": str(i)}, "finished", score, share=0.1) for i, score in enumerate(scores)]
+    return Group({"freeze": setting}, members)
+
+
+def test_over_folds_differences_are_paired_and_not_taken_for_independent() -> None:
+    best, other = folded(0.9, 0.7, 0.8, 0.6, 0.75), folded(0.88, 0.69, 0.76, 0.58, 0.74, setting="1")
+    differences = np.array([0.02, 0.01, 0.04, 0.02, 0.01])
+    t = differences.mean() / np.sqrt((1 / 5 + 0.1) * differences.var(ddof=1))
+    assert resampled(best, other) == pytest.approx(2 * stats.t.sf(t, 4))
+    assert welch(best, other) > 0.5, "folds differ more than settings do"
+    said = "Each of the others is worse by more than chance (the corrected t-test over folds with Holm's correction, p"
+    assert rivals([best, other], best).startswith(said)
+    assert rivals([best, folded(0.9, 0.71, 0.78, setting="1")], best).startswith("It cannot be told apart from")
+    assert "A test takes two folds of each" in rivals([best, folded(0.9, setting="1")], best)
+    alike = [folded(0.9, setting=str(i)) for i in range(2)]
+    assert "With one seed each" in rivals(alike, alike[0]), "one fold for all is no cross-validation"
 
 
 def test_p_values_of_several_tests_are_corrected() -> None:

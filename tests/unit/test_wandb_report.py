@@ -13,7 +13,7 @@ import pytest
 from conftest import Run, configured
 from thaw import runs
 from thaw.errors import UserError
-from thaw.reporting.sweep import read_members
+from thaw.reporting.members import read_members
 from thaw.reporting.wandb_report import build_report, make_report, send_table
 from thaw.training import tracking
 from thaw.training.tracking import Tracker

@@ -77,8 +77,8 @@ class OptunaSweeper(Sweeper):
     def run(self, folder: Path, fixed: list[str], swept: Sequence[Override]) -> list[Sequence[JobReturn]]:
         """Ask the study for trials, launch them and tell it the results, a batch at a time."""
         from thaw import study as studies
+        from thaw.reporting.members import settings_of
         from thaw.reporting.published import neutral
-        from thaw.reporting.sweep import settings_of
 
         assert self.config is not None
         assert self.launcher is not None

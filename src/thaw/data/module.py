@@ -1,5 +1,6 @@
 """TextDataModule: from the ``data`` group of the config to labels, encoded splits and batches."""
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from copy import copy
@@ -21,6 +22,7 @@ from thaw.data.summary import label_counts, summarise
 from thaw.errors import UserError
 from thaw.labels import IGNORED, TASKS, LabelSet, Task, order_names, order_tags, require_classes
 
+log = logging.getLogger(__name__)
 FORMS = {"token": "a list of words with a tag each", "multi_label": "a list of labels", "sequence": "one label"}
 SHOWN = 20  # labels named in a message
 
@@ -38,6 +40,7 @@ class TextDataModule(pl.LightningDataModule):
         labels: the `LabelSet`, the only thing that the model learns from the data.
         rows: split -> ``datasets.Dataset`` with ``text`` and ``label``.
         encoded: split -> `Encoded`.
+        pool: with ``data.fold``, all rows that are divided into folds, encoded; else None.
         summary: what the user is shown at the start of a run, and ``data.json``.
     """
 
@@ -46,6 +49,8 @@ class TextDataModule(pl.LightningDataModule):
         self.data, self.max_length, self.seed = data, max_length, seed
         self.tokenizer_for = tokenizer
         self.start = (0, 0)
+        self.folded: Any = None
+        self.pool: Encoded | None = None
 
     def prepare(self) -> None:
         """Read, check, split and encode everything; every complaint about the data is raised here."""
@@ -56,6 +61,8 @@ class TextDataModule(pl.LightningDataModule):
         self.tokenizer.backend_tokenizer.no_padding()
         scored = self.labels.task == "token" and self.data["score_subwords"]
         plain = {name: self._encode(rows, score_subwords=False) for name, rows in self.rows.items()}
+        # The folds hold the same rows among them: what frozen layers make of these is computed for all runs at once.
+        self.pool = self._encode(self.folded, score_subwords=False) if self.folded else None
         self.summary = summarise(self.rows, plain, self.labels, self.source)  # of words, whatever is scored
         self.encoded = {name: self._encode(rows, True) for name, rows in self.rows.items()} if scored else plain
 
@@ -68,6 +75,13 @@ class TextDataModule(pl.LightningDataModule):
         for name in source.splits:
             source.splits[name] = _with_ids(source, name, self.labels, self.data)
         where = ", ".join(source.files[first])
+        if self.data.get("fold"):
+            self.folded = source.splits[first]
+            if source.splits.pop("test", None):
+                log.info(
+                    "The test split, %s, is left alone: data.fold tests on a part of train.", source.files["test"][0]
+                )
+                del source.files["test"]
         self.rows = splits.divide(source.splits, self.labels, self.data, where)
         source.splits = {}  # the rows stand in `rows` now
         train = self.rows["train"]

@@ -51,6 +51,22 @@ def hold_out(
     return np.setdiff1d(np.arange(total), held), held
 
 
+def deal(strata: Sequence[Hashable], folds: int, seed: int, keys: np.ndarray) -> np.ndarray:
+    """The fold of each row, from 0: equally many rows in each, each label in proportion, no text in two of them.
+
+    Args:
+        strata: the label of each row; give the same value everywhere to deal without strata.
+        folds: how many.
+        seed: of the draw.
+        keys: the same for rows of the same text.
+    """
+    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(np.sort(first))  # by place: hashes differ from process to process
+    dealt = np.empty(len(keys), dtype=np.int64)
+    dealt[sorted(order, key=lambda row: str(strata[row]))] = np.arange(len(order)) % folds
+    return dealt[first[group]]
+
+
 def subset(dataset: Any, size: int | float | None, key: str) -> Any:
     """The rows that ``dataset.shuffle(seed=42).select(range(n))`` picks, as tutorials write it.
 
@@ -101,9 +117,12 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where:
 
     A single split is divided 70/15/15, or as ``validation_size`` says. A missing validation is held out of train: of
     the rows that ``train_size`` leaves over, so that a tutorial's training subset stays exactly the same rows. Either
-    way texts that occur more than once stay in train.
+    way texts that occur more than once stay in train. With ``fold``, test is that part of the single split or of train,
+    and none of these parts shares a text with another.
     """
     seed, train_size, eval_size = data["split_seed"], data.get("train_size"), data.get("eval_size")
+    if data.get("fold"):
+        found = _with_fold_as_test(found, labels, data)
     if "all" in found:
         rows = found["all"]
         again = repeats(text_keys(Values(rows, "text")))
@@ -136,6 +155,18 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where:
             size = min(eval_size, len(parts[name])) if isinstance(eval_size, int) else eval_size
             parts[name] = subset(parts[name], size, "data.eval_size")
     return {name: parts[name] for name in SPLITS if name in parts}
+
+
+def _with_fold_as_test(found: dict[str, Any], labels: LabelSet, data: dict[str, Any]) -> dict[str, Any]:
+    if data["fold"] > data["folds"]:
+        raise UserError(f"data.fold={data['fold']}, but data.folds={data['folds']}", f"Give 1 to {data['folds']}.")
+    rows = found.get("all", found.get("train"))
+    folds = deal(_strata(rows, labels), data["folds"], data["split_seed"], text_keys(Values(rows, "text")))
+    here = folds == data["fold"] - 1
+    if not here.any():
+        raise UserError(f"data.folds={data['folds']}: there are fewer different texts", "Set fewer.")
+    parts = {"train": _some(rows, np.flatnonzero(~here)), "test": _some(rows, np.flatnonzero(here))}
+    return parts | {name: own for name, own in found.items() if name == "validation"}
 
 
 def _validation_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) -> tuple[Any, Any]:

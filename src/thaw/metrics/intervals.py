@@ -61,21 +61,28 @@ def intervals(
             result["loss"] = (weights @ losses[0]) / (weights @ losses[1])
         return result
 
-    drawn = bootstrap(score, len(outputs.rows))
-    found: dict[str, Sequence[float]] = {
-        name: pair for name, values in drawn.items() if (pair := np.percentile(values, TAILS).tolist())[0] < pair[1]
-    }
-    whole = np.ones((1, len(outputs.rows)))
-    if labels.task != "token":  # the words of a sentence are not independent
-        shares = {name: value for name, (value,) in task(whole).items() if name in SHARES[labels.task]}
-        found |= {name: proportion(round(value * whole.size), whole.size)[1:] for name, value in shares.items()}
+    found = of_scorer(score, labels, len(outputs.rows))
     for name, error in errors.items():
         if name not in found:
             continue
-        (value,) = error(whole)
+        (value,) = error(np.ones((1, len(outputs.rows))))
         low, high = 2 * value - np.array(found[name][::-1])
         found[name] = [max(min(low, value), 0.0), max(high, value)]
     return {name: list(pair) for name, pair in found.items() if np.isfinite(pair).all()}
+
+
+def of_scorer(score: Scorer, labels: LabelSet, rows: int) -> dict[str, list[float]]:
+    """The 95 % interval of each metric over so many rows, or sentences, as `intervals` describes."""
+    found = {
+        name: pair
+        for name, values in bootstrap(score, rows).items()
+        if (pair := np.percentile(values, TAILS).tolist())[0] < pair[1]
+    }
+    if labels.task == "token":  # the words of a sentence are not independent
+        return found
+    whole = {name: float(value) for name, (value,) in score(np.ones((1, rows))).items()}
+    shares = (name for name in SHARES[labels.task] if name in whole)
+    return found | {name: list(proportion(round(whole[name] * rows), rows)[1:]) for name in shares}
 
 
 def proportion(part: int, whole: int) -> tuple[float, float, float]:

@@ -28,7 +28,6 @@ def suspicious_labels(texts: Sequence[Any], gold: Sequence[Any], labels: LabelSe
         For each: ``row``, its ``label`` (had or lacked), the one ``suggested`` instead, their probabilities ``own`` and
         ``sure``, and for token tasks the number of the ``word``.
     """
-    names = labels.names
     order = sorted(range(len(texts)), key=lambda i: str(gold[i])) if labels.task == "sequence" else range(len(texts))
     folds = np.empty(len(texts), dtype=np.int64)
     folds[list(order)] = np.arange(len(texts)) % FOLDS  # each label in every fold, if it has enough rows
@@ -45,7 +44,17 @@ def suspicious_labels(texts: Sequence[Any], gold: Sequence[Any], labels: LabelSe
                 "ignore"
             )  # if words do not predict the label, the fit may not converge to the last digit
             logits[held] = bag_of_words([texts[i] for i in kept], [gold[i] for i in kept], others, labels)
-    scores = probabilities(logits, labels)
+    return doubted(probabilities(logits, labels), gold, labels)
+
+
+def doubted(scores: np.ndarray, gold: Sequence[Any], labels: LabelSet) -> list[dict[str, Any]]:
+    """Rows of texts whose label a model that was not trained on them does not believe, as `suspicious_labels`.
+
+    Args:
+        scores: probabilities, (rows, labels).
+        gold: an id of each row, or a list of ids.
+    """
+    names = labels.names
     if labels.task == "sequence":
         truth = np.asarray(gold)
         best = scores.argmax(-1)
@@ -80,7 +89,24 @@ def _tags(texts: Sequence[Any], gold: Sequence[Any], labels: LabelSet, folds: np
     flat = np.concatenate(scores)
     truth = np.array([gold[i][j] for i, j in at])
     best, everyone = flat.argmax(-1), np.arange(len(flat))
-    sure, own = flat[everyone, best], flat[everyone, truth]
+    return doubted_words(at, flat[everyone, best], flat[everyone, truth], best, truth, labels)
+
+
+def doubted_words(
+    at: Sequence[tuple[int, int]],
+    sure: np.ndarray,
+    own: np.ndarray,
+    best: np.ndarray,
+    truth: np.ndarray,
+    labels: LabelSet,
+) -> list[dict[str, Any]]:
+    """As `doubted`, of words.
+
+    Args:
+        at: the row of each word, and its number in there.
+        sure, own: the probabilities of the tag that is taken for the best, and of its own, (words,).
+        best, truth: the ids of these, (words,).
+    """
     return [
         {"row": at[k][0], "word": at[k][1], "label": labels.names[truth[k]], "suggested": labels.names[best[k]],
          "own": float(own[k]), "sure": float(sure[k])}

@@ -5,9 +5,10 @@ step needs only the layers above, fed with stored hidden states: the same losses
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,15 +48,21 @@ class States:
 
     Args:
         values: (tokens of all rows, size); bfloat16 is stored as int16, since numpy has no bfloat16.
-        offsets: where each row starts, one more than rows.
+        starts: where each row starts.
+        ends: where each row ends.
     """
 
     values: np.ndarray
-    offsets: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+
+    @property
+    def nbytes(self) -> int:
+        return int((self.ends - self.starts).sum()) * self.values.shape[1] * self.values.itemsize
 
     def of(self, rows: np.ndarray, width: int) -> Tensor:
         """Hidden states of some rows: (rows, width, size), zero beyond the end of a row."""
-        starts, ends = self.offsets[rows], self.offsets[rows + 1]
+        starts, ends = self.starts[rows], self.ends[rows]
         if width == 1:
             values = self.values[starts][:, None]
         else:
@@ -64,6 +71,13 @@ class States:
                 values[i, : end - start] = self.values[start:end]
         states = torch.from_numpy(values)
         return states.view(torch.bfloat16) if states.dtype == torch.int16 else states
+
+
+def rows_of(split: Split) -> Iterator[bytes]:
+    """The token ids of each row."""
+    ids = np.asarray(split.ids)
+    for start, end in pairwise(split.offsets):
+        yield ids[start:end].tobytes()
 
 
 class FrozenPrefix:
@@ -78,6 +92,7 @@ class FrozenPrefix:
         context: the precision in which the network runs.
         also: what else the states depend on, if only in the last bit, such as the batch size.
         held: keys of stored states that this run needs and that must not be deleted; it is updated in place.
+        pool: rows that several runs share, each with its own splits: their states are stored once for all.
 
     Raises:
         Unusable: when the layers above do not run on their own, as a comparison with the whole network shows.
@@ -94,7 +109,10 @@ class FrozenPrefix:
         context: Callable[[], AbstractContextManager[Any]] = nullcontext,
         also: Any = None,
         held: set[str] | None = None,
+        pool: Split | None = None,
     ) -> None:
+        self.pool = pool
+        self.places = {ids: row for row, ids in enumerate(rows_of(pool))} if pool else {}
         self.network, self.depth, self.batches, self.limit, self.context = network, depth, batches, limit, context
         self.held = set() if held is None else held
         self.layers = [layer for _, layer in layers_of(network)]
@@ -136,8 +154,9 @@ class FrozenPrefix:
         Raises:
             Unusable: when they would not fit.
         """
+        stored = [self._stored_with(split)[0] for split in splits]
         sizes = {self._split_key(split): int(self._offsets(split)[-1]) * self.size * self.dtype.itemsize
-                 for split in splits}  # fmt: skip
+                 for split in stored}  # fmt: skip
         keep = self.held | set(sizes)
         missing = sum(size for key, size in sizes.items() if not (cache_folder() / KIND / key).is_dir())
         if missing and not make_room(KIND, missing, self.limit, keep):
@@ -152,13 +171,22 @@ class FrozenPrefix:
             Unusable: when they would not fit.
         """
         self.reserve([split])
-        offsets = self._offsets(split)
-        return cached(
+        stored, rows = self._stored_with(split)
+        offsets = self._offsets(stored)
+        values = cached(
             KIND,
-            self._split_key(split),
-            lambda folder: self._compute(split, offsets, folder),
-            lambda folder: States(open_array(folder / "states.npy"), offsets),
+            self._split_key(stored),
+            lambda folder: self._compute(stored, offsets, folder),
+            lambda folder: open_array(folder / "states.npy"),
         )
+        return States(values, offsets[:-1][rows], offsets[1:][rows])
+
+    def _stored_with(self, split: Split) -> tuple[Split, Any]:
+        """What a split is stored with, and as which of its rows: the pool, where that has all of them, else itself."""
+        rows = [self.places.get(ids) for ids in rows_of(split)] if self.pool else [None]
+        if self.pool is None or None in rows:
+            return split, slice(None)
+        return self.pool, np.array(rows)
 
     def _offsets(self, split: Split) -> np.ndarray:
         return np.arange(len(split.offsets)) if self.first_only else np.asarray(split.offsets)

@@ -11,19 +11,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw import runs
 from thaw.errors import UserError, counted
-from thaw.labels import UNREAD, LabelSet
-from thaw.metrics.entities import entity_counts
+from thaw.labels import LabelSet
 from thaw.metrics.paired import mcnemar, paired_bootstrap
-from thaw.metrics.scorers import Scorer, entity_scorer, label_scorer, tag_scorer, words_right
+from thaw.reporting.members import settings_of
 from thaw.reporting.published import compare_with_paper
-from thaw.reporting.reading import label_matrix, marked, probability_matrix, shown
+from thaw.reporting.reading import Rows, marked, scorer_of, shown
 from thaw.reporting.run_page import render
 from thaw.reporting.summary import interval, number, table, titled
-from thaw.reporting.sweep import settings_of, summarise
+from thaw.reporting.sweep import summarise
 from thaw.reporting.wandb_report import make_report
 
 FLIPS = 100  # changed rows on the page; all are counted
-Rows = list[dict[str, Any]]
 
 
 def report(config: DictConfig) -> None:
@@ -89,7 +87,7 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
     right = [np.array([row["label"] == row["predicted"] for row in own]) for own in rows]
     flips = np.flatnonzero(right[0] != right[1])
     test = mcnemar(*right) if known.task == "sequence" else None
-    figures = paired_bootstrap(_scorer(known, rows[0], strict), _scorer(known, rows[1], strict), len(rows[0]))
+    figures = paired_bootstrap(scorer_of(known, rows[0], strict), scorer_of(known, rows[1], strict), len(rows[0]))
     return {
         "title": f"{runs.display(first)} against {runs.display(second)}",
         "runs": [_described(run) for run in (first, second)],
@@ -136,19 +134,6 @@ def different(labels: Sequence[LabelSet], rows: Sequence[Rows]) -> str:
 def _truth(row: dict[str, Any]) -> Any:
     label = row["label"]
     return sorted(label) if isinstance(label, list) and "words" not in row else label
-
-
-def _scorer(labels: LabelSet, rows: Rows, strict: bool) -> Scorer:
-    if labels.task == "token":
-        gold, predicted = [row["label"] for row in rows], [row["predicted"] for row in rows]
-        true, given = (
-            [np.array([labels.ids.get(name, UNREAD) for name in own]) for own in side] for side in (gold, predicted)
-        )
-        if not labels.entities:
-            return tag_scorer(true, given, labels)
-        return entity_scorer(entity_counts(predicted, gold, labels, strict), *words_right(true, given))
-    truth, chosen = (label_matrix(rows, labels, field).astype(bool) for field in ("label", "predicted"))
-    return label_scorer(truth, chosen, probability_matrix(rows, labels), labels)
 
 
 def _described(run: Path) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from typing import Any
 from thaw import runs
 from thaw.errors import UserError
 from thaw.metrics.baselines import UNTRAINED
+from thaw.reporting.members import Group, Member, grouped, overridden, read_members, swept_keys
 from thaw.reporting.run_page import render
 from thaw.reporting.summary import markdown_table, table
-from thaw.reporting.sweep import Group, Member, grouped, overridden, read_members, spread, swept_keys
+from thaw.reporting.sweep import spread
 
 NEUTRAL = (
     "resume", "sweep", "data.num_workers", "data.eval_batch_size", "data.on_bad_row", "freeze.reuse", "freeze.reuse_gb",

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from thaw.labels import LabelSet
-from thaw.metrics.entities import spans
+from thaw.labels import UNREAD, LabelSet
+from thaw.metrics.entities import entity_counts, spans
 from thaw.metrics.intervals import proportion
 from thaw.metrics.label_errors import likely_label_errors, likely_tag_errors
+from thaw.metrics.scorers import Scorer, entity_scorer, label_scorer, tag_scorer, words_right
 from thaw.reporting.entity_errors import BOUNDARY
 
 SHOWN = 10  # rows of each list
@@ -42,6 +43,25 @@ def label_pairs(rows: Rows, labels: LabelSet) -> list[tuple[str, str]]:
     if labels.task != "token":
         return pairs
     return [pair for true, given in pairs for pair in zip(true, given, strict=True) if pair[1] is not None]
+
+
+def scorer_of(labels: LabelSet, rows: Rows, strict: bool) -> Scorer:
+    """The headline figures of predictions as a function of weights.
+
+    Args:
+        rows: as in ``predictions/``.
+        strict: as the setting ``strict_iob2``.
+    """
+    if labels.task == "token":
+        gold, predicted = [row["label"] for row in rows], [row["predicted"] for row in rows]
+        true, given = (
+            [np.array([labels.ids.get(name, UNREAD) for name in own]) for own in side] for side in (gold, predicted)
+        )
+        if not labels.entities:
+            return tag_scorer(true, given, labels)
+        return entity_scorer(entity_counts(predicted, gold, labels, strict), *words_right(true, given))
+    truth, chosen = (label_matrix(rows, labels, field).astype(bool) for field in ("label", "predicted"))
+    return label_scorer(truth, chosen, probability_matrix(rows, labels), labels)
 
 
 def worth_reading(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | None = None) -> list[Group]:

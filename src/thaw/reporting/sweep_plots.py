@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from thaw.reporting.drawing import BLUE, INK, matrix, new_figure, picture, short, styled
+from thaw.reporting.drawing import BLUE, INK, MUTED, matrix, new_figure, picture, short, styled
 
-Point = tuple[Mapping[str, str], float]
-"""The swept settings of a group of runs, and its mean score."""
+Point = tuple[Mapping[str, str], float, float]
+"""The swept settings of a group of runs, the mean of its scores and their standard deviation, 0 of a single one."""
 
 
 def pictures(points: Sequence[Point], keys: Sequence[str], monitor: str, mode: str) -> list[str]:
@@ -21,7 +21,7 @@ def pictures(points: Sequence[Point], keys: Sequence[str], monitor: str, mode: s
         monitor: the name of the score.
         mode: ``min`` where the lower score is the better one, else ``max``.
     """
-    points = [(settings, score) for settings, score in points if math.isfinite(score)]
+    points = [point for point in points if math.isfinite(point[1])]
     if len(points) < 2:
         return []
     if len(keys) == 2:
@@ -44,23 +44,25 @@ def _is_number(value: str) -> bool:
 
 @styled
 def by_value(points: Sequence[Point], key: str, monitor: str) -> str:
-    """The score at each value of a setting: a dot for each group of runs; for numbers, a line through the means."""
-    values = in_order([settings[key] for settings, _ in points])
+    """The score at each value of a setting: a dot for each group of runs, with its standard deviation; for numbers, a
+    line through the means."""
+    values = in_order([settings[key] for settings, *_ in points])
     numeric = len(values) > 1 and all(map(_is_number, values))
     places = {value: float(value) if numeric else float(i) for i, value in enumerate(values)}
     figure = new_figure(430, 290 if numeric else max(160, 70 + 30 * len(values)))
     axes: Any = figure.subplots()
-    scores = {value: [score for settings, score in points if settings[key] == value] for value in values}
-    dots = [(places[value], score) for value in values for score in scores[value]]
-    x, y = np.array(dots).T
+    x, y, error = np.array([(places[settings[key]], score, deviation) for settings, score, deviation in points]).T
+    whiskers = {"ecolor": MUTED, "elinewidth": 1, "capsize": 2}
     if numeric:
-        axes.plot([places[value] for value in values], [float(np.mean(scores[value])) for value in values], color=BLUE)
-        axes.plot(x, y, "o", color=INK, markersize=4)
+        axes.plot(sorted(places.values()), [y[x == place].mean() for place in sorted(places.values())], color=BLUE)
+        axes.errorbar(x, y, error, fmt="o", color=INK, markersize=4, **whiskers)
         if min(places.values()) > 0 and max(places.values()) / min(places.values()) >= 10:
             axes.set_xscale("log")
+            axes.set_xticks(list(places.values()), list(places))  # as they were typed
+            axes.minorticks_off()
         axes.set(xlabel=key, ylabel=monitor)
     else:
-        axes.plot(y, x, "o", color=BLUE, markersize=6)
+        axes.errorbar(y, x, xerr=error, fmt="o", color=BLUE, markersize=6, **whiskers)
         axes.set_yticks(range(len(values)), [short(value) for value in values])
         axes.tick_params(axis="y", labelcolor=INK, length=0)
         axes.invert_yaxis()
@@ -71,9 +73,9 @@ def by_value(points: Sequence[Point], key: str, monitor: str) -> str:
 
 def heat_map(points: Sequence[Point], down: str, across: str, monitor: str, mode: str) -> str:
     """The mean score at each pair of values; better scores are darker, over the full range of shades."""
-    rows, columns = (in_order([settings[key] for settings, _ in points]) for key in (down, across))
+    rows, columns = (in_order([settings[key] for settings, *_ in points]) for key in (down, across))
     scores = np.full((len(rows), len(columns)), np.nan)
-    for settings, score in points:
+    for settings, score, _ in points:
         scores[rows.index(settings[down]), columns.index(settings[across])] = score
     worst, best = (np.nanmax(scores), np.nanmin(scores)) if mode == "min" else (np.nanmin(scores), np.nanmax(scores))
     shares = np.nan_to_num((scores - worst) / (best - worst if best != worst else 1)) * 0.9 + 0.1

@@ -12,9 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from thaw import runs
 from thaw.errors import UserError, missing
 from thaw.hub import answers
+from thaw.reporting.members import CHOSEN, Member, picks_a_file, read_members
 from thaw.reporting.published import HEADER, all_rows, experiments_of
 from thaw.reporting.summary import markdown_table
-from thaw.reporting.sweep import CHOSEN, Member, Overview, overview, picks_a_file, read_members
+from thaw.reporting.sweep import Overview, overview
 
 DRY_RUN = "dry_run"
 TITLE = 128  # characters that W&B allows

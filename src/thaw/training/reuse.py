@@ -83,7 +83,7 @@ class Reuse(pl.Callback):
         splits = {name: self.data.encoded[name] for name in ("train", "validation")}
         prefix.reserve(list(splits.values()))
         states = {name: prefix.states(split) for name, split in splits.items()}
-        size = sum(own.values.nbytes for own in states.values()) / 1e6
+        size = sum(own.nbytes for own in states.values()) / 1e6
         log.info("Layers 1 to %d are frozen: computed once, and read in every step (%.0f MB).", self.depth, size)
         return prefix, states
 
@@ -103,6 +103,7 @@ class Reuse(pl.Callback):
             dtype=self.settings["reuse_dtype"],
             also=[self.precision, batch_size, self.compiled, self.data.labels.pairs],
             held=self.held,
+            pool=self.data.pool,
             **options,
         )
 

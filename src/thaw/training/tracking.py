@@ -10,8 +10,8 @@ from typing import Any
 from thaw.errors import missing
 from thaw.instantiate import build
 from thaw.labels import LabelSet
+from thaw.reporting.members import CHOSEN, overridden, picks_a_file
 from thaw.reporting.reading import label_pairs
-from thaw.reporting.sweep import CHOSEN, overridden, picks_a_file
 from thaw.runs import known_splits, read_jsonl, sync_command
 
 PACKAGES = ("wandb", "tensorboard")  # each has an extra of the same name

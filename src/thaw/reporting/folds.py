@@ -1,0 +1,108 @@
+"""Cross-validation: every row as a run saw it that did not train on it, and which labels that puts in doubt."""
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw import runs
+from thaw.labels import LabelSet
+from thaw.metrics.intervals import of_scorer
+from thaw.metrics.label_noise import doubted, doubted_words
+from thaw.reporting.members import FOLD, Group
+from thaw.reporting.reading import Rows, probability_matrix, scorer_of, worth_reading
+from thaw.reporting.summary import interval, number
+
+PREDICTIONS, ERRORS = "out_of_fold.jsonl", "label_errors.csv"
+PROBABILITIES = {"own": "label_probability", "sure": "suggested_probability"}
+
+
+@dataclass
+class OutOfFold:
+    """The test rows of all folds.
+
+    Args:
+        rows: as in ``predictions/``, in the order of the data, with the ``fold`` that each was in.
+        labels: of the runs.
+        figures: of all rows together.
+        intervals: 95 % of these.
+    """
+
+    rows: Rows
+    labels: LabelSet
+    figures: dict[str, float]
+    intervals: dict[str, list[float]]
+
+
+def out_of_fold(group: Group) -> OutOfFold | None:
+    """What the first run of each fold made of its test rows; None unless all folds are there."""
+    first = {member.settings[FOLD]: member.folder for member in reversed(group.members) if FOLD in member.settings}
+    if not first:
+        return None
+    run = next(iter(first.values()))
+    config, labels = runs.load_config(run), LabelSet.from_dict(runs.read_json(run / "labels.json"))
+    if set(first) != set(map(str, range(1, config.data.folds + 1))):
+        return None
+    rows = [{**row, "fold": int(fold)} for fold, folder in first.items()
+            for row in runs.read_jsonl(folder / "predictions" / "test.jsonl")]  # fmt: skip
+    rows.sort(key=lambda row: in_order(row["place"]))
+    score = scorer_of(labels, rows, bool(config.strict_iob2))
+    figures = {name: float(value) for name, (value,) in score(np.ones((1, len(rows)))).items()}
+    return OutOfFold(rows, labels, figures, of_scorer(score, labels, len(rows)))
+
+
+def in_order(place: str) -> list[Any]:
+    """A key that sorts places by their numbers: ``tickets.csv:9`` before ``tickets.csv:10``."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", place)]
+
+
+def label_errors(found: OutOfFold) -> list[dict[str, Any]]:
+    """Likely label errors among all rows, by confident learning (Northcutt et al. 2021), the most suspicious first."""
+    rows, labels = found.rows, found.labels
+    if labels.task != "token":
+        gold: list[Any] = [
+            [labels.ids[name] for name in row["label"]] if isinstance(row["label"], list) else labels.ids[row["label"]]
+            for row in rows
+        ]
+        return doubted(probability_matrix(rows, labels), gold, labels)
+    at = [(i, j) for i, row in enumerate(rows) for j, score in enumerate(row["scores"]) if score is not None]
+    sure, own = (np.array([rows[i][name][j] for i, j in at]) for name in ("scores", "true_scores"))
+    best, truth = (np.array([labels.ids[rows[i][name][j]] for i, j in at]) for name in ("predicted", "label"))
+    return doubted_words(at, sure, own, best, truth, labels)
+
+
+def write(folder: Path, found: OutOfFold) -> dict[str, Any]:
+    """Write ``out_of_fold.jsonl`` and ``label_errors.csv`` into the folder of a multirun.
+
+    Returns:
+        ``errors``: how many labels are in doubt; ``reading``: the first of them, as the page shows them.
+    """
+    runs.write_jsonl(folder / PREDICTIONS, found.rows)
+    errors, token = label_errors(found), found.labels.task == "token"
+    columns = ["place", *(["word"] if token else []), "label", "suggested", *PROBABILITIES.values(), "text"]
+    with runs.atomic_write(folder / ERRORS) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        for one in errors:
+            row = found.rows[one["row"]]
+            said: dict[str, Any] = {"text": " ".join(row["words"]), "word": row["words"][one["word"]]} if token else {}
+            probabilities = {column: f"{one[name]:.4f}" for name, column in PROBABILITIES.items()}
+            writer.writerow({"place": row["place"], "label": one["label"], "suggested": one["suggested"],
+                             "text": row.get("text"), **said, **probabilities})  # fmt: skip
+    return {"errors": len(errors), "reading": worth_reading(found.rows, found.labels)[-1]}
+
+
+def table_rows(found: Sequence[tuple[Group, OutOfFold]], names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """The figures of all rows together, a line for each group: header and cells."""
+    names = [name for name in names if any(name in own.figures for _, own in found)]
+    header = [*(found[0][0].settings or ["settings"]), "rows", *(cell for name in names for cell in (name, "95 %"))]
+    cells = [
+        [*(group.settings.values() or ["all"]), f"{len(own.rows):,}",
+         *(cell for name in names for cell in (number(own.figures[name]), interval(own.intervals.get(name))))]
+        for group, own in found
+    ]  # fmt: skip
+    return header, cells

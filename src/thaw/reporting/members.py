@@ -1,0 +1,148 @@
+"""The runs of a multirun: what each was told, what it gave, and which are repetitions of one another."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thaw import runs
+from thaw.errors import UserError
+from thaw.reporting import summary
+
+FOLD = "data.fold"
+NOT_SWEPT = ("seed", FOLD)  # runs that differ in these alone are repetitions of one another
+CHOSEN = "chosen"  # in the config of a W&B run: the files of config groups, which have no value of their own
+
+
+@dataclass
+class Member:
+    """One run of a multirun.
+
+    Args:
+        folder: of the run.
+        settings: its overrides, key -> value.
+        status: finished, failed, pruned or stopped.
+        score: the best monitored validation score.
+        figures: of the test rows, or of validation where there is no test: ``test/f1`` -> value.
+        seconds: of training.
+        error: why it failed.
+        mendable: whether the error is the user's to mend, so that nothing is gained by trying the same again.
+        rows: a key of the validation rows, which the score is of.
+        share: validation rows for each training row.
+    """
+
+    folder: Path
+    settings: dict[str, str]
+    status: str
+    score: float | None = None
+    figures: dict[str, float] | None = None
+    seconds: float | None = None
+    error: str = ""
+    mendable: bool = False
+    rows: str | None = None
+    share: float | None = None
+
+
+@dataclass
+class Group:
+    """Finished runs that differ in their seed or fold alone."""
+
+    settings: dict[str, str]
+    members: list[Member]
+
+    def scores(self) -> list[float]:
+        return [member.score for member in self.members if member.score is not None]
+
+    def by_fold(self) -> dict[str, float]:
+        """The mean score of each fold that was run."""
+        scores: dict[str, list[float]] = {}
+        for member in self.members:
+            if FOLD in member.settings and member.score is not None:
+                scores.setdefault(member.settings[FOLD], []).append(member.score)
+        return {fold: statistics.mean(own) for fold, own in scores.items()}
+
+    def figure(self, name: str) -> list[float]:
+        return [member.figures[name] for member in self.members if member.figures and name in member.figures]
+
+
+def read_members(folder: Path) -> list[Member]:
+    """The runs of a multirun, in the order in which their folders are named.
+
+    Raises:
+        UserError: when the folder holds none.
+    """
+    found = sorted({path.parent for name in ("config.yaml", runs.FAILURE) for path in folder.glob(f"*/{name}")})
+    if not found:
+        raise UserError(f"{runs.display(folder)}: no runs", "Give the folder of a multirun: outputs/multirun/...")
+    return [_member(path) for path in found]
+
+
+def _member(folder: Path) -> Member:
+    if (folder / runs.FAILURE).is_file():
+        failure = runs.read_json(folder / runs.FAILURE)
+        return Member(
+            folder,
+            settings_of(failure["overrides"]),
+            "failed",
+            error=failure["error"],
+            mendable="traceback" not in failure,
+        )
+    settings = overridden(folder)
+    if not (folder / "metrics.json").is_file():
+        return Member(folder, settings, "pruned" if (folder / runs.PRUNED).is_file() else "stopped")
+    metrics = runs.read_json(folder / "metrics.json")
+    split = runs.known_splits(folder)[-1]
+    names = [f"{split}/{name}" for name in summary.headline_names(metrics, [split])]
+    figures = {name: metrics[name] for name in names if metrics[name] is not None}
+    splits = runs.read_json(folder / "data.json")["splits"]
+    validation = splits["validation"]
+    # Not the fingerprint: whether to clean the texts of the same rows may be what is swept.
+    rows = json.dumps([validation["rows"], validation["labels"], *map(settings.get, ("data.split_seed", FOLD))])
+    share = validation["rows"] / splits["train"]["rows"]
+    score, seconds = metrics["best"]["score"], metrics["seconds"]["train"]
+    return Member(folder, settings, "finished", score, figures, seconds, rows=rows, share=share)
+
+
+def overridden(run: Path) -> dict[str, str]:
+    """The overrides of a run that has begun, key -> value."""
+    return settings_of(runs.read_json(run / "environment.json").get("overrides", []))
+
+
+def settings_of(overrides: Sequence[str]) -> dict[str, str]:
+    """Overrides as key -> value."""
+    return dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
+
+
+def picks_a_file(key: str, config: Mapping[str, Any]) -> bool:
+    """Whether a setting names a file of a config group, as ``freeze=head`` does: the config has no such value."""
+    return "." not in key and isinstance(config.get(key, {}), Mapping)
+
+
+def swept_keys(members: Sequence[Member]) -> list[str]:
+    """The settings that are not the same in all runs, seed and fold apart."""
+    keys = dict.fromkeys(key for member in members for key in member.settings if key not in NOT_SWEPT)
+    return [key for key in keys if len({member.settings.get(key) for member in members}) > 1]
+
+
+def grouped(members: Sequence[Member], keys: Sequence[str]) -> list[Group]:
+    """Finished runs, those together that differ in their seed or fold alone."""
+    groups: dict[tuple[str, ...], Group] = {}
+    for member in members:
+        if member.status == "finished":
+            settings = {key: member.settings.get(key, "–") for key in keys}
+            groups.setdefault(tuple(settings.values()), Group(settings, [])).members.append(member)
+    return list(groups.values())
+
+
+def monitored(members: Sequence[Member]) -> tuple[str, str]:
+    """What picks the best, as most runs have it."""
+    configs = [runs.load_config(member.folder) for member in members if member.status == "finished"]
+    pairs = [(str(config.monitor), str(config.mode)) for config in configs]
+    return max(pairs, key=pairs.count) if pairs else ("score", "max")
+
+
+def described(group: Group) -> str:
+    """The settings of a group as they are typed."""
+    return " ".join(f"{key}={value}" for key, value in group.settings.items())

@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 def alternate(commands: dict[str, list[str]], pairs: int, cold: bool = False) -> dict[str, list[Row]]:
-    """Run each command in turn, several times over, so that what disturbs the machine disturbs all alike.
+    """Run each command in turn, several times over, so that disturbances of the machine affect all of them.
 
     Args:
         commands: system -> arguments of ``python -m``; the last line of its output is JSON.
@@ -35,7 +35,7 @@ def alternate(commands: dict[str, list[str]], pairs: int, cold: bool = False) ->
 
 
 def run(command: list[str], cache: str = "warm") -> Row:
-    """One command in a fresh process: the JSON it ends with, and ``wall``, its seconds from start to end."""
+    """Run a command in a fresh process; returns the JSON that it prints last, and ``wall``, its seconds."""
     clock = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", *command], cwd=ROOT, env=environment(cache), capture_output=True, text=True, check=False
@@ -48,12 +48,12 @@ def run(command: list[str], cache: str = "warm") -> Row:
 
 
 def environment(cache: str) -> dict[str, str]:
-    """That of a child process, with a cache of this name of its own."""
+    """The environment of a child process, with a cache of its own under this name."""
     return {**os.environ, "THAW_CACHE": str(RESULTS / "cache" / cache), "TOKENIZERS_PARALLELISM": "false"}
 
 
 def ratios(results: dict[str, list[Row]], figure: str = "seconds") -> dict[str, Row]:
-    """How many times the seconds of the first system each took, pair by pair: median, least and most."""
+    """The time of each system relative to the first, pair by pair: median, minimum and maximum."""
     own = [row[figure] for row in next(iter(results.values()))]
     table = {}
     for system, rows in results.items():

@@ -1,4 +1,4 @@
-"""The same fine-tuning with the Hugging Face Trainer, set up as a careful user would: the peer that we compare with."""
+"""The same fine-tuning with the Hugging Face Trainer, set up as a careful user would: the peer of the comparison."""
 
 import math
 import time
@@ -12,14 +12,14 @@ import torch
 
 from thaw.data.module import TextDataModule
 from thaw.data.pairs import parted
-from thaw.evaluation import predict_rows
 from thaw.inference.predictor import Predictor
 from thaw.labels import IGNORED, LabelSet
 from thaw.metrics.outputs import Outputs, figures
 from thaw.models.encoder import Block, blocks, load_encoder
-from thaw.models.freezing import freeze_to, rest_frozen, trainable
+from thaw.models.freezing import freeze_to, keep_frozen_in_eval, trainable
 from thaw.models.losses import make_loss
-from thaw.models.segments import tell_segments
+from thaw.models.segments import add_segment_ids
+from thaw.scoring import predict_rows
 
 
 def train_with_trainer(
@@ -59,7 +59,7 @@ def train_with_trainer(
         network.train = partial(train_resting, network, parts)
 
     class Stages(TrainerCallback):
-        """The stages of `lp_ft` and `gradual`; what is to train at some time is in the optimizer already."""
+        """The stages of `lp_ft` and `gradual`; all parameters that train at some stage are in the optimizer already."""
 
         def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             freeze_to(parts, trainable(parts, cfg["freeze"], round(state.epoch)))
@@ -122,7 +122,7 @@ def train_with_trainer(
     seconds = time.perf_counter() - clock
     # Scored by thaw's own code, word by word, so that nothing but the training differs.
     if labels.pairs:
-        tell_segments(network, data.tokenizer)  # which so far came with the rows
+        add_segment_ids(network, data.tokenizer)  # which so far came with the rows
     predictor = Predictor.from_network(network, data.tokenizer, labels, max_length=data.max_length)
     test = data.rows["test"][:]
     outputs = predict_rows(predictor, test["text"], test["label"], "test")
@@ -133,9 +133,9 @@ def train_with_trainer(
 
 
 def train_resting(network: Any, parts: Sequence[Block], mode: bool = True) -> Any:
-    """In place of ``network.train``, which the Trainer calls before every step."""
+    """Replaces ``network.train``, which the Trainer calls before every step."""
     type(network).train(network, mode)
-    rest_frozen(parts)
+    keep_frozen_in_eval(parts)
     return network
 
 
@@ -157,7 +157,7 @@ def rows_of(data: TextDataModule, split: str) -> Any:
 
 
 def scorer(labels: LabelSet, strict: bool) -> Callable[[Any], dict[str, float]]:
-    """The figures by which the Trainer picks its best epoch."""
+    """The metrics by which the Trainer selects its best epoch."""
 
     def score(prediction: Any) -> dict[str, float]:
         logits, gold = prediction

@@ -63,7 +63,7 @@ def side(system: str, run: str, source: str, rows: int) -> None:
 
 
 def compare(systems: list[str]) -> None:
-    """How far the labels and scores of the systems are apart."""
+    """How much the labels and scores of the systems differ."""
     first, *others = (json.loads((RESULTS / f"answers_{system}.json").read_text()) for system in systems)
     for system, answers in zip(systems[1:], others, strict=True):
         pairs = list(zip(first, answers, strict=True))

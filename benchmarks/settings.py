@@ -1,6 +1,6 @@
-"""What a benchmark is told, checked before it starts anything.
+"""The settings of a benchmark, checked before it starts anything.
 
-Nothing here imports torch: a process inherits the peak memory of the one that starts it, and would report that.
+Nothing here imports torch: a child process inherits the peak memory of its parent, and would report that.
 """
 
 import sys
@@ -23,7 +23,7 @@ FREEZES = ("none", "head", "first_n", "all_but_last_n", "embeddings", "bitfit", 
 
 
 def script(main: Callable[[list[str]], None]) -> None:
-    """Run a benchmark as thaw's scripts run: one line and exit code 2 for what the user can mend."""
+    """Run a benchmark as thaw's scripts run: one line and exit code 2 for what the user can fix."""
     try:
         main(sys.argv[1:])
     except (Exception, KeyboardInterrupt) as error:
@@ -72,7 +72,7 @@ def checked(systems: Sequence[str], overrides: Sequence[str]) -> DictConfig:
 
 
 def shared(config: DictConfig) -> dict[str, tuple[Any, ...]]:
-    """Of settings that the peer is not given, the values by which both sides do the same."""
+    """The values of settings that the peer does not get, with which both sides do the same."""
     stop = {
         "_target_": "pytorch_lightning.callbacks.EarlyStopping",
         "monitor": config.monitor,
@@ -103,6 +103,6 @@ def shared(config: DictConfig) -> dict[str, tuple[Any, ...]]:
 
 
 def sides(systems: str, settings: Sequence[str]) -> dict[str, list[str]]:
-    """The command by which each system runs, its settings checked."""
+    """The command that runs each system, with checked settings."""
     checked(systems.split(","), settings)
     return {system: ["benchmarks.side", system, *settings] for system in systems.split(",")}

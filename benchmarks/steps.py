@@ -28,7 +28,7 @@ WAYS = ("one by one", "graphs", "graphs, compiled")
 
 
 def seconds(step: Callable[[], None], times: int = 20) -> float:
-    """Of one step, on average; the first ones prepare."""
+    """Seconds per step, on average, after some warm-up steps."""
     for _ in range(4):
         step()
     torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""Model FLOPs utilisation (Chowdhery et al. 2022, appendix B): what the model needs of what the machine could do.
+"""Model FLOPs utilisation (Chowdhery et al. 2022, appendix B): FLOPs of the model relative to those of the machine.
 
 Padding, and what is computed twice, count for nothing; so the same run at half the seconds has twice the utilisation.
 """
@@ -31,7 +31,7 @@ def forward_flops(network: Any, lengths: np.ndarray) -> float:
 
 
 def machine_rate() -> float:
-    """FLOPs a second: of the data sheet where the GPU is known, else of the best of some large matrix products."""
+    """FLOPs per second: from the data sheet if the GPU is known, else the best of some large matrix products."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
         words = torch.cuda.get_device_name().replace("-", " ").split()
@@ -51,7 +51,7 @@ def machine_rate() -> float:
 
 
 def utilisation(network: Any, train: np.ndarray, validation: np.ndarray, epochs: int, seconds: float) -> float:
-    """That of full fine-tuning with a validation after each epoch.
+    """The utilisation of full fine-tuning with a validation after each epoch.
 
     Args:
         train, validation: real tokens of each text.

@@ -1,4 +1,4 @@
-"""Folders of arrays that are made once, shared by all runs, and may be deleted at any time."""
+"""Folders of arrays that are computed once, shared by all runs, and may be deleted at any time."""
 
 import os
 import shutil
@@ -16,23 +16,23 @@ T = TypeVar("T")
 
 
 def cache_folder() -> Path:
-    """Where they are kept: ``THAW_CACHE``, else ``thaw`` in the user's cache folder."""
+    """``THAW_CACHE``, or else ``thaw`` in the user's cache folder."""
     if "THAW_CACHE" in os.environ:
         return Path(os.environ["THAW_CACHE"]).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "thaw"
 
 
 def cached(kind: str, key: str, fill: Callable[[Path], None], read: Callable[[Path], T]) -> T:
-    """What is in the folder under a key: the one that is there, or a new one that ``fill`` writes its files into.
+    """Read the folder stored under a key, filling it first if it does not exist yet.
 
-    Of several processes that want the same key at once, one computes and the others wait. A folder appears under its
-    final name only once it is complete.
+    If several processes want the same key at once, one computes and the others wait. A folder appears under its final
+    name only once it is complete.
 
     Args:
         kind: folder within the cache.
         key: changes with everything that the content depends on.
         fill: called with an empty folder.
-        read: called with the full one, which nobody deletes meanwhile.
+        read: called with the complete folder, which no process deletes meanwhile.
     """
     from filelock import FileLock
 
@@ -42,7 +42,7 @@ def cached(kind: str, key: str, fill: Callable[[Path], None], read: Callable[[Pa
         with FileLock(folder.with_suffix(".lock")):
             try:
                 return _read(folder, read)
-            except (FileNotFoundError, ValueError, EOFError):  # not there, or damaged, as by a loss of power
+            except (FileNotFoundError, ValueError, EOFError):  # missing, or damaged, for example by a power failure
                 shutil.rmtree(folder, ignore_errors=True)
                 _make(folder, fill)
                 return _read(folder, read)
@@ -69,18 +69,18 @@ def _make(folder: Path, fill: Callable[[Path], None]) -> None:
 
 
 def cached_array(kind: str, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """One array under a key, memory-mapped: from the cache, or made and stored."""
+    """The array stored under a key, memory-mapped; computed and stored first if need be."""
     name = "array.npy"
     return cached(kind, key, lambda folder: np.save(folder / name, make()), lambda folder: open_array(folder / name))
 
 
 def make_room(kind: str, needed: int, limit: int, keep: Collection[str] = ()) -> bool:
-    """Delete the folders of a kind that were unused for longest, until more bytes fit.
+    """Delete the least recently used folders of a kind until more bytes fit.
 
-    Runs that have a deleted folder's arrays open keep them. What a process is making, or opening, stays.
+    Runs that have arrays of a deleted folder open keep them. Folders that a process is filling or opening stay.
 
     Args:
-        keep: keys that stay, too; what is being made under them is taken to be part of ``needed``.
+        keep: keys that stay as well; what is being written under them counts as part of ``needed``.
 
     Returns:
         Whether ``needed`` bytes fit within ``limit`` bytes of this kind, and on the disk.
@@ -92,7 +92,7 @@ def make_room(kind: str, needed: int, limit: int, keep: Collection[str] = ()) ->
     if needed > limit:
         return False
     with FileLock(parent.with_suffix(".lock")):
-        folders = {}  # key and bytes of each; a folder in the making is called ``.key.something``
+        folders = {}  # key and bytes of each; an incomplete folder is named ``.key.something``
         for path in sorted(parent.iterdir(), key=_last_used):
             key = path.name.lstrip(".").partition(".")[0]
             if path.is_dir() and not (path.name.startswith(".") and key in keep):

@@ -1,4 +1,4 @@
-"""From the command line to one function call: Hydra around it, one line and exit code 2 for what users can mend.
+"""From the command line to one function call: Hydra around it, one line and exit code 2 for what users can fix.
 
 Nothing heavy is imported here, so that ``--help``, ``--cfg job`` and a mistyped override answer at once.
 """
@@ -26,11 +26,12 @@ from thaw.errors import Interrupted, Pruned, UserError
 from thaw.help import help_text
 from thaw.job import run_folder, stem
 from thaw.memory import keep_freed_memory
-from thaw.overrides import check_options, latest, quoted, readable
+from thaw.mistakes import check_options, readable
+from thaw.overrides import latest, quoted
 from thaw.runs import drop_empty, open_unfinished, resume_command
 from thaw.settings import Rule, check
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # that end a process without a word, unless one listens
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # they end a process silently, unless it handles them
 
 
 def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -38,7 +39,7 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
 
     Args:
         name: of the config in ``conf/``.
-        rules: for its settings, which are checked before the function imports anything heavy.
+        rules: for its settings, checked before the function imports anything heavy.
     """
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -59,10 +60,12 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
                     print(help_text(conf, name, str(function.__globals__["__doc__"]), sys.argv[1:]))
                     return
                 hydra.main(version_base="1.3", config_path=str(conf), config_name=name)(task)()
-            except KeyboardInterrupt as error:  # while a multirun begins or ends
+            except KeyboardInterrupt as error:  # while a multirun starts or ends
                 fail(error, conf, name)
             except (HydraException, OmegaConfBaseException, UserError, OSError, ValueError, RuntimeError) as error:
-                if isinstance(error, OSError) and error.filename and not begun:  # Hydra makes the folder of the run
+                if (
+                    isinstance(error, OSError) and error.filename and not begun
+                ):  # raised by Hydra when it creates the run folder
                     error = UserError(f"{error.filename}: cannot be made: {error.strerror}", "Change hydra.run.dir.")
                 fail(error, conf, name)
 
@@ -72,12 +75,12 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
 
 
 def prepare(conf: Path) -> None:
-    """Set what holds for the whole process before Hydra reads the command line."""
+    """Configure the process before Hydra reads the command line."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character still gets the rest
-    # Hydra prints its own errors over several lines, unless it is told to raise them.
+        sys.stdout.reconfigure(errors="replace")  # a character that the terminal cannot show is no error
+    # Makes Hydra raise its errors instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # conf/hydra/launcher/ gives values to the settings that the launcher's package declares: that is meant.
+    # Files in conf/hydra/launcher/ override the settings that the launcher's package declares, on purpose.
     warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against")
     resolvers: dict[str, Callable[..., Any]] = {
         "run_folder": run_folder,
@@ -88,18 +91,18 @@ def prepare(conf: Path) -> None:
     }
     for key, resolver in resolvers.items():
         OmegaConf.register_new_resolver(key, resolver, replace=True)
-    # Cached, since a job's config holds its own overrides: it gets those of its multirun from where it began.
+    # Cached, since a job's config holds only its own overrides, and needs those of the whole multirun.
     OmegaConf.register_new_resolver("multirun_overrides", list, use_cache=True, replace=True)
 
 
 def perform(
     function: Callable[[DictConfig], Any], config: DictConfig, rules: dict[str, Rule], conf: Path, name: str
 ) -> Any:
-    """Call the function of a script, its settings checked; end the process, or the run of a multirun, if it fails."""
+    """Check the settings and call the function of a script; if it fails, end the process, or this run of a multirun."""
     folder, log = Path(HydraConfig.get().runtime.output_dir), f"{HydraConfig.get().job.name}.log"
-    summed = multirun.active() and name == "train"  # of other scripts nothing tells of failures at the end
-    keep_freed_memory()  # here, since launchers start processes that do not pass through main
-    heard = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]  # a launcher's are not
+    summed = multirun.active() and name == "train"  # only train.py reports failures at the end of a multirun
+    keep_freed_memory()  # here, since processes started by launchers do not call main
+    heard = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]  # not a launcher's
     for number in heard:
         signal.signal(number, end)
     try:
@@ -107,13 +110,13 @@ def perform(
         check(plain, rules)
         return function(config)
     except Pruned:
-        raise  # the sweeper takes note
+        raise  # for the sweeper
     except (Interrupted, BrokenPipeError, KeyboardInterrupt) as error:
         drop_empty(folder, log)
         if summed:
             print("The multirun was stopped; the same command resumes it.", file=sys.stderr)
         elif isinstance(error, KeyboardInterrupt):
-            with suppress(UserError):  # there is no run, or it is finished
+            with suppress(UserError):  # if there is no run, or it is finished
                 resume = resume_command(open_unfinished(folder))
                 error = Interrupted(f"Interrupted. Resume with: {resume}", exit_code(error))
         fail(error, conf, name)
@@ -128,7 +131,7 @@ def perform(
 
 
 def end(number: int, _: Any) -> NoReturn:
-    """Let a signal end the process as Ctrl-C does."""
+    """A signal handler that ends the process the way Ctrl-C does."""
     raise KeyboardInterrupt(128 + number)
 
 
@@ -137,8 +140,8 @@ def exit_code(interrupt: KeyboardInterrupt) -> int:
 
 
 def fail(error: BaseException, conf: Path, name: str) -> NoReturn:
-    """Say what is wrong and end: exit code 2 for what the user can mend, 128 + n after signal n."""
-    atexit.register(logging.disable)  # libraries log as Python ends, when the log may be gone with its folder
+    """Print what is wrong and exit: with code 2 for what the user can fix, 128 + n after signal n."""
+    atexit.register(logging.disable)  # libraries log while Python exits, when the folder of the log may be gone
     if isinstance(error, BrokenPipeError):  # the reader of our output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

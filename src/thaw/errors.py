@@ -1,8 +1,8 @@
-"""The one exception that users are meant to read."""
+"""The exceptions that end a run on purpose; `UserError` is the one that users read."""
 
 
 class UserError(Exception):
-    """Something the user can mend; shown as one line, without a traceback, with exit code 2.
+    """Something the user can fix; shown as one line without a traceback, with exit code 2.
 
     Args:
         problem: what is wrong, and where (file and line, or config key).
@@ -21,22 +21,22 @@ def counted(number: int, noun: str) -> str:
 
 
 def missing(wanted: str, package: str, extra: str) -> UserError:
-    """The error for what needs a package that is no part of the plain installation.
+    """The error for a feature whose package is not part of the plain installation.
 
     Args:
-        wanted: what asks for it, as the user wrote it.
-        package: that cannot be imported.
-        extra: of ``pyproject.toml`` that brings it.
+        wanted: the feature, as the user wrote it.
+        package: the package that cannot be imported.
+        extra: the extra of ``pyproject.toml`` that installs it.
     """
     return UserError(f"{wanted} needs the package {package}", f"From thaw's folder: pip install -e '.[{extra}]'.")
 
 
 class Occupied(UserError):
-    """Another process writes the folder that this one was to write."""
+    """Another process is writing to the folder that this one needs."""
 
 
 class Interrupted(Exception):
-    """A signal ended the run after its state was saved; the message says how to go on."""
+    """A signal ended the run after its state was saved; the message says how to resume."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""``--help``: the groups with their choices, and every setting with its value and what its file says of it.
+"""``--help``: the groups with their choices, and every setting with its value and the comment in its file.
 
 Nothing heavy is imported here, as in `thaw.cli`.
 """
@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 LINE = re.compile(r"( *)([\w.-]+):(.*?)(?: # (.*))?$")
 LISTS = (ValueType.SIMPLE_CHOICE_SWEEP, ValueType.CHOICE_SWEEP, ValueType.RANGE_SWEEP)
-COLUMN = 44  # in which what is said of a setting begins
+COLUMN = 44  # where the descriptions start
 
 
 def help_text(conf: Path, name: str, about: str, arguments: Sequence[str]) -> str:
@@ -26,8 +26,8 @@ def help_text(conf: Path, name: str, about: str, arguments: Sequence[str]) -> st
     Args:
         conf: the folder of the configs.
         name: of the script.
-        about: what it does, in a line.
-        arguments: of the command line: the groups that they choose are shown.
+        about: what it does, in one line.
+        arguments: of the command line; the settings of the groups that they choose are shown.
     """
     with initialize_config_dir(str(conf), version_base="1.3"):
         config = compose(name, overrides=first_values(arguments), return_hydra_config=True)
@@ -50,7 +50,7 @@ def help_text(conf: Path, name: str, about: str, arguments: Sequence[str]) -> st
     lines.append("Settings, setting=value:")
     for key, value in settings(OmegaConf.to_container(config, resolve=True), ""):
         above = key.rpartition(".")[0]
-        if above in said:  # of a group within the file, before the first of its settings
+        if above in said:  # the comment of a nested group precedes its settings
             lines += _setting(f"{above}.", said.pop(above), width)
         lines += _setting(f"{key}={value}", said.get(key, ""), width)
     lines += ["", "--cfg job prints the config of a command."]
@@ -60,7 +60,7 @@ def help_text(conf: Path, name: str, about: str, arguments: Sequence[str]) -> st
 
 
 def first_values(arguments: Sequence[str]) -> list[str]:
-    """The settings among some arguments, of several values the first: nothing is run that would need them all."""
+    """The overrides among some arguments; of several values only the first."""
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     found = []
     for one in OverridesParser.create().parse_overrides(overrides):
@@ -72,20 +72,20 @@ def first_values(arguments: Sequence[str]) -> list[str]:
 
 
 def comments(conf: Path, file: Path) -> dict[str, str]:
-    """What a config says of its settings: the comment behind each, or above it; dotted keys.
+    """The comments of a config file: dotted key -> the comment behind it or above it.
 
-    A comment that a file begins with is about the file, not its first setting.
+    A comment at the top of a file is about the file, not about its first setting.
     """
     found: dict[str, str] = {}
     above: list[str] = []
-    path: list[tuple[int, str]] = []  # the keys that a line is below, each with its indentation
+    path: list[tuple[int, str]] = []  # the enclosing keys of a line, with their indentation
     for line in re.sub(r"\A(#.*\n)+", "", file.read_text(encoding="utf-8")).splitlines():
         if line.lstrip().startswith("#"):
             above.append(line.lstrip("# "))
             continue
         if match := LINE.match(line):
             indent, key, value, behind = len(match[1]), match[2], match[3].strip(), match[4]
-            if key == "defaults" and file.parent != conf:  # of a group: what its files have in common
+            if key == "defaults" and file.parent != conf:  # the base file of a group
                 for base in re.findall(r"[\w.-]+", value):
                     found |= comments(conf, file.with_name(f"{base}.yaml"))
             path = [(depth, name) for depth, name in path if depth < indent] + [(indent, key)]
@@ -96,18 +96,18 @@ def comments(conf: Path, file: Path) -> dict[str, str]:
 
 
 def settings(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
-    """Every setting of a config as a user types it: its dotted key, and its value."""
+    """Every setting of a config as a user types it: dotted key and value."""
     for key, value in node.items():
         if isinstance(value, dict) and value:
             yield from settings(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", typed(value)
+            yield f"{prefix}{key}", as_typed(value)
 
 
-def typed(value: Any) -> str:
-    """A value as a user types it; three dots where one has to be given."""
+def as_typed(value: Any) -> str:
+    """A value as a user types it; three dots if it must be given."""
     if isinstance(value, list):
-        return f"[{','.join(map(typed, value))}]"
+        return f"[{','.join(map(as_typed, value))}]"
     if isinstance(value, bool) or value is None:
         return "null" if value is None else str(value).lower()
     return "..." if value == "???" else str(value)
@@ -127,7 +127,7 @@ def _setting(setting: str, said: str, width: int) -> list[str]:
 
 
 def _wrapped(first: str, text: str, column: int, width: int) -> list[str]:
-    """Lines of a text from a column on; something else may stand before the first."""
+    """A text wrapped from a column on, after something that stands before its first line."""
     return textwrap.wrap(
         text, width, initial_indent=f"{first:<{column}}", subsequent_indent=" " * column,
         break_long_words=False, break_on_hyphens=False,

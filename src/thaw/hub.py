@@ -1,11 +1,11 @@
-"""Where encoders come from, in one order for all of them.
+"""Where encoders come from; the sources are tried in this order:
 
 1. a folder: ``model.name=path/to/folder``;
 2. an installed package that carries the weights (``model.package``), checked by their sha256;
 3. the local cache of the Hugging Face Hub, where it is complete (``hf download <id>`` brings it up to date);
 4. the Hub, or a mirror named by ``HF_ENDPOINT``; ModelScope instead, with ``model.hub=modelscope``.
 
-Everything after this page works on a folder.
+Everything after this module works on a folder.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from thaw.errors import UserError, missing
 log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 5.0
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # or, of a sharded model, these with .index.json
 SAFETENSORS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 PICKLED = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
 WAYS_OUT = (
@@ -38,7 +38,7 @@ WAYS_OUT = (
 
 
 def locate_encoder(model: dict[str, Any]) -> Path:
-    """The folder that holds an encoder's config, weights and tokenizer, fetched if need be.
+    """The folder with an encoder's config, weights and tokenizer, downloaded if need be.
 
     Args:
         model: the ``model`` group of the config: name, revision, hub, package.
@@ -79,7 +79,7 @@ def _in_package(package: dict[str, str]) -> Path | None:
 
 
 def _from_hub(name: str, revision: str | None, code: bool) -> Path:
-    """From the local cache where it is complete, without a request; else from the Hub."""
+    """From the local cache if it is complete, without a request; otherwise from the Hub."""
     from huggingface_hub import HfApi, get_cached_repo_tree, snapshot_download
     from huggingface_hub.constants import is_offline_mode
     from huggingface_hub.errors import (
@@ -91,7 +91,7 @@ def _from_hub(name: str, revision: str | None, code: bool) -> Path:
     )
 
     def snapshot(files: list[str], local: bool) -> Path:
-        patterns = needed(files, code) if files else None
+        patterns = files_to_fetch(files, code) if files else None
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=local))
 
     try:
@@ -99,10 +99,12 @@ def _from_hub(name: str, revision: str | None, code: bool) -> Path:
             return snapshot([file.path for file in get_cached_repo_tree(name, revision=revision)], local=True)
         go_offline_if_unreachable()
         offline = is_offline_mode()
-        # Offline a cache without a list of its files may still hold them: other programs fetch file by file.
+        # Offline, a cache that lacks the list of files may still hold the files: other programs fetch them one by one.
         return snapshot([] if offline else HfApi().list_repo_files(name, revision=revision), local=offline)
     except HFValidationError:
-        raise UserError(f"model.name={name} is neither a folder nor a Hub id", "Hub ids read owner/name.") from None
+        raise UserError(
+            f"model.name={name} is neither a folder nor a Hub id", "Hub ids have the form owner/name."
+        ) from None
     except GatedRepoError:
         raise UserError(f"model.name={name}: access to it is restricted", "Ask for it, then: hf auth login.") from None
     except RepositoryNotFoundError:
@@ -119,12 +121,12 @@ def _from_hub(name: str, revision: str | None, code: bool) -> Path:
         ) from error
 
 
-def needed(files: Sequence[str], code: bool) -> list[str]:
-    """The files of a model repository that are fetched: config, tokenizer, and one of the two formats of weights.
+def files_to_fetch(files: Sequence[str], code: bool) -> list[str]:
+    """The files of a model repository to fetch: config, tokenizer, and the weights in one of the two formats.
 
     Args:
         files: paths in the repository.
-        code: whether code that comes with the model may run.
+        code: whether code that comes with the model may run, and so is fetched.
     """
     top = [file for file in files if "/" not in file]
     weights = [file for file in top if SAFETENSORS.fullmatch(file)] or [file for file in top if PICKLED.fullmatch(file)]
@@ -139,15 +141,15 @@ def _from_modelscope(name: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision))
     except Exception as error:  # the client raises what its HTTP library raises
-        raise UserError(f"model.name={name}: ModelScope did not give it: {error}", "Check the id.") from error
+        raise UserError(f"model.name={name}: cannot be fetched from ModelScope: {error}", "Check the id.") from error
 
 
 def _checked(folder: Path, name: str) -> Path:
     if not (folder / "config.json").is_file():
-        raise UserError(f"model.name={name}: {folder} holds no config.json", "It should be a saved encoder.")
-    if not any((folder / file).is_file() for file in WEIGHTS):
+        raise UserError(f"model.name={name}: {folder} holds no config.json", "Give the folder of a saved encoder.")
+    if not any((folder / f"{file}{end}").is_file() for file in WEIGHTS for end in ("", ".index.json")):
         raise UserError(
-            f"model.name={name}: {folder} holds no weights", f"One of {', '.join(WEIGHTS[::2])} should be there."
+            f"model.name={name}: {folder} holds no weights", f"One of {', '.join(WEIGHTS)} should be there."
         )
     return folder
 
@@ -159,9 +161,9 @@ def sha256(path: Path) -> str:
 
 
 def go_offline_if_unreachable() -> None:
-    """Switch the Hub's libraries to their cache when the Hub does not answer within seconds.
+    """Switch the Hub's libraries to their cache if the Hub does not answer within seconds.
 
-    Left to themselves they retry for most of a minute before they say so.
+    On their own they would retry for most of a minute before giving up.
     """
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return
@@ -170,7 +172,7 @@ def go_offline_if_unreachable() -> None:
         return
     log.warning("%s cannot be reached: using the local cache only.", endpoint)
     os.environ["HF_HUB_OFFLINE"] = "1"
-    # Both libraries read the variable when they are imported, which may have happened.
+    # Both libraries read the variable on import, which may have happened already.
     for module in ("huggingface_hub.constants", "datasets.config"):
         if module in sys.modules:
             sys.modules[module].HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
@@ -182,9 +184,9 @@ def hub_address() -> str:
 
 
 def answers(endpoint: str) -> bool:
-    """Whether anything at an address answers within seconds."""
+    """Whether a server answers at an address within seconds."""
     answered: list[bool] = []
-    # A thread, because no timeout of urllib bounds the look-up of a name.
+    # In a thread, because urllib's timeout does not cover the DNS lookup.
     probe = threading.Thread(target=lambda: answered.append(_answers(endpoint)), daemon=True)
     probe.start()
     probe.join(PROBE_SECONDS)
@@ -196,6 +198,6 @@ def _answers(endpoint: str) -> bool:
         with urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=PROBE_SECONDS):
             return True
     except urllib.error.HTTPError:
-        return True  # an answer, if not a friendly one
+        return True  # an error status is an answer as well
     except (OSError, ValueError, http.client.HTTPException):
         return False

@@ -1,4 +1,4 @@
-"""The only call of hydra.utils.instantiate, behind an allow-list: a config file names what to build, not any code."""
+"""The only call of hydra.utils.instantiate, behind an allow-list, so that a config cannot run arbitrary code."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ def build(config: DictConfig | dict[str, Any], **arguments: Any) -> Any:
 
     Args:
         config: holds ``_target_`` and the keyword arguments.
-        arguments: further keyword arguments that no config file can hold, such as parameters.
+        arguments: keyword arguments that no config file can hold, such as parameters.
 
     Raises:
         UserError: when the target, or one nested in it, is not on the allow-list, needs a package that is not
-            there, or refuses its arguments.
+            installed, or rejects its arguments.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
@@ -30,7 +30,7 @@ def build(config: DictConfig | dict[str, Any], **arguments: Any) -> Any:
     try:
         return instantiate(plain, **arguments, _convert_="all")
     except InstantiationException as error:
-        if isinstance(lacking := error.__cause__, ModuleNotFoundError):  # of what is built, not of its name
+        if isinstance(lacking := error.__cause__, ModuleNotFoundError):  # raised by the target, not by its lookup
             package = f": pip install {lacking.name.partition('.')[0]}" if lacking.name else ""
             raise UserError(f"{plain['_target_']}: {lacking}", f"Install the package{package}.") from error
         reason = str(error).split("full_key")[0]

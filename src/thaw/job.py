@@ -1,4 +1,4 @@
-"""What a run is told of its beginning: its folder, the command that makes it, the settings that it changes.
+"""What a run knows about itself before it starts: its folder, its command, the settings it changes.
 
 Nothing heavy is imported here, as in `thaw.cli`.
 """
@@ -24,27 +24,27 @@ from thaw.overrides import unquoted
 from thaw.runs import open_unfinished, rank, resume_command
 from thaw.settings import check_source
 
-WRITTEN = ("config.yaml", "metrics.json", "report.html", "model", "checkpoints", "predictions")  # by every run
+WRITTEN = ("config.yaml", "metrics.json", "report.html", "model", "checkpoints", "predictions")  # of every run
 
 
 def stem(path: str | None) -> str:
     """A short name for data given by its path: the file or folder name without its endings."""
     if not path or path == "???":
-        return "data"  # what is missing is said where it is needed
+        return "data"  # that it is missing is reported where it is needed
     return Path(path).expanduser().name.split(".")[0] or "data"
 
 
 def run_folder(resume: str | None, data: str, model: str, overrides: Sequence[str], time: str) -> str:
-    """Where a run is kept: ``outputs/<data>/<model>/<time>``, or the folder of the run to go on with.
+    """Where a run is kept: ``outputs/<data>/<model>/<time>``, or the folder of the run to resume.
 
-    Processes but the first of a distributed run get a folder of their own, to be thrown away.
+    All processes of a distributed run but the first get a temporary folder.
     """
     if rank():
         folder = tempfile.mkdtemp(prefix="thaw-rank-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return folder
     if resume and not (Path(resume).expanduser() / "config.yaml").is_file():
-        return tempfile.mkdtemp(prefix="thaw-")  # an error is to follow, and must not create the folder it complains of
+        return tempfile.mkdtemp(prefix="thaw-")  # an error follows, and must not create the folder it reports
     if resume:
         return str(Path(resume).expanduser())
     named = [override.split("=", 1)[1] for override in overrides if override.startswith("model.name=")]
@@ -53,15 +53,14 @@ def run_folder(resume: str | None, data: str, model: str, overrides: Sequence[st
 
 
 def job(config: DictConfig) -> dict[str, Any]:
-    """Check what a run starts from, and tell what Hydra knows of it and the config does not.
+    """Check what a run starts from, and collect what Hydra knows about it and the config does not.
 
     Returns:
         ``folder`` of the run; ``multirun``: whether it is one of several in this process; ``origin``: the ``command``
-        that makes this very run, its ``overrides``, and the settings ``changed`` by it, each with its value and the
-        default.
+        that repeats this run, its ``overrides``, and the settings it ``changed``, each with its value and the default.
 
     Raises:
-        UserError: when the data or the run to go on with is missing, or settings are changed together with ``resume``.
+        UserError: when the data or the run to resume is missing, or settings are changed together with ``resume``.
     """
     state = HydraConfig.get()
     others = [item for item in state.overrides.task if not item.startswith("resume=")]
@@ -81,7 +80,7 @@ def job(config: DictConfig) -> dict[str, Any]:
             way = f", or resume it: {resume_command(folder)}" if unfinished else "."
             raise UserError(f"{folder}: there is {what} already", f"Give another{way}")
     name = str(state.job.config_name)
-    # A preset makes many runs of one.
+    # Without the preset, which would make many runs.
     own = [unquoted(item) for item in state.overrides.task if not item.startswith("sweep=")]
     command = shlex.join(["python", f"{name}.py", *own])
     overrides = list(state.overrides.task)
@@ -90,9 +89,9 @@ def job(config: DictConfig) -> dict[str, Any]:
 
 
 def changed(config: DictConfig, name: str, overrides: Sequence[str]) -> list[tuple[str, str, str]]:
-    """The settings that differ from those that the chosen files of config groups give: key, value, default.
+    """The settings that differ from what the chosen files of the config groups say: key, value, default.
 
-    A setting of one side only shows a dash; one that follows from others is not listed beside them.
+    A setting that only one side has shows a dash; one that is interpolated from a changed setting is not listed.
     """
     groups = GlobalHydra.instance().config_loader().list_groups("")
     usual = defaults(name, tuple(one for one in overrides if one.lstrip("+~").partition("=")[0] in groups))
@@ -103,7 +102,7 @@ def changed(config: DictConfig, name: str, overrides: Sequence[str]) -> list[tup
 
 @cache
 def defaults(name: str, choices: tuple[str, ...]) -> DictConfig:
-    """The config of a script with no overrides but the choices of files of config groups."""
+    """The config of a script with no overrides other than the choices of config groups."""
     config = GlobalHydra.instance().config_loader().load_configuration(name, list(choices), RunMode.RUN)
     OmegaConf.set_struct(config, False)
     del config["hydra"]
@@ -111,5 +110,5 @@ def defaults(name: str, choices: tuple[str, ...]) -> DictConfig:
 
 
 def plain(config: DictConfig, resolve: bool) -> dict[str, str]:
-    """Dotted keys and values as a user types them, or without `resolve` as they stand in the files."""
+    """Dotted keys and values as a user types them; with ``resolve=False``, as they stand in the files."""
     return dict(settings(OmegaConf.to_container(config, resolve=resolve), ""))

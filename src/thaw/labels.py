@@ -12,8 +12,8 @@ Task = Literal["sequence", "multi_label", "token"]
 NUMBER = re.compile(r"-?[0-9]{1,18}")
 TASKS: tuple[Task, ...] = get_args(Task)
 GIVEN = "as given by the data or data.label_names"
-UNREAD = -1  # the label id of a word that the network was not given, where no tag says that there is nothing
-IGNORED = -100  # the label id that torch's losses pass over: special tokens, sub-tokens that continue a word
+UNREAD = -1  # label id of a word that truncation cut off, in tag sets without O
+IGNORED = -100  # label id that torch's losses skip: special tokens, sub-tokens that continue a word
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class LabelSet:
         task: ``sequence`` (one label per text), ``multi_label`` (any number per text) or ``token`` (one per word).
         names: label names; a label's id is its position.
         counts: rows (words, for token tasks) of the training split with each label.
-        order: how the order of the names came about, in words.
+        order: where the order of the names comes from, as shown to the user.
         rows: rows of the training split.
-        given: whether the names were given, and not derived from the rows; then numbers name them by position.
-        pairs: whether each text is two, as `thaw.data.pairs` keeps them.
+        given: whether the names were given rather than derived from the rows; numbers in the data are then positions.
+        pairs: whether each text is a pair, stored as in `thaw.data.pairs`.
     """
 
     task: Task
@@ -47,14 +47,14 @@ class LabelSet:
 
     @property
     def entities(self) -> bool:
-        """Whether the tags mark spans (B-, I-) rather than one class for each word, as parts of speech do."""
+        """Whether the tags mark spans (B-, I-) rather than one class per word, as part-of-speech tags do."""
         return self.task == "token" and any(name.startswith("B-") for name in self.names)
 
     def id_of(self, label: str) -> int:
-        """The id of a label as the data has it: its name, or its position where the names behind numbers were given.
+        """The id of a label as it stands in the data: a name, or a position if the names were given for numbers.
 
         Raises:
-            KeyError: for a label that is not known.
+            KeyError: for an unknown label.
         """
         if label in self.ids:
             return self.ids[label]
@@ -65,11 +65,11 @@ class LabelSet:
 
     @property
     def outside(self) -> int:
-        """Id of the tag of a word that belongs to no entity, or that was not read; `UNREAD` without such a tag."""
+        """Id of the tag O, for words in no entity and words cut off; `UNREAD` in tag sets without O."""
         return self.ids.get("O", UNREAD)
 
     def balanced_weights(self) -> list[float]:
-        """Weight of each class, inverse to its frequency, mean 1 over the training rows (scikit-learn's "balanced")."""
+        """Class weights inverse to frequency, with mean 1 over the training rows (scikit-learn's "balanced")."""
         total, present = sum(self.counts), sum(count > 0 for count in self.counts)
         return [total / (present * count) if count else 0.0 for count in self.counts]
 
@@ -81,32 +81,32 @@ class LabelSet:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "LabelSet":
-        """What `to_dict` gave.
+        """The inverse of `to_dict`.
 
         Raises:
-            UserError: when another version of thaw wrote it.
+            UserError: when another version of thaw wrote the dict.
         """
-        task, names, counts, order, rows, given = needed(plain, "task", "names", "counts", "order", "rows", "given")
+        task, names, counts, order, rows, given = required(plain, "task", "names", "counts", "order", "rows", "given")
         return cls(task, tuple(names), tuple(counts), order, rows, given, plain.get("pairs", False))
 
 
-def needed(saved: dict[str, Any], *keys: str) -> list[Any]:
-    """Some of what ``labels.json`` holds.
+def required(saved: dict[str, Any], *keys: str) -> list[Any]:
+    """Values of ``labels.json`` that must be there.
 
     Raises:
-        UserError: when another version of thaw wrote it.
+        UserError: when one is missing, since another version of thaw wrote the file.
     """
     if lost := [key for key in keys if key not in saved]:
-        raise UserError(f"labels.json lacks {lost[0]!r}: another version wrote this run", "Train it anew.")
+        raise UserError(f"labels.json lacks {lost[0]!r}: another version wrote this run", "Train it again.")
     return [saved[key] for key in keys]
 
 
 def order_names(values: Iterable[Any], given: Sequence[str] | None) -> tuple[tuple[str, ...], str]:
-    """Names of the labels in a stable order, and how the order came about.
+    """Names of the labels in a stable order, and where the order comes from.
 
     Args:
         values: every distinct label of the training split: strings or integers.
-        given: names that the data or the user states; they fix the order.
+        given: names stated by the data or the user, which fix the order.
 
     Returns:
         The given names, else whole numbers in numeric order, else strings in alphabetical order.
@@ -122,7 +122,7 @@ def order_names(values: Iterable[Any], given: Sequence[str] | None) -> tuple[tup
 def order_tags(values: Iterable[str], given: Sequence[str] | None) -> tuple[tuple[str, ...], str]:
     """As `order_names`, for word tags: O first, then B- and I- of each type in alphabetical order.
 
-    Both B- and I- of every type are listed even where the data has one only, since predictions may need the other.
+    Both B- and I- of every type are listed, even if the data has only one: predictions may need the other.
     """
     if given:
         return _checked(given), GIVEN
@@ -138,7 +138,7 @@ def order_tags(values: Iterable[str], given: Sequence[str] | None) -> tuple[tupl
 def _checked(given: Sequence[Any]) -> tuple[str, ...]:
     names = tuple(str(name) for name in given)
     if isinstance(given, str) or len(set(names)) < len(names):
-        raise UserError(f"data.label_names={given} is no list of different names", "Write it [negative,positive].")
+        raise UserError(f"data.label_names={given} is not a list of distinct names", "Write it [negative,positive].")
     return names
 
 
@@ -149,7 +149,7 @@ def count_labels(names: Sequence[str], ids: Iterable[int]) -> tuple[int, ...]:
 
 
 def require_classes(labels: LabelSet, where: str) -> None:
-    """Refuse data from which nothing can be learnt.
+    """Refuse data that nothing can be learnt from.
 
     Raises:
         UserError: when fewer than two labels exist, or occur, in training.

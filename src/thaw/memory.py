@@ -1,4 +1,4 @@
-"""How this process asks the system for memory, and how it looks for what it no longer needs."""
+"""Memory of this process: what the allocator keeps, and what the garbage collector scans."""
 
 import ctypes
 import gc
@@ -11,10 +11,10 @@ TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory for the next training step, instead of handing it back to the system.
+    """Tell glibc to keep freed memory for the next training step instead of returning it to the system.
 
-    Activations and gradients come and go with every step in pieces that glibc maps and unmaps one by one; each page of
-    each piece is then zeroed by the kernel when it is first touched. Elsewhere than on glibc this does nothing.
+    Otherwise glibc maps and unmaps the large tensors of every step one by one, and the kernel zeroes each page again
+    on first use. Without glibc this does nothing.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -29,10 +29,10 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Import libraries within this, and Python does not search them for garbage: a third of the time that they take.
+    """Keep the garbage collector out of imports made within this context, which saves a third of their time.
 
-    What they leave is not searched later either, which makes every collection of a run shorter. In a multirun that goes
-    for the first run only, since after it there is more than libraries.
+    The imported objects are frozen afterwards, so that later collections skip them and take less time. In a multirun
+    this holds for the first run only: later, more than libraries would be frozen.
     """
     gc.disable()
     try:

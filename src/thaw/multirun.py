@@ -1,4 +1,4 @@
-"""Many runs as one: a folder of its own for each, nothing finished is done again, a failure does not stop the others.
+"""Multiruns: each run has its own folder, finished runs are not repeated, and a failure does not stop the others.
 
 Nothing heavy is imported here, as in `thaw.cli`.
 """
@@ -25,20 +25,19 @@ from thaw import runs
 from thaw.errors import Occupied, UserError
 from thaw.reporting import pages
 
-# Weights, figures, history and predictions do not depend on these: what is published, what is shown meanwhile, when a
-# state is saved to go on from, which processes make the batches. Any other setting counts, also where it acts on the
-# last digits only (data.eval_batch_size, freeze.reuse) or on what is kept of a run (trainer.log_every, logger).
+# The results of a run do not depend on these. Every other setting counts, even if it changes only the last digits
+# (data.eval_batch_size, freeze.reuse) or what a run keeps (trainer.log_every, logger).
 INERT = ("resume", "expected", "trainer.progress_bar", "trainer.checkpoint_every", "data.num_workers")
 LONGEST = 60  # characters of a folder's name before the digest
-ONE_VALUE = re.compile(r"""\[[^\[\]]*\]|'[^']*'|"[^"]*\"""")  # of an override, which may hold commas
+ONE_VALUE = re.compile(r"""\[[^\[\]]*\]|\{[^{}]*\}|'[^']*'|"[^"]*\"""")  # a list, dict or quoted text, commas and all
 log = logging.getLogger(__name__)
 
 
 def multirun_folder(overrides: Sequence[str]) -> str:
-    """The folder of a multirun below ``outputs/multirun``: the same command gives the same.
+    """The folder of a multirun below ``outputs/multirun``; the same command gives the same folder.
 
     Args:
-        overrides: ``key=value``, the swept ones with all their values.
+        overrides: ``key=value``; the swept ones with all their values.
     """
     swept = [*(one for one in overrides if one.startswith("sweep=")), *_swept(overrides)]
     said = "_".join(_said(override) for override in [*swept, *(one for one in overrides if one not in swept)])
@@ -46,21 +45,21 @@ def multirun_folder(overrides: Sequence[str]) -> str:
 
 
 def job_folder(overrides: Sequence[str], every: Sequence[str]) -> str:
-    """The folder of one run in that of its multirun: what is swept, with its value in this run.
+    """The folder of one run within its multirun: the swept settings, with their values in this run.
 
     Args:
         overrides: of this run.
-        every: of the multirun.
+        every: the overrides of the multirun.
     """
     shared = {override.partition("=")[0] for override in every} - {one.partition("=")[0] for one in _swept(every)}
     own = [override for override in overrides if override.partition("=")[0] not in shared]
-    said = "_".join(_said(override) for override in own) or "run"  # of nothing that is swept
-    # Where something had to be left out, the digest keeps names apart.
+    said = "_".join(_said(override) for override in own) or "run"  # nothing is swept
+    # If characters had to be dropped, the digest keeps names distinct.
     return _plain(said) if _plain(said) == said else f"{_plain(said)}_{_digest(own)}"
 
 
 def _swept(overrides: Sequence[str]) -> list[str]:
-    """The overrides with several values; a list, or a text in quotes, is one."""
+    """The overrides with several values; a list, dict or quoted text is one value."""
     return [override for override in overrides if re.search(r"=.*[,(]", ONE_VALUE.sub("", override))]
 
 
@@ -82,17 +81,17 @@ def active() -> bool:
 
 
 def begin(config: DictConfig, folder: Path) -> float | None:
-    """Take up a run of a multirun where an earlier start of the same multirun left it.
+    """Continue a run of a multirun from where an earlier start of the same multirun left it.
 
-    A run that was stopped goes on (``config.resume`` is set); one whose settings have changed since, in ``conf/`` say,
-    is set aside under ``earlier/``.
+    A stopped run resumes (``config.resume`` is set); one whose settings have since changed, for example in ``conf/``,
+    is moved to ``earlier/``.
 
     Args:
         config: of this run.
         folder: of this run.
 
     Returns:
-        The best validation score of a run that is finished already, else None.
+        The best validation score if the run is already finished, else None.
     """
     runs.make_absolute(config)
     (folder / runs.FAILURE).unlink(missing_ok=True)
@@ -106,7 +105,9 @@ def begin(config: DictConfig, folder: Path) -> float | None:
         folder.mkdir()
         log.warning("%s had different settings and was moved to %s.", runs.display(folder), runs.display(aside))
         return None
-    if saved.get("expected") != config.expected:  # corrected since; tables of published figures read it from the run
+    if (
+        saved.get("expected") != config.expected
+    ):  # corrected since then; tables of published figures read it from the run
         saved.expected = config.expected
         runs.save_config(folder, saved)
     if not (folder / "metrics.json").is_file():
@@ -116,25 +117,25 @@ def begin(config: DictConfig, folder: Path) -> float | None:
     log.info("%s is finished already.", runs.display(folder))
     if changed := _written_since(config.data.path, folder / "data.json"):
         log.warning("%s was written after it began. To train it anew, remove its folder.", runs.display(changed))
-    if not (folder / "report.html").is_file():  # killed before it was drawn
+    if not (folder / "report.html").is_file():  # killed before the page was drawn
         pages.draw(folder)
     score = runs.read_json(folder / "metrics.json")["best"]["score"]
     return float("nan") if score is None else float(score)
 
 
 def _comparable(config: DictConfig) -> Any:
-    """What the results of a run depend on."""
+    """The settings that the results of a run depend on."""
     plain: Any = OmegaConf.to_container(config, resolve=True)
     for key in INERT:
         group, _, name = key.rpartition(".")
         (plain[group] if group else plain).pop(name, None)
-    for group, key in runs.PLACES:  # absolute in the run, also where nothing is there any more
+    for group, key in runs.PLACES:  # absolute in the saved config, even if nothing is there any more
         plain[group][key] = plain[group][key] and os.path.abspath(os.path.expanduser(plain[group][key]))
     return plain
 
 
 def _written_since(data: str | None, seen: Path) -> Path | None:
-    """A file of the data that is younger than what a run noted of it."""
+    """A data file that was modified after the run noted what it read, if there is one."""
     if not data or not seen.is_file():
         return None
     path, then = Path(data), seen.stat().st_mtime
@@ -143,7 +144,7 @@ def _written_since(data: str | None, seen: Path) -> Path | None:
 
 
 def _free(path: Path) -> Path:
-    """The path, or the first with a number that does not exist yet."""
+    """The path itself, or the first numbered variant that does not exist yet."""
     number, free = 1, path
     while free.exists():
         number, free = number + 1, path.with_name(f"{path.name}_{number}")
@@ -151,44 +152,44 @@ def _free(path: Path) -> Path:
 
 
 def keep_failure(error: Exception, folder: Path) -> float:
-    """Write down why a run failed, so that the others can go on.
+    """Record why a run failed, so that the others can continue.
 
     Returns:
-        Not a number: what a sweeper takes for a failed trial.
+        NaN, which a sweeper takes for a failed trial.
     """
-    if isinstance(error, Occupied):  # by an equal run of this multirun, say, whose folder it is
+    if isinstance(error, Occupied):  # for example by an identical run of this multirun, which owns the folder
         print(f"error: {error}", file=sys.stderr)
         return float("nan")
-    mendable = isinstance(error, UserError)
-    said = str(error) if mendable else f"{type(error).__name__}: {error}"
+    fixable = isinstance(error, UserError)
+    said = str(error) if fixable else f"{type(error).__name__}: {error}"
     failure = {"overrides": list(HydraConfig.get().overrides.task), "error": " ".join(said.split())}
-    if not mendable:
+    if not fixable:
         traceback.print_exception(error)
         failure["traceback"] = "".join(traceback.format_exception(error))
-    if not (folder / "metrics.json").is_file():  # else the run stands, and what failed came after
+    if not (folder / "metrics.json").is_file():  # otherwise the run is complete and something after it failed
         runs.write_json(folder / runs.FAILURE, failure)
     print(f"error: {failure['error']}", file=sys.stderr)
     return float("nan")
 
 
 class Summarise(Callback):
-    """Hydra's hooks: one process for each multirun; free memory between runs; at the end a summary, and an exit code
-    that tells of failures."""
+    """Hydra's hooks: one process per multirun, memory freed between runs, and at the end a summary and an exit code
+    that reports failures."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        # Read here, so that all jobs get what is cached: also where hydra.sweep.dir is given, which reads it otherwise.
+        # Reading it caches the overrides of the multirun for all jobs, even if hydra.sweep.dir is given by the user.
         _ = config.hydra.sweep.subdir
         folder, exits = Path(config.hydra.sweep.dir).absolute(), ExitStack()
         atexit.register(exits.close)
-        exits.callback(runs.drop_empty, folder, "multirun.yaml")  # where no run begins
+        exits.callback(runs.drop_empty, folder, "multirun.yaml")  # if no run begins
         try:
             exits.enter_context(runs.occupy(folder))
-        except Occupied as error:  # Hydra would only warn of it
+        except Occupied as error:  # Hydra would only log a warning
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
 
     def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
-        # The parts of a trainer refer to each other: left to itself Python would keep the weights of several runs.
+        # The parts of a trainer form reference cycles: without this, the weights of several runs would pile up.
         gc.collect()
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:

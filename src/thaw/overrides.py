@@ -1,157 +1,29 @@
-"""What users type after a command: ``latest`` for a folder, free text that Hydra's grammar would take apart, mistakes.
+"""Settings as users type them: ``latest`` for a folder, and free text that Hydra's grammar would take apart.
 
 Nothing heavy is imported here, as in `thaw.cli`.
 """
 
-import difflib
 import re
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from thaw.errors import UserError, missing
-from thaw.settings import lost
+from thaw.errors import UserError
 
 FREE_TEXT = ("text", "run", "runs", "resume", "input", "output", "explain_page", "data.path", "model.name")
 QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""")
-LATEST = {  # what holds ``latest``: what it names, and a file of each such folder, as old as its end or beginning
+NUMBER = re.compile(r"[-+]?[\d_.]+(e[-+]?\d+)?|true|false|nan|[-+]?inf", re.IGNORECASE)  # Hydra's, and its booleans
+SPECIAL = re.compile(r"[=(){}'\"$:~]")  # characters that mean something to Hydra's grammar
+ITEM = re.compile(r"[^,\[\]\s][^,\[\]]*")  # of a list, without the blanks before it, which Hydra drops as well
+LATEST = {
     "run": ("finished run", "metrics.json"),
     "resume": ("unfinished run", "config.yaml"),
     "runs": ("multirun", "multirun.yaml"),
 }
-OPTIONS = (  # of Hydra
-    "--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info",
-    "--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun",
-)  # fmt: skip
-NUMBER = re.compile(r"[-+]?[\d_.]+(e[-+]?\d+)?|true|false|nan|[-+]?inf", re.IGNORECASE)  # or a truth, for Hydra
-
-
-def readable(error: Exception, conf: Path, name: str) -> Exception:
-    """One line for what Hydra and OmegaConf say over several; other errors as they are."""
-    said = str(error)
-    if match := re.search(r"Unknown plugin class : 'hydra_plugins\.hydra_(\w+)_launcher", said):
-        return missing("this hydra/launcher", f"hydra-{match[1]}-launcher", match[1])
-    if type(error).__name__ == "OutOfMemoryError":  # of torch, which is not imported here
-        hints = {
-            "train": "Lower data.batch_size, data.eval_batch_size or data.max_length, or set "
-            "model.gradient_checkpointing=true.",
-            "predict": "Lower batch_size.",
-        }
-        return UserError(said.split(". ")[0], hints.get(name, "CUDA_VISIBLE_DEVICES= runs it without the GPU."))
-    if match := re.search(r"Ambiguous value for argument '([^']+)'", said):
-        hint = f"With -m each is a run: python {name}.py -m {match[1]}"
-        if (key := match[1].partition("=")[0]).endswith("text_column"):
-            hint = f"The two of a pair are a list: {key}=[{match[1].partition('=')[2]}]"
-        return UserError(f"{match[1]}: several values", hint)
-    if "does not support sweep type" in said:  # Hydra does not say whose
-        swept = next((one for one in sys.argv[1:] if "interval(" in one), said)
-        hint = f"Give a list, or let Optuna choose: hydra/sweeper=optuna, or {name}.py sweep=optuna."
-        return UserError(f"{swept}: only Optuna searches intervals", hint)
-    if said.startswith("Only one of --"):  # of Hydra's flags
-        return UserError(said)
-    if "Config group override must be" in said:  # by a name; Hydra does not say which
-        for argument in sys.argv[1:]:
-            group, _, choice = argument.partition("=")
-            for one in choice.split(",") if (conf / group).is_dir() else ():
-                if one == "null" or NUMBER.fullmatch(one):
-                    return no_choice(group, one, conf)
-    if not isinstance(error, HydraException | OmegaConfBaseException):
-        return error
-    if isinstance(error, OverrideParseException):
-        if "=" not in (word := str(error.override)):
-            meant = "=... or ".join(meant_by(word, list(known_keys(conf, name))))
-            hint = f"Give one: {meant}=..." if meant else 'Quote a value that has blanks: key="a value".'
-            return UserError(f"{word}: a setting has = and a value", hint)
-        return UserError(f"{error.override}: cannot be read as a setting", "Quote the value: 'key=\"value\"'.")
-    if match := re.search(r"Missing mandatory value: (\S+)", said):
-        return UserError(f"{match[1]} is missing", f"Give it: {match[1]}=...")
-    if match := re.search(r"Interpolation key '(\w+)' not found", said):
-        return lost(match[1])
-    if match := re.search(r"Could not find '([^']+)/([^'/]+)'", said):
-        group, choice = match.groups()
-        if (conf / group).is_dir():
-            return no_choice(group, choice, conf)
-    if match := re.search(r"Could not (?:override|delete) '(?:[^']*@)?([^'@]+)'|append to config '([^']+)'", said):
-        key = match[1] or match[2]
-        group, _, own = key.rpartition(".")
-        holders = [file.stem for file in sorted((conf / group).glob("[!_]*.yaml")) if own in OmegaConf.load(file)]
-        if group and holders:
-            return UserError(f"{key}: not a setting of the {group} that is chosen", f"Of these: {', '.join(holders)}.")
-        known = list(known_keys(conf, name))
-        if below := [one for one in known if one.startswith(f"{key}.")]:
-            return UserError(f"{key}: not a group of {name}.py", f"Its settings: {', '.join(below)}.")
-        return UserError(f"{key}: no such setting{near(key, known)}", f"All settings: python {name}.py --help.")
-    lines = [line.strip() for line in said.splitlines() if line.strip() and "full_key" not in line]
-    return UserError(" ".join(line for line in lines if not line.startswith(("object_type", "reference_type"))))
-
-
-def no_choice(group: str, choice: str, conf: Path) -> UserError:
-    options = sorted(file.stem for file in (conf / group).glob("[!_]*.yaml"))
-    return UserError(f"{group}={choice}: no such choice{near(choice, options)}", f"There are: {', '.join(options)}.")
-
-
-def near(word: str, known: Sequence[str]) -> str:
-    """``; did you mean x?``, or nothing."""
-    meant = " or ".join(meant_by(word, known))
-    return f"; did you mean {meant}?" if meant else ""
-
-
-def meant_by(word: str, known: Sequence[str]) -> list[str]:
-    """The setting itself, else those of that name in any group, else what is spelled most like it; may be empty."""
-    if word in known:
-        return [word]
-    if named := [one for one in known if one.rpartition(".")[2] == word]:
-        return named
-    close = difflib.get_close_matches(word, known)
-    close.sort(key=lambda one: sorted(one) != sorted(word))  # first what has the same letters in another order
-    return close[:1]
-
-
-def known_keys(conf: Path, name: str) -> Iterator[str]:
-    """Every setting of the default config, dotted, and the names of the groups."""
-    from hydra import compose, initialize_config_dir
-
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf), version_base="1.3"):
-        config = compose(name)
-
-    def walk(node: Any, prefix: str) -> Iterator[str]:
-        for key in map(str, node) if isinstance(node, DictConfig) else ():
-            path = f"{prefix}{key}"
-            yield path
-            if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
-                yield from walk(node[key], f"{path}.")
-
-    yield from walk(config, "")
-
-
-def check_options(arguments: Sequence[str], conf: Path, name: str) -> None:
-    """Refuse a setting that is written as an option, in one line; the parser of options takes several.
-
-    And several presets of many runs: Hydra would make a run of each name, and sweep nothing of what they list.
-
-    Raises:
-        UserError: naming it.
-    """
-    for argument in arguments:
-        option, _, value = argument.partition("=")
-        if option == "sweep" and "," in value:
-            hint = "Give one, and the lists of the others beside it: sweep=seeds optimizer.lr=1e-5,2e-5"
-            raise UserError(f"{argument}: several presets", hint)
-        if option.startswith("--") and option not in OPTIONS:
-            setting, known = option.lstrip("-").replace("-", "_"), list(known_keys(conf, name))
-            written = " or ".join(f"{one}={value or '...'}" for one in meant_by(setting, known) or [setting])
-            raise UserError(f"{option}: no such option", f"Settings have no dashes: {written}")
+"""The settings that take ``latest``: what it names, and the file whose age decides which folder is the latest."""
 
 
 def latest(argument: str) -> str:
-    """Name the folder below ``outputs/`` that ``run=latest``, ``resume=latest`` or ``runs=latest`` stands for.
+    """Replace ``run=latest``, ``resume=latest`` or ``runs=latest`` by the folder below ``outputs/`` that it stands for.
 
     Raises:
         UserError: when there is none.
@@ -171,29 +43,37 @@ def latest(argument: str) -> str:
 
 
 def unquoted(override: str) -> str:
-    """An override as a user types it, where `quoted` would make it what it is again."""
+    """The inverse of `quoted`: an override as a user types it; unchanged where `quoted` would not restore it."""
     key, _, value = override.partition("=")
     plain = f"{key}={value[1:-1]}"
     return plain if QUOTED.fullmatch(value) and quoted(plain) == override else override
 
 
 def quoted(argument: str) -> str:
-    """Quote the value of a setting that holds free text, which Hydra's grammar would otherwise take apart."""
+    """Quote the value of a setting where Hydra's grammar would otherwise take it apart."""
     key, equals, value = argument.partition("=")
     if not equals or QUOTED.fullmatch(value):
         return argument
-    if key not in FREE_TEXT:  # there the grammar lacks no more than the letters of other languages
-        if value.isascii() or re.search(r"[=(){}'\"$:~]", value):
-            return argument
-        parts = r"[^,\[\]\s][^,\[\]]*"  # without the blanks around them, which Hydra drops as well
-        own = re.sub(parts, lambda part: part[0] if part[0].isascii() else f"'{part[0].rstrip()}'", value)
-        return f"{key}={own}"
-    special = r"[=()\[\]{}'\"$:~\s,]" if key == "runs" else r"[=()\[\]{}'\"$:~\s]"
-    plain = value.isascii() and not re.search(special, value) and not NUMBER.fullmatch(value)
-    if value in ("", "null") or (key != "text" and plain):
-        return argument if value else f"{key}=''"
+    return f"{key}={_quoted_text(key, value) if key in FREE_TEXT else _quoted_items(value)}"
+
+
+def _quoted_items(value: str) -> str:
+    """A value, or the items of a list, in quotes where they hold letters that the grammar does not know."""
+    if value.isascii() or SPECIAL.search(value):
+        return value
+    return ITEM.sub(lambda item: item[0] if item[0].isascii() else f"'{item[0].rstrip()}'", value)
+
+
+def _quoted_text(key: str, value: str) -> str:
+    """Free text in quotes; paths and numbers that the grammar reads as they are meant stay plain."""
+    if not value:
+        return "''"
+    special = r"[\[\]\s,]" if key == "runs" else r"[\[\]\s]"  # a comma separates two runs; elsewhere, values to sweep
+    plain = value.isascii() and not (SPECIAL.search(value) or re.search(special, value) or NUMBER.fullmatch(value))
+    if value == "null" or (key != "text" and plain):
+        return value
     if "\n" in value or "\r" in value:
         value = " ".join(value.split())
-    # Of backslashes Hydra reads those before a quote by twos.
+    # Hydra takes a backslash for an escape only before a quote, so only those there are doubled.
     escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + (found[2] and "\\'"), value.replace("${", "\\${"))
-    return f"{key}='{escaped}'"
+    return f"'{escaped}'"

@@ -1,4 +1,4 @@
-"""The run folder: what stands where, written atomically, read back in one place.
+"""The run folder: what it contains, written atomically and read back in one place.
 
 ``config.yaml`` (resolved) ``labels.json`` ``environment.json`` ``data.json`` ``parameters.json`` ``history.csv``
 ``metrics.json`` ``surfaces.json`` ``report.html`` ``explanations.html`` ``predictions/`` ``checkpoints/`` ``model/``
@@ -23,20 +23,20 @@ from yaml import YAMLError
 from thaw.errors import Occupied, UserError
 from thaw.labels import LabelSet
 
-FAILURE = "failure.json"  # in the folder of a run of a multirun: why it failed
-PRUNED = "pruned.json"  # in that of a trial: when it was ended, since others were better
+FAILURE = "failure.json"  # why a run of a multirun failed
+PRUNED = "pruned.json"  # when a trial was ended early because others were better
 PLACES = (("data", "path"), ("model", "name"))  # the settings that may name a file or folder
-LOCK = ".lock"  # in a folder that a process writes
+LOCK = ".lock"  # held while a process writes to the folder
 
 
 @contextmanager
 def atomic_write(path: Path, zipped: bool = False) -> Iterator[IO[str]]:
-    """Open a text file that appears under its name only once it is complete, also when the process is killed.
+    """Open a text file that appears under its name only once it is complete, even if the process is killed.
 
-    Half of a surrogate pair, which JSON can escape and UTF-8 cannot write, becomes a question mark.
+    A lone surrogate, which JSON can escape but UTF-8 cannot encode, becomes a question mark.
 
     Args:
-        zipped: compress it by gzip.
+        zipped: compress with gzip.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -52,24 +52,24 @@ def atomic_write(path: Path, zipped: bool = False) -> Iterator[IO[str]]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON that any reader accepts: numbers that are not finite become null."""
+    """Write JSON that any reader accepts: NaN and infinities become null."""
     with atomic_write(path) as file:
         json.dump(finite(value), file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object a line."""
+    """Write one JSON object per line."""
     with atomic_write(path) as file:
         for row in rows:
             file.write(json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def occupy(folder: Path) -> AbstractContextManager[Any]:
-    """Keep other processes out of a folder, until the context or this process ends; but those of the same run.
+    """Lock a folder against processes of other runs until the context or this process ends.
 
     Raises:
-        Occupied: when another process is at it.
+        Occupied: when another process holds the lock.
     """
     from filelock import FileLock, Timeout
 
@@ -85,10 +85,10 @@ def occupy(folder: Path) -> AbstractContextManager[Any]:
 
 
 def drop_empty(folder: Path, *names: str) -> None:
-    """Remove a folder in which nothing has begun, and the two above it (model, data) if they held nothing else.
+    """Remove the folder of a run that never began, and the two above it (model, data) if they are empty then.
 
     Args:
-        names: of files that it may hold.
+        names: files that the folder may hold.
     """
     ours = {LOCK, *names}
     if folder == Path.cwd() or not folder.is_dir() or any(path.name not in ours for path in folder.iterdir()):
@@ -104,7 +104,7 @@ def drop_empty(folder: Path, *names: str) -> None:
 
 
 def replace_folder(path: Path, save: Callable[[str], Any]) -> None:
-    """Let a folder appear under its name only once it is complete."""
+    """Replace a folder by a new one that appears under its name only once it is complete."""
     temporary, before = (path.with_name(f".{path.name}.{os.getpid()}{end}") for end in ("", ".old"))
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -122,10 +122,10 @@ def replace_folder(path: Path, save: Callable[[str], Any]) -> None:
 
 
 def check_not_over(output: str | Path, source: str | Path, name: str) -> None:
-    """Refuse to write a file over the one that is read, or into the folder that is.
+    """Refuse to write over the file that is read, or into the folder that is read.
 
     Args:
-        name: what the source is to the user.
+        name: what to call the source in the message.
     """
     path, read = (Path(place).expanduser().resolve() for place in (output, source))
     if path.is_relative_to(read):
@@ -145,7 +145,7 @@ def read_json(path: Path) -> Any:
 
 
 def damaged(path: Path, error: Exception) -> UserError:
-    """What to say of a file of a run folder that cannot be read."""
+    """The error for a file of a run folder that cannot be read."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return UserError(f"{path}: damaged: {reason}", "Put the file back, or train again.")
 
@@ -166,11 +166,11 @@ def open_run(folder: str | Path, needs: str = "config.yaml") -> Path:
         needs: the file or folder without which the run cannot be used for the purpose at hand.
 
     Raises:
-        UserError: when the folder does not exist, is no run, or has not come as far as ``needs``.
+        UserError: when the folder does not exist, is not a run, or does not have ``needs`` yet.
     """
     run = Path(folder).expanduser().absolute()
     if not run.is_dir():
-        raise UserError(f"{folder}: no such run folder", "Runs stand under outputs/<data>/<model>/<date and time>.")
+        raise UserError(f"{folder}: no such run folder", "Runs are under outputs/<data>/<model>/<date and time>.")
     if not (run / "config.yaml").is_file():
         inside = sorted(path.parent for path in run.glob("*/config.yaml"))
         hint = f"Did you mean {inside[-1]}?" if inside else "A run folder holds a config.yaml."
@@ -181,27 +181,27 @@ def open_run(folder: str | Path, needs: str = "config.yaml") -> Path:
 
 
 def open_unfinished(folder: str | Path) -> Path:
-    """As `open_run`, for a run to go on with.
+    """The folder of a run to resume, checked as by `open_run`.
 
     Raises:
         UserError: also when the run is finished.
     """
     run = open_run(folder)
     if (run / "metrics.json").is_file() and (run / "model").is_dir():
-        raise UserError(f"{folder}: this run is finished", f"Evaluate it: python evaluate.py run={typed(run)}")
+        raise UserError(f"{folder}: this run is finished", f"Evaluate it: python evaluate.py run={shell_path(run)}")
     return run
 
 
 def known_splits(run: Path) -> list[str]:
-    """The splits that the run was evaluated on; it was tested on the last."""
+    """The splits that the run was evaluated on; the last is the one it was tested on."""
     return [split for split in ("validation", "test") if (run / "predictions" / f"{split}.jsonl").is_file()]
 
 
 def saved_rows(run: Path, split: str, labels: LabelSet) -> tuple[list[Any], list[Any], list[str]]:
-    """Texts, label ids and places of the rows of a split as they stand in the run folder."""
+    """Texts, label ids and places of the rows of a split, as saved in the run folder."""
     path = run / "predictions" / f"{split}.jsonl"
     if split not in known_splits(run):
-        raise UserError(f"split={split}: the run holds no such split", f"It holds: {', '.join(known_splits(run))}.")
+        raise UserError(f"split={split}: the run has no such split", f"It holds: {', '.join(known_splits(run))}.")
     texts, gold, places = [], [], []
     for row in read_jsonl(path):
         places.append(row.get("place", ""))
@@ -212,37 +212,37 @@ def saved_rows(run: Path, split: str, labels: LabelSet) -> tuple[list[Any], list
 
 
 def rank() -> int:
-    """Number of this process among those of the run, before Lightning exists to ask."""
+    """The rank of this process in a distributed run, known before Lightning is imported."""
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK", 0))))
 
 
 def resume_command(run: Path) -> str:
-    return f"python train.py resume={typed(run)}"
+    return f"python train.py resume={shell_path(run)}"
 
 
 def display(path: Path) -> str:
-    """The path as a user would type it: relative to the working folder where it lies below it."""
+    """The path as a user would type it: relative to the working folder if it lies below it."""
     path = path.absolute()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def typed(path: Path) -> str:
-    """As `display`, within a command: in quotes where the shell would take it apart."""
+def shell_path(path: Path) -> str:
+    """The path as `display` gives it, quoted for the shell if need be."""
     return shlex.quote(display(path))
 
 
 def sync_command(folder: Path) -> str:
-    """What sends the W&B runs below a run or a multirun that were recorded offline; empty where all are sent."""
+    """The command that uploads the offline W&B runs of a run or multirun; empty if there is nothing to upload."""
     patterns = [
         f"{below}wandb/offline-run-*"
         for below in ("", "*/")
         if any(not list(run.glob("*.wandb.synced")) for run in folder.glob(f"{below}wandb/offline-run-*"))
     ]
-    return " ".join(["wandb sync", *(f"{typed(folder)}/{one}" for one in patterns)]) if patterns else ""
+    return " ".join(["wandb sync", *(f"{shell_path(folder)}/{one}" for one in patterns)]) if patterns else ""
 
 
 def make_absolute(config: DictConfig) -> None:
-    """Let local paths hold wherever the run is resumed or evaluated from."""
+    """Make local paths absolute, so that the run can be resumed or evaluated from anywhere."""
     for group, key in PLACES:
         value = config[group][key]
         if value and os.path.exists(os.path.expanduser(value)):
@@ -267,7 +267,7 @@ def load_config(run: Path) -> DictConfig:
 
 
 def environment() -> dict[str, Any]:
-    """What the run was made with: command, commit, versions, machine."""
+    """What a run is made with: command, commit, versions, machine."""
     import platform
     import subprocess
     from datetime import UTC, datetime
@@ -307,7 +307,7 @@ def _umask() -> int:
 
 
 def finite(value: Any) -> Any:
-    """Plain containers without numbers that JSON has no name for: null stands in their place."""
+    """Plain containers in which None replaces NaN and infinities, which JSON cannot express."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -1,6 +1,6 @@
 """The values that settings take, checked before anything heavy begins.
 
-What depends on the data or the encoder (layers, lengths, labels) is checked where that is known.
+Values that depend on the data or the encoder (layers, lengths, labels) are checked once those are known.
 """
 
 import codecs
@@ -10,11 +10,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import UserError
 
 Rule = tuple[Callable[[Any], bool], str]
+"""Whether a setting accepts a value, and what it accepts, in words."""
 
 
 def _number(value: Any) -> bool:
@@ -27,7 +28,7 @@ def _whole(value: Any) -> bool:
 
 def _encoding(value: Any) -> bool:
     try:
-        return bool(codecs.lookup(value)._is_text_encoding)  # base64 is a codec too
+        return bool(codecs.lookup(value)._is_text_encoding)  # base64 is a codec, too
     except (LookupError, TypeError, ValueError):
         return False
 
@@ -54,7 +55,7 @@ def or_null(rule: Rule) -> Rule:
 
 
 def better(monitor: str) -> str:
-    """Which way a figure is better: ``min`` for losses and the calibration error, else ``max``."""
+    """Which direction is better for a metric: ``min`` for losses and the calibration error, else ``max``."""
     return "min" if monitor in ("train/loss", "val/loss", "val/ece") else "max"
 
 
@@ -80,10 +81,10 @@ PRECISIONS = (  # of Lightning
     "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "32", "16", "bf16", "64",
     "transformer-engine", "transformer-engine-float16",
 )  # fmt: skip
-SCHEDULES = (  # those of transformers that depend on the step only and need no further setting
+SCHEDULES = (  # of transformers: those that depend on the step alone and need no further setting
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
 )  # fmt: skip
-NAME = (str, int, float, bool)  # YAML takes some names for numbers, or for truths
+NAME = (str, int, float, bool)  # YAML reads some names as numbers or booleans
 NAMES: Rule = (
     lambda value: isinstance(value, list) and all(isinstance(name, NAME) and name != "" for name in value),
     "a list of names",
@@ -197,6 +198,10 @@ EXPLORE_RULES: dict[str, Rule] = {
 
 
 SWEEPER_RULES: dict[str, Rule] = {
+    "hydra.sweeper.params": (
+        lambda value: isinstance(value, dict | DictConfig),
+        "a group of settings, each with its values",
+    ),
     "hydra.sweeper.n_trials": COUNT,
     "hydra.sweeper.n_jobs": COUNT,
     "hydra.sweeper.sampler": one_of("tpe", "random", "grid"),
@@ -238,9 +243,9 @@ EVALUATE_RULES: dict[str, Rule] = {
 
 
 def check_source(data: Mapping[str, Any]) -> None:
-    """Refuse a ``data`` group that does not say where the data is, or says a path that leads to nothing."""
+    """Refuse a ``data`` group without a source, or with a path that does not exist."""
     if path := data.get("path"):
-        # unlike Path.exists, no exception for names that cannot be
+        # Unlike Path.exists, os.path.exists does not raise for impossible names.
         if not os.path.exists(os.path.expanduser(str(path))):
             raise UserError(f"{path}: no such file or folder", "Check data.path.")
     elif not data.get("hub"):
@@ -253,21 +258,21 @@ def lost(key: str) -> UserError:
 
 
 def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:
-    """Refuse a config with a value that no setting of that name takes.
+    """Refuse a config with an invalid value.
 
     Args:
         config: of a root script.
         rules: for its settings.
 
     Raises:
-        UserError: naming the setting, its value and what it takes.
+        UserError: naming the setting, its value and what it accepts.
     """
     for key, (accepts, description) in rules.items():
         value: Any = config
         parts = key.split(".")
         for depth, part in enumerate(parts):
             if part not in value:
-                if depth and parts[0] in ("freeze", "callbacks"):  # these hold only the settings that they need
+                if depth and parts[0] in ("freeze", "callbacks"):  # each choice of these holds only what it needs
                     break
                 raise lost(".".join(parts[: depth + 1]))
             value = value[part]

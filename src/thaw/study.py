@@ -1,6 +1,6 @@
-"""A study of Optuna as a sweep sees it: its search space in Hydra's syntax, its trials, and where they are kept.
+"""An Optuna study as a sweep sees it: its search space in Hydra's syntax, its trials, and their storage.
 
-Optuna 5 (Akiba et al. 2019), through ask and tell. It is imported where it is needed, since it is an extra.
+Optuna (Akiba et al. 2019) is used through its ask-and-tell interface, and imported lazily since it is an extra.
 """
 
 import contextlib
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 DATABASE = "study.db"
 FRESH = "Give the new search a folder of its own: hydra.sweep.dir=..."
-SEARCH = "search"  # a study keeps what it is a search of
-OWNER = "owner"  # a trial keeps whose it is: see `owner_of`
-KILLED = "killed"  # marks trials that a kill ended: they count for nothing and are tried again
+SEARCH = "search"  # attribute of a study: what its scores depend on
+OWNER = "owner"  # attribute of a trial: the sweep it belongs to, see `owner_of`
+KILLED = "killed"  # attribute of a trial whose process was killed: it does not count and is tried again
 
 
 def load_optuna() -> Any:
-    """The package, without what it says to its developers."""
+    """The package, without its informational log messages."""
     try:
         import optuna
     except ModuleNotFoundError:
@@ -42,18 +42,18 @@ def load_optuna() -> Any:
 def open_study(
     folder: Path, storage: str | None, sampler: str, seed: int, search: Mapping[str, str], owner: str | None = None
 ) -> "Study":
-    """The study of a sweep's folder, new or to go on with.
+    """The study of a sweep's folder: a new one, or the one to continue.
 
     Args:
         folder: of the sweep.
         storage: where trials are kept, as a URL of SQLAlchemy; None for SQLite in the folder.
-        sampler: ``tpe``, ``random``, or ``grid``, whose trials `untried` puts in line.
+        sampler: ``tpe``, ``random``, or ``grid``, whose trials `untried` lists.
         seed: of the sampler.
-        search: what its scores depend on, setting -> text: ``monitor``, ``mode``, what is fixed, what is searched.
-        owner: as `owner_of` names this sweep.
+        search: what the scores depend on, setting -> text: ``monitor``, ``mode``, fixed settings, search space.
+        owner: the name of this sweep, see `owner_of`.
 
     Raises:
-        UserError: when the study that is there is another search.
+        UserError: when the existing study is a different search.
     """
     optuna = load_optuna()
     samplers = optuna.samplers
@@ -70,24 +70,24 @@ def open_study(
         raise UserError(f"{study.study_name}: this study was begun {said}", FRESH)
     if not study.trials:
         study.set_user_attr(SEARCH, dict(search))
-    # Moved on by the trials there are, or a study that goes on would draw the first ones again, and by the owner, or
-    # sweeps of several machines would all draw the same.
+    # The seed changes with the number of trials, or a continued study would draw the first ones again, and with the
+    # owner, or the sweeps of several machines would all draw the same.
     seed = (seed + len(study.trials) + zlib.crc32((owner or "").encode())) % 2**32
     study.sampler = samplers.TPESampler(seed=seed) if sampler == "tpe" else samplers.RandomSampler(seed=seed)
     return study
 
 
 def connect(url: str) -> Any:
-    """A storage; several processes may write to one SQLite file, so each waits for its turn."""
+    """A storage. Several processes may write to one SQLite file, so each waits for its turn."""
     optuna = load_optuna()
     options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}  # seconds
     return optuna.storages.RDBStorage(url, engine_kwargs=options)
 
 
 def search_space(overrides: Sequence["Override"], grid: bool) -> dict[str, "BaseDistribution"]:
-    """What Optuna chooses from, by key; the overrides with one value are left out.
+    """The distribution that Optuna draws each swept setting from.
 
-    Choices are texts, as they will stand on the command line. In a grid everything is a choice.
+    Choices are texts, as they will stand on the command line. In a grid every setting has choices.
 
     Raises:
         UserError: when an override has an unknown tag, or cannot be part of a grid.
@@ -98,9 +98,11 @@ def search_space(overrides: Sequence["Override"], grid: bool) -> dict[str, "Base
 def _distribution(override: "Override", grid: bool) -> "BaseDistribution":
     kinds = load_optuna().distributions
     sweep: Any = override.value()
-    tags: set[str] = getattr(sweep, "tags", set())  # those of a glob have none
+    tags: set[str] = getattr(sweep, "tags", set())  # a glob has none
     if unknown := tags - {"log"}:
-        raise UserError(f"{override.input_line}: unknown tag {min(unknown)}", "There is one: tag(log, interval(a, b)).")
+        raise UserError(
+            f"{override.input_line}: unknown tag {min(unknown)}", "The only one is log: tag(log, interval(a, b))."
+        )
     if override.is_interval_sweep():
         if grid:
             raise UserError(f"{override.input_line}: a grid has no intervals", "Give a list, or sampler=tpe.")
@@ -122,8 +124,8 @@ def _distribution(override: "Override", grid: bool) -> "BaseDistribution":
         raise UserError(f"{override.input_line}: {error}", "Change the range.") from error
 
 
-def written(values: "BaseDistribution") -> str:
-    """What a parameter is chosen from: ``none,head``, or ``0.0001 to 0.1, log``."""
+def in_words(values: "BaseDistribution") -> str:
+    """A distribution in words: ``none,head``, or ``0.0001 to 0.1, log``."""
     own: Any = values
     if hasattr(own, "choices"):
         return ",".join(own.choices)
@@ -131,7 +133,10 @@ def written(values: "BaseDistribution") -> str:
 
 
 def ask(study: "Study", space: dict[str, "BaseDistribution"], owner: str | None) -> "Trial":
-    """The next trial, of the sweep that `owner_of` names.
+    """The next trial of a sweep.
+
+    Args:
+        owner: the name of the sweep, see `owner_of`.
 
     Raises:
         UserError: when the study has searched other values so far.
@@ -145,17 +150,17 @@ def ask(study: "Study", space: dict[str, "BaseDistribution"], owner: str | None)
 
 
 def owner_of(folder: Path, storage: str | None) -> str | None:
-    """Names the sweep in a folder among those that share its storage; None where it shares none."""
+    """A name for the sweep in a folder, to tell it from others in a shared storage; None without one."""
     return f"{socket.gethostname()}:{folder}" if storage else None
 
 
 def forget_killed(study: "Study", space: dict[str, "BaseDistribution"], owner: str | None) -> list[dict[str, Any]]:
-    """Mark the trials as failed that were running when their sweep was killed.
+    """Mark trials that were running when their sweep was killed as failed.
 
-    Those of other machines, whose sweeps have the same storage, may still be running.
+    Trials of other sweeps in a shared storage are left alone, since they may still be running.
 
     Returns:
-        Their parameters, to be tried again.
+        The parameters of the killed trials, to be tried again.
     """
     state = load_optuna().trial.TrialState
     running = study.get_trials(states=(state.RUNNING,))
@@ -166,21 +171,21 @@ def forget_killed(study: "Study", space: dict[str, "BaseDistribution"], owner: s
     return [trial.params for trial in killed if trial.distributions == space]
 
 
-def counted(study: "Study") -> list[Any]:
-    """The trials that are over: with a score, pruned or failed; those that a kill ended do not count."""
+def finished_trials(study: "Study") -> list[Any]:
+    """The trials that ended with a score, pruned or failed; killed ones do not count."""
     return [trial for trial in study.trials if trial.state.is_finished() and KILLED not in trial.user_attrs]
 
 
 def untried(study: "Study", space: dict[str, Any]) -> list[dict[str, Any]]:
-    """The points of the grid that no trial has been at, of other machines neither."""
+    """The points of the grid that no trial has taken yet, on this machine or another."""
     running = study.get_trials(states=(load_optuna().trial.TrialState.RUNNING,))
-    done = [trial.params for trial in [*counted(study), *running]]
+    done = [trial.params for trial in [*finished_trials(study), *running]]
     grid = (dict(zip(space, point, strict=True)) for point in itertools.product(*(s.choices for s in space.values())))
     return [point for point in grid if point not in done]
 
 
 def tell(study: "Study", number: int, outcome: Any, folder: Path) -> str | None:
-    """Note how a trial ended.
+    """Record how a trial ended.
 
     Args:
         outcome: its score, or the exception that ended it.
@@ -214,31 +219,31 @@ def _trial(study: "Study", number: int) -> "Trial":
 
 
 def ticket(study: "Study", number: int, storage: str | None, folder: Path, pruner: dict[str, int]) -> str:
-    """What ``hydra.sweeper.trial`` holds, so that a run can `join` its study from any process.
+    """The value of ``hydra.sweeper.trial``, with which a run can `join` its study from any process.
 
     Args:
-        pruner: arguments of the median pruner, which no storage keeps.
+        pruner: arguments of the median pruner, which storages do not save.
     """
     url = storage or f"sqlite:///{folder / DATABASE}"
     return json.dumps({"storage": url, "study": study.study_name, "number": number, "pruner": pruner})
 
 
 def join(held: str) -> "Trial":
-    """The trial of a `ticket`, with the pruner of its study."""
+    """The trial that a `ticket` names, with the pruner of its study."""
     optuna, of = load_optuna(), json.loads(held)
     pruner = optuna.pruners.MedianPruner(**of["pruner"])
     study = optuna.load_study(study_name=of["study"], storage=connect(of["storage"]), pruner=pruner)
     return _trial(study, of["number"])
 
 
-def values(trial: Any) -> dict[str, str]:
-    """The parameters of a trial as its run gets them: of a continuous one four digits, which say enough."""
+def parameters_of(trial: Any) -> dict[str, str]:
+    """The parameters of a trial as its run gets them; continuous ones are rounded to four significant digits."""
     free = {key for key, own in trial.distributions.items() if getattr(own, "step", 1) is None}
     return {key: f"{value:.4g}" if key in free else str(value) for key, value in trial.params.items()}
 
 
 def importance(study: "Study") -> dict[str, float]:
-    """How much of the differences in score each parameter accounts for, by Optuna's default way; empty if unknown."""
+    """How much of the variation in scores each parameter explains, by Optuna's default method; empty if unknown."""
     optuna = load_optuna()
     done = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
     if len(done) < 2 or len({trial.value for trial in done}) < 2:
@@ -249,14 +254,14 @@ def importance(study: "Study") -> dict[str, float]:
 
 
 def rows(study: "Study") -> Iterator[dict[str, Any]]:
-    """A plain row for each trial: number, state, score, parameters, seconds, folder, error."""
+    """One plain dict per trial: number, state, score, parameters, seconds, folder, error."""
     for trial in study.trials:
         state = KILLED if KILLED in trial.user_attrs else trial.state.name.lower()
         yield {
             "trial": trial.number,
             "state": state,
             "score": trial.value,
-            "parameters": values(trial),
+            "parameters": parameters_of(trial),
             "seconds": trial.duration.total_seconds() if trial.duration else None,
             "folder": trial.user_attrs.get("folder", ""),
             "error": trial.user_attrs.get("error", ""),

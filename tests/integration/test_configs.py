@@ -166,6 +166,7 @@ def test_every_setting_is_read_by_something() -> None:
         ("optimizer.head_lr", -1.0),
         ("optimizer.layer_decay", True),
         ("optimizer.weight_decay", -0.1),
+        ("optimizer.schedule", "exponential"),
         ("optimizer.warmup_ratio", 1.5),
         ("optimizer.warmup_steps", 0.5),
         ("loss.label_smoothing", 1.0),

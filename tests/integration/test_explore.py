@@ -158,7 +158,7 @@ def test_vectors_are_those_of_the_encoder(encoders: object) -> None:
         (["data=csv"], "data.path"),
         (["data.path=nowhere"], "nowhere: no such file or folder"),
         (["featurs=true"], "did you mean features?"),
-        (["output=/dev/null/page"], "output=/dev/null/page: /dev/null is no folder to write into"),
+        (["output=/dev/null/page"], "output=/dev/null/page: /dev/null is not a writable folder"),
     ],
 )
 def test_mistakes_get_one_line(script: Run, tmp_path: Path, arguments: list[str], said: str) -> None:
@@ -183,5 +183,5 @@ def test_rows_of_all_splits_have_one_numbering(encoders: object) -> None:
     texts = [text for name in data.rows for text in data.rows[name]["text"]]
     assert list(rows.stream()) == texts
     assert rows.at(np.array([45, 3, 31])) == [texts[45], texts[3], texts[31]]
-    told = rows.told(31)
+    told = rows.described(31)
     assert (told["split"], told["row"], told["text"]) == ("validation", 2, texts[31])

@@ -148,7 +148,7 @@ def test_an_export_that_differs_is_refused(fitted: Fitted, tmp_path: Path, monke
         return logits
 
     monkeypatch.setattr(graphs.OnlyLogits, "forward", forward)
-    with pytest.raises(UserError, match="gives other scores than torch"):
+    with pytest.raises(UserError, match="scores of the exported model differ from torch's"):
         run_export(run)
     assert not list(run.glob("*onnx*")) + list(run.glob(".onnx*")), "nothing is left behind"
 
@@ -301,7 +301,7 @@ def test_a_run_goes_to_the_hub_and_comes_back(fitted: Fitted, hub: HubServer, sc
 @pytest.mark.parametrize(
     ("others", "name", "said"),
     [
-        ({"HF_TOKEN": None}, "moods", "there is no token of the Hub"),
+        ({"HF_TOKEN": None}, "moods", "there is no Hub token"),
         ({"HF_TOKEN": "hf_wrong"}, "moods", "the Hub refuses the token (401)"),
         ({}, "stranger/moods", "the Hub refuses the token (403)"),
         ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "moods", "http://127.0.0.1:9 does not answer"),

@@ -71,7 +71,10 @@ def test_a_run_on_pairs_is_evaluated_explained_and_exported(
     lines = "I am sad. [SEP] so sad\nno pair\n"
     done = script("predict.py", f"run={run}", "input=-", ok=False, stdin=lines)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "standard input:2: 'no pair' is no pair: the two texts have ' [SEP] ' between them" in done.stderr
+    assert (
+        "standard input:2: 'no pair' is not a pair: ' [SEP] ', spaces included, must be between the two texts"
+        in done.stderr
+    )
     (tmp_path / "bad.csv").write_text("claim,reply\na,b\na [SEP] b,c\n")
     done = script("predict.py", f"run={run}", "input=bad.csv", "output=o.csv", ok=False)
     assert "bad.csv:3: the first text of a pair holds ' [SEP] ' itself" in done.stderr

@@ -121,7 +121,7 @@ def test_a_figure_that_validation_cannot_have_is_not_monitored(encoders: Callabl
     [
         (["data=conll2003_sample", "data.sampler=balanced"], "data.sampler=balanced needs one label per text"),
         (["data.tokens_per_batch=64", "data.padding=max_length"], "data.tokens_per_batch needs rows of like length"),
-        (["freeze=lora", "freeze.reuse=on"], "freeze=lora freezes no layers from the bottom up"),
+        (["freeze=lora", "freeze.reuse=on"], "freeze=lora freezes no layers at the bottom"),
         (["trainer=fsdp_cpu", "freeze=head", "freeze.reuse=on"], "freeze.reuse=on: the weights are split among"),
         (["trainer=ddp_cpu", "data.eval_size=1"], "validation has 1 row for 2 processes"),
         (["logger=wandb"], r"logger=wandb needs the package wandb.*'\.\[wandb\]'"),

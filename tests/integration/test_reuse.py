@@ -10,10 +10,10 @@ import pytest
 
 from conftest import configured
 from thaw.errors import UserError
-from thaw.evaluation import predict_rows
 from thaw.inference.predictor import Predictor
 from thaw.models.prefix import FrozenPrefix
 from thaw.runs import saved_rows
+from thaw.scoring import predict_rows
 from thaw.training.fit import fit
 
 Encoders = Callable[[str], Path]
@@ -87,5 +87,5 @@ def test_auto_says_why_it_does_not_reuse_and_on_insists(
     assert "The frozen layers run in every step: its" in caplog.text
     with pytest.raises(UserError, match=r"reuse=on: its .* do not fit"):
         trained(encoders, tmp_path / "on", *small, "freeze.reuse=on")
-    with pytest.raises(UserError, match="freezes no layers from the bottom up"):
+    with pytest.raises(UserError, match="freezes no layers at the bottom"):
         trained(encoders, tmp_path / "lora", "freeze=lora", "freeze.reuse=on")

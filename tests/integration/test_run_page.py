@@ -17,12 +17,13 @@ from omegaconf import OmegaConf
 from conftest import configured
 from thaw import runs
 from thaw.errors import UserError
-from thaw.evaluation import evaluate_run, join_figures, score_rows, settle
+from thaw.evaluation import evaluate_run
 from thaw.inference.predictor import Predictor
 from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs
 from thaw.reporting.comparison import compare, report
 from thaw.reporting.run_page import write_page
+from thaw.scoring import join_figures, score_rows, settle
 from thaw.training.fit import fit
 
 NASTY = {

@@ -234,7 +234,7 @@ def damaged(path: Path) -> bytes:
         ("a.parquet", damaged, "cannot be read as Parquet"),
         ("a.xlsx", lambda path: b"PK", "the format is not clear from the name"),
         ("a.csv", lambda path: "text,läbel\n".encode("latin-1"), ":1: the header: not UTF-8 in field 2. Say what"),
-        ("a.csv", lambda path: CSV.encode("utf-16"), "not UTF-8 but UTF-16. Say so: data.encoding=utf-16"),
+        ("a.csv", lambda path: CSV.encode("utf-16"), "not UTF-8 but UTF-16. Set data.encoding=utf-16"),
         ("a.csv", lambda path: b"text,label\ra,x\r", "its lines end in \\r alone. Save it"),
         (
             "a.csv",
@@ -271,7 +271,7 @@ def test_a_file_that_cannot_be_right_is_an_error(
         ({"README.md": "-", "some.csv": CSV}, {}, "no split train; it holds: README.md, some.csv."),
         ({"test.csv": CSV}, {}, "no split train; it holds: test.csv."),
         ({"train.csv": CSV}, {"format": "jsonl"}, "no split train in the format jsonl; it holds: train.csv."),
-        ({"train.csv": CSV, "test.tsv": CSV}, {}, "test.tsv is of another format than train.csv."),
+        ({"train.csv": CSV, "test.tsv": CSV}, {}, "test.tsv has another format than train.csv."),
         ({"train.csv": CSV, "train.csv.gz": CSV}, {}, "several files for train: train.csv, train.csv.gz."),
         ({"train.csv": CSV, "dev.csv": CSV, "val.csv": CSV}, {}, "several files for validation: dev.csv, val.csv."),
         (
@@ -467,7 +467,7 @@ def test_text_of_another_encoding_is_read(name: str, encoding: str, tmp_path: Pa
 
 def test_text_that_is_not_of_its_encoding_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(CSV.encode() + "é,x\n".encode("cp1252"))
-    assert "a.csv: not of the encoding that was given: ordinal not in range(128). Give" in complaint(
+    assert "a.csv: not in the given encoding: ordinal not in range(128). Give" in complaint(
         tmp_path / "a.csv", encoding="ascii"
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from thaw.data.sources import load
-from thaw.data.spans import tagged_words, words_of
+from thaw.data.spans import tagged_words, word_spans
 from thaw.errors import UserError
 
 
@@ -23,12 +23,12 @@ from thaw.errors import UserError
     ],
 )
 def test_words_end_at_blanks_and_punctuation(text: str, words: str) -> None:
-    assert [text[start:end] for start, end in words_of(text)] == words.split()
+    assert [text[start:end] for start, end in word_spans(text)] == words.split()
 
 
 def test_words_of_a_text_end_where_those_of_the_training_data_did() -> None:
     text = "See E-404 (ORA-00942), it's 3.5 or x- -y, J. (U.S.) ok."
-    assert [text[start:end] for start, end in words_of(text, "-.")] == [
+    assert [text[start:end] for start, end in word_spans(text, "-.")] == [
         "See", "E-404", "(", "ORA-00942", ")", ",", "it", "'", "s", "3.5", "or", "x", "-", "-", "y", ",",
         "J.", "(", "U.S.", ")", "ok", ".",
     ]  # fmt: skip
@@ -112,7 +112,7 @@ def test_a_text_without_entities_is_read_too(tmp_path: Path) -> None:
     assert read(tmp_path, marked, none)[1] == ("so it", "O O")
     assert read(tmp_path, none, marked, task="token")[0] == ("so it", "O O")
     assert read(tmp_path, marked, {"text": "so it", "label": None})[1] == ("so it", "O O")
-    with pytest.raises(UserError, match=r"a\.jsonl:2: an entity lacks start and end, whole numbers, or its label"):
+    with pytest.raises(UserError, match=r"a\.jsonl:2: an entity needs integers start and end, and a label"):
         read(tmp_path, marked, {"text": "so it", "label": [{"start": "0", "end": 2, "label": "X"}]})
     with pytest.raises(UserError, match=r"unlike in earlier rows \(of words with tags\? then say data.task=token\)"):
         read(tmp_path, none, marked)

@@ -108,5 +108,5 @@ def test_names_of_another_scheme_name_numbers_too(tmp_path: Path) -> None:
 def test_label_names_that_are_no_names_are_not_taken_for_another_scheme(tmp_path: Path) -> None:
     path = tmp_path / "some.jsonl"
     path.write_text((json.dumps({"words": WORDS, "tags": IOB2}) + "\n") * 10)
-    with pytest.raises(UserError, match="is no list of different names"):
+    with pytest.raises(UserError, match="is not a list of distinct names"):
         read({"path": str(path)}, label_names=["O", "B-PER", "B-PER"])

@@ -23,9 +23,9 @@ from thaw.overrides import latest, quoted, unquoted
 PACKAGE = ROOT / "src" / "thaw"
 MODULES = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
 LAYERS = [
-    {"cli", "job", "overrides", "multirun", "help"},
+    {"cli", "job", "overrides", "mistakes", "multirun", "help"},
     {"training"},
-    {"evaluation", "exploration"},
+    {"evaluation", "exploration", "scoring"},
     {"inference"},
     {"reporting"},
     {"data", "models"},
@@ -159,6 +159,8 @@ def test_latest_of_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("data.path=True", "data.path='True'"),
         ("run=2026-11", "run=2026-11"),
         ("seed=1,2,3", "seed=1,2,3"),
+        ("model.name=a/b,c/d", "model.name=a/b,c/d"),
+        ("runs=outputs/a,outputs/b", "runs='outputs/a,outputs/b'"),
         ("data.label_column=Zuständigkeit", "data.label_column='Zuständigkeit'"),
         ("data.label_column=Zuständige Stelle", "data.label_column='Zuständige Stelle'"),
         ("data.label_names=[größer,kleiner]", "data.label_names=['größer',kleiner]"),
@@ -205,6 +207,9 @@ def test_a_multirun_without_lists_has_a_name() -> None:
     pair = ["data.text_column=[a,b]", "seed=1,2", "data.name='x,y'"]
     assert multirun_folder(pair).startswith("seed-1-2_")
     assert job_folder([*pair[:1], "seed=1", pair[2]], pair) == "seed-1"
+    weighted = ["loss.class_weights={joy:2,fear:1}", "seed=1,2"]
+    assert multirun_folder(weighted).startswith("seed-1-2_")
+    assert job_folder([weighted[0], "seed=1"], weighted) == "seed-1"
     assert job_folder([], []).startswith("run")
     assert job_folder(["seed=1"], ["seed=1,2"]) == "seed-1"
 
@@ -295,6 +300,8 @@ def test_a_package_that_something_built_needs_is_named(
         (["data.text_column=0.5"], "data.text_column=0.5 is not the name of a column"),
         (["+callbacks.mine=3"], "callbacks={'mine': 3} is not a group of groups, each with a _target_"),
         (["callbacks=early_stopping", "callbacks.early_stopping.patience=soon"], "patience=soon is not a whole number"),
+        (["optimizer.schedule=step"], "optimizer.schedule=step is not one of: linear, cosine, "),
+        (["-m", "sweep=optuna", "hydra.sweeper.params=null"], "params=None is not a group of settings"),
         (["optimizer.class=null"], "optimizer.class=None is not a group with a _target_"),
         (["hydra.run.dir=/dev/null/run"], "/dev/null/run: cannot be made"),
     ],
@@ -397,7 +404,8 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["other.log"]
 
 
-def test_a_group_of_another_script_is_told_from_a_misspelling(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "evaluate.py"), "run=x", "data=csv"]
+@pytest.mark.parametrize("choice", ["csv", "null"])
+def test_a_group_of_another_script_is_told_from_a_misspelling(choice: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "evaluate.py"), "run=x", f"data={choice}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert "data: not a group of evaluate.py. Its settings: data.path, data.format" in done.stderr

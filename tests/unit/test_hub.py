@@ -20,7 +20,7 @@ from conftest import ROOT
 from hub_server import HubServer
 from thaw import hub
 from thaw.errors import UserError
-from thaw.hub import locate_encoder, needed, sha256
+from thaw.hub import files_to_fetch, locate_encoder, sha256
 
 Encoders = Callable[[str], Path]
 MINILM: dict[str, Any] = dict(OmegaConf.to_container(OmegaConf.load(ROOT / "conf/model/minilm.yaml")))  # type: ignore[arg-type]
@@ -136,8 +136,8 @@ def test_the_hub_denies_what_it_does_not_have(online: HubServer) -> None:
 )
 def test_one_format_of_weights_is_fetched(files: list[str], expected: list[str]) -> None:
     """Those of PyTorch, safe ones where there are; code only when it may run."""
-    assert needed(files, code=False) == expected
-    assert needed([*files, "modeling.py"], code=True)[-1] == "modeling.py"
+    assert files_to_fetch(files, code=False) == expected
+    assert files_to_fetch([*files, "modeling.py"], code=True)[-1] == "modeling.py"
 
 
 def test_offline_the_answer_names_the_three_ways_out() -> None:

@@ -279,7 +279,9 @@ def test_text_of_another_encoding_is_refused_and_read_where_it_is_named(name: st
         "in.txt": "so\n\nschön\n",
         "in.jsonl": '\n{"text": "so"}\n{"text": "schön"}',
     }
-    with pytest.raises(UserError, match=rf"{name}:3: not UTF-8\. Save it as UTF-8, or say what it is: encoding=cp1252"):
+    with pytest.raises(
+        UserError, match=rf"{name}:3: not UTF-8\. Save it as UTF-8, or set its encoding, for example encoding=cp1252"
+    ):
         predict(name, content[name].encode("cp1252"))
     assert predict(name, content[name].encode("cp1252"), "encoding=cp1252")[-1]["text"] == "schön"
 
@@ -368,16 +370,16 @@ def test_a_word_that_was_not_read_leaves_the_tags_of_the_others(predict: Predict
 
 def test_a_table_does_not_lose_what_its_first_row_lacks(predict: Predict, tmp_path: Path) -> None:
     lines = '{"text": "so it"}\n{"text": ["so", "it"]}\n'
-    with pytest.raises(UserError, match=r"no column for 'scores', which no record before has\. Give \.jsonl"):
+    with pytest.raises(UserError, match=r"no column for 'scores', which earlier records do not have\. Give \.jsonl"):
         predict("in.jsonl", lines, output="out.csv", model=Tagger)
     assert not (tmp_path / "out.csv").exists()
     assert ["tags" in row for row in predict("in.jsonl", lines, model=Tagger)] == [False, True]
 
 
 def test_what_columns_cannot_hold_is_refused_before_anything_is_labelled(predict: Predict) -> None:
-    with pytest.raises(UserError, match="columns are not for explanations"):
+    with pytest.raises(UserError, match="CoNLL columns cannot hold explanations"):
         predict("in.conll", SENTENCES, "explain=leave_one_out", output="out.conll", model=Tagger)
-    with pytest.raises(UserError, match="columns are not for a single text"):
+    with pytest.raises(UserError, match="CoNLL columns cannot hold a single text"):
         labelling.label(configured("run=A", "text=so", "output=out.conll", verb="predict"))
 
 
@@ -497,5 +499,5 @@ def test_what_is_not_of_the_encoding_that_is_named_is_told(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"so")))
     content = b"so" if source == "in.txt" else None
-    with pytest.raises(UserError, match=r"not of the encoding that was given: .*Give its true encoding"):
+    with pytest.raises(UserError, match=r"not in the given encoding: .*Give its actual encoding"):
         predict(source, content, "encoding=utf-16")

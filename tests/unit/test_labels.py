@@ -41,7 +41,7 @@ def test_tags_are_listed_with_their_partners() -> None:
 
 @pytest.mark.parametrize("given", [["joy", "joy"], "joy,anger"])
 def test_given_names_must_be_a_list_of_different_ones(given: list[str] | str) -> None:
-    with pytest.raises(UserError, match="is no list of different names"):
+    with pytest.raises(UserError, match="is not a list of distinct names"):
         order_names(["joy"], given)
 
 

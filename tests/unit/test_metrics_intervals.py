@@ -11,7 +11,7 @@ from thaw.metrics.intervals import RESAMPLES, intervals
 from thaw.metrics.outputs import Outputs, figures
 from thaw.metrics.paired import mcnemar, paired_bootstrap
 from thaw.metrics.probabilities import probabilities
-from thaw.metrics.scorers import _auc, _average_precision, calibration_scorer, scorer
+from thaw.metrics.scorers import auc, average_precision, calibration_scorer, scorer
 from thaw.models.losses import make_loss, make_terms
 
 
@@ -143,7 +143,7 @@ def test_rows_none_of_which_has_a_label_are_no_trouble() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"), [(_auc, roc_auc_score), (_average_precision, average_precision_score)], ids=["auc", "ap"]
+    ("ours", "theirs"), [(auc, roc_auc_score), (average_precision, average_precision_score)], ids=["auc", "ap"]
 )
 def test_areas_and_their_slopes_are_those_of_scikit_learn(ours: object, theirs: object) -> None:
     generator = np.random.default_rng(3)

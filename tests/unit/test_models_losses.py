@@ -108,6 +108,15 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
     assert positive.tolist() == pytest.approx([3 / 5, 6 / 2, 1.0])
 
 
+def test_a_label_of_every_row_is_learnt_with_balanced_weights() -> None:
+    everywhere = LabelSet("multi_label", ("joy", "fear"), (10, 4), rows=10)
+    loss = make_loss({**PLAIN, "class_weights": "balanced"}, everywhere)
+    logits = torch.zeros(1, 2, requires_grad=True)
+    loss(logits, torch.tensor([[1, 0]])).backward()
+    assert logits.grad is not None
+    assert logits.grad[0, 0] < 0, "its logit rises"
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

@@ -77,7 +77,7 @@ def test_an_encoder_that_fills_rows_up_is_not_reused() -> None:
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     config = LongformerConfig(vocab_size=100, attention_window=16, max_position_embeddings=66, **sizes)
     network = LongformerForSequenceClassification(config)  # type: ignore[no-untyped-call]
-    with pytest.raises(Unusable, match="more tokens than it is given"):
+    with pytest.raises(Unusable, match="more tokens than its input has"):
         FrozenPrefix(network, 1, Rows().batches, limit=GIGABYTE)
 
 

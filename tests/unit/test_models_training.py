@@ -116,9 +116,9 @@ def test_every_parameter_that_ever_trains_is_in_one_optimizer_group(freeze: dict
     named = {id(parameter): name for name, parameter in module.network.named_parameters()}
     groups = parameter_groups(module.parts, module.rates, 0.1)
     counted = Counter(named[id(parameter)] for group in groups for parameter in group["params"])
-    assert counted == Counter(module.ever)
+    assert counted == Counter(module.trainable_names)
     training = {name for name, parameter in module.network.named_parameters() if parameter.requires_grad}
-    assert training <= module.ever
+    assert training <= module.trainable_names
     assert names(module, "head") & training
 
     expected = {"head": 0.5, "layer 3": 1e-2, "layer 2": 5e-3, "layer 1": 2.5e-3, "embeddings": 1.25e-3}
@@ -140,7 +140,7 @@ def test_only_what_trains_changes_and_the_rest_stays_in_eval_mode(freeze: dict[s
     """Over two epochs of real training with weight decay, dropout and validations between them."""
     module, watch = make(encoders("bert"), freeze), Watch()
     fit(module, 2, watch)
-    adapters = {name for name in module.ever if "lora_" in name or "ia3_" in name}
+    adapters = {name for name in module.trainable_names if "lora_" in name or "ia3_" in name}
     head = {name for name in names(module, "head") if ".original_module." not in name}
     stages: list[tuple[set[str], set[str]]] = {
         "none": [(names(module, *ALL), set(ALL))] * 2,
@@ -271,8 +271,3 @@ def test_a_figure_of_a_label_that_validation_lacks_is_not_monitored(
 def test_what_is_no_figure_may_be_watched_where_it_is_named() -> None:
     counts = dict.fromkeys(LABELS.names, 0)
     check_monitor("callbacks.best.monitor", "train/loss", LABELS, counts, "train/loss", "step")
-
-
-def test_an_unknown_schedule_is_a_user_error() -> None:
-    with pytest.raises(UserError, match="Choose one of: linear, cosine"):
-        schedule(schedule="reduce_lr_on_plateau")

@@ -60,7 +60,7 @@ def test_a_pair_is_parted_where_it_was_joined() -> None:
     for first in ("a [SEP] b", "a [SEP]"):
         with pytest.raises(ValueError, match="the first text of a pair holds"):
             joined(first, "c")
-    with pytest.raises(ValueError, match="'a' is no pair"):
+    with pytest.raises(ValueError, match="'a' is not a pair"):
         parted("a")
 
 
@@ -107,11 +107,11 @@ def test_what_is_no_pair_is_told(encoders: Encoders) -> None:
     tokenizer = load_tokenizer(encoders("bert"), "sequence")
     predict = Predictor(lambda batches: iter(()), tokenizer, LABELS, max_length=16)
     for text, said in (
-        ("so", "'so' is no pair"),
+        ("so", "'so' is not a pair"),
         (("a [SEP] b", "c"), "holds"),
-        (("a", "b", "c"), "is no pair of texts"),
-        (("a", None), "is no pair of texts"),
-        ({"text": "a"}, "is no pair of texts"),
+        (("a", "b", "c"), "is not a pair of texts"),
+        (("a", None), "is not a pair of texts"),
+        ({"text": "a"}, "is not a pair of texts"),
     ):
         with pytest.raises(UserError, match=said):
             predict([text])

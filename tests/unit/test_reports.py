@@ -136,7 +136,7 @@ def test_a_table_of_published_figures_is_of_a_multirun(make: Make, script: Run) 
     done = script("report.py", pair, "paper=true", ok=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "paper" in done.stderr
-    assert "one multirun" in done.stderr
+    assert "a single multirun" in done.stderr
 
 
 def test_published_figures_and_a_report_go_together(make: Make, script: Run) -> None:

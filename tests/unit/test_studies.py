@@ -93,6 +93,20 @@ def test_a_study_finds_the_best_and_shows_it(study: Study, tmp_path: Path) -> No
     assert page.count("<svg") == 2, "the scores, and the importance of two parameters"
 
 
+def test_settings_that_a_sweep_does_not_search_stay_as_they_were_typed(study: Study) -> None:
+    launched: list[list[str]] = []
+
+    class Recording(Launcher):
+        def launch(self, jobs: Any, initial_job_idx: int) -> Any:
+            launched.extend(jobs)
+            return super().launch([[item for item in job if "=" in item] for job in jobs], initial_job_idx)
+
+    study(score, RATE, "~callbacks.early_stopping", "+logger.more=[a,b]", n_trials=1, launcher=Recording)
+    assert launched[0][:2] == ["~callbacks.early_stopping", "+logger.more=[a,b]"], (
+        "Hydra deletes ~key=null if it is null"
+    )
+
+
 def test_the_lowest_score_is_the_best_where_low_is_good(study: Study) -> None:
     _, rows = study(lambda given, _: -score(given, _), RATE, mode="min", n_trials=25)
     best = min(rows, key=lambda row: float(row["val/f1"]))

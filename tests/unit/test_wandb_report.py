@@ -32,9 +32,8 @@ def multirun(tmp_path: Path) -> Make:
             run = folder / f"run-{number}"
             runs.save_config(run, configured(*own, f"logger={logger}"))
             runs.write_json(run / "environment.json", {"command": f"python train.py run {number}", "overrides": own})
-            runs.write_json(
-                run / "data.json", {"splits": {"train": {"rows": 90}, "validation": {"rows": 9, "labels": {}}}}
-            )
+            splits = {"train": {"rows": 90}, "validation": {"rows": 9, "labels": {}}}
+            runs.write_json(run / "data.json", {"splits": splits})
             metrics = {"validation/f1": 0.5 + number / 100, "test/accuracy": 0.6, "test/f1": 0.5, "baselines": {}}
             best = {"best": {"monitor": "val/f1", "score": 0.5 + number / 100, "step": 8}, "seconds": {"train": 2.0}}
             runs.write_json(run / "metrics.json", metrics | best)
@@ -197,7 +196,7 @@ def test_what_cannot_be_a_report_is_said(multirun: Make, monkeypatch: pytest.Mon
     with pytest.raises(UserError, match="neither entity/project nor dry_run"):
         make_report(folder, "thaw")
     members = read_members(folder)
-    with pytest.raises(UserError, match="no place in a report's filter"):
+    with pytest.raises(UserError, match="cannot be used in a report's filter"):
         build_report("name", "it's", members, "someone", "thaw")
     monkeypatch.setitem(sys.modules, "wandb_workspaces.reports.v2", None)
     with pytest.raises(UserError, match=r"pip install -e '.\[reports\]'"):

@@ -1,4 +1,4 @@
-"""Hydra's side of a sweep by Optuna 5: ``sweep=optuna``. Hydra imports this at every start, so it is light."""
+"""The Hydra sweeper behind ``sweep=optuna``. Hydra imports it at every start, so it imports nothing heavy."""
 
 import logging
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class OptunaSweeper(Sweeper):
-    """Runs trials in batches, by any launcher, until the study has as many as it should.
+    """Runs trials in batches, with any launcher, until the study has ``n_trials``.
 
     Args:
-        settings: of ``conf/hydra/sweeper/optuna.yaml``.
+        settings: those of ``conf/hydra/sweeper/optuna.yaml``.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -45,13 +45,13 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        """Run the trials that the study lacks, and report.
+        """Run the trials that the study still lacks, and report.
 
         Args:
             arguments: the overrides of the command line.
 
         Raises:
-            UserError: when there is nothing to search, or no trial gave a score.
+            UserError: when there is nothing to search, or no trial has a score.
         """
         assert self.config is not None
         folder = Path(str(self.config.hydra.sweep.dir)).absolute()
@@ -60,7 +60,7 @@ class OptunaSweeper(Sweeper):
         return self.run(folder, fixed, swept)
 
     def split(self, arguments: list[str]) -> tuple[list[str], list[Override]]:
-        """The overrides that every trial shares, and those to be searched; of a key given twice the last counts."""
+        """The overrides that all trials share, and those to search; if a key is given twice, the last one counts."""
         from thaw.errors import UserError
 
         assert self.hydra_context is not None
@@ -71,11 +71,11 @@ class OptunaSweeper(Sweeper):
         if not swept:
             example = "'optimizer.lr=tag(log,interval(1e-5,1e-3))'"
             raise UserError("hydra/sweeper=optuna: there is nothing to search", f"Give a range: {example}.")
-        fixed = [f"{key}={one.get_value_element_as_str()}" for key, one in given.items() if not one.is_sweep_override()]
+        fixed = [str(one.input_line) for one in given.values() if not one.is_sweep_override()]
         return fixed, swept
 
     def run(self, folder: Path, fixed: list[str], swept: Sequence[Override]) -> list[Sequence[JobReturn]]:
-        """Ask, launch and tell, a batch at a time."""
+        """Ask the study for trials, launch them and tell it the results, a batch at a time."""
         from thaw import study as studies
         from thaw.reporting.members import settings_of
         from thaw.reporting.published import neutral
@@ -86,13 +86,13 @@ class OptunaSweeper(Sweeper):
         space = studies.search_space(swept, grid)
         search = {key: value for key, value in settings_of(fixed).items() if not neutral(key)}
         search |= {key: str(self.config[key]) for key in ("monitor", "mode")}
-        search |= {key: studies.written(values) for key, values in space.items()}
+        search |= {key: studies.in_words(values) for key, values in space.items()}
         owner = studies.owner_of(folder, own["storage"])
         study = studies.open_study(folder, own["storage"], own["sampler"], own["seed"], search, owner)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         again = studies.forget_killed(study, space, owner)
         returned: list[Sequence[JobReturn]] = []
-        while (left := own["n_trials"] - len(studies.counted(study))) > 0:
+        while (left := own["n_trials"] - len(studies.finished_trials(study))) > 0:
             ahead = studies.untried(study, space) if grid else again
             if grid and not ahead:
                 break
@@ -101,8 +101,8 @@ class OptunaSweeper(Sweeper):
                 if ahead:
                     study.enqueue_trial(ahead.pop(0))
                 batch.append(studies.ask(study, space, owner))
-            points = [tuple(f"{key}={value}" for key, value in studies.values(trial).items()) for trial in batch]
-            # Of equal trials one runs, and speaks for all: two would write the same folder at once.
+            points = [tuple(f"{key}={value}" for key, value in studies.parameters_of(trial).items()) for trial in batch]
+            # Equal trials run once and share the result: two would write to the same folder at once.
             first: dict[tuple[str, ...], Any] = {}
             for point, trial in zip(points, batch, strict=True):
                 first.setdefault(point, trial)
@@ -110,14 +110,14 @@ class OptunaSweeper(Sweeper):
             try:
                 results = self.launcher.launch(jobs, initial_job_idx=batch[0].number)
             except (HydraException, OmegaConfBaseException):
-                raise  # no run can be made of these overrides
-            except Exception as reason:  # a process was killed, for its memory say, and took its batch with it
+                raise  # these overrides are invalid
+            except Exception as reason:  # a process was killed, for example out of memory, and its batch with it
                 results = [JobReturn(status=JobStatus.FAILED, _return_value=reason) for _ in jobs]
             by_point = dict(zip(first, results, strict=True))
             for trial, point in zip(batch, points, strict=True):
                 result = by_point[point]
                 run = Path(result.hydra_cfg.hydra.runtime.output_dir) if result.hydra_cfg else folder
-                # The property would raise the exception.
+                # Not `return_value`, which would raise the exception.
                 if error := studies.tell(study, trial.number, result._return_value, run):
                     log.warning("Trial %d failed: %s", trial.number, error)
             returned.append(results)
@@ -125,7 +125,7 @@ class OptunaSweeper(Sweeper):
         return returned
 
     def told(self, study: Any, trial: Any, folder: Path) -> list[str]:
-        """The override that tells a run its trial, so that it can be pruned, in whatever process it runs."""
+        """The override that tells a run, in whatever process, which trial it is, so that it can be pruned."""
         from thaw.study import ticket
 
         own = self.settings
@@ -136,7 +136,7 @@ class OptunaSweeper(Sweeper):
         return [f"hydra.sweeper.trial={QuotedString(text, Quote.single).with_quotes()}"]
 
     def report(self, study: Any, folder: Path, fixed: list[str]) -> None:
-        """Write the page and the table of the study, and say which trial is the best."""
+        """Write the page and the table of the study, and log which trial is the best."""
         from thaw import study as studies
         from thaw.errors import UserError
         from thaw.reporting.study_page import write_study
@@ -145,7 +145,7 @@ class OptunaSweeper(Sweeper):
         assert self.config is not None
         rows = list(studies.rows(study))
         script = f"{self.config.hydra.job.config_name}.py"
-        # A trial is one run, and its command makes one run: without the preset.
+        # Without the preset: the command shown repeats a single run.
         own = [item for item in fixed if not item.startswith("sweep=")]
         lines = write_study(
             folder, rows, studies.importance(study), str(self.config.monitor), str(self.config.mode), script, own
@@ -153,7 +153,7 @@ class OptunaSweeper(Sweeper):
         for line in lines:
             log.info(line)
         if not any(row["state"] == "complete" for row in rows):
-            with suppress(UserError):  # no run came so far as to leave a folder
-                summarise(folder)  # Hydra's hook at the end of a multirun does so too, but not after an error
+            with suppress(UserError):  # no run left a folder
+                summarise(folder)  # after an error, Hydra does not call the hook that does this
             reason = next((row["error"] for row in rows if row["error"]), "all were pruned")
             raise UserError(f"none of {len(rows)} trials gave a score: {reason}")

@@ -1,7 +1,7 @@
 """Which rows form a batch, and how they become tensors.
 
-The order of the batches is a pure function of the seed and the epoch, so that a run can go on in the middle of an
-epoch: nothing but the number of batches done needs to be remembered.
+The order of the batches is a pure function of the seed and the epoch, so that a run can resume in the middle of an
+epoch: the number of completed batches is all it has to remember.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from thaw.data.encoding import Encoded
 from thaw.data.ragged import gather, sorted_batches
 from thaw.labels import IGNORED
 
-POOL = 50  # batches' worth of shuffled rows that are sorted by length together
+POOL = 50  # batches whose rows are sorted by length together
 
 
 def shuffled_batches(
@@ -29,13 +29,13 @@ def shuffled_batches(
     """Row numbers of each training batch of one epoch.
 
     Rows are shuffled, sorted by length within pools of `POOL` batches, cut into batches, and the batches are shuffled
-    again: little padding, while which rows meet still changes with every epoch (the scheme of the Hugging Face
-    ``LengthGroupedSampler``, with the batches shuffled too).
+    again: little padding, and yet each epoch combines other rows (the scheme of the Hugging Face
+    ``LengthGroupedSampler``, with shuffled batches).
 
     Args:
         lengths: tokens of each row.
         batch_size: rows in a batch; the last one may be smaller.
-        weights: draw rows with these probabilities, with replacement, instead of each once.
+        weights: draw rows with these probabilities and with replacement, instead of each row once.
         by_length: False for plain shuffling.
     """
     generator = np.random.default_rng((seed, epoch))
@@ -54,9 +54,9 @@ def shuffled_batches(
 def in_turn(
     batches: list[np.ndarray], lengths: np.ndarray, generator: np.random.Generator, epoch: int
 ) -> list[np.ndarray]:
-    """Batches of like lengths in random order; the very first of a run is the one that takes most memory.
+    """Batches in random order, except that the first batch of a run is the one that needs the most memory.
 
-    So a run for which the memory does not suffice ends at once, and what later steps need fits where this one was.
+    So a run that does not fit into memory fails at once, and later steps fit into the memory of the first.
     """
     order = generator.permutation(len(batches))
     if epoch == 0:
@@ -69,12 +69,12 @@ def in_turn(
 def token_batches(lengths: np.ndarray, tokens: int, *, seed: int, epoch: int, world_size: int = 1) -> list[np.ndarray]:
     """Row numbers of each training batch of one epoch, with a budget of tokens instead of a number of rows.
 
-    All rows are sorted by length, those of one length in random order, cut into batches, and the batches are shuffled.
-    So every epoch has as many batches as the others, of the same sizes, as schedules and resuming need.
+    All rows are sorted by length, with rows of equal length in random order, and cut into batches, which are shuffled.
+    So every epoch has the same number of batches of the same sizes, which schedules and resuming rely on.
 
     Args:
-        tokens: a batch, padding included, holds no more; a text that is longer has a batch of its own.
-        world_size: processes that share each batch, with this budget each.
+        tokens: the most a batch may hold, padding included; a longer text has a batch of its own.
+        world_size: processes that share each batch, each with this budget.
     """
     generator = np.random.default_rng((seed, epoch))
     order = generator.permutation(len(lengths))
@@ -88,7 +88,7 @@ def token_batches(lengths: np.ndarray, tokens: int, *, seed: int, epoch: int, wo
 
 
 def rounded(lengths: Any, multiple: int, longest: int) -> Any:
-    """A length, or an array of them, up to the next multiple, though not beyond the longest."""
+    """A length, or an array of lengths, rounded up to a multiple, but to no more than the longest."""
     return np.minimum(-(-lengths // multiple) * multiple, longest)
 
 
@@ -111,10 +111,10 @@ class Batches:
         balanced: draw classes equally often (single-label tasks).
         by_length: group rows of like length.
         tokens: fill batches up to this many tokens, instead of ``batch_size`` rows.
-        multiple: to which batches are padded, as for `EncodedDataset`.
+        multiple: batches are padded to a multiple of this many tokens, see `EncodedDataset`.
         rank: number of this process.
         world_size: number of processes.
-        start: (epoch, batches to skip in it), when a run goes on.
+        start: (epoch, batches to skip in it), when a run resumes.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Batches:
     def __iter__(self) -> Iterator[list[int]]:
         skip = self.start[1] if self.epoch == self.start[0] else 0
         for batch in self._joint()[skip:]:
-            # Every process must step equally often: of fewer rows than processes some are repeated.
+            # Every process must take the same number of steps: if there are fewer rows than processes, some repeat.
             yield np.resize(batch, max(len(batch), self.world_size))[self.rank :: self.world_size].tolist()
 
     def _joint(self) -> list[np.ndarray]:
@@ -174,8 +174,8 @@ class EncodedDataset(torch.utils.data.Dataset):
         encoded: the split.
         pad_id: id of the padding token.
         pad_to: pad every batch to this length; None pads to the longest row of the batch.
-        usual: labels of a batch on average, where batches are to weigh by how many they hold.
-        multiple: pad to a multiple of this many tokens, though not beyond the longest row of the split.
+        usual: the average number of labels in a batch, if batches are to be weighted by how many they hold.
+        multiple: pad to a multiple of this many tokens, but not beyond the longest row of the split.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class EncodedDataset(torch.utils.data.Dataset):
         Returns:
             ``input_ids`` and ``attention_mask`` (rows, tokens), ``padded`` (whether the mask hides anything),
             ``labels`` as in `Encoded`, ``rows`` (their numbers), and for token tasks ``words`` (rows, tokens) and
-            ``tags`` (rows, words), padded with -1 and `IGNORED`. With ``usual`` also ``weight``: by what to multiply
+            ``tags`` (rows, words), padded with -1 and `IGNORED`. With ``usual`` also ``weight``, the factor for
             the mean loss of the batch.
         """
         data, index = self.encoded, np.asarray(rows)
@@ -224,11 +224,11 @@ def make_loader(
     workers: int = 0,
     **options: Any,
 ) -> torch.utils.data.DataLoader:
-    """A DataLoader over whole batches, which draws no random number of its own from torch's state.
+    """A DataLoader over whole batches that draws no random numbers from torch's global state.
 
     Args:
-        batches: row numbers of each.
-        workers: processes that make them.
+        batches: row numbers of each batch.
+        workers: processes that assemble batches.
         encoded, pad_id, options: of `EncodedDataset`.
     """
     return torch.utils.data.DataLoader(
@@ -245,7 +245,7 @@ def make_loader(
 def evaluation_batches(
     encoded: Encoded, batch_size: int, pad_id: int, *, rank: int = 0, world_size: int = 1, **options: Any
 ) -> torch.utils.data.DataLoader:
-    """Every row of a split once, longest first, shared among processes as by `sorted_batches`.
+    """Every row of a split once, longest first, divided among processes by `sorted_batches`.
 
     Args:
         encoded, pad_id, options: of `make_loader`.

@@ -1,4 +1,4 @@
-"""What a row must be, whatever it was read from: text or words, and labels that are text."""
+"""Checks that every row passes, whatever file it comes from: text or words, and labels as text."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,16 +10,16 @@ from thaw.data.rows import Bad, Row, encodable
 from thaw.errors import counted
 
 WHOLE = re.compile(r"-?[0-9]+\.0+")
-MARKS = {"E": "I", "L": "I", "M": "I", "S": "B", "U": "B"}  # of BIOES and BILOU, and what IOB2 has for them
+MARKS = {"E": "I", "L": "I", "M": "I", "S": "B", "U": "B"}  # BIOES and BILOU prefixes -> IOB2
 
 
 def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[Any] = ()) -> Row | Bad:
-    """A row with its labels as text, tags of words by IOB2, or what is wrong with it.
+    """A row with its labels as text and word tags in IOB2, or what is wrong with it.
 
     Args:
-        separator: between several labels in one text.
-        clean: take HTML out of the text.
-        names: of the labels, where they are given, for rows that mark each of them by 0 or 1.
+        separator: between several labels in one string.
+        clean: remove HTML from the text.
+        names: of the labels, if given, for rows that mark each label with 0 or 1.
     """
     if isinstance(row, Bad):
         return row
@@ -28,7 +28,7 @@ def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[
         label = _parts(row.label, separator)
         label = label if isinstance(text, list) else _marked(label, names)
         if isinstance(label, list) and any(isinstance(item, dict) for item in label):
-            raise ValueError("an entity lacks start and end, whole numbers, or its label")
+            raise ValueError("an entity needs integers start and end, and a label")
         label = [_name(item) for item in label] if isinstance(label, list) else _name(label)
     except ValueError as error:
         return Bad(row.line, str(error))
@@ -37,15 +37,15 @@ def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[
         return Bad(row.line, f"{counted(given, 'tag')} for {counted(len(text), 'word')}")
     values = [item for value in (text, label) for item in (value if isinstance(value, list) else [value])]
     if not all(map(encodable, values)):
-        return Bad(row.line, "half of a character (a lone surrogate), as a broken emoji leaves it")
+        return Bad(row.line, "half of a character (a lone surrogate), as in a broken emoji")
     return Row(row.line, text, to_iob2(label) if isinstance(text, list) else label)
 
 
 def _text(text: Any, clean: bool) -> str | list[str]:
-    """A text, the words of one, or a pair as one text.
+    """A text, a list of words, or a pair joined into one text.
 
     Raises:
-        ValueError: when it is none.
+        ValueError: for anything else, saying what is wrong.
     """
     if isinstance(text, list):
         if not text or not all(isinstance(word, str) and word.strip() for word in text):
@@ -67,10 +67,10 @@ def _plain(text: Any, clean: bool, what: str) -> str:
 
 
 def _marked(label: Any, names: Sequence[Any]) -> Any:
-    """The names that a list marks, with 0 or 1 for each label there is; what is no such list as it is.
+    """The label names that a list of 0 and 1, one for each label, marks; any other label unchanged.
 
     Raises:
-        ValueError: when the names are not given, or the numbers may as well be those of the labels.
+        ValueError: when the names are not given, or the numbers may also be label ids.
     """
     if not isinstance(label, list) or not label or not all(item in (0, 1, "0", "1") for item in label):
         return label
@@ -85,14 +85,14 @@ def _marked(label: Any, names: Sequence[Any]) -> Any:
 
 
 def _parts(label: Any, separator: str | None) -> Any:
-    """A text with separators as a list; what is none as it is."""
+    """The labels in a string with separators as a list; other labels unchanged, but in a list of one."""
     if separator and isinstance(label, str):
         return [part.strip() for part in label.split(separator) if part.strip()]
     return [label] if separator and not isinstance(label, list) else label
 
 
 def _name(label: Any) -> str:
-    """A label as text: 1, 1.0, "1" and "1.0" are the same, since tables turn numbers into floats at the first gap."""
+    """A label as text. 1, 1.0, "1" and "1.0" are the same label: tables with gaps turn integers into floats."""
     text = str(label).strip()
     if label is None or label != label or not text:
         raise ValueError("the label is missing")
@@ -102,7 +102,7 @@ def _name(label: Any) -> str:
 
 
 def to_iob2(tags: Sequence[str]) -> list[str]:
-    """Turn IOB1, BIOES and BILOU tags into IOB2; IOB2 and tags that mark no spans come out unchanged."""
+    """Convert IOB1, BIOES and BILOU tags to IOB2; IOB2 tags, and tags that mark no spans, stay unchanged."""
     result: list[str] = []
     previous = "O"
     for tag in map(_by_iob, tags):
@@ -113,7 +113,7 @@ def to_iob2(tags: Sequence[str]) -> list[str]:
 
 
 def iob2_names(names: Iterable[Any]) -> list[str]:
-    """The tags that `to_iob2` makes of some names; where it changes none of them, the same in the same order."""
+    """The tags that `to_iob2` can produce from these names; IOB2 names in the order in which they are given."""
     plain = [_by_iob(str(name)) for name in names]
     return list(dict.fromkeys([*plain, *("B" + tag[1:] for tag in plain if tag.startswith("I-"))]))
 

@@ -1,4 +1,4 @@
-"""Cleaning of texts before anything counts or encodes them."""
+"""Cleaning texts before anything counts or encodes them."""
 
 import html
 import re
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 HIDING = re.compile(r"<!--|<(script|style)\b[^<>]*>", re.IGNORECASE)
 HIDDEN = re.compile(r"<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
 BREAK = re.compile(r"</?(?:br|hr|p|div|[uo]l|li|table|t[rdh]|blockquote|h[1-6])(?:\s[^<>]*)?/?>", re.IGNORECASE)
-# The name ends in a blank or the end of the tag: <me@example.org> and <https://example.org> are no tags.
+# A space or the end of the tag must follow the name: <me@example.org> and <https://example.org> are not tags.
 TAG = re.compile(r"</?[a-zA-Z][a-zA-Z0-9:-]*(?:\s[^<>]*)?/?>|<![a-zA-Z][^<>]*>")
 BLANKS = re.compile(r"\s+")
 
 
 def clean_html(text: str) -> str:
-    """Drop tags, comments and scripts, resolve entities, and set one blank for each run of white space.
+    """Drop tags, comments and scripts, resolve entities, and collapse white space.
 
-    Text that only looks like HTML stays: ``a < b`` and ``<3`` are no tags.
+    Text that only resembles HTML stays: ``a < b`` and ``<3`` are not tags.
     """
     text = BREAK.sub(" ", " ".join(_shown(text)))
     text = TAG.sub("", text)
@@ -23,9 +23,9 @@ def clean_html(text: str) -> str:
 
 
 def _shown(text: str) -> Iterator[str]:
-    """What is between comments, scripts and styles; one that does not end hides nothing.
+    """The text outside comments, scripts and styles; an unclosed one hides nothing.
 
-    A single pattern would look for the end of each such one anew, up to the end of the text.
+    A single pattern would scan to the end of the text for every unclosed one, which takes quadratic time.
     """
     shown = place = 0
     endless: set[str | None] = set()

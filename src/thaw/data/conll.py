@@ -1,4 +1,4 @@
-"""CoNLL columns."""
+"""CoNLL files: one word per line, columns for its tags, blank lines between sentences."""
 
 import itertools
 import re
@@ -8,15 +8,15 @@ from pathlib import Path
 from thaw.data.rows import Bad, Options, Row, decoded
 from thaw.errors import UserError, counted
 
-# What CoNLL-U and MultiCoNER write above a sentence; "# O" is a word.
+# Comments as CoNLL-U and MultiCoNER write them above a sentence; "# O" is the word "#".
 COMMENT = re.compile(r"# *(newdoc|newpar)\b|# *[\w:.-]+ *=|# id ")
 
 TAG = re.compile(r"O|[BIESLUM]-\S+")
-LOOKED_AT = 50  # lines of a file that may be of this format
+LOOKED_AT = 50  # lines that are read to recognise the format
 
 
 def read_conll(path: Path, options: Options) -> Iterator[Row | Bad]:
-    """Words and the tag of each, from two of the columns; one that is empty makes its whole sentence `Bad`."""
+    """The words and tags of each sentence, from two of the columns; an empty one makes its whole sentence `Bad`."""
     word_at, tag_at = position("text", options, 0), position("label", options, -1)
     checked = False
     for sentence in sentences(path, options):
@@ -36,13 +36,13 @@ def read_conll(path: Path, options: Options) -> Iterator[Row | Bad]:
 
 
 def sentences(path: Path, options: Options) -> Iterator[tuple[int, list[list[str]]] | Bad]:
-    """The sentences of CoNLL columns: a word a line, columns parted by blanks or tabs, blank lines between sentences.
+    """The sentences of a file whose columns are separated by spaces or tabs.
 
-    ``-DOCSTART-`` lines and comments above a sentence (``# id = 1``) are skipped. A wrong line makes its whole sentence
-    `Bad`.
+    ``-DOCSTART-`` lines and comments above a sentence (``# id = 1``) are skipped. A malformed line makes its whole
+    sentence `Bad`.
 
     Returns:
-        For each the line that it begins in, and the columns of each of its lines.
+        For each sentence the number of its first line, and the columns of each of its lines.
     """
     rows: list[list[str]] = []
     start, width = 0, 0
@@ -73,23 +73,23 @@ def sentences(path: Path, options: Options) -> Iterator[tuple[int, list[list[str
 
 
 def looks_like_conll(path: Path, options: Options) -> bool:
-    """Whether the first lines of a text file are columns that end in tags such as O and B-PER, as no text does."""
+    """Whether the first lines of a text file are columns that end in tags such as O and B-PER."""
     lines = [text for _, text in itertools.islice(decoded(path, options), LOOKED_AT) if isinstance(text, str)]
     rows = [_columns(text) for text in lines if text.strip() and not COMMENT.match(text)]
     return len(rows) > 1 and all(len(row) > 1 and TAG.fullmatch(row[-1]) for row in rows)
 
 
 def _columns(line: str) -> list[str]:
-    # Only these two part columns: a word may hold other blanks, such as U+00A0 in numbers.
+    # Only spaces and tabs separate columns: a word may contain other white space, such as U+00A0 in numbers.
     line = line.strip(" ").rstrip("\t")
     return line.split("\t") if "\t" in line else re.split(" +", line)
 
 
 def position(role: str, options: Options, usual: int) -> int:
-    """Where the column of a role stands, by the settings or as usual.
+    """The position of a role's column, as set or as usual.
 
     Raises:
-        UserError: when it was given by a name.
+        UserError: when it was set by name.
     """
     column = getattr(options, f"{role}_column")
     if isinstance(column, int | None):

@@ -1,8 +1,8 @@
-"""Texts that occur twice, word for word or nearly so.
+"""Texts that occur more than once, verbatim or nearly so.
 
 Near duplicates are found by MinHash and locality-sensitive hashing (Broder 1997; Indyk and Motwani 1998), vectorised
-over the rows: a million short rows take about a minute and 64 MB. Every pair that it proposes is then compared word by
-word, so that no pair is reported which is not one.
+over the rows: a million short rows take about a minute and 64 MB. Every proposed pair is then compared word by word,
+so that there are no false positives.
 """
 
 import zlib
@@ -13,13 +13,13 @@ import numpy as np
 
 from thaw.data.survey import words_of
 
-SIMILAR = 0.7  # Jaccard similarity of the pairs of neighbouring words from which on two texts are near duplicates
+SIMILAR = 0.7  # Jaccard similarity of word bigrams from which on two texts are near duplicates
 BANDS = 16  # of ROWS hashes each: a pair at SIMILAR is proposed with probability 1 - (1 - 0.7**4)**16 = 0.987
 ROWS = 4
 CHUNK = 2_000  # texts hashed at once
-REMEMBERED = 500_000  # words whose hash is kept
-COMPARED = 200_000  # proposed pairs that are compared, those with most bands in common first
-END = np.uint64(0x9E3779B97F4A7C15)  # stands behind the last word, so that a text of one word has a pair too
+REMEMBERED = 500_000  # words whose hash is cached
+COMPARED = 200_000  # proposed pairs that are compared, those that share most bands first
+END = np.uint64(0x9E3779B97F4A7C15)  # follows the last word, so that a text of one word has a bigram, too
 _GENERATOR = np.random.default_rng(1)
 FACTORS = _GENERATOR.integers(0, 2**63, BANDS * ROWS, dtype=np.uint64) * 2 + 1
 SHIFTS = _GENERATOR.integers(0, 2**63, BANDS * ROWS, dtype=np.uint64)
@@ -41,7 +41,7 @@ class _Hashes(dict[str, int]):
 
 
 def signatures(texts: Iterable[str | Sequence[str]]) -> Iterator[np.ndarray]:
-    """Keys of the bands of each text, chunk by chunk: (texts, `BANDS`), uint32. Near duplicates have some in common."""
+    """MinHash keys of each text, chunk by chunk: (texts, `BANDS`), uint32. Near duplicates share some of them."""
     hashes, texts = _Hashes(), iter(texts)
     while chunk := list(islice(texts, CHUNK)):
         words = [_lowered(text) or [""] for text in chunk]
@@ -68,7 +68,7 @@ def _lowered(text: str | Sequence[str]) -> Sequence[str]:
 
 
 def similarity(one: str | Sequence[str], other: str | Sequence[str]) -> float:
-    """Jaccard similarity of the pairs of neighbouring words of two texts, in lower case; 0 where one has no words."""
+    """Jaccard similarity of the lower-cased word bigrams of two texts; 0 if either has no words."""
     first, second = (set(zip(words, [*words[1:], ""], strict=False)) for words in map(_lowered, (one, other)))
     return len(first & second) / len(first | second) if first and second else 0.0
 
@@ -76,11 +76,11 @@ def similarity(one: str | Sequence[str], other: str | Sequence[str]) -> float:
 def proposed_pairs(bands: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of rows that share a band.
 
-    Of rows that all share one, each is paired with the first and with the one before, so that a thousand alike make
-    two thousand pairs and not half a million.
+    Among rows that share a band, each is paired with the first and with the one before, so that a thousand similar rows
+    make two thousand pairs, not half a million.
 
     Returns:
-        (pairs, 2), the smaller row first, and how many bands proposed each; those with most bands first.
+        (pairs, 2), the smaller row first, and how many bands proposed each pair; pairs with most bands first.
     """
     rows, found = len(bands), []
     for band in bands.T:
@@ -102,11 +102,11 @@ def near_duplicates(
     """Pairs of texts that are nearly the same.
 
     Args:
-        bands: of `signatures`; of different texts.
+        bands: the `signatures` of distinct texts.
         texts_at: gives the texts of some rows.
 
     Returns:
-        (pairs, 2), their similarity, the most similar first; and how many proposed pairs were left out, beyond
+        (pairs, 2) and their similarity, the most similar first; and how many proposed pairs were not compared, beyond
         `COMPARED`.
     """
     proposed, _ = proposed_pairs(bands)

@@ -1,6 +1,6 @@
-"""Pairs of texts, such as premise and hypothesis: one string with a mark between the two, until they are encoded.
+"""Pairs of texts, such as premise and hypothesis, are one string with a mark between them until they are encoded.
 
-So whatever shows, compares or counts texts treats a pair like any other text.
+So all code that shows, compares or counts texts treats a pair like any other text.
 """
 
 BETWEEN = " [SEP] "
@@ -10,7 +10,7 @@ def joined(first: str, second: str) -> str:
     """A pair as one string.
 
     Raises:
-        ValueError: when the first text holds the mark, so that it would be parted there.
+        ValueError: when the first text contains the mark, so that the pair would be split there.
     """
     if BETWEEN in first + BETWEEN.rstrip():
         raise ValueError(f"the first text of a pair holds {BETWEEN!r} itself")
@@ -25,16 +25,16 @@ def parted(text: str) -> tuple[str, str]:
     """
     first, mark, second = text.partition(BETWEEN)
     if not mark:
-        raise ValueError(f"{text!r} is no pair: the two texts have {BETWEEN!r} between them, with its blanks")
+        raise ValueError(f"{text!r} is not a pair: {BETWEEN!r}, spaces included, must be between the two texts")
     return first, second
 
 
 def shares(first: int, second: int, room: int) -> tuple[int, int]:
-    """How many tokens of each text are kept: the longer one is cut first (``longest_first`` of the tokenizers library).
+    """How many tokens of each text are kept; the longer one is cut first, as by ``longest_first`` of tokenizers.
 
     Args:
-        first, second: tokens of the two.
-        room: tokens that are kept of both together.
+        first, second: tokens of each text.
+        room: tokens that are kept in total.
     """
     if first + second <= room:
         return first, second

@@ -1,4 +1,4 @@
-"""Rows of unequal length: batches that waste little on padding, cut out of flat arrays. Needs numpy only."""
+"""Rows of unequal length: batches with little padding, cut out of flat arrays. Needs only numpy."""
 
 from itertools import pairwise
 
@@ -6,22 +6,22 @@ import numpy as np
 
 
 def sorted_batches(lengths: np.ndarray, batch_size: int, rank: int = 0, world_size: int = 1) -> list[np.ndarray]:
-    """Every row once, longest first, so that batches hold little padding and memory peaks at once.
+    """Every row once, longest first, so that batches hold little padding and memory peaks at the start.
 
-    Of several processes, no more than rows, each gets its share of the rows, and no row goes to two of them. All get
-    the same number of batches, since those that share weights wait for one another; where that leaves a row over, which
-    only batches of one row do, the last batch has two.
+    Each of several processes (at most as many as rows) gets its own share of the rows. All get the same number of
+    batches, since processes that share weights wait for one another; a row left over, which can happen only with
+    batches of one row, joins the last batch.
     """
     order = np.argsort(-lengths, kind="stable")
     own = order[rank::world_size]
     count = min(-(-len(order) // (batch_size * world_size)), len(order) // world_size)
-    # A batch begins where the one before is full, or sooner, so that a row is left for each of the rest.
+    # A batch starts where the previous one is full, or earlier, so that every later batch gets at least one row.
     starts = [min(i * batch_size, len(own) - count + i) for i in range(count)]
     return [own[start:end] for start, end in pairwise([*starts, len(own)])]
 
 
 def capped(batches: list[np.ndarray], lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
-    """Batches of at most so many tokens, padding included, or of a single row; rows keep their order.
+    """Batches cut down to at most so many tokens, padding included, or to a single row; rows keep their order.
 
     Args:
         batches: row numbers, the longest row of each batch first.
@@ -42,7 +42,7 @@ def gather(
     """Cut rows out of a flat array.
 
     Returns:
-        (values, mask): both (rows, longest row or ``width``), int64; the mask is 1 where a value stands.
+        (values, mask): both (rows, longest row or ``width``), int64; the mask is 1 where there is a value.
     """
     starts = offsets[rows]
     lengths = offsets[rows + 1] - starts

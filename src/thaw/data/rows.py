@@ -1,6 +1,6 @@
-"""What every reader shares: rows and what is wrong with them, lines of a file, columns by name.
+"""What all readers share: rows and their problems, the lines of a file, columns by name.
 
-Lines end at ``\\n`` alone: some IMDB reviews hold U+0085, at which ``str.splitlines`` would break them.
+Lines end at ``\\n`` alone: some IMDB reviews contain U+0085, at which ``str.splitlines`` would break them.
 """
 
 import ast
@@ -20,18 +20,18 @@ from typing import Any, NamedTuple
 
 from thaw.errors import UserError
 
-CHUNK = 10_000  # rows held as Python objects, before they become Arrow or after
+CHUNK = 10_000  # rows held as Python objects at once, on their way into Arrow or out of it
 NOT_UTF8 = "not UTF-8"
 MARK = b"\xef\xbb\xbf"  # the byte order mark in UTF-8, which Excel writes and expects
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
-ARRAY = re.compile(r"""['"]\s+['"]""")  # strings without a comma between: an array of numpy, of which Python joins them
+ARRAY = re.compile(r"""['"]\s+['"]""")  # strings without a comma: a printed numpy array, which Python would concatenate
 BINARY = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how zip archives and Excel workbooks begin
 
 
 TEXT_COLUMNS = ("text", "sentence", "tokens", "words", "review", "content", "body", "tweet", "message", "document")
 
 
-SPAN_COLUMNS = ("entities", "spans")  # of entities that are marked by characters
+SPAN_COLUMNS = ("entities", "spans")  # of entities marked by character positions
 LABEL_COLUMNS = (
     *("label", "labels", "ner_tags", "tags", "class", "category", "emotion", "sentiment", "target", "intent"),
     *SPAN_COLUMNS,
@@ -39,7 +39,7 @@ LABEL_COLUMNS = (
 
 
 class Row(NamedTuple):
-    """One example: where it stands, its text (its words; the two of a pair), and its raw label or labels."""
+    """One example: its line, its text (or words, or both texts of a pair), and its raw label or labels."""
 
     line: int
     text: str | list[str] | tuple[Any, ...]
@@ -59,16 +59,16 @@ class Options:
 
     Args:
         text_column: name of the text column, or its position in CoNLL files; None looks for a usual name. A list of
-            two for texts that are a pair.
-        label_column: likewise for the label; in CoNLL files the last column by default.
-        separator: what stands between text and label in txt files; the last one in the line counts.
+            two for pairs of texts.
+        label_column: the same for the label; in CoNLL files the last column by default.
+        separator: between text and label in txt files; the last one in the line counts.
         quoting: how csv and tsv quote: minimal, all, nonnumeric or none.
         header: whether the first line of csv and tsv names the columns; without it columns go by position.
         encoding: of the text files, by a name that Python knows.
-        tokens: the task is known to be one of words.
-        group: of these settings, for messages; ``predict.py`` has no groups.
-        lenient: look for a usual name where the stated column is not there.
-        pairs: texts of one column are pairs too, with a mark between the two.
+        tokens: whether the task is known to be a token task.
+        group: prefix of these settings in messages; ``predict.py`` has no groups.
+        lenient: look for a usual name if the stated column does not exist.
+        pairs: whether a single column holds pairs, with a mark between the two texts.
     """
 
     text_column: str | int | list[str | int] | None = None
@@ -85,7 +85,7 @@ class Options:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Say in one line what a missing, unreadable or damaged file raises in many ways."""
+    """Turn the many errors of a missing, unreadable or damaged file into one line."""
     try:
         yield
     except FileNotFoundError:
@@ -95,45 +95,43 @@ def readable(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be read: {reason}", "Check its permissions, or copy it again.") from None
     except UnicodeError as error:
         reason = getattr(error, "reason", None) or str(error)
-        raise UserError(f"{path}: not of the encoding that was given: {reason}", "Give its true encoding.") from None
+        raise UserError(f"{path}: not in the given encoding: {reason}", "Give its actual encoding.") from None
     except zlib.error as error:
         raise UserError(f"{path}: the gzip data is damaged: {error}", "Copy the file again.") from None
 
 
 def zipped(path: Path) -> bool:
-    """Whether a file's name says that it is gzipped."""
+    """Whether a file is gzipped, judged by its name."""
     return path.suffix.lower() == ".gz"
 
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[Any]:
-    """A plain or gzipped file, and what is wrong with it as `readable` says it."""
+    """A plain or gzipped file, whose errors `readable` explains."""
     with readable(path), gzip.open(path, "rb") if zipped(path) else path.open("rb") as file:
         yield file
 
 
 def open_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, bytes]]:
-    """Numbered lines without their ends, from a plain or gzipped file; a byte order mark is dropped.
+    """Numbered lines of a plain or gzipped file, without line ends and byte order mark.
 
     Args:
-        encoding: of the file. The lines are in UTF-8 whatever it is; of UTF-8 itself bad bytes are left as they are.
+        encoding: of the file. Lines are converted to UTF-8; invalid bytes of a UTF-8 file are left as they are.
 
     Raises:
-        UserError: when the file is missing, unreadable, damaged, or no text.
+        UserError: when the file is missing, unreadable, damaged, or not text.
     """
     with open_bytes(path) as file:
         for number, line in numbered(file, encoding):
             if number == 1 and line.startswith(BINARY):
                 raise UserError(f"{path}: an archive or Excel workbook, not text", "Save the sheet as CSV (UTF-8).")
             if number == 1 and line.startswith(UTF16):
-                raise UserError(
-                    f"{path}: {NOT_UTF8} but UTF-16", "Say so: data.encoding=utf-16 (encoding in predict.py)."
-                )
+                raise UserError(f"{path}: {NOT_UTF8} but UTF-16", "Set data.encoding=utf-16 (encoding in predict.py).")
             yield number, line
 
 
 def numbered(file: Any, encoding: str = "utf-8") -> Iterator[tuple[int, bytes]]:
-    """Lines of an open file in UTF-8 without their ends, and the first without a byte order mark."""
+    """Numbered lines of an open file as `open_lines` gives them."""
     lines: Iterable[bytes] = file
     if codecs.lookup(encoding).name != "utf-8":
         lines = (line.encode() for line in io.TextIOWrapper(file, encoding, newline="\n"))
@@ -152,7 +150,7 @@ def decoded(path: Path, options: Options) -> Iterator[tuple[int, str | Bad]]:
 
 
 def encodable(text: str) -> bool:
-    """Whether a text is made of characters; lone surrogates are halves of one, which no tokenizer or file takes."""
+    """Whether UTF-8 can encode a text; it cannot encode lone surrogates, which no tokenizer or file accepts."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -163,14 +161,14 @@ def encodable(text: str) -> bool:
 def find_column(
     columns: list[str], role: str, options: Options, where: Path | str, wanted: str | int | None = None
 ) -> str:
-    """The column that was asked for, or else the first with a usual name.
+    """The column that was asked for, or the first with a usual name.
 
     Args:
         role: ``text`` or ``label``.
-        wanted: what was asked for.
+        wanted: name or position of the column; None looks for a usual name.
 
     Raises:
-        UserError: when there is none; the message lists the columns there are.
+        UserError: when there is none; the message lists the existing columns.
     """
     if isinstance(wanted, int) and 0 <= wanted < len(columns):
         return columns[wanted]
@@ -189,20 +187,29 @@ def find_column(
     what = f"no column {wanted!r}" if wanted is not None else f"no column with a usual name for the {role}"
     if isinstance(wanted, str) and (near := difflib.get_close_matches(wanted, columns, 1)):
         what += f", but {near[0]!r}"
+    raise UserError(f"{where}: {what}; it has: {', '.join(columns)}", _column_remedy(role, options, where, wanted))
+
+
+def _column_remedy(role: str, options: Options, where: Path | str, wanted: str | int | None) -> str:
+    """The settings that name a column which was not found; arguments as for `find_column`."""
     group = options.group
-    both = " to the two of a pair, as in [premise,hypothesis]" * isinstance(getattr(options, f"{role}_column"), list)
-    remedy = f"Set {group}{role}_column{both}." + (" To label new texts, use predict.py." if role == "label" else "")
-    if str(where).removesuffix(".gz").endswith((".csv", ".tsv")):
-        if not options.header:
-            remedy += f" With a header line: {group}header=true."
-        elif wanted is None:
-            positions = f"{group}text_column=0" + (f" {group}label_column=1" if group else "")
-            remedy += f" Without a header line: {group}header=false {positions}, say."
-    raise UserError(f"{where}: {what}; it has: {', '.join(columns)}", remedy)
+    remedy = f"Set {group}{role}_column."
+    if isinstance(getattr(options, f"{role}_column"), list):
+        remedy = f"Set {group}{role}_column to the two of a pair, as in [premise,hypothesis]."
+    if role == "label":
+        remedy += " To label new texts, use predict.py."
+    if not str(where).removesuffix(".gz").endswith((".csv", ".tsv")):
+        return remedy
+    if not options.header:
+        return f"{remedy} With a header line: {group}header=true."
+    if wanted is None:
+        positions = f"{group}text_column=0" + (f" {group}label_column=1" if group else "")
+        return f"{remedy} Without a header line: {group}header=false {positions}, say."
+    return remedy
 
 
 def list_in(cell: str) -> list[Any] | None:
-    """The list that a cell of a table holds: as JSON, as predict.py writes it, or as pandas writes a list of Python."""
+    """The list in a cell of a table: in JSON, as predict.py writes it, or in Python's notation, as pandas does."""
     if not (cell.startswith("[") and cell.endswith("]")) or ARRAY.search(cell):
         return None
     for read in (json.loads, ast.literal_eval):
@@ -213,7 +220,7 @@ def list_in(cell: str) -> list[Any] | None:
 
 
 def words_in(cell: str) -> list[str] | None:
-    """The words that a cell of a table holds as a list."""
+    """The list of words in a cell of a table, if there is one."""
     found = list_in(cell)
     return found if found and all(isinstance(word, str) for word in found) else None
 
@@ -227,7 +234,7 @@ def text_columns(columns: list[str], options: Options, where: Path | str) -> lis
 
 
 def named_columns(columns: list[str], options: Options, where: Path | str) -> tuple[list[str], str]:
-    """The columns of the text, two for a pair, and that of the label, of which there must be one each."""
+    """The column of the text, or two for pairs, and that of the label; each name must be unique."""
     texts = text_columns(columns, options, where)
     label = find_column(columns, "label", options, where, options.label_column)
     if label in texts:
@@ -239,12 +246,12 @@ def named_columns(columns: list[str], options: Options, where: Path | str) -> tu
 
 
 def text_of(values: Sequence[Any]) -> Any:
-    """What the columns of a text hold: itself, or both of a pair."""
+    """The text itself, or both texts of a pair as a tuple."""
     return values[0] if len(values) == 1 else tuple(values)
 
 
 def class_names(schema: Any, column: str) -> list[str] | None:
-    """Names of a ClassLabel column (or of a list of them), from the metadata the datasets library writes."""
+    """Label names of a ClassLabel column, or of a list of ClassLabels, from the metadata of the datasets library."""
     raw = (schema.metadata or {}).get(b"huggingface")
     if not raw:
         return None
@@ -260,7 +267,7 @@ def class_names(schema: Any, column: str) -> list[str] | None:
 
 
 def name_of(label: Any, names: list[str] | None) -> Any:
-    """The name of a label, or of each in a list, where the data states names; an id out of range stays a number."""
+    """The name of a label id, or of each in a list, if the data states names; an id out of range stays a number."""
     if names is None or label is None:
         return label
     if isinstance(label, list):
@@ -269,14 +276,14 @@ def name_of(label: Any, names: list[str] | None) -> Any:
 
 
 def dataset_of(table: Any) -> Any:
-    """A ``datasets.Dataset`` of an Arrow table; without a name given, the library would pickle all rows to find one."""
+    """A ``datasets.Dataset`` of an Arrow table; without a fingerprint the library would pickle all rows to make one."""
     import datasets
 
     return datasets.Dataset(table, fingerprint=uuid.uuid4().hex)
 
 
 class Values:
-    """A column of a ``datasets.Dataset``, to be gone through any number of times with a chunk as Python objects."""
+    """A column of a ``datasets.Dataset`` that can be iterated over repeatedly, a chunk at a time in memory."""
 
     def __init__(self, rows: Any, column: str) -> None:
         self.rows, self.column = rows, column

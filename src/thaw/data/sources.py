@@ -1,7 +1,7 @@
 """Hub, folder or file -> splits of one schema: columns ``text``, ``label``, ``line`` and ``file``.
 
-``text`` is a string, or a list of words for token tasks. ``label`` is always text, or a list of texts: numbers become
-text here and ids later, once all labels of the training split are known.
+``text`` is a string, or a list of words for token tasks. ``label`` is a string or a list of strings: numbers become
+strings here, and ids later, once all labels of the training split are known.
 """
 
 import logging
@@ -29,20 +29,20 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testb"), "test"),
 }
 WITHOUT_COLUMNS = {"txt", "conll", "folder"}
-HASH = re.compile(r"(?<=-of-\d{5})-[0-9a-f]{16}")  # older versions of push_to_hub wrote one into the name of a shard
+HASH = re.compile(r"(?<=-of-\d{5})-[0-9a-f]{16}")  # in the names of shards that older push_to_hub versions wrote
 
 
 @dataclass
 class Source:
-    """What was found.
+    """The data that was found.
 
     Args:
-        splits: ``datasets.Dataset`` for each of train, validation, test that exists, or the one split ``all``.
+        splits: a ``datasets.Dataset`` for each of train, validation and test that exists, or a single split ``all``.
         files: the files of each split, as shown in messages; a row's ``file`` is a position in this list.
         names: label names that the data itself states (ClassLabel).
         skipped: rows left out, as (split, place, problem).
-        listings: the texts within each folder of the aclImdb layout, in the order of its rows.
-        schema: the Arrow schema of every split, as the first row has it: a list in one row is a list in all.
+        listings: the files in each folder of the aclImdb layout, in the order of its rows.
+        schema: the Arrow schema of all splits, set by the first row: what is a list there is a list in every row.
     """
 
     splits: dict[str, Any] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Source:
     schema: Any = None
 
     def place(self, split: str, file: int, line: int) -> str:
-        """``file:line`` of a row, or the file alone where each text has its own."""
+        """``file:line`` of a row, or the file alone if it holds a single text."""
         path = self.files[split][file]
         return self.listings[path][line - 1] if path in self.listings else f"{path}:{line}"
 
@@ -74,7 +74,7 @@ def load(data: dict[str, Any], needs: str = "train") -> Source:
 
 
 def load_path(path: Path, data: dict[str, Any], needs: str = "train") -> Source:
-    """Read a file, or a folder that holds a file or folder for each split."""
+    """Read a file, or a folder with a file or folder for each split."""
     tokens = data.get("task") == "token"
     files = {"all": [path]} if path.is_file() else _split_files(path, data, tokens, needs)
     source = Source()
@@ -127,9 +127,9 @@ def _format(path: Path, data: dict[str, Any], tokens: bool) -> str:
 
 
 def _split_files(folder: Path, data: dict[str, Any], tokens: bool, needs: str) -> dict[str, list[Path]]:
-    """The files, or aclImdb folders, of each split; of several formats the first that has all of them.
+    """The files, or aclImdb folders, of each split; if there are several formats, the first that has the split needed.
 
-    The layout of the Hub is known: files in ``data/``, or below a folder for each config, cut into shards.
+    The layout of the Hub is supported: sharded files in ``data/`` or in a folder for each config.
     """
     stated, config = data.get("format"), data.get("hub_config")
     if config and (folder / str(config)).is_dir():
@@ -146,8 +146,8 @@ def _split_files(folder: Path, data: dict[str, Any], tokens: bool, needs: str) -
     files = found[kind]
     if others := [parts[0].name for own in found.values() for split, parts in own.items() if split not in files]:
         raise UserError(
-            f"{folder}: {others[0]} is of another format than {files[needs][0].name}",
-            "Bring them into one, or say which files are meant: data.format.",
+            f"{folder}: {others[0]} has another format than {files[needs][0].name}",
+            "Use one format, or choose the files with data.format.",
         )
     for split, parts in files.items():
         _check_shards(folder, split, parts)
@@ -157,7 +157,7 @@ def _split_files(folder: Path, data: dict[str, Any], tokens: bool, needs: str) -
 
 
 def _by_format(folder: Path, stated: str | None, tokens: bool) -> dict[str, dict[str, list[Path]]]:
-    """The files of each format, or of the stated one, by the split that their names say."""
+    """The files of each format, or of the stated one, by the split that their names imply."""
     found: dict[str, dict[str, list[Path]]] = {}
     unclear: dict[str, list[Path]] = {}
     for entry in sorted({*folder.iterdir(), *folder.glob("data/*"), *folder.glob("*/*.parquet")}):
@@ -172,7 +172,7 @@ def _by_format(folder: Path, stated: str | None, tokens: bool) -> dict[str, dict
             found.setdefault(kind, {}).setdefault(split, []).append(entry)
         elif kind in (None, "txt", "conll") and entry.is_file():
             unclear.setdefault(split, []).append(entry)
-    # Names such as eng.train or test.txt do not tell the format, so the stated one is taken where nothing fits better.
+    # Names such as eng.train or test.txt do not imply a format; they take the stated one if no other file fits.
     if assumed := stated or ("conll" if tokens else None):
         for split, entries in unclear.items():
             found.setdefault(assumed, {}).setdefault(split, entries)
@@ -180,7 +180,7 @@ def _by_format(folder: Path, stated: str | None, tokens: bool) -> dict[str, dict
 
 
 def _check_shards(folder: Path, split: str, parts: list[Path]) -> None:
-    """Refuse several files for a split, unless they are shards: in one folder, with other numbers in like names."""
+    """Refuse several files for a split unless they are shards: in one folder, their names differing only in numbers."""
     plain = {part.with_name(HASH.sub("", part.name)) for part in parts}
     if len(plain) < len(parts) or len({(part.parent, re.sub(r"\d+", "", part.name)) for part in plain}) > 1:
         raise UserError(
@@ -190,7 +190,7 @@ def _check_shards(folder: Path, split: str, parts: list[Path]) -> None:
 
 
 def split_of(name: str) -> str | None:
-    """The split that a file or folder name states: ``train.txt``, ``emotion_val.csv``, ``eng.testa``."""
+    """The split that a file or folder name implies: ``train.txt``, ``emotion_val.csv``, ``eng.testa``."""
     for part in re.split(r"[._\-]", name.lower()):
         if part in SPLIT_NAMES:
             return SPLIT_NAMES[part]
@@ -207,17 +207,17 @@ def _load_hub(data: dict[str, Any]) -> Source:
     source = Source()
     try:
         loaded = datasets.load_dataset(name, config, revision=data.get("revision"))
-    except Exception as error:  # datasets raises what its many back ends raise
+    except Exception as error:  # whatever the many back ends of datasets raise
         problem = f"data.hub={name}: "
         if is_offline_mode():
             problem += "the Hub cannot be reached and the local cache does not hold it"
         else:
             problem += f"cannot be loaded: {error}"
         raise UserError(problem, WAYS_OUT.format(key="data.path")) from None
-    # A split that has just the name goes before one that contains it (test before test_extra).
+    # A split with exactly the usual name comes before one that contains it (test before test_extra).
     for split_name, dataset in sorted(loaded.items(), key=lambda item: str(item[0]).lower() not in SPLIT_NAMES):
         split = split_of(str(split_name))
-        if split is None or split in source.splits:  # unsupervised splits, say
+        if split is None or split in source.splits:  # such as unsupervised splits
             log.info("%s: the split %s is not used.", name, split_name)
             continue
         texts, label = named_columns(dataset.column_names, options(data), name)
@@ -234,7 +234,7 @@ def _load_hub(data: dict[str, Any]) -> Source:
 
 
 def _unlabelled(dataset: Any, label: str) -> bool:
-    """Whether all labels are -1, as the datasets library marks test splits whose labels are kept back."""
+    """Whether all labels are -1, the mark of test splits whose labels are not public."""
     import datasets
 
     return isinstance(dataset.features[label], datasets.ClassLabel) and dataset.unique(label) == [-1]
@@ -249,7 +249,7 @@ def _hub_rows(dataset: Any, texts: list[str], label: str, names: list[str] | Non
 
 
 def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], data: dict[str, Any]) -> Any:
-    """Check every row and gather those that can be used."""
+    """Check every row and collect the usable ones."""
     import pyarrow as pa
 
     chunks: list[Any] = []
@@ -259,7 +259,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
     behind_numbers = given and not any(str(name).isdigit() for name in given)
     for file, raw in rows:
         if behind_numbers and isinstance(raw, Row) and isinstance(raw.text, list):
-            raw = Row(raw.line, raw.text, name_of(raw.label, given))  # before tags are turned into IOB2
+            raw = Row(raw.line, raw.text, name_of(raw.label, given))  # before tags are converted to IOB2
         row = checked(raw, data.get("label_separator"), bool(data.get("clean_html")), given)
         if isinstance(row, Row):
             shape = _schema(row)
@@ -268,7 +268,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
                 column = "text" if shape.field("text") != source.schema.field("text") else "label"
                 is_list = isinstance(getattr(row, column), list)
                 problem = f"the {column} is {'a list' if is_list else 'no list'}, unlike in earlier rows"
-                if column == "text" and is_list:  # empty lists of entities by characters look like those of labels
+                if column == "text" and is_list:  # an empty list of character spans looks like one of labels
                     problem += " (of words with tags? then say data.task=token)"
                 row = Bad(row.line, problem)
         if isinstance(row, Bad):
@@ -293,7 +293,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
 
 
 def _schema(row: Row) -> Any:
-    """The Arrow schema of a row: what may be a list is one, or is not, in every row of a split."""
+    """The Arrow schema of a row: text and label are either lists or strings, and the same in every row of a split."""
     import pyarrow as pa
 
     text, label = (pa.list_(pa.string()) if isinstance(value, list) else pa.string() for value in (row.text, row.label))

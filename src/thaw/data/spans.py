@@ -1,4 +1,4 @@
-"""Entities marked by characters, as annotation tools write them, into words with a tag each."""
+"""Entities as character spans, the way annotation tools write them, converted to words with tags."""
 
 import re
 import string
@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Chinese and Japanese set no blanks: there each character counts as a word.
+# Chinese and Japanese are written without spaces: there each character counts as a word.
 NO_BLANKS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 PARTS = re.compile(f"[{NO_BLANKS}]|[^\\s{NO_BLANKS}]+")
 START, END = ("start", "start_offset"), ("end", "end_offset")
@@ -15,12 +15,12 @@ Span = tuple[int, int, str]
 
 
 def is_punctuation(character: str) -> bool:
-    """As BERT's tokenizer sees it: the symbols of ASCII too."""
+    """Punctuation as BERT's tokenizer defines it, including all ASCII symbols."""
     return character != "" and (character in string.punctuation or unicodedata.category(character).startswith("P"))
 
 
 def read_span(item: Any) -> Span | None:
-    """First character, the one after the last, and type of an entity; None for what is none.
+    """Start, end (exclusive) and type of an entity; None if the item is not an entity.
 
     ``{"start": 0, "end": 5, "label": "PER"}`` (Prodigy, and this project's predictions under ``type``), the same with
     ``start_offset`` and ``end_offset`` or ``[0, 5, "PER"]`` (doccano).
@@ -35,25 +35,25 @@ def read_span(item: Any) -> Span | None:
 
 
 def marks_spans(label: Any) -> bool:
-    """Whether a label is a list of entities that are marked by characters."""
+    """Whether a label is a list of character spans."""
     return isinstance(label, list) and bool(label) and all(read_span(item) for item in label)
 
 
 def joins(text: str, at: int) -> bool:
-    """Whether a character is punctuation between two letters or digits."""
+    """Whether the character is punctuation between two letters or digits."""
     return 0 < at < len(text) - 1 and is_punctuation(text[at]) and text[at - 1].isalnum() and text[at + 1].isalnum()
 
 
 def ends_initial(text: str, at: int) -> bool:
-    """Whether a character is the full stop behind a single letter, as in ``J. Smith`` and ``U.S.``."""
+    """Whether the character is the full stop after a single letter, as in ``J. Smith`` and ``U.S.``."""
     return text[at] == "." and text[at - 1 : at].isalpha() and not text[max(at - 2, 0) : at - 1].isalnum()
 
 
-def words_of(text: str, joined_by: str = "") -> list[tuple[int, int]]:
-    """First character of each word and the one after its last: it ends at blanks and at punctuation, a word by itself.
+def word_spans(text: str, joined_by: str = "") -> list[tuple[int, int]]:
+    """Start and end (exclusive) of each word; words end at white space and punctuation, which is a word by itself.
 
     Args:
-        joined_by: punctuation at which words do not end, as `thaw.inference.words.joiners` finds it.
+        joined_by: punctuation that may be inside a word, see `thaw.inference.words.joiners`.
     """
     found: list[tuple[int, int]] = []
     for part in PARTS.finditer(text):
@@ -69,12 +69,12 @@ def words_of(text: str, joined_by: str = "") -> list[tuple[int, int]]:
 
 
 def tagged_words(text: str, label: Sequence[Any]) -> tuple[list[str], list[str]]:
-    """The words of a text and a tag for each; a word of which a part is marked belongs to the entity.
+    """The words of a text and their tags; a word belongs to an entity even if only a part of it is marked.
 
     Raises:
-        ValueError: when the entities are not within the text, or two of them share a word.
+        ValueError: when an entity is not within the text, or two of them share a word.
     """
-    places = words_of(text)
+    places = word_spans(text)
     tags = ["O"] * len(places)
     for start, end, kind in sorted(filter(None, map(read_span, label))):
         if not 0 <= start < end <= len(text):

@@ -1,4 +1,4 @@
-"""What a user checks before trusting a run: rows, labels, lengths, what repeats and what was left out."""
+"""What a user checks before trusting a run: rows, labels, lengths, duplicates and skipped rows."""
 
 from collections import Counter
 from typing import Any
@@ -15,7 +15,7 @@ SHOWN = 20  # skipped rows listed in the summary; all are counted
 
 
 def label_counts(rows: Any, labels: LabelSet) -> tuple[int, ...]:
-    """How many rows, or words, bear each label."""
+    """How many rows, or words, have each label."""
     column = rows["label"][:]
     ids = column if labels.task == "sequence" else (one for row in column for one in row)
     return count_labels(labels.names, ids)
@@ -57,7 +57,7 @@ def summarise(rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSe
 
 
 def _lost(rows: Any, encoded: Encoded, labels: LabelSet) -> dict[str, int]:
-    """Token tasks: the words that truncation leaves out; multi-label tasks: the rows without any label."""
+    """Token tasks: words that truncation cut off. Multi-label tasks: rows without any label."""
     if labels.task == "token":
         return {"unread": len(encoded.tags) - int((np.asarray(encoded.words) >= 0).sum())}
     return {"unlabelled": sum(not own for own in rows["label"][:])} if labels.task == "multi_label" else {}

@@ -1,4 +1,4 @@
-"""What there is to know of texts before training: lengths, what truncation costs, how words are split."""
+"""What there is to know about texts before training: lengths, the cost of truncation, how words are split."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,19 +15,19 @@ from thaw.metrics.entities import spans
 
 QUANTILES = {"low": 0.05, "first": 0.25, "median": 0.5, "third": 0.75, "high": 0.95}
 CHUNK = 5_000  # words handed to the tokenizer at once
-LISTED = 25  # words of each list
+LISTED = 25  # words in each list
 POINTS = 60  # of the truncation curve
-# Not by `re`, which does not count the vowel signs of Indic scripts and of Arabic as parts of a word.
+# `regex` instead of `re`, which does not count vowel signs of Indic scripts and Arabic as word characters.
 WORD = regex.compile(f"[{NO_BLANKS}]|[^\\W_{NO_BLANKS}]+")
 
 
 def words_of(text: str | Sequence[str]) -> Sequence[str]:
-    """The words of a text, without marks; those of a sentence that is given as words, as they are."""
+    """The words of a text, without punctuation; a sentence given as words is returned unchanged."""
     return list(WORD.findall(text.replace(BETWEEN, " "))) if isinstance(text, str) else text
 
 
 def box(values: np.ndarray) -> dict[str, float]:
-    """Quantiles for a box plot: 5, 25, 50, 75 and 95 %, and how many values there are."""
+    """Quantiles for a box plot (5, 25, 50, 75 and 95 %), and the number of values."""
     found = np.quantile(values, list(QUANTILES.values()))
     return {name: round(float(value), 2) for name, value in zip(QUANTILES, found, strict=True)} | {"rows": len(values)}
 
@@ -37,7 +37,7 @@ def truncation_curve(lengths: np.ndarray, limit: int) -> dict[str, list[float]]:
 
     Args:
         lengths: tokens of each text, before truncation.
-        limit: the most tokens that the encoder takes.
+        limit: the maximum length of the encoder.
 
     Returns:
         ``max_length``, up to the longest text or the limit; ``texts``: the share of texts that lose tokens;
@@ -60,13 +60,13 @@ def vocabulary(counts: Counter[str], tokenizer: Any) -> dict[str, Any]:
 
     Args:
         counts: how often each word occurs.
-        tokenizer: of the encoder, for text given as words.
+        tokenizer: of the encoder, prepared for pre-split text.
 
     Returns:
-        ``running`` and ``distinct`` words; of the running words the shares ``one_piece`` and ``unknown`` (a piece is
-        the unknown token), of the distinct ones ``distinct_one_piece``; ``pieces`` for each running word; the lists
-        ``costly`` (the words whose splitting adds most pieces), ``longest`` (in most pieces) and ``unknowns``, each of
-        ``word``, ``count`` and ``pieces``.
+        ``running`` and ``distinct``: the numbers of tokens and types (words and distinct words); ``one_piece`` and
+        ``unknown``: shares of the running words; ``distinct_one_piece``: share of the distinct words; ``pieces`` per
+        running word; and the lists ``costly`` (words whose splitting adds most pieces), ``longest`` (words with most
+        pieces) and ``unknowns``, each with ``word``, ``count`` and ``pieces``.
     """
     words = list(counts)
     often = np.fromiter(counts.values(), dtype=np.int64, count=len(words))
@@ -75,7 +75,7 @@ def vocabulary(counts: Counter[str], tokenizer: Any) -> dict[str, Any]:
     for start in range(0, len(words), CHUNK):
         for place, encoding in enumerate(_encodings(words[start : start + CHUNK], tokenizer), start=start):
             pieces[place] = len(encoding.ids)
-            # A word of which nothing is left, such as a lone control character, is no more known than an unknown one.
+            # A word that the tokenizer drops, such as a lone control character, counts as unknown.
             unknown[place] = not encoding.ids or tokenizer.unk_token_id in encoding.ids
     total = max(int(often.sum()), 1)
 
@@ -107,7 +107,7 @@ def _encodings(words: Sequence[str], tokenizer: Any) -> Any:
 
 
 def _slices(word: str, encoding: Any) -> list[str]:
-    """The pieces as they stand in the word; that of the blank before it, where it is one by itself, as a sign."""
+    """The pieces as they appear in the word; a piece that is only the space before it is shown as a sign."""
     return [word[start:end] or "␣" for start, end in encoding.offsets]
 
 
@@ -146,7 +146,7 @@ def entity_survey(texts: Iterable[Sequence[str]], tags: Iterable[Iterable[int]],
 
 
 def pieces_of(text: str, tokenizer: Any, max_length: int) -> list[dict[str, Any]]:
-    """How a text is split.
+    """How a text is split into tokens.
 
     Args:
         max_length: tokens kept, special tokens included.

@@ -1,4 +1,4 @@
-"""``explore.py``: data seen through a tokenizer, before any training."""
+"""What ``explore.py`` does: look at data through a tokenizer before training."""
 
 import os
 import shlex
@@ -18,7 +18,7 @@ from thaw.hub import locate_encoder
 from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
 from thaw.reporting import data_page
 
-OWN = ("text", "features", "pooling", "feature_rows", "output")  # settings that training does not have
+OWN = ("text", "features", "pooling", "feature_rows", "output")  # settings that train.py does not have
 
 
 def explore(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -39,7 +39,7 @@ def explore(config: DictConfig, overrides: Sequence[str]) -> None:
     folder = Path(settings["output"]).expanduser().absolute()
     there = next(place for place in (folder, *folder.parents) if os.path.exists(place))
     if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"output={settings['output']}: {there} is no folder to write into", "Choose another.")
+        raise UserError(f"output={settings['output']}: {there} is not a writable folder", "Choose another.")
     settings["data"]["score_subwords"] = False  # each word is counted once
     data = TextDataModule(settings["data"], partial(load_tokenizer, encoder, trust_remote_code=trust), max_length, 0)
     data.prepare()

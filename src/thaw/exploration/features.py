@@ -1,4 +1,4 @@
-"""What the hidden states of an encoder, as it is before training, tell apart."""
+"""How well an encoder separates the classes before fine-tuning."""
 
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ PROJECTED = 1_000  # points of a projection
 
 
 def features(data: TextDataModule, encoder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """What the vectors of the encoder, as it is before training, tell apart: a linear probe and two projections."""
+    """A linear probe and two projections of the encoder's text vectors before fine-tuning."""
     import torch
     import transformers
 
@@ -28,7 +28,7 @@ def features(data: TextDataModule, encoder: Path, settings: dict[str, Any]) -> d
     from thaw.models.encoder import body_of, load_encoder
     from thaw.models.features import text_vectors
     from thaw.models.onednn import use_onednn
-    from thaw.models.segments import tell_segments
+    from thaw.models.segments import add_segment_ids
 
     labels, pooling = data.labels, settings["pooling"]
     torch.manual_seed(0)
@@ -36,7 +36,7 @@ def features(data: TextDataModule, encoder: Path, settings: dict[str, Any]) -> d
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     use_onednn(network)
     if labels.pairs:
-        tell_segments(network, data.tokenizer)
+        add_segment_ids(network, data.tokenizer)
     body = body_of(network)[1]
     libraries = (torch.__version__, transformers.__version__)
     key = checksum(body.named_parameters(), libraries, body.config.to_dict(), pooling, labels.pairs)
@@ -52,7 +52,9 @@ def features(data: TextDataModule, encoder: Path, settings: dict[str, Any]) -> d
             vectors[split] = np.asarray(cached_array("features", own, make))
         gold[split] = np.asarray(encoded.labels)[chosen]
     if len(np.unique(gold["train"])) < 2:
-        raise UserError(f"feature_rows={settings['feature_rows']}: all these rows have one label", "Give more of them.")
+        raise UserError(
+            f"feature_rows={settings['feature_rows']}: all these rows have one label", "Raise feature_rows."
+        )
     scores = linear_probe(vectors["train"], gold["train"], vectors["validation"], labels)
     truth, guessed = gold["validation"], scores.argmax(-1)
     table = np.bincount(truth * len(labels) + guessed, minlength=len(labels) ** 2).reshape(len(labels), -1)

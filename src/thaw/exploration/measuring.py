@@ -1,4 +1,4 @@
-"""What the page about a data set tells, as plain containers."""
+"""The contents of the page about a data set, as plain containers."""
 
 import time
 from collections import Counter
@@ -15,25 +15,25 @@ from thaw.exploration.rows import Rows
 from thaw.metrics.label_noise import FOLDS, suspicious_labels
 from thaw.reporting.progress import counting
 
-VOCABULARY_ROWS = 200_000  # training rows whose words are counted at most
-NOISE_ROWS = 20_000  # training rows that are judged by the others at most, and
-NOISE_WORDS = 2_000_000  # the words in them: what takes tens of seconds
+VOCABULARY_ROWS = 200_000  # at most so many training rows have their words counted
+NOISE_ROWS = 20_000  # at most so many training rows, with at most NOISE_WORDS words, are checked for label noise,
+NOISE_WORDS = 2_000_000  # which takes tens of seconds
 LISTED = 20  # repeated texts, near duplicates, suspicious labels
-MEMBERS = 6  # rows of a repeated text
-EXAMPLES = 3  # of each class
+MEMBERS = 6  # rows listed for a repeated text
+EXAMPLES = 3  # for each class
 
 
 def evenly(total: int, most: int) -> np.ndarray:
-    """At most so many of the numbers below ``total``, evenly spread."""
+    """At most ``most`` of the numbers below ``total``, evenly spread."""
     return np.unique(np.linspace(0, total - 1, min(total, most)).round().astype(np.int64))
 
 
 def measure(data: TextDataModule, limit: int) -> dict[str, Any]:
-    """Everything that the page shows but the hidden states.
+    """Everything that the page shows except the encoder's features.
 
     Args:
         data: prepared.
-        limit: the most tokens that the encoder takes.
+        limit: the maximum length of the encoder.
     """
     rows, labels, seconds = Rows(data), data.labels, {}
     clock = time.perf_counter()
@@ -110,7 +110,7 @@ def count_words(rows: Rows) -> dict[str, Any]:
 
 
 def find_duplicates(rows: Rows) -> dict[str, Any]:
-    """Texts that occur more than once, in one split or in two, word for word and nearly."""
+    """Texts that occur more than once, verbatim or nearly, within a split or across splits."""
     first = first_rows(text_keys(rows.stream()))
     labels = rows.label_keys()
     repeated = np.flatnonzero(first != np.arange(len(rows)))
@@ -125,8 +125,8 @@ def find_duplicates(rows: Rows) -> dict[str, Any]:
     for group in groups[rank][:LISTED]:
         others = repeated[origin == group]
         alike = (splits[others] == splits[group]).astype(int) + (labels[others] == labels[group])
-        members = [group, *others[np.argsort(alike, kind="stable")][: MEMBERS - 1]]  # what differs most comes first
-        shown.append({"rows": len(others) + 1, "members": [rows.told(int(i)) for i in members]})
+        members = [group, *others[np.argsort(alike, kind="stable")][: MEMBERS - 1]]  # the most different ones first
+        shown.append({"rows": len(others) + 1, "members": [rows.described(int(i)) for i in members]})
     exact = {
         "rows": len(repeated),
         "groups": len(groups),
@@ -152,7 +152,7 @@ def find_duplicates(rows: Rows) -> dict[str, Any]:
         "not_compared": left,
         "threshold": SIMILAR,
         "listed": [
-            {"similarity": round(float(alike[i]), 3), "members": [rows.told(int(k)) for k in pairs[i]]}
+            {"similarity": round(float(alike[i]), 3), "members": [rows.described(int(k)) for k in pairs[i]]}
             for i in np.lexsort((-alike, ~differ, ~across))[:LISTED]
         ],
     }
@@ -160,17 +160,17 @@ def find_duplicates(rows: Rows) -> dict[str, Any]:
 
 
 def find_noise(rows: Rows, most: int) -> dict[str, Any]:
-    """Training rows whose label a simple model of the other rows does not believe; of more rows an even sample."""
+    """Training rows whose label contradicts a simple model of the other rows; of more than ``most``, an even sample."""
     train = rows.data.rows["train"]
     chosen = evenly(len(train), most)
     part = train.select(chosen)
     found = suspicious_labels(part["text"][:], part["label"][:], rows.labels)
-    listed = [{**rows.told(int(chosen[one["row"]])), **suspicion(one)} for one in found[:LISTED]]
+    listed = [{**rows.described(int(chosen[one["row"]])), **suspicion(one)} for one in found[:LISTED]]
     return {"found": len(found), "rows": len(chosen), "of": len(train), "folds": FOLDS, "listed": listed}
 
 
 def suspicion(one: dict[str, Any]) -> dict[str, Any]:
-    """What is said of a suspicious label, apart from its row."""
+    """What the page shows about a suspicious label, besides its row."""
     said = {"label_here": one["label"], "suggested": one["suggested"]}
     said |= {name: round(one[name], 4) for name in ("own", "sure")}
     return said | ({"word": one["word"]} if "word" in one else {})
@@ -189,5 +189,5 @@ def examples(rows: Rows) -> dict[str, list[dict[str, Any]]]:
         else:
             own = np.flatnonzero(encoded.labels == i if labels.task == "sequence" else encoded.labels[:, i])
         if len(own):
-            found[name] = [rows.told(int(k)) for k in own[evenly(len(own), EXAMPLES)]]
+            found[name] = [rows.described(int(k)) for k in own[evenly(len(own), EXAMPLES)]]
     return found

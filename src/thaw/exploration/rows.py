@@ -1,4 +1,4 @@
-"""All rows of a data set under one numbering, read a chunk at a time."""
+"""All rows of a data set with consecutive numbers, read a chunk at a time."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -14,7 +14,7 @@ Text = str | Sequence[str]
 
 
 class Rows:
-    """The rows of all splits, counted through.
+    """The rows of all splits, numbered consecutively.
 
     Args:
         data: prepared.
@@ -28,11 +28,11 @@ class Rows:
         return int(self.starts[-1])
 
     def splits(self, numbers: np.ndarray) -> np.ndarray:
-        """The number of the split that each row belongs to."""
+        """The index of the split that each row belongs to."""
         return np.searchsorted(self.starts, numbers, side="right") - 1
 
     def stream(self, numbers: np.ndarray | None = None) -> Iterator[Text]:
-        """The texts of all rows, or of some, by ascending numbers; a chunk of them at a time is held."""
+        """The texts of all rows, or of those with the given ascending numbers; a chunk at a time is in memory."""
         for place, name in enumerate(self.names):
             first, last = self.starts[place], self.starts[place + 1]
             own = np.arange(last - first) if numbers is None else numbers[(numbers >= first) & (numbers < last)] - first
@@ -47,14 +47,14 @@ class Rows:
         return found
 
     def label_keys(self) -> np.ndarray:
-        """A number for each row that is the same for rows with the same label or labels."""
+        """A key for each row that is equal for rows with the same label or labels."""
         if self.labels.task == "sequence":
             return np.concatenate([self.data.encoded[name].labels for name in self.names])
         keys = (hash(np.asarray(own).tobytes()) for name in self.names for own in self.label_ids(name))
         return np.fromiter(keys, dtype=np.int64, count=len(self))
 
     def label_ids(self, split: str) -> Iterator[np.ndarray]:
-        """What `Encoded` keeps of each row's labels; for token tasks the tag of every word."""
+        """The labels of each row as `Encoded` keeps them; for token tasks the tag of every word."""
         encoded = self.data.encoded[split]
         if self.labels.task != "token":
             yield from encoded.labels
@@ -62,8 +62,8 @@ class Rows:
         for first, last in pairwise(encoded.tag_offsets):
             yield encoded.tags[first:last]
 
-    def told(self, number: int) -> dict[str, Any]:
-        """A row for the page: its split, number (from 1) and place in the files, text, and label."""
+    def described(self, number: int) -> dict[str, Any]:
+        """A row for the page: its split, number (from 1), place in the files, text and label."""
         place = int(self.splits(np.array([number]))[0])
         name = self.names[place]
         row = self.data.rows[name][int(number - self.starts[place])]

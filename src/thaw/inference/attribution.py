@@ -1,7 +1,6 @@
-"""How much each word adds to each score, by three methods, and how far their answer can be trusted.
+"""How much each word adds to each score, by three methods, and how faithful their answers are.
 
-All of them hide words in the same way (see `masking`), so they start from the same baseline: the text of which nothing
-but the special tokens is left.
+All methods hide words in the same way (see `masking`) and so have the same baseline: the text with every word hidden.
 """
 
 from collections.abc import Sequence
@@ -13,25 +12,34 @@ import numpy as np
 
 from thaw.data.ragged import capped, gather, sorted_batches
 from thaw.errors import UserError, missing
-from thaw.inference.masking import Reading, Target, chances, hidden_id, joined, log_odds, masked_scores, temperature_of
+from thaw.inference.masking import (
+    Reading,
+    Target,
+    chances,
+    flattened,
+    hidden_id,
+    log_odds,
+    masked_scores,
+    temperature_of,
+)
 from thaw.inference.predictor import Predictor
 from thaw.labels import LabelSet
 
 METHODS = ("shap", "integrated_gradients", "leave_one_out")
-STEPS = 50  # of integrated gradients, by Gauss and Legendre's rule: MiniLM is then 0.002 off, with 20 steps 0.3
-STEP_TOKENS = 2_048  # in a batch with gradients, which keeps what every layer has computed
-BINS = (1, 5, 10, 20, 50)  # per cent of the words by which faithfulness is measured, as in ERASER
+STEPS = 50  # of Gauss-Legendre quadrature for integrated gradients: an error of 0.002 for MiniLM; 0.3 with 20 steps
+STEP_TOKENS = 2_048  # in a batch with gradients, which keeps the activations of every layer
+BINS = (1, 5, 10, 20, 50)  # percentages of the words for which faithfulness is measured, as in ERASER
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """What is known of the targets of one text; every array has the targets first.
+    """The explanation of one text; the first axis of every array is the targets.
 
     Args:
         values: (targets, words): log-odds that each word adds.
-        scores: log-odds of the text as it is.
+        scores: log-odds of the full text.
         baselines: log-odds with every word hidden.
-        probabilities: of the text as it is.
+        probabilities: of the full text.
         comprehensiveness, sufficiency: see `faithfulness`.
     """
 
@@ -44,34 +52,34 @@ class Attribution:
 
 
 def check_method(method: str, gradients: bool = True) -> None:
-    """Refuse what cannot be done.
+    """Refuse a method that cannot work.
 
     Args:
-        gradients: whether the network is one of torch.
+        gradients: whether the network has gradients, which an exported model lacks.
 
     Raises:
-        UserError: for a method that is not known, integrated gradients of an exported model, or SHAP without shap.
+        UserError: for an unknown method, integrated gradients of an exported model, or SHAP without shap.
     """
     if method not in METHODS:
         raise UserError(f"explain={method} is not known", f"Choose one of: {', '.join(METHODS)}.")
     if method == "integrated_gradients" and not gradients:
         raise UserError(
             "explain=integrated_gradients needs gradients, which an exported model lacks",
-            "Leave backend=onnx out, or take explain=shap or leave_one_out.",
+            "Leave backend=onnx out, or use explain=shap or leave_one_out.",
         )
     if method == "shap":
         partition_explainer()
 
 
 def partition_explainer() -> Any:
-    """The class of shap.
+    """The partition explainer of shap, imported without compiling numba functions.
 
     Raises:
         UserError: when shap is not installed.
     """
     try:
         config: Any = import_module("numba").config
-        before, config.DISABLE_JIT = config.DISABLE_JIT, True  # to compile takes ten seconds, and saves milliseconds
+        before, config.DISABLE_JIT = config.DISABLE_JIT, True  # compiling takes ten seconds and saves milliseconds
         try:
             from shap.explainers import PartitionExplainer
         finally:
@@ -84,11 +92,11 @@ def partition_explainer() -> Any:
 def attribute(
     predictor: Predictor, readings: Sequence[Reading], method: str, evaluations: int = 200
 ) -> list[Attribution]:
-    """Attributions of some texts, computed together.
+    """Attributions for some texts, computed together.
 
     Args:
         method: one of `METHODS`.
-        evaluations: of the network that SHAP may spend on each text.
+        evaluations: forward passes that SHAP may spend on each text.
     """
     all_and_none = [np.array([[True], [False]]).repeat(len(one.words), axis=1) for one in readings]
     ends = masked_scores(predictor, readings, all_and_none, log_odds)
@@ -106,19 +114,19 @@ def attribute(
 
 
 def leave_one_out(predictor: Predictor, readings: Sequence[Reading]) -> list[np.ndarray]:
-    """What each score loses when one word is hidden: (targets, words) for each text."""
+    """How much each score drops when one word is hidden: (targets, words) for each text."""
     kept = (np.vstack([np.ones(len(one.words), dtype=bool), ~np.eye(len(one.words), dtype=bool)]) for one in readings)
     return [(scores[:1] - scores[1:]).T for scores in masked_scores(predictor, readings, kept, log_odds)]
 
 
 def shap_values(predictor: Predictor, reading: Reading, evaluations: int) -> np.ndarray:
-    """Owen values by the partition explainer of shap (Lundberg and Lee 2017): (targets, words).
+    """Owen values by shap's partition explainer (Lundberg and Lee 2017): (targets, words).
 
-    They add up to the score minus its baseline whatever the number of evaluations: where these run out, the words of a
-    phrase share what it adds.
+    They add up to the score minus its baseline, whatever the number of evaluations: when these run out, the words of a
+    phrase share its value equally.
 
     Args:
-        evaluations: of the network at most.
+        evaluations: forward passes at most.
     """
 
     def scores(kept: np.ndarray) -> np.ndarray:
@@ -136,7 +144,7 @@ def shap_values(predictor: Predictor, reading: Reading, evaluations: int) -> np.
     hide.clustering = phrases(words)  # type: ignore[attr-defined]
     explainer = partition_explainer()(scores, hide)
     before = np.random.get_state()
-    np.random.seed(0)  # shap draws numbers to decide between phrases of the same weight
+    np.random.seed(0)  # shap breaks ties between phrases at random
     try:
         found = explainer.explain_row(
             np.arange(words), max_evals=evaluations, main_effects=False, error_bounds=False, outputs=None, silent=True,
@@ -148,7 +156,7 @@ def shap_values(predictor: Predictor, reading: Reading, evaluations: int) -> np.
 
 
 def phrases(words: int) -> np.ndarray:
-    """A balanced tree of neighbouring words, as shap reads it: left, right, height and size of each phrase."""
+    """A balanced tree of adjacent words in shap's format: left, right, height and size of each phrase."""
     rows: list[list[float]] = []
 
     def join(start: int, end: int) -> int:
@@ -165,8 +173,8 @@ def phrases(words: int) -> np.ndarray:
 def integrated_gradients(predictor: Predictor, readings: Sequence[Reading], steps: int = STEPS) -> list[np.ndarray]:
     """Integrated gradients on the word embeddings (Sundararajan et al. 2017): (targets, words) for each text.
 
-    The way leads from the embedding of the mask token, special tokens kept, to those of the words. By how much the
-    values miss the score minus its baseline shows how exact the sum over the steps is.
+    The path leads from the embeddings of mask tokens to those of the words; special tokens stay. How far the values are
+    from adding up to the score minus its baseline shows how exact the quadrature is.
     """
     import torch
 
@@ -178,9 +186,11 @@ def integrated_gradients(predictor: Predictor, readings: Sequence[Reading], step
     mask_id, padding = hidden_id(tokenizer), tokenizer.pad_token_id
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     at, weights = (nodes + 1) / 2, weights / 2
-    flat, offsets = joined([one.ids for one in readings])
-    hidden, _ = joined([np.where(one.owner < 0, one.ids, mask_id) for one in readings])
-    result = [np.zeros((len(one.targets), len(one.words) + 1)) for one in readings]  # the last: of no word
+    flat, offsets = flattened([one.ids for one in readings])
+    hidden, _ = flattened([np.where(one.owner < 0, one.ids, mask_id) for one in readings])
+    result = [
+        np.zeros((len(one.targets), len(one.words) + 1)) for one in readings
+    ]  # the last column: tokens of no word
     lengths = np.repeat(np.diff(offsets), steps)
     given: Any = None
 
@@ -215,7 +225,7 @@ def _positions(reading: Reading, target: Target) -> np.ndarray:
 
 
 def _log_odds(logits: Any, labels: LabelSet) -> Any:
-    """As in `log_odds`, with gradients."""
+    """The same as `log_odds`, with gradients."""
     import torch
 
     if labels.task == "multi_label":
@@ -229,8 +239,8 @@ def faithfulness(
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Probability, comprehensiveness and sufficiency of each target (DeYoung et al. 2020, ERASER), means over `BINS`.
 
-    Comprehensiveness is what the probability loses when the words with the highest values are hidden: the more, the
-    better. Sufficiency is what it loses when they alone are left: the less, the better.
+    Comprehensiveness is how much the probability drops when the words with the highest values are hidden: more is
+    better. Sufficiency is how much it drops when only these words are left: less is better.
 
     Args:
         values: (targets, words) for each text.

@@ -1,4 +1,4 @@
-"""Whether an exported model still is the same, and how fast it is: side by side with torch on rows of the run."""
+"""Compares an exported model with torch on rows of the run: whether it gives the same results, and how fast."""
 
 import statistics
 import time
@@ -14,14 +14,14 @@ from thaw.inference.predictor import Predictor
 from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs, figures
 
-ALONE = 4  # of the longest rows, which are checked in batches of their own
-SINGLE = 20  # texts given one at a time in each round
+ALONE = 4  # so many of the longest rows are checked in batches of their own
+SINGLE = 20  # texts for the latency in each round
 ROUNDS = 3
-SECONDS = 5.0  # for one pass of the slowest predictor over the texts
+SECONDS = 5.0  # that the slowest predictor may take for one pass over the texts
 
 
 class Comparison:
-    """The run's own network on labelled rows, to which others are compared."""
+    """Compares other predictors with the run's own network on labelled rows."""
 
     def __init__(self, reference: Predictor, encoded: Encoded, strict: bool) -> None:
         self.reference, self.encoded, self.strict = reference, encoded, strict
@@ -32,7 +32,7 @@ class Comparison:
         return {"metrics": self._metrics(self.expected)}
 
     def of(self, other: Predictor, batches: list[np.ndarray] | None = None) -> dict[str, Any]:
-        """Largest difference of a score, share of rows (words, for token tasks) with the same label, and figures."""
+        """The largest score difference, the share of rows (words, for token tasks) with the same label, and metrics."""
         found = other.outputs(self.encoded, batches=batches)
         scores = [self.reference.probabilities(np.concatenate(one.logits) if one.words else one.logits)
                   for one in (self.expected, found)]  # fmt: skip
@@ -49,30 +49,30 @@ class Comparison:
         return scores.argmax(-1)[:, None]
 
     def _metrics(self, outputs: Outputs) -> dict[str, float]:
-        """Those of the whole split that stand first: accuracy and F1."""
+        """The main metrics of the split: accuracy and F1."""
         values = figures(outputs, self.labels, strict=self.strict, thresholds=self.reference.thresholds)
         return {name: values[name] for name in ("accuracy", "f1") if name in values}
 
 
 def mixed_batches(encoded: Encoded) -> list[np.ndarray]:
-    """Every row once, in batches that each hold short and long rows, but for some alone, which need no mask."""
+    """Every row once: some alone, which need no mask, the others in batches of short and long rows mixed."""
     alone, order = np.split(np.argsort(-encoded.kept, kind="stable"), [min(ALONE, len(encoded) // 2)])
     count = -(-len(order) // BATCH_SIZE)
     return [*alone[:, None], *(order[first::count] for first in range(count))]
 
 
 def measure(predictors: Mapping[str, Predictor], texts: Sequence[str]) -> dict[str, Any]:
-    """Rows a second and the latency of a single text, from text to label.
+    """Rows per second, and the latency of a single text, from text to label.
 
-    The predictors take turns, so that a machine that is busy for a while is so for all of them; by blocks of texts,
-    since the threads of each runtime spin for a while after a call, to the harm of the next.
+    The predictors take turns, so that a busy spell of the machine affects all of them; and they do so in blocks of
+    texts, since the threads of each runtime spin for a while after a call and slow down the next one.
 
     Returns:
-        For each name ``rows_per_second`` (median of the rounds), ``p50_ms``, ``p95_ms``, ``batch_size``; and
-        ``threads``, ``texts``.
+        For each predictor ``rows_per_second`` (median of the rounds), ``p50_ms``, ``p95_ms``, ``batch_size``; besides,
+        ``threads`` and ``texts``.
     """
     threads = torch.get_num_threads()
-    if threads != cpu_threads():  # told what it does already, torch is a tenth slower
+    if threads != cpu_threads():  # setting even the same number makes torch a tenth slower
         torch.set_num_threads(cpu_threads())
     try:
         latency: dict[str, list[float]] = {name: [] for name in predictors}

@@ -1,4 +1,4 @@
-"""The folder of an exported model: written, compared with torch, and kept only when it is the same model."""
+"""Writes the folder of an exported model, and keeps it only if its scores equal torch's."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ from thaw.models.speed import compute_first_token
 from thaw.reporting.summary import table
 
 TOLERANCE = 1e-4  # between the scores of torch and of the exported float32 model
-LABELS_LOST = 0.01  # share of rows that integer embeddings may relabel, beyond what integer matrices do
+LABELS_LOST = 0.01  # share of rows whose label integer embeddings may change, beyond what integer matrices change
 
 
 def write_onnx(run: Path, quantize: str | None, check_rows: int, place: str) -> None:
@@ -25,7 +25,7 @@ def write_onnx(run: Path, quantize: str | None, check_rows: int, place: str) -> 
     Args:
         quantize: ``int8`` or None.
         check_rows: how many rows of the run's last split to compare on.
-        place: the folder, which does not exist yet.
+        place: the folder, which must not exist yet.
     """
     folder = Path(place)
     folder.mkdir(parents=True)
@@ -46,11 +46,11 @@ def write_onnx(run: Path, quantize: str | None, check_rows: int, place: str) -> 
     strict = bool(runs.load_config(run).strict_iob2)
     compared = Comparison(reference, encoded, strict)
     exported = load_onnx(folder)
-    # Rows of all lengths together, so that a mask that does not hold shows up.
+    # Rows of mixed lengths, to detect a mask that has no effect.
     checks = {"torch": compared.own(), "onnx": compared.of(exported, mixed_batches(encoded))}
-    if not checks["onnx"]["score_difference"] <= TOLERANCE:  # also when it is not a number
+    if not checks["onnx"]["score_difference"] <= TOLERANCE:  # also if it is NaN
         raise UserError(
-            f"{network.config.model_type}: the exported model gives other scores than torch, by up to "
+            f"{network.config.model_type}: the scores of the exported model differ from torch's by up to "
             f"{checks['onnx']['score_difference']:.1g}",
             "It was not kept; predict.py runs the model with torch.",
         )
@@ -62,7 +62,7 @@ def write_onnx(run: Path, quantize: str | None, check_rows: int, place: str) -> 
         predictors["onnx_int8"] = load_onnx(folder, "int8")
     result["speed"] = measure(predictors, [" ".join(text) if isinstance(text, list) else text for text in texts])
     checks["torch"]["megabytes"] = megabytes(run / "model", "*.safetensors")
-    checks["onnx"]["megabytes"] = megabytes(folder, f"{FILES[None]}*")  # large weights lie beside the graph
+    checks["onnx"]["megabytes"] = megabytes(folder, f"{FILES[None]}*")  # large weights are stored beside the graph
     runs.write_json(folder / "export.json", result)
 
 
@@ -71,10 +71,10 @@ def megabytes(folder: Path, pattern: str) -> float:
 
 
 def quantize_best(folder: Path, compared: Comparison) -> dict[str, Any]:
-    """Write ``model_int8.onnx``: integer matrices, and integer embeddings where the labels bear them.
+    """Write ``model_int8.onnx``: integer matrices, and also integer embeddings if the labels hardly change.
 
     Returns:
-        ``chosen`` and, under ``candidates``, the checks of both ways.
+        ``chosen``, and the checks of both variants under ``candidates``.
     """
     candidates: dict[str, Any] = {}
     target = folder / FILES["int8"]
@@ -93,7 +93,7 @@ def quantize_best(folder: Path, compared: Comparison) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> None:
-    """The checks as a table, one column for each backend."""
+    """Print the checks as a table with one column per backend."""
     checks, speed = result["checks"], result["speed"]
 
     def row(title: str, values: dict[str, Any], key: str, form: str) -> list[str]:

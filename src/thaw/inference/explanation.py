@@ -1,4 +1,4 @@
-"""Why a label or an entity was predicted: texts into words and targets, attributions into plain dicts and pages."""
+"""Explains predictions: from texts to words and targets, and from attributions to plain dicts and pages."""
 
 import itertools
 import sys
@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from thaw.data.encoding import pair_tokens, special_tokens
-from thaw.data.pairs import BETWEEN, parted, shares
-from thaw.data.pairs import joined as pair
-from thaw.data.spans import PARTS, is_punctuation
-from thaw.data.spans import words_of as word_places
+from thaw.data.pairs import BETWEEN, joined, parted, shares
+from thaw.data.spans import PARTS, is_punctuation, word_spans
 from thaw.errors import UserError
 from thaw.inference.attribution import Attribution, attribute, check_method
-from thaw.inference.masking import Reading, Target, joined
+from thaw.inference.masking import Reading, Target, flattened
 from thaw.inference.predictor import Predictor, Text
 from thaw.inference.words import tagged
 from thaw.reporting.explanations import write_explanations
@@ -25,8 +23,8 @@ from thaw.reporting.reading import rows_to_explain
 from thaw.reporting.run_page import explanations_path
 from thaw.runs import display, write_jsonl
 
-TARGETS = 10  # labels of a text that are explained, the most probable ones
-CHUNK = 32  # texts that are explained together
+TARGETS = 10  # so many of the most probable labels of a text are explained
+CHUNK = 32  # texts that are explained at once
 SHOWN = 50  # texts on the page of predict.py
 JOINERS = "'’-."
 
@@ -41,14 +39,14 @@ def explain(
     Args:
         texts: strings, or for token tasks lists of words.
         method: ``shap``, ``integrated_gradients`` or ``leave_one_out``.
-        evaluations: of the network that SHAP may spend on each text.
+        evaluations: forward passes that SHAP may spend on each text.
 
     Returns:
-        Dicts with ``method``, ``words`` (first character and the one after the last; there is a blank between words
-        that are given), ``read`` (characters up to which the network read) and ``targets``: for each label, or
-        predicted entity, ``name``, ``probability``, ``score`` and ``baseline`` (log-odds of the text, and with every
-        word hidden), ``values`` (log-odds that each word adds), ``gap`` (by how much the values miss score minus
-        baseline), ``comprehensiveness`` and ``sufficiency``. An entity has ``start`` and ``end``, too.
+        Dicts with ``method``; ``words`` (start and end of each, in characters; lists of words are joined by spaces);
+        ``read`` (the number of characters that the network read); and ``targets``. Each label, or predicted entity, has
+        ``name``, ``probability``, ``score`` and ``baseline`` (log-odds of the text, and with every word hidden),
+        ``values`` (log-odds that each word adds), ``gap`` (by how much the values differ from score minus baseline),
+        ``comprehensiveness`` and ``sufficiency``. An entity also has ``start`` and ``end``.
     """
     check_method(method, gradients=predictor.network is not None)
     waiting = iter(texts)
@@ -86,9 +84,9 @@ def described(reading: Reading, found: Attribution, method: str) -> dict[str, An
 
 
 def read(predictor: Predictor, texts: Sequence[Text]) -> list[Reading]:
-    """Texts as the network reads them, with what is to be explained.
+    """Texts as the network reads them, with the targets to explain.
 
-    Longer texts than the network takes are cut, for token tasks too.
+    Texts beyond the maximum length are cut, in token tasks as well.
     """
     labels = predictor.labels
     frame = (pair_tokens if labels.pairs else special_tokens)(predictor.tokenizer)
@@ -104,7 +102,7 @@ def read(predictor: Predictor, texts: Sequence[Text]) -> list[Reading]:
             row += own_ids[:count] + following
         end = len(whole) if lengths[-1] <= counts[-1] else kept[-1][0][1] if kept else 0
         cut.append((np.array(row), kept, end))
-    logits = predictor.row_logits(*joined([ids for ids, _, _ in cut]))
+    logits = predictor.row_logits(*flattened([ids for ids, _, _ in cut]))
     result = []
     for (ids, kept, end), own in zip(cut, logits, strict=True):
         spans, owner = [span for span, _ in kept], np.full(len(ids), -1)
@@ -126,10 +124,10 @@ def read(predictor: Predictor, texts: Sequence[Text]) -> list[Reading]:
 
 
 def parts_of(predictor: Predictor, text: Text) -> tuple[str, list[tuple[list[int], list[tuple[Span, np.ndarray]]]]]:
-    """A text as token ids, and its words, each with its characters and the numbers of its tokens.
+    """A text as token ids, and its words, each with its character span and token positions.
 
-    Words that are given stay as they are. In a text, those of token tasks are what the predictor takes for words, else
-    see `split_words`. Words without a token are left out.
+    Lists of words stay as they are. A text is split into words as the predictor does it in token tasks, otherwise by
+    `split_words`. Words without a token are left out.
 
     Returns:
         (text, parts): ids, without special tokens, and words of the text, or of each text of a pair.
@@ -137,14 +135,14 @@ def parts_of(predictor: Predictor, text: Text) -> tuple[str, list[tuple[list[int
     options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
     if predictor.labels.task == "token":
         if isinstance(text, str):
-            whole, spans = text, word_places(text, predictor.joined_by)
+            whole, spans = text, word_spans(text, predictor.joined_by)
         else:
             whole, ends = " ".join(text), np.cumsum([len(word) + 1 for word in text]) - 1
             spans = [(int(end) - len(word), int(end)) for word, end in zip(text, ends, strict=True)]
         words = [whole[start:end] for start, end in spans]
         encoding = predictor.tokenizer([words], is_split_into_words=True, **options).encodings[0]
         return whole, [(encoding.ids, _with_tokens(spans, np.array(encoding.word_ids, dtype=np.int64)))]
-    whole = text if isinstance(text, str) else pair(*text)
+    whole = text if isinstance(text, str) else joined(*text)
     parts, start = [], 0
     for part in parted(whole) if predictor.labels.pairs else [whole]:
         encoding = predictor.tokenizer([part], **options).encodings[0]
@@ -171,9 +169,9 @@ def _words_of_text(text: str, encoding: Any) -> tuple[list[Span], np.ndarray]:
 
 
 def split_words(text: str) -> list[Span]:
-    """First character and the one after the last of each word, and of the punctuation between words.
+    """Start and end of each word, and of the punctuation between words, in characters.
 
-    An apostrophe, hyphen or point within a word belongs to it.
+    An apostrophe, hyphen or full stop within a word belongs to it.
     """
     found = []
     for chunk in PARTS.finditer(text):
@@ -188,19 +186,19 @@ def split_words(text: str) -> list[Span]:
 
 
 def first_character(text: str, start: int, end: int) -> int:
-    """Some tokenizers count the blank before a word to it."""
+    """The first character of a token other than white space; some tokenizers include the space before a word."""
     return end - len(text[start:end].lstrip())
 
 
 def explained(
     predictor: Predictor, results: Iterable[dict[str, Any]], run: str, method: str, evaluations: int, page: str
 ) -> Iterator[dict[str, Any]]:
-    """Predictions, each with its ``explanation``; a page shows the first of them.
+    """Predictions, each with its ``explanation``; a page shows the first ones.
 
     Args:
         results: as ``Predictor.stream`` gives them.
-        run: named on the page.
-        page: file to be written at the end.
+        run: the run, as named on the page.
+        page: the file that is written at the end.
 
     Raises:
         UserError: when the page cannot be written.
@@ -224,7 +222,7 @@ def explained(
 def explain_rows(
     run: Path, split: str, predictor: Predictor, predictions: Sequence[dict[str, Any]], settings: dict[str, Any]
 ) -> Path:
-    """Explain the rows of a split that are worth reading: ``explanations.jsonl``, and a page that it returns.
+    """Explain the rows of a split that are worth reading; write ``explanations.jsonl`` and a page, return its path.
 
     Args:
         predictions: a dict for each row, as in ``predictions/``.

@@ -1,8 +1,9 @@
-"""What ``export.py`` does: a run in another form, or on the Hub. What can be refused is, before torch is loaded."""
+"""What ``export.py`` does: convert or publish a run. Whatever can be refused is refused before torch is imported."""
 
 import shutil
 import sys
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,20 @@ from thaw import runs
 from thaw.errors import UserError, missing
 from thaw.labels import LabelSet
 
-SAME = 0.9  # of the labels, which integers should keep at least
+SAME = 0.9  # share of the labels that int8 should leave unchanged
 
 
 def export(config: DictConfig) -> None:
     """Export and publish what the config of ``export.py`` names.
 
     Raises:
-        UserError: when nothing is asked for, the run is not finished, a package or the Hub is missing, or the
-            exported model is not the same as the run's.
+        UserError: when nothing is asked for, the run is not finished, a package is missing, the Hub does not answer, or
+            the exported model gives other scores.
     """
     settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     form, target = settings["format"], settings["push_to_hub"]
     if not form and not target:
-        raise UserError("export.py needs format= or push_to_hub=", "Give format=onnx, say.")
+        raise UserError("export.py needs format= or push_to_hub=", "Give format=onnx, for example.")
     if settings["quantize"] and form != "onnx":
         raise UserError(f"quantize={settings['quantize']} is for format=onnx", "Give format=onnx as well.")
     if settings["output"] and not form:
@@ -51,7 +52,7 @@ def export(config: DictConfig) -> None:
     if folder:
         print(f"\nExported   {runs.display(folder)}")
     if folder and form == "onnx":
-        place = runs.typed(run if folder == run / "onnx" else folder)
+        place = runs.shell_path(run if folder == run / "onnx" else folder)
         checks = runs.read_json(folder / "export.json")["checks"]
         same = checks["onnx_int8"]["same_labels"] if settings["quantize"] else 0.0
         if settings["quantize"] and same < SAME:
@@ -68,7 +69,7 @@ def check_free(folder: Path, run: Path) -> None:
     ours = folder in (run / "onnx", run / "merged") or (folder / "export.json").is_file()
     taken = folder.is_file() or (folder.is_dir() and any(folder.iterdir()))
     if run.is_relative_to(folder) or (taken and not ours):
-        raise UserError(f"output={folder}: there is something else already", "Give a folder that does not exist yet.")
+        raise UserError(f"output={folder}: it holds something else already", "Give a folder that does not exist yet.")
 
 
 def copy_merged(run: Path, folder: Path) -> None:
@@ -90,9 +91,9 @@ def copy_merged(run: Path, folder: Path) -> None:
 
 
 def require_packages() -> None:
-    """Refuse early when a package of the extra is missing."""
+    """Refuse early if a package of the extra is missing."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
         try:
-            __import__(name)
+            import_module(name)
         except ImportError:
             raise missing("format=onnx", name, "onnx") from None

@@ -1,4 +1,4 @@
-"""A network of torch as an ONNX graph, and its weights as integers."""
+"""Converts a torch network to an ONNX graph, and its weights to integers."""
 
 import logging
 import warnings
@@ -15,7 +15,7 @@ from transformers.masking_utils import eager_mask
 
 from thaw.errors import UserError
 
-OPSET = 20  # the first with GELU as one operator, which the quantiser leaves whole
+OPSET = 20  # the first with GELU as one operator, which the quantiser does not take apart
 ATTENTION = "thaw_onnx"  # the name of `attend` among the attention functions of transformers
 
 
@@ -25,7 +25,7 @@ def write_graph(network: Any, path: Path) -> None:
     Attention is one operator (`attend`) where the architecture lets its attention be chosen.
 
     Raises:
-        UserError: when the exporter cannot follow the network's code.
+        UserError: when the exporter fails.
     """
     if network._supports_attention_backend:
         AttentionInterface.register(ATTENTION, attend)
@@ -49,11 +49,11 @@ def write_graph(network: Any, path: Path) -> None:
                 verbose=False,
             )
             skip_masks(program.model.graph)
-            program.save(str(path), external_data=size > 1.9e9)  # a single file holds 2 GiB at most
-    except Exception as error:  # the exporter raises whatever it stumbles over in the network's code
+            program.save(str(path), external_data=size > 1.9e9)  # a single file can hold at most 2 GiB
+    except Exception as error:  # the exporter raises all kinds of exceptions
         cause: BaseException = error
         while cause.__cause__ is not None:
-            cause = cause.__cause__  # the exporter itself says at which step it was only
+            cause = cause.__cause__  # the outer ones only name the step of the exporter
         reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         raise UserError(
             f"{network.config.model_type}: torch cannot export this architecture: {reason}",
@@ -69,9 +69,9 @@ def attend(
     attention_mask: Tensor | None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attention as one operator of ONNX Runtime, where it has one for it: for the exporter, as transformers calls it.
+    """Attention as a single operator of ONNX Runtime if it has a suitable one; transformers calls this during export.
 
-    Arguments and results are those of `thaw.models.speed.attend`, the mask in numbers to add.
+    Arguments and results are those of `thaw.models.speed.attend`, with an additive mask.
     """
     if attention_mask is None or query.shape[1] != key.shape[1] or options.get("position_bias") is not None:
         result: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
@@ -80,7 +80,7 @@ def attend(
     heads, size = query.shape[1], query.shape[3]
     attended = torch.onnx.ops.symbolic(
         "com.microsoft::MultiHeadAttention",
-        [*states, None, None, attention_mask],  # no biases, and no mask by tokens
+        [*states, None, None, attention_mask],  # no biases, no key padding mask
         {"num_heads": heads, "scale": float(options.get("scaling") or size**-0.5)},
         dtype=query.dtype,
         shape=states[0].shape,
@@ -90,9 +90,9 @@ def attend(
 
 
 def skip_masks(graph: Any) -> None:
-    """Leave a mask that hides nothing out of attention, for which ONNX Runtime then has a kernel a third faster.
+    """Leave masks that hide nothing out of attention, which lets ONNX Runtime use a kernel that is a third faster.
 
-    Whether it hides anything is asked of each batch. Masks are numbers to add: none above zero.
+    Each batch is tested at run time. Masks are additive, so a mask hides something if its minimum is below zero.
     """
     import onnx_ir as ir
 
@@ -109,7 +109,7 @@ def skip_masks(graph: Any) -> None:
 
 
 def graph_of_copy(node: Any, inputs: Sequence[Any], name: str) -> Any:
-    """A branch that holds one node again, with other inputs."""
+    """A branch with a copy of one node that has other inputs."""
     import onnx_ir as ir
 
     copy = ir.node(node.op_type, inputs, node.attributes, domain=node.domain)
@@ -119,7 +119,7 @@ def graph_of_copy(node: Any, inputs: Sequence[Any], name: str) -> Any:
 
 
 class OnlyLogits(torch.nn.Module):
-    """A network whose inputs and output have an order, as a graph needs it."""
+    """A network with positional inputs and a single output, as a graph needs them."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
@@ -131,16 +131,16 @@ class OnlyLogits(torch.nn.Module):
 
 
 def quantize_graph(path: Path, target: Path, kinds: list[str]) -> None:
-    """Weights as 8-bit integers by output channel; activations are quantised as they come, by batch.
+    """Quantise weights to 8-bit integers per output channel; activations are quantised dynamically per batch.
 
-    Seven bits are used of the eight: CPUs without VNNI add two products in 16 bits and would overflow. The labels of
-    MiniLM on emotion do not suffer from it.
+    Only seven bits are used: CPUs without VNNI add two products in 16 bits, which would overflow. On emotion, this does
+    not affect the labels of MiniLM.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx.load(str(path))
-    del model.graph.value_info[:]  # the exporter's notes on the weights, which the quantiser takes for theirs
+    del model.graph.value_info[:]  # shapes recorded by the exporter, which mislead the quantiser
     with silence():
         quantize_dynamic(
             model,
@@ -155,7 +155,7 @@ def quantize_graph(path: Path, target: Path, kinds: list[str]) -> None:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Leave out what exporter and quantiser say to their developers."""
+    """Silence the log messages and warnings of exporter and quantiser."""
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

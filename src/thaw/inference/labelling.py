@@ -1,4 +1,4 @@
-"""What ``predict.py`` does: one text, a file or a stream in; labels out, in order and in constant memory."""
+"""What ``predict.py`` does: label one text, a file or a stream, in order and in constant memory."""
 
 import itertools
 import sys
@@ -14,13 +14,13 @@ from thaw.data.rows import Options, words_in
 from thaw.errors import UserError, counted
 from thaw.inference.attribution import check_method
 from thaw.inference.predictor import Predictor, Text
-from thaw.inference.records import TABLES, Record, Source, free_name, kind_of, read_records
+from thaw.inference.records import TABLES, Record, Source, kind_of, read_records, unused_key
 from thaw.inference.writing import output_format, writer
 from thaw.reporting.progress import counting
 from thaw.reporting.summary import number, table
 from thaw.runs import check_not_over, display, load_config
 
-DIGITS = 6  # of scores
+DIGITS = 6  # of the scores in the output
 
 
 def label(config: DictConfig) -> None:
@@ -37,7 +37,7 @@ def label(config: DictConfig) -> None:
     suffix = output_format(config.output)
     if suffix == "conll" and (config.input is None or config.explain):
         what = "explanations" if config.explain else "a single text"
-        raise UserError(f"output={config.output}: columns are not for {what}", "Give .jsonl.")
+        raise UserError(f"output={config.output}: CoNLL columns cannot hold {what}", "Give .jsonl.")
     if config.output and config.input:
         check_not_over(config.output, config.input, "the input")
     if config.explain:
@@ -50,7 +50,7 @@ def label(config: DictConfig) -> None:
         label_records(predictor, source, suffix, config)
         return
     if not str(config.text).strip():
-        print("warning: there is no text; what is said of it means nothing", file=sys.stderr)
+        print("warning: there is no text; its prediction means nothing", file=sys.stderr)
     (result,) = predict(predictor, [str(config.text)], config)
     if config.output is None and sys.stdout.isatty():
         show_result(result)
@@ -61,7 +61,7 @@ def label(config: DictConfig) -> None:
 
 
 def open_source(config: DictConfig) -> Source:
-    """The records of ``input=``; what is wrong with its beginning is told before the network is loaded."""
+    """The records of ``input=``; problems with its beginning are reported before the network is loaded."""
     kind = kind_of(str(config.input), config.format, config.encoding)
     options = read_options(config, kind)
     source = read_records(str(config.input), kind, options)
@@ -72,7 +72,7 @@ def open_source(config: DictConfig) -> Source:
 
 
 def label_records(predictor: Predictor, source: Source, suffix: str, config: DictConfig) -> None:
-    """Label every record, and write it with what was predicted.
+    """Label every record, and write it together with the prediction.
 
     Args:
         suffix: the format of the output.
@@ -80,31 +80,31 @@ def label_records(predictor: Predictor, source: Source, suffix: str, config: Dic
     takes_words, columns = predictor.labels.task == "token", suffix == "conll"
     if columns and not takes_words:
         raise UserError(f"output={config.output}: the run labels texts, not words", "Give .jsonl, .csv or .tsv.")
-    read, kept = itertools.tee(source.records)  # what is read ahead of the predictions waits between the two
+    read, kept = itertools.tee(source.records)  # tee buffers what is read ahead of the predictions
     texts = (as_given(text, predictor, source.cells, columns) for text, _ in read)
     results = predict(predictor, texts, config)
     separator = data_of(config.run).get("label_separator") if suffix in TABLES else None
     labelled = blank = 0
 
     def ours(result: Record) -> Record:
-        # Without what the record holds; but with HTML taken out, what is explained is another text.
+        # Without what the record contains already; but a text cleaned of HTML differs from the record's.
         held = {"words"} if predictor.clean and config.explain else {"words", "text"}
         own = {key: value for key, value in rounded(result).items() if key not in held}
         if separator and "labels" in own:
-            own["labels"] = separator.join(own["labels"])  # as training reads them
-        # A column of the input keeps its value; ours takes another name beside it.
-        return {free_name(key, source.fields): value for key, value in own.items()}
+            own["labels"] = separator.join(own["labels"])  # the form that training reads
+        # If the input has a column of the same name, ours gets another name.
+        return {unused_key(key, source.fields): value for key, value in own.items()}
 
     def without_rows() -> Iterable[str]:
         return ours(predictor([BETWEEN if predictor.labels.pairs else ""], config.probabilities)[0])
 
-    key = free_name("words", source.fields, "given_")
+    key = unused_key("words", source.fields, "given_")
     with (
         writer(config.output, suffix, source.fields, without_rows, source.delimiter, source.marked) as write,
         counting(None, "labelling") as progress,
     ):
         for result, (text, record) in zip(results, kept, strict=True):
-            if columns:  # the words first, whatever their field is called; of those that were not read a sign
+            if columns:  # the words come first, whatever their field is called; words that were cut off get the tag _
                 others = {name: value for name, value in record.items() if value is not text}
                 record = {key: result["words"], **others}
                 result["tags"] = [tag or "_" for tag in result["tags"]]
@@ -129,7 +129,7 @@ def say_where(output: str | None, rows: int) -> None:
 
 
 def as_given(text: Text, predictor: Predictor, cell: bool, columns: bool) -> Text:
-    """What the predictor is given: words for tags in columns, and where a cell of a table holds them as JSON."""
+    """The text as the predictor gets it: as words if the output has a tag per word, or a cell holds a list of words."""
     if isinstance(text, tuple):
         raise UserError("text_column names two columns, and the run takes one text", "Name one.")
     if predictor.labels.task != "token":
@@ -140,7 +140,7 @@ def as_given(text: Text, predictor: Predictor, cell: bool, columns: bool) -> Tex
 
 
 def predict(predictor: Predictor, texts: Iterable[Text], config: DictConfig) -> Iterator[Record]:
-    """The predictions, with their explanations where these are asked for."""
+    """The predictions, with explanations if these are asked for."""
     results = predictor.stream(texts, config.probabilities)
     if not config.explain:
         return results
@@ -150,7 +150,7 @@ def predict(predictor: Predictor, texts: Iterable[Text], config: DictConfig) -> 
 
 
 def rounded(value: Any) -> Any:
-    """A result with the digits of its scores that mean something."""
+    """A result with its scores rounded to `DIGITS`."""
     if isinstance(value, float):
         return round(value, DIGITS)
     if isinstance(value, dict):
@@ -159,7 +159,7 @@ def rounded(value: Any) -> Any:
 
 
 def data_of(folder: str) -> dict[str, Any]:
-    """The ``data`` group of a run; what export.py wrote may stand alone, without one."""
+    """The ``data`` group of a run; empty for an exported folder that was moved out of its run."""
     run = Path(folder).expanduser()
     return plain(load_config(run).data) if (run / "config.yaml").is_file() else {}
 
@@ -170,16 +170,16 @@ def plain(config: Any) -> dict[str, Any]:
 
 
 def read_options(config: DictConfig, kind: str) -> Options:
-    """How to read an input: as the run read its own, but for what the command says.
+    """How to read an input: in the way the run read its data, except for what the command says.
 
-    The run's own column of texts counts where the input has it: one with a name in tables and JSON lines, a position
-    in files of the run's own kind.
+    The run's own text column is used if it can apply: a name in tables and JSON Lines, a position in files of the
+    run's own format.
     """
     data, given = data_of(config.run), plain(config)
     pairs = isinstance(data.get("text_column"), list)
     like_own = data.get("format") in (None, kind) or {data["format"], kind} <= set(TABLES)
     if data.get("format") not in (None, kind):
-        data.pop("quoting", None)  # is a matter of the file
+        data.pop("quoting", None)  # a property of the run's file, not of this one
     data |= {key: given[key] for key in ("header", "quoting", "encoding") if given[key] is not None}
     own = data.get("text_column")
     by_place = kind == "conll" or (kind in TABLES and not data.get("header", True))
@@ -191,7 +191,7 @@ def read_options(config: DictConfig, kind: str) -> Options:
 
 
 def show_result(result: Record) -> None:
-    """One result as a person reads it."""
+    """Print one result for a human reader."""
     if "explanation" in result:
         from rich.console import Console
 

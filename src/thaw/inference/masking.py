@@ -1,6 +1,6 @@
-"""A text as the network reads it, with some of its words hidden, and the scores that follow.
+"""Hides words of a text and computes the scores that result.
 
-A word is hidden by putting the mask token in place of each of its tokens, so that all others keep their positions.
+A word is hidden by replacing each of its tokens by the mask token, so that all others keep their positions.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,18 +12,18 @@ import numpy as np
 
 from thaw.inference.predictor import Predictor
 
-HELD = 500_000  # tokens of masked texts, and their logits, in memory together: a batch of 64 texts of 8,192 tokens
+HELD = 500_000  # tokens of masked texts in memory at once, about a batch of 64 texts of 8,192 tokens
 
 
 @dataclass(frozen=True)
 class Target:
-    """A score to be explained: of a label, or of a predicted entity.
+    """A score to explain: of a label, or of a predicted entity.
 
     Args:
         name: the label, or the type of the entity.
-        places: the tokens that it is read from, as places in ``Reading.at``; the score is the mean over them.
+        places: the tokens that it is computed from, as indices into ``Reading.at``; the score is their mean.
         labels: the label id at each of them.
-        span: entities: first character and the one after the last.
+        span: of an entity: start and end in characters.
     """
 
     name: str
@@ -34,15 +34,15 @@ class Target:
 
 @dataclass(frozen=True)
 class Reading:
-    """A text as the network reads it, and what is to be explained.
+    """A text as the network reads it, and what to explain about it.
 
     Args:
-        ids: token ids, special tokens included, cut at the network's length.
-        owner: the word that each token belongs to, -1 for those that are never hidden.
-        words: first character and the one after the last, of each word that has a token.
-        read: characters up to which the network read.
+        ids: token ids, special tokens included, cut at the maximum length.
+        owner: the word that each token belongs to, -1 for tokens that are never hidden.
+        words: start and end, in characters, of each word that has a token.
+        read: the number of characters that the network read.
         at: the tokens whose logits matter; empty for labels of the whole text.
-        targets: to be explained.
+        targets: what to explain.
     """
 
     ids: np.ndarray
@@ -58,10 +58,10 @@ Score = Callable[[Reading, np.ndarray, Predictor], np.ndarray]
 
 
 def log_odds(reading: Reading, values: np.ndarray, predictor: Predictor) -> np.ndarray:
-    """The log-odds of each target, log p / (1 - p): for one label against all others, or of a label on its own.
+    """The log-odds of each target, log p / (1 - p).
 
-    Unlike a probability they do not stand still where the network is sure, and unlike a logit they mean the same when
-    all logits of a text move together.
+    Unlike probabilities they do not saturate when the network is confident, and unlike logits they do not change when
+    all logits of a text shift together.
 
     Args:
         values: logits (rows, places, labels); a single place for labels of the whole text.
@@ -81,17 +81,17 @@ def log_odds(reading: Reading, values: np.ndarray, predictor: Predictor) -> np.n
 
 
 def chances(reading: Reading, values: np.ndarray, predictor: Predictor) -> np.ndarray:
-    """The probability of each target, as `log_odds`."""
+    """The probability of each target; arguments and result as for `log_odds`."""
     return _of_targets(reading, values, lambda logits, own: predictor.probabilities(logits)[:, own])
 
 
 def _of_targets(
     reading: Reading, values: np.ndarray, score: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """The mean over the places of each target, which are few among those of a text.
+    """A score averaged over the places of each target.
 
     Args:
-        score: gives (rows, places) of logits (rows, places, labels) and of where each place has its label.
+        score: from logits (rows, places, labels) and a mask of each place's label to (rows, places).
     """
     known = np.eye(values.shape[-1], dtype=bool)
     columns = [score(values[:, target.places], known[target.labels]).mean(-1) for target in reading.targets]
@@ -103,18 +103,17 @@ def temperature_of(predictor: Predictor) -> float:
 
 
 def hidden_id(tokenizer: Any) -> int:
-    """The token that stands for what is hidden: the mask, else padding."""
+    """The token that replaces hidden ones: the mask token, or padding if there is none."""
     return tokenizer.pad_token_id if tokenizer.mask_token_id is None else tokenizer.mask_token_id
 
 
 def masked_scores(
     predictor: Predictor, readings: Sequence[Reading], kept: Iterable[np.ndarray], score: Score
 ) -> list[np.ndarray]:
-    """The score of each target with some of the words hidden; what is asked for twice is computed once.
+    """The score of each target with some of the words hidden; repeated rows are computed once.
 
     Args:
-        kept: (rows, words) for each text: which words stay. Taken one text at a time, since a row for each word of a
-            long text is much.
+        kept: (rows, words) for each text: which words stay. An iterable, so that only one text's rows are in memory.
 
     Returns:
         (rows, targets) for each text.
@@ -124,7 +123,7 @@ def masked_scores(
     found: list[list[np.ndarray]] = [[] for _ in readings]
 
     def different() -> Iterator[tuple[int, np.ndarray]]:
-        """Masked texts, each with the number of its text."""
+        """The distinct masked texts, each with the index of its text."""
         for i, (reading, rows) in enumerate(zip(readings, kept, strict=True)):
             known: dict[bytes, int] = {}
             backs.append([])
@@ -136,7 +135,7 @@ def masked_scores(
                 backs[i].append(known[key])
 
     for piece in _pieces(different()):
-        logits = predictor.row_logits(*joined([ids for _, ids in piece]))
+        logits = predictor.row_logits(*flattened([ids for _, ids in piece]))
         for i, group in groupby(zip(piece, logits, strict=True), key=lambda pair: pair[0][0]):
             reading = readings[i]
             values = np.stack([own[reading.at] if own.ndim == 2 else own[None] for _, own in group])
@@ -145,7 +144,7 @@ def masked_scores(
 
 
 def _pieces(rows: Iterable[tuple[int, np.ndarray]]) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """The rows in lists of at most `HELD` tokens, or one row."""
+    """The rows in lists of at most `HELD` tokens, but at least one row."""
     held: list[tuple[int, np.ndarray]] = []
     size = 0
     for row in rows:
@@ -158,6 +157,6 @@ def _pieces(rows: Iterable[tuple[int, np.ndarray]]) -> Iterator[list[tuple[int, 
         yield held
 
 
-def joined(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of unequal length as a flat array, and where each starts."""
+def flattened(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of unequal length as one flat array, and their offsets."""
     return np.concatenate(rows), np.cumsum([0, *map(len, rows)])

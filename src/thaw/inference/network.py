@@ -1,4 +1,4 @@
-"""A fine-tuned network of torch: read from a run, and as a function of batches."""
+"""Loads a run's fine-tuned torch network, and wraps it as a function of batches."""
 
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 
 from thaw.inference.predictor import Arrays, Logits
 from thaw.labels import LabelSet
-from thaw.models.segments import tell_segments
+from thaw.models.segments import add_segment_ids
 from thaw.runs import damaged, load_config, read_json
 
 
@@ -21,7 +21,7 @@ def load_network(run: Path, **options: Any) -> tuple[Any, Any]:
     """The fine-tuned network of a run in float32, and its tokenizer.
 
     Args:
-        options: further ones of transformers' ``from_pretrained``.
+        options: further arguments of transformers' ``from_pretrained``.
 
     Raises:
         UserError: when a file of the model is damaged.
@@ -38,12 +38,12 @@ def load_network(run: Path, **options: Any) -> tuple[Any, Any]:
     except (OSError, ValueError, SafetensorError) as error:
         raise damaged(run / "model", error) from error
     if labels.pairs:
-        tell_segments(network, tokenizer)
+        add_segment_ids(network, tokenizer)
     return network, tokenizer
 
 
 def torch_logits(network: Any) -> Logits:
-    """An encoder with a head, as transformers gives it, as a function of batches; on the GPU where there is one."""
+    """A transformers encoder with a head as a function of batches, on the GPU if there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = network.to(device).eval()
 

@@ -1,6 +1,6 @@
-"""An exported model with ONNX Runtime: needs onnxruntime, tokenizers and numpy, and neither torch nor transformers.
+"""Runs an exported model with ONNX Runtime: needs onnxruntime, tokenizers and numpy, but not torch or transformers.
 
-``load_onnx("outputs/.../onnx")(["I love this"])`` gives what `Predictor` gives with torch.
+``load_onnx("outputs/.../onnx")(["I love this"])`` gives the same as `Predictor` with torch.
 """
 
 import json
@@ -26,15 +26,15 @@ KEYS = ("pad_token_id", "max_length", "clean_html", "joined_by")  # in labels.js
 Compute = Callable[[Arrays], np.ndarray]
 
 BATCH_SIZE = 32
-BATCH_TOKENS = 512  # few enough that the activations of a batch stay in the cache of a core
+BATCH_TOKENS = 512  # so few that the activations of a batch stay in the cache of a core
 
 
 class PlainTokenizer:
-    """A ``tokenizer.json`` behind the part of transformers' interface that prediction uses.
+    """A ``tokenizer.json`` with the part of transformers' interface that prediction uses.
 
     Args:
-        file: as the tokenizers library saves it.
-        pad_token_id: of the padding token.
+        file: saved by the tokenizers library.
+        pad_token_id: id of the padding token.
     """
 
     def __init__(self, file: Path, pad_token_id: int) -> None:
@@ -67,7 +67,7 @@ def load_onnx(
         folder: as ``export.py format=onnx`` wrote it.
         quantize: ``int8`` for the quantised model.
         calibrated: give probabilities at the temperature that training found.
-        threads: of the CPU; None takes ``OMP_NUM_THREADS``, else one for each core that this process may use.
+        threads: CPU threads; None takes ``OMP_NUM_THREADS``, or one for each core that this process may use.
 
     Raises:
         UserError: when the folder holds no such model, or ONNX Runtime is not installed.
@@ -100,12 +100,12 @@ def load_onnx(
 
 @contextmanager
 def _whole(file: Path) -> Iterator[Path]:
-    """Say in one line that a file of an exported model is damaged or missing."""
+    """Explain in one line that a file of an exported model is damaged or missing."""
     try:
         yield file
     except UserError:
         raise
-    except Exception as error:  # the tokenizers library has no kind of its own
+    except Exception as error:  # the tokenizers library raises plain Exceptions
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{file}: damaged: {reason}", "Export the run again.") from None
 
@@ -113,11 +113,11 @@ def _whole(file: Path) -> Iterator[Path]:
 def onnx_logits(path: Path, threads: int | None = None) -> Logits:
     """A model file as a function of batches, on the CPU.
 
-    A session keeps its number of threads, and its own copy of the weights: there is one for batches side by side, and
-    one for those that come alone, each from when it is needed first.
+    A session has a fixed number of threads and its own copy of the weights. There is one session for parallel batches
+    and one for single batches, each created when it is first needed.
 
     Raises:
-        UserError: when ONNX Runtime is not installed, or, with the first batch, when it cannot read the file.
+        UserError: when ONNX Runtime is not installed, or, at the first batch, when it cannot read the file.
     """
     try:
         import onnxruntime
@@ -129,8 +129,8 @@ def onnx_logits(path: Path, threads: int | None = None) -> Logits:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = number
         options.inter_op_num_threads = 1
-        # Threads that spin between operators take the core from whatever else computes: beside another process they
-        # made a single text four times slower.
+        # Threads that spin between operators take the core from other processes: next to one, a single text took four
+        # times as long.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors
         try:
@@ -138,10 +138,10 @@ def onnx_logits(path: Path, threads: int | None = None) -> Logits:
                 str(path),
                 options,
                 providers=["CPUExecutionProvider"],
-                # Joined, a sum and a norm take four times as long as one after the other, a sum and GELU a third more.
+                # Fused, a sum and a norm take four times as long as separately, a sum and GELU a third longer.
                 disabled_optimizers=["SkipLayerNormFusion", "BiasGeluFusion"],
             )
-        except Exception as error:  # the runtime has a kind of its own for each thing that may be wrong with a file
+        except Exception as error:  # the runtime has many exception types without a common base
             raise UserError(f"{path}: {error}", "Is it damaged? Export the run again.") from error
 
         def compute(batch: Arrays) -> np.ndarray:
@@ -151,18 +151,18 @@ def onnx_logits(path: Path, threads: int | None = None) -> Logits:
 
         return compute
 
-    # Left to itself the runtime takes every core of the machine, also of one that it shares.
+    # By default the runtime takes every core of the machine, even if it may use only some.
     return partial(side_by_side, on_threads, threads or cpu_threads())
 
 
 def side_by_side(on_threads: Callable[[int], Compute], threads: int, batches: Iterable[Arrays]) -> Iterator[np.ndarray]:
-    """The logits of each batch in order, one batch on each thread: so none waits for others after every operator.
+    """The logits of each batch in order, with one batch per thread, so that threads need not synchronise.
 
-    That is a fifth faster for integers, a tenth for floats. Batches that would leave half of the threads idle come one
-    after the other, each on all of them. Batches are taken a few ahead of what is asked for.
+    This is a fifth faster for integers and a tenth for floats. If there are too few batches to occupy more than half of
+    the threads, they run one after another, each on all threads. A few batches are read ahead.
 
     Args:
-        on_threads: gives the function that computes on so many threads.
+        on_threads: gives a function that computes on that many threads.
     """
     batches = iter(batches)
     first = list(islice(batches, threads))
@@ -181,7 +181,7 @@ def side_by_side(on_threads: Callable[[int], Compute], threads: int, batches: It
 
 
 def cpu_threads() -> int:
-    """Threads to compute with: ``OMP_NUM_THREADS``, else one for each core that this process may use."""
+    """The number of threads to use: ``OMP_NUM_THREADS``, or one for each core that this process may use."""
     stated = os.environ.get("OMP_NUM_THREADS", "")
     if stated.isdigit() and int(stated) > 0:
         return int(stated)
@@ -189,6 +189,6 @@ def cpu_threads() -> int:
 
 
 def exported_folder(run: str | Path) -> Path:
-    """Where the exported model of a run lies; a folder that was exported elsewhere may be given itself."""
+    """The folder of a run's exported model; an exported folder may also be given itself."""
     folder = Path(run).expanduser()
     return folder if (folder / FILES[None]).is_file() else folder / "onnx"

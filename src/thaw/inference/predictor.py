@@ -1,6 +1,6 @@
 """Predict with a finished run, from Python or from the command line.
 
-Nothing here needs torch until a network of torch is loaded, so that an exported model is served without it.
+Torch is imported only when a torch network is loaded, so that an exported model can be served without it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,10 +15,10 @@ from thaw.data.cleaning import clean_html
 from thaw.data.encoding import Encoded, chunks, encode_texts
 from thaw.data.pairs import joined, parted
 from thaw.data.ragged import capped, gather, sorted_batches
-from thaw.data.spans import words_of
+from thaw.data.spans import word_spans
 from thaw.errors import UserError
 from thaw.inference.tagging import tag_texts
-from thaw.labels import LabelSet, needed
+from thaw.labels import LabelSet, required
 from thaw.metrics.probabilities import probabilities
 
 if TYPE_CHECKING:
@@ -27,37 +27,37 @@ if TYPE_CHECKING:
 
 BACKENDS = ("torch", "onnx", "onnx_int8")
 Text = str | Sequence[str]
-"""A text; for token tasks also its words; of a run that was trained on pairs also the two of one."""
+"""A text; for token tasks also a list of words; for runs trained on pairs also the two texts of a pair."""
 Given = Text | Mapping[str, str]
-"""A text, or a pair as transformers' pipeline takes it: ``{"text": first, "text_pair": second}``."""
+"""A text, or a pair in the form of transformers' pipeline: ``{"text": first, "text_pair": second}``."""
 Arrays = tuple[np.ndarray, np.ndarray]
-"""A batch: token ids and mask, both (rows, tokens)."""
+"""A batch: token ids and attention mask, both (rows, tokens)."""
 
 Logits = Callable[[Iterable[Arrays]], Iterator[np.ndarray]]
 """Gives the logits of each batch in order, (rows, labels), or (rows, tokens, labels) for token tasks."""
 
-THREAD_TOKENS = 2048  # of torch on a CPU: more leave its cache, and take memory for nothing
-CHUNK_BATCHES = 32  # batches' worth of texts that are sorted by length together
+THREAD_TOKENS = 2048  # tokens per CPU thread in a batch: with more, the activations do not fit into the cache
+CHUNK_BATCHES = 32  # batches whose texts are sorted by length together
 
 
 class Predictor:
     """Labels texts with a fine-tuned network.
 
-    ``Predictor.from_run("outputs/...")(["I love this"])`` gives a dict for each text.
+    ``Predictor.from_run("outputs/...")(["I love this"])`` gives one dict per text.
 
     Args:
         logits: the network as a function: `torch_logits`, or a session of ONNX Runtime.
         tokenizer: its fast tokenizer.
         labels: task and names.
-        max_length: tokens that the network is given at most; longer texts are cut, or for token tasks read in
-            overlapping windows, so that no word goes without a prediction.
-        batch_size: texts in a batch at most.
-        batch_tokens: tokens in a batch at most, padding included; None for any number.
-        thresholds: multi-label tasks: probability from which each label is given.
-        temperature: that makes the probabilities fit; None where none was found.
-        calibrated: give probabilities at that temperature. It changes how sure, and never what, is said.
-        clean: drop HTML from each text, as training did.
-        joined_by: token tasks: punctuation at which the words of a text do not end, see `joiners`.
+        max_length: maximum tokens per input; longer texts are cut, or in token tasks read in overlapping windows, so
+            that every word gets a prediction.
+        batch_size: maximum texts per batch.
+        batch_tokens: maximum tokens per batch, padding included; None for no limit.
+        thresholds: multi-label tasks: the probability from which on each label is predicted.
+        temperature: calibrates the probabilities; None if it is not known.
+        calibrated: give probabilities at that temperature; this changes scores, but never labels.
+        clean: remove HTML from each text, as in training.
+        joined_by: token tasks: punctuation that may be inside a word, see `joiners`.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class Predictor:
         joined_by: str = "",
     ) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:
-            raise UserError(f"batch_size={batch_size} is not a number of texts", "Give 64, say.")
+            raise UserError(f"batch_size={batch_size} is not a number of texts", "Give 64, for example.")
         self.logits, self.tokenizer, self.labels = logits, tokenizer, labels
         self.max_length, self.batch_size, self.batch_tokens = max_length, batch_size, batch_tokens
-        self.network: Any = None  # of torch, for gradients
-        self.prefix: FrozenPrefix | None = None  # set after training, which has computed the frozen layers already
+        self.network: Any = None  # the torch network, for gradients
+        self.prefix: FrozenPrefix | None = None  # set after training, when the output of frozen layers is known
         self.thresholds = thresholds or [0.5] * len(labels)
         self.temperature, self.calibrated = temperature, calibrated
         self.clean, self.joined_by = clean, joined_by
@@ -99,10 +99,10 @@ class Predictor:
         Args:
             backend: ``torch``, or ``onnx`` or ``onnx_int8`` for what ``export.py`` left in the run folder.
             calibrated: give probabilities at the temperature that training found.
-            prefix: gives the frozen prefix of the network, where training has computed it already.
+            prefix: gives the frozen prefix of the network, if training has computed it already.
 
         Raises:
-            UserError: when the folder is no run, the run is not finished, was not exported, or has no temperature.
+            UserError: when the folder is not a run, the run is not finished, was not exported, or has no temperature.
         """
         if backend not in BACKENDS:
             raise UserError(f"backend={backend} is not known", f"Choose one of: {', '.join(BACKENDS)}.")
@@ -116,7 +116,7 @@ class Predictor:
         run = open_run(folder, needs="model")
         config, saved = load_config(run), read_json(run / "labels.json")
         require_temperature(saved, calibrated, folder)
-        max_length, clean, joined_by = needed(saved, "max_length", "clean_html", "joined_by")
+        max_length, clean, joined_by = required(saved, "max_length", "clean_html", "joined_by")
         from thaw.inference.network import load_network
         from thaw.models.speed import accelerate
 
@@ -145,10 +145,10 @@ class Predictor:
         prefix: "Callable[[Any], FrozenPrefix] | None" = None,
         **options: Any,
     ) -> "Predictor":
-        """The predictor of a network of torch.
+        """The predictor of a torch network.
 
         Args:
-            network: an encoder with a head, as transformers gives it.
+            network: a transformers encoder with a head.
             tokenizer, labels, options: of the class.
             prefix: as for `from_run`.
         """
@@ -166,27 +166,27 @@ class Predictor:
         """Predict a list of texts.
 
         Args:
-            texts: any strings, empty ones too; for token tasks also lists of words, which stay the words they are. Of
-                a run that was trained on pairs: (first, second), ``{"text": first, "text_pair": second}`` as the
-                pipeline takes it, or both in one string with " [SEP] " between them.
-            probabilities: give those of every label as well (sequence and multi-label tasks).
+            texts: any strings, even empty ones; for token tasks also lists of words, which are not split further. For
+                runs trained on pairs: (first, second), ``{"text": first, "text_pair": second}`` as for the pipeline, or
+                one string with " [SEP] " between the two.
+            probabilities: also give the probability of every label (sequence and multi-label tasks).
 
         Returns:
             Sequence: ``text``, ``label``, ``score``. Multi-label: ``text``, ``labels``, ``scores``. Token: ``text``
-            and ``entities`` with ``type``, ``text``, ``start``, ``end`` (characters) and ``score``. Of words:
-            ``words``, the ``tags`` and ``scores`` of each, and ``entities``, whose ``start`` and ``end`` count words.
+            and ``entities`` with ``type``, ``text``, ``start``, ``end`` (characters) and ``score``; for lists of words:
+            ``words``, ``tags`` and ``scores``, and ``entities``, whose ``start`` and ``end`` count words.
         """
         return list(self.stream(texts, probabilities))
 
     def stream(self, texts: Iterable[Given], probabilities: bool = False) -> Iterator[dict[str, Any]]:
-        """As a call, but lazily and in constant memory; results come in the order of the texts."""
+        """The same as a call, but lazily and in constant memory; results come in the order of the texts."""
         if isinstance(texts, str | Mapping):
             raise TypeError("texts is a single one; give a list of them")
         for chunk in chunks(map(self._readable, texts), CHUNK_BATCHES * self.batch_size):
             yield from tag_texts(self, chunk) if self.labels.task == "token" else self._classes(chunk, probabilities)
 
     def _readable(self, text: Given) -> Text:
-        """As training has read it: without HTML, if it dropped that, and of a pair both texts in one."""
+        """The text in the form that training used: cleaned of HTML if training did that, and a pair as one string."""
         clean = clean_html if self.clean else str
         if self.labels.pairs:
             try:
@@ -207,11 +207,11 @@ class Predictor:
         progress: Callable[[int], None] | None = None,
         batches: Sequence[np.ndarray] | None = None,
     ) -> "Outputs":
-        """Logits and truth of an encoded split, in the order of its rows.
+        """Logits and true labels of an encoded split, in the order of its rows.
 
         Args:
             progress: called with the number of rows after each batch.
-            batches: row numbers of each batch; None puts rows of like length together.
+            batches: row numbers of each batch; None groups rows of similar length.
         """
         import torch
 
@@ -221,7 +221,7 @@ class Predictor:
 
         try:
             states = self.prefix.states(encoded) if self.prefix else None
-        except Unusable:  # too large to store: the whole network runs instead
+        except Unusable:  # too large to store: run the whole network instead
             states = None
         rows = [batch.tolist() for batch in batches or self.batches_of(encoded.kept)]
         first, second = tee(make_loader(encoded, rows, self.tokenizer.pad_token_id))
@@ -238,14 +238,14 @@ class Predictor:
         return Outputs.join(parts)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Of each label, calibrated where that is asked for."""
+        """Probabilities of each label, calibrated if that was asked for."""
         return probabilities(logits / self.temperature if self.calibrated and self.temperature else logits, self.labels)
 
     def chosen(self, probabilities: np.ndarray) -> Any:
-        """The label name of one text, or the list of them.
+        """The predicted label of one text; in multi-label tasks, the list of labels.
 
         Args:
-            probabilities: uncalibrated, as the thresholds are.
+            probabilities: uncalibrated, like the thresholds.
         """
         if self.labels.task == "multi_label":
             return [
@@ -260,7 +260,7 @@ class Predictor:
         return capped(batches, lengths, self.batch_tokens) if self.batch_tokens else batches
 
     def row_logits(self, ids: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
-        """Logits of each row of a flat array, in order; for token tasks without those of the padding."""
+        """Logits of each row of a flat array, in order; in token tasks without padding."""
         lengths = np.diff(offsets)
         batches = self.batches_of(lengths)
         padding = self.tokenizer.pad_token_id
@@ -285,31 +285,31 @@ class Predictor:
             yield result | ({"probabilities": by_name} if every else {})
 
     def words_of(self, text: str) -> list[str]:
-        """The words that a text is divided into, for token tasks."""
+        """The words that a text is split into, for token tasks."""
         text = whole(text)
-        return [text[start:end] for start, end in words_of(text, self.joined_by)]
+        return [text[start:end] for start, end in word_spans(text, self.joined_by)]
 
 
 def pair_of(text: Any) -> tuple[str, str]:
-    """The two texts of a pair, in any of the forms in which it may be given.
+    """The two texts of a pair given in any of the supported forms.
 
     Raises:
-        ValueError: when it is none.
+        ValueError: when it is not a pair.
     """
     if isinstance(text, str):
         return parted(text)
     match text:
         case [str(first), str(second)] | {"text": str(first), "text_pair": str(second)}:
             return first, second
-    raise ValueError(f"{text!r} is no pair of texts")
+    raise ValueError(f"{text!r} is not a pair of texts")
 
 
 def whole(text: str) -> str:
-    """A text without lone surrogates, which are no characters: tokenizers and files refuse them."""
+    """A text without lone surrogates, which are not characters and which tokenizers and files reject."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def require_temperature(saved: dict[str, Any], calibrated: bool, folder: str | Path) -> None:
-    """Refuse to calibrate by nothing."""
+    """Refuse to calibrate without a temperature."""
     if calibrated and not saved.get("temperature"):
-        raise UserError(f"{folder}: the run has no temperature", "Leave calibrated=true out, or train anew.")
+        raise UserError(f"{folder}: the run has no temperature", "Leave calibrated=true out, or train again.")

@@ -1,4 +1,4 @@
-"""A finished run on the Hugging Face Hub: the model, the exported one beside it, and a card with the run's figures."""
+"""Publishes a finished run on the Hugging Face Hub: model, exported model, and a card with the metrics."""
 
 import json
 import logging
@@ -19,10 +19,10 @@ SHOWN_LABELS = 50  # names in the card
 
 
 def check_hub(name: str) -> None:
-    """Refuse early what an upload would fail for.
+    """Refuse early what would make an upload fail.
 
     Raises:
-        UserError: when the name is none of a repository, there is no token, or the Hub does not answer.
+        UserError: when the name is invalid, there is no token, or the Hub does not answer.
     """
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import HFValidationError
@@ -35,7 +35,7 @@ def check_hub(name: str) -> None:
     if constants.is_offline_mode():
         raise UserError("push_to_hub: HF_HUB_OFFLINE is set", "Unset it to publish.")
     if not get_token():
-        raise UserError("push_to_hub: there is no token of the Hub", "Log in: hf auth login, or set HF_TOKEN.")
+        raise UserError("push_to_hub: there is no Hub token", "Log in: hf auth login, or set HF_TOKEN.")
     if not answers(hub_address()):
         raise UserError(
             f"push_to_hub: {hub_address()} does not answer", "Is the network up? HF_ENDPOINT names mirrors."
@@ -47,7 +47,7 @@ def push(run: Path, exported: Path | None, name: str, private: bool) -> str:
 
     Args:
         exported: the folder that ``format=onnx`` wrote, or None.
-        name: of the repository, which is created where it does not exist.
+        name: of the repository, which is created if it does not exist.
 
     Returns:
         The address of the repository.
@@ -59,7 +59,7 @@ def push(run: Path, exported: Path | None, name: str, private: bool) -> str:
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import disable_progress_bars
 
-    for library in ("httpx", "httpx2"):  # they report every request
+    for library in ("httpx", "httpx2"):  # they log every request
         logging.getLogger(library).setLevel(logging.WARNING)
     if not summary.interactive():
         disable_progress_bars()
@@ -78,18 +78,18 @@ def push(run: Path, exported: Path | None, name: str, private: bool) -> str:
         if status in (401, 403):
             raise UserError(
                 f"push_to_hub={name}: the Hub refuses the token ({status})",
-                "It needs the right to write, and the owner must be you or an organization of yours.",
+                "It needs write access, and the owner must be you or one of your organizations.",
             ) from None
-        raise UserError(f"push_to_hub={name}: the Hub refuses: {error}", "Try again, or ask there.") from error
+        raise UserError(f"push_to_hub={name}: the Hub refuses: {error}", "Try again later.") from error
     except Exception as error:  # the client raises what its HTTP library raises
-        raise UserError(f"push_to_hub={name}: the upload failed: {error}", "Try again: what is there stays.") from error
+        raise UserError(f"push_to_hub={name}: the upload failed: {error}", "Try again.") from error
     return str(repo)
 
 
 def model_card(run: Path, repo_id: str, exported: Path | None = None) -> str:
-    """``README.md`` of a repository: metadata as the Hub reads it, the figures, how to use the model, how it was made.
+    """``README.md`` of a repository: metadata for the Hub, metrics, how to use the model, how it was trained.
 
-    Nothing of this machine is in it: encoders and data given by a path are left out.
+    It reveals nothing about this machine: encoders and data given by a path are left out.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -135,7 +135,7 @@ def model_card(run: Path, repo_id: str, exported: Path | None = None) -> str:
 
 
 def base_model(config: DictConfig) -> str | None:
-    """The Hub id of the encoder; None for one that was given by a path."""
+    """The Hub id of the encoder; None if it was given by a path."""
     name = str(config.model.name)
     return None if Path(name).is_absolute() or name.startswith((".", "~")) else name
 
@@ -164,7 +164,7 @@ def usage(repo_id: str, labels: LabelSet, pipeline: str) -> str:
 
 
 def onnx_section(report: dict[str, Any], repo_id: str, labels: LabelSet) -> str:
-    """How the exported model compares with torch, and three lines that run it."""
+    """How the exported model compares with torch, and how to run it."""
     checks, speed = report["checks"], report["speed"]
     rows = []
     for name, one in checks.items():
@@ -183,7 +183,7 @@ def onnx_section(report: dict[str, Any], repo_id: str, labels: LabelSet) -> str:
 
 
 def training_rows(run: Path, config: DictConfig, metrics: dict[str, Any]) -> list[list[str]]:
-    """What the figures were reached with."""
+    """The settings and data behind the metrics."""
     versions = runs.read_json(run / "environment.json")["packages"]
     counts = runs.read_json(run / "data.json")["splits"]
     settings = ("seed", "freeze.name", "data.batch_size", "optimizer.lr", "optimizer.schedule")

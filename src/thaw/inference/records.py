@@ -1,4 +1,4 @@
-"""What ``predict.py`` reads: texts, each with the record that it came in; by the rules of training."""
+"""What ``predict.py`` reads: texts, each with its record, by the same rules as in training."""
 
 import atexit
 import codecs
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.conll import looks_like_conll, position, sentences
-from thaw.data.formats import Table, format_of, json_object, read_table
+from thaw.data.formats import format_of, json_object
 from thaw.data.pairs import joined
 from thaw.data.rows import (
     MARK,
@@ -25,6 +25,7 @@ from thaw.data.rows import (
     text_columns,
     text_of,
 )
+from thaw.data.tables import Table, read_table
 from thaw.errors import UserError
 from thaw.inference.predictor import Text, pair_of
 
@@ -36,12 +37,12 @@ KINDS = ("txt", *TABLES, "jsonl", "conll")
 
 @dataclass(frozen=True)
 class Source:
-    """Records, each with its text, or with the words of it.
+    """Records, each with its text or list of words.
 
     Args:
-        fields: that the records have.
-        delimiter: of a csv file, which a csv file made of it gets too.
-        marked: whether such a file begins with a byte order mark, without which Excel takes it for text of Windows.
+        fields: the fields of the records.
+        delimiter: of a csv file, kept in a csv output.
+        marked: whether a csv output needs a byte order mark, without which Excel does not recognise UTF-8.
         cells: whether the texts are cells of a table.
     """
 
@@ -57,10 +58,10 @@ def kind_of(source: str, stated: str | None, encoding: str) -> str:
 
     Args:
         source: a file, or ``-`` for standard input.
-        stated: by the user; else a txt file that looks like CoNLL columns is read as such.
+        stated: the format given by the user; without one, a txt file that looks like CoNLL columns is read as such.
 
     Raises:
-        UserError: when there is no such file, or its name states no format.
+        UserError: when there is no such file, or its name implies no format.
     """
     path = Path(source).expanduser()
     if source != "-" and not path.is_file():
@@ -68,7 +69,7 @@ def kind_of(source: str, stated: str | None, encoding: str) -> str:
         raise UserError(f"input={source}: {what}", "Give a file, or - for standard input.")
     kind = stated or ("txt" if source == "-" else format_of(path))
     if kind not in KINDS:
-        raise UserError(f"input={source}: the name states no format that can be read", f"Give it: format={KINDS[1]}.")
+        raise UserError(f"input={source}: its name implies no readable format", f"Give it: format={KINDS[1]}.")
     if kind == "txt" and source != "-" and not stated and looks_like_conll(path, Options(encoding=encoding)):
         print(f"{source} is read as CoNLL columns; format=txt makes each line a text.", file=sys.stderr)
         return "conll"
@@ -79,11 +80,11 @@ def read_records(source: str, kind: str, options: Options) -> Source:
     """The records of an input.
 
     Args:
-        source: a file, or ``-`` for standard input, which is read as it comes if it is a text a line.
+        source: a file, or ``-`` for standard input, which is streamed if it has one text per line.
         kind: its format.
 
     Raises:
-        UserError: when a record cannot be read; at once, or from the records.
+        UserError: when a record cannot be read; now, or while the records are read.
     """
     if source == "-" and kind == "txt":
         return _lines("standard input", _standard_input(options.encoding), options)
@@ -93,7 +94,7 @@ def read_records(source: str, kind: str, options: Options) -> Source:
     if kind == "conll":
         return _sentences(path, options)
     if kind == "jsonl":
-        # Read twice: any record may have a field that others lack, and what we add has one name in all of them.
+        # Read twice: records may differ in their fields, and the names of added fields must be free in all of them.
         fields = dict.fromkeys(field for _, record in _objects(path, options) for field in record)
         return Source(_objects(path, options), fields)
     return _table(path, options, TABLES[kind])
@@ -105,7 +106,7 @@ def _standard_input(encoding: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _kept_input(kind: str) -> Path:
-    """Standard input as a file, for what is gone through more than once."""
+    """Standard input copied to a temporary file, since some formats are read more than once."""
     folder = Path(tempfile.mkdtemp(prefix="thaw-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = folder / f"standard_input.{kind}"
@@ -124,7 +125,7 @@ def _lines(place: str, lines: Iterable[tuple[int, bytes]], options: Options) -> 
 
 
 def _given(values: Sequence[str], options: Options, place: str) -> Any:
-    """The text of a record; a pair in one."""
+    """The text of a record; a pair as one string."""
     if not options.pairs:
         return text_of(values)
     try:
@@ -137,11 +138,13 @@ def _text(line: bytes, place: str) -> str:
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError:
-        raise UserError(f"{place}: {NOT_UTF8}", "Save it as UTF-8, or say what it is: encoding=cp1252, say.") from None
+        raise UserError(
+            f"{place}: {NOT_UTF8}", "Save it as UTF-8, or set its encoding, for example encoding=cp1252."
+        ) from None
 
 
 def _sentences(path: Path, options: Options) -> Source:
-    """Words with their other columns; the last, where there are several, is that of the tags."""
+    """Words with their other columns; if there are several, the last one holds tags."""
     word_at = position("text", options, 0)
 
     def columns(width: int) -> list[str]:
@@ -170,7 +173,7 @@ def _table(path: Path, options: Options, delimiter: str) -> Source:
     columns, records, delimiter = read_table(path, options, delimiter)
     rows = _sound(path, records)
     if not columns:
-        next(rows, None)  # what is wrong with the first row, where there is one
+        next(rows, None)  # raises the error of the first row, if there is one
         raise UserError(f"{path}: the file is empty", "Give a file with rows.")
     texts = text_columns(columns, options, path)
     if isinstance(options.text_column, str) and texts != [options.text_column]:
@@ -178,7 +181,7 @@ def _table(path: Path, options: Options, delimiter: str) -> Source:
     texts_at = [columns.index(name) for name in texts]
     fields: list[str] = []
     for name in columns:
-        fields.append(free_name(name, fields, "other_"))  # columns of one name are all kept
+        fields.append(unused_key(name, fields, "other_"))  # columns of the same name are all kept
     with open_bytes(path) as file:
         marked = file.read(len(MARK)) == MARK or codecs.lookup(options.encoding).name != "utf-8"
     found = (
@@ -214,7 +217,7 @@ def _objects(path: Path, options: Options) -> Records:
         yield text if words else "" if text is None else str(text), record
 
 
-def free_name(key: str, taken: Collection[str], prefix: str = "predicted_") -> str:
+def unused_key(key: str, taken: Collection[str], prefix: str = "predicted_") -> str:
     while key in taken:
         key = prefix + key
     return key

@@ -1,4 +1,4 @@
-"""What a `Predictor` says of words: their tags, and the entities that these mark."""
+"""Token-level predictions of a `Predictor`: the tags of words, and the entities that they mark."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thaw.data.encoding import special_tokens
-from thaw.data.spans import words_of
+from thaw.data.spans import word_spans
 from thaw.inference.words import split_windows, tagged
 from thaw.labels import LabelSet
 
@@ -15,13 +15,12 @@ if TYPE_CHECKING:
 
 
 def tag_texts(predictor: "Predictor", texts: "Sequence[Text]") -> Iterator[dict[str, Any]]:
-    """The entities of each text, and the tags of each list of words.
+    """The entities of each text, or the tags of each list of words.
 
-    A text is divided into words, which are encoded as those of the training data were. Long ones are read in
-    overlapping windows.
+    A text is split into words, which are encoded as in training. Long texts are read in overlapping windows.
     """
     tokenizer, labels = predictor.tokenizer, predictor.labels
-    places = [words_of(text, predictor.joined_by) if isinstance(text, str) else [] for text in texts]
+    places = [word_spans(text, predictor.joined_by) if isinstance(text, str) else [] for text in texts]
     words = [
         [text[start:end] for start, end in own] if isinstance(text, str) else list(text)
         for text, own in zip(texts, places, strict=True)
@@ -41,7 +40,7 @@ def tag_texts(predictor: "Predictor", texts: "Sequence[Text]") -> Iterator[dict[
     merged = [np.zeros((len(encoding), len(labels)), dtype=np.float32) for encoding in encodings]
     reach = [np.full(len(encoding), -1) for encoding in encodings]
     for (i, start, end), own in zip(windows, logits, strict=True):
-        # Where windows overlap, a token takes its logits from the window that shows more context around it.
+        # If windows overlap, a token takes its logits from the one with more context around it.
         edges = np.minimum(np.arange(end - start), np.arange(end - start)[::-1])
         better = edges > reach[i][start:end]
         merged[i][start:end][better] = own[len(before) : len(before) + end - start][better]
@@ -56,7 +55,7 @@ def tag_texts(predictor: "Predictor", texts: "Sequence[Text]") -> Iterator[dict[
 
 
 def _first_tokens(owners: Sequence[int], scores: np.ndarray, labels: LabelSet) -> dict[int, tuple[str, float]]:
-    """Tag and score of each word of which a token is left: the first sub-token speaks for it."""
+    """Tag and score of each word that has a token, from its first sub-token."""
     said: dict[int, tuple[str, float]] = {}
     for word, own in zip(owners, scores, strict=True):
         if word not in said:
@@ -65,7 +64,7 @@ def _first_tokens(owners: Sequence[int], scores: np.ndarray, labels: LabelSet) -
 
 
 def _word_tags(words: Sequence[str], said: dict[int, tuple[str, float]], labels: LabelSet) -> dict[str, Any]:
-    """Tags and scores of words that are given; one of which no token is left has what was not read in training."""
+    """Tags and scores of a list of words; a word without a token has no score, and the tag O or None."""
     nothing = "O" if labels.entities else None
     tags = [said[i][0] if i in said else nothing for i in range(len(words))]
     sure = [said[i][1] if i in said else None for i in range(len(words))]
@@ -82,7 +81,7 @@ def _word_tags(words: Sequence[str], said: dict[int, tuple[str, float]], labels:
 def _entities(
     text: str, places: Sequence[tuple[int, int]], said: dict[int, tuple[str, float]], labels: LabelSet
 ) -> list[dict[str, Any]]:
-    """Entities of a text, by characters, with the mean score of their words; words without a token are passed over."""
+    """Entities of a text, in characters, with the mean score of their words; words without a token are skipped."""
     read = sorted(said)
     result = []
     for kind, first, end in tagged(labels, [said[i][0] for i in read]):

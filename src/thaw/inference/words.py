@@ -1,4 +1,4 @@
-"""Words and entities of texts, and windows of long ones."""
+"""Words and entities of texts, and windows over long texts."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -7,20 +7,20 @@ from thaw.data.spans import joins
 from thaw.labels import LabelSet
 from thaw.metrics.entities import spans
 
-ACCIDENTS = 2  # words that hold a mark, which say nothing yet
+ACCIDENTS = 2  # so few words with a mark inside prove nothing
 
 
 def tagged(labels: LabelSet, tags: Sequence[str]) -> list[tuple[str, int, int]]:
-    """What the tags of some words mark: (type, first word, word after the last)."""
-    # Tags that mark no spans, such as parts of speech, stand for a word each.
+    """What the tags of some words mark: (type, first word, end)."""
+    # Tags that mark no spans, such as parts of speech, mark one word each.
     return spans(tags) if labels.entities else [(tag, i, i + 1) for i, tag in enumerate(tags)]
 
 
 def joiners(sentences: Iterable[Sequence[str]]) -> str:
-    """The punctuation that the words of a data set hold within, more often than they begin or end with it.
+    """The punctuation that occurs inside the words of a data set more often than at their edges.
 
-    Some data has ``E-404``, ``U.S.`` and ``3.5`` as words, some parts all of them; ``it's`` is mostly two words. A full
-    stop at the end does not count against it, since abbreviations have one.
+    Some data sets keep ``E-404``, ``U.S.`` and ``3.5`` as words, others split them; ``it's`` is mostly split. A full
+    stop at the end does not count, since abbreviations have one.
     """
     inside, outside = Counter[str](), Counter[str]()
     for words in sentences:
@@ -34,7 +34,7 @@ def joiners(sentences: Iterable[Sequence[str]]) -> str:
 
 
 def split_windows(length: int, room: int) -> list[tuple[int, int]]:
-    """Overlapping windows of at most ``room`` tokens that cover a text; a quarter of each is shared."""
+    """Overlapping windows of at most ``room`` tokens that cover a text; neighbours share a quarter."""
     if length <= room:
         return [(0, length)]
     step = max(room - room // 4, 1)

@@ -1,4 +1,4 @@
-"""What ``predict.py`` writes: a record with what was predicted, as JSON lines, a table or CoNLL columns."""
+"""What ``predict.py`` writes: records with their predictions, as JSON Lines, a table or CoNLL columns."""
 
 import codecs
 import csv
@@ -19,7 +19,7 @@ MARK = "\ufeff"
 
 
 def output_format(output: str | None) -> str:
-    """The format that the name of the output states; JSON lines for standard output."""
+    """The format that the name of the output implies; JSON Lines for standard output."""
     if output is None:
         return "jsonl"
     kind = format_of(Path(output))
@@ -42,13 +42,13 @@ def writer(
     """A function that writes one record; a file appears under its name only once it is complete.
 
     Args:
-        fields: of the records of a table; what the first one has beyond them follows.
-        without_rows: gives what would follow, for a table without rows.
+        fields: the first columns of a table; further fields of its first record follow.
+        without_rows: gives the further fields for a table without rows.
         delimiter: of a csv file.
-        marked: begin a csv file with a byte order mark.
+        marked: start a csv file with a byte order mark.
     """
     if output is None:
-        # JSON can say every character in ASCII, where standard output is not in UTF-8.
+        # JSON can escape every character in ASCII, for a standard output that is not UTF-8.
         yield _to_json(sys.stdout, codecs.lookup(sys.stdout.encoding or "utf-8").name != "utf-8")
         sys.stdout.flush()
         return
@@ -79,7 +79,7 @@ def _to_json(file: IO[str], escaped: bool = False) -> Callable[[Record], None]:
 
 
 def _to_columns(file: IO[str]) -> Callable[[Record], None]:
-    """The first value is the words; others become columns where they are a text, or a whole number, for each word."""
+    """The first value is the words; others become columns if they are lists with one string or integer per word."""
 
     def write(record: Record) -> None:
         words, *others = record.values()
@@ -95,7 +95,7 @@ def _to_columns(file: IO[str]) -> Callable[[Record], None]:
 
 
 def _to_table(file: IO[str], delimiter: str, fields: Iterable[str], columns: list[str]) -> Callable[[Record], None]:
-    """The columns are filled in with the first record."""
+    """``columns`` is filled with the first record."""
     write_row = _row_writer(file, delimiter)
 
     def cell(value: Any) -> Any:
@@ -105,8 +105,8 @@ def _to_table(file: IO[str], delimiter: str, fields: Iterable[str], columns: lis
         if not columns:
             columns.extend(dict.fromkeys([*fields, *record]))
             write_row(columns)
-        if other := record.keys() - set(columns):  # words after texts
-            raise UserError(f"output: no column for {min(other)!r}, which no record before has", "Give .jsonl.")
+        if other := record.keys() - set(columns):  # for example words after texts
+            raise UserError(f"output: no column for {min(other)!r}, which earlier records do not have", "Give .jsonl.")
         write_row([cell(record.get(name)) for name in columns])
 
     return write
@@ -117,7 +117,7 @@ def _row_writer(file: IO[str], delimiter: str) -> Callable[[Iterable[Any]], None
     quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def write(cells: Iterable[Any]) -> None:
-        # The csv module leaves a lone carriage return without the quotes that it must have to be read again.
+        # The csv module does not quote a lone carriage return, which its reader would then reject.
         (quoted if any("\r" in own for own in cells if isinstance(own, str)) else rows).writerow(cells)
 
     return write

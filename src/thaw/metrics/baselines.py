@@ -1,4 +1,4 @@
-"""What a run has to beat: the majority class, a bag of words, the most frequent tag of a word; by scikit-learn."""
+"""Baselines that a run has to beat: the majority class, a bag of words, each word's most frequent tag."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -18,9 +18,9 @@ BAG_OF_WORDS = "TF-IDF, logistic regression"
 FREQUENT_TAGS = "most frequent tag"
 UNTRAINED = "before training"
 VERSION = 1  # of what is computed here; part of the cache key
-ROWS = 50_000  # training rows that the bag of words learns from at most: enough for a baseline, in seconds
+ROWS = 50_000  # at most so many training rows for the bag of words: enough for a baseline in seconds
 FEATURES = 50_000
-SMALLEST = 1e-6  # probability of what was never seen, so that its logarithm exists
+SMALLEST = 1e-6  # probability of what was never seen, so that it has a logarithm
 
 
 def baseline_figures(
@@ -32,14 +32,14 @@ def baseline_figures(
     strict: bool,
     key: Sequence[str],
 ) -> dict[str, dict[str, float]]:
-    """Figures of all the rows together, without those by label, for each baseline.
+    """The metrics of each baseline, without those by label.
 
     Args:
-        untrained: what the network gives for the rows before training.
+        untrained: outputs of the network for the rows before training.
         train: ``text`` and ``label`` of the training rows.
-        rows: the same of the rows to score.
+        rows: ``text`` and ``label`` of the rows to score.
         strict: score entities as ``strict_iob2`` does.
-        key: changes with the rows of both.
+        key: fingerprints of both sets of rows.
     """
     from thaw.metrics.outputs import Outputs, figures  # needs torch, which no page does
 
@@ -56,14 +56,14 @@ def baseline_figures(
         content = hashlib.sha256(repr([VERSION, *key, labels, sklearn.__version__]).encode()).hexdigest()[:32]
         found = {
             MAJORITY: np.tile(majority(labels), (len(texts), 1)),
-            # The same for all runs on this data, such as those of a sweep.
+            # Cached, since it is the same for all runs on this data, such as those of a sweep.
             BAG_OF_WORDS: cached_array(
                 "baselines", content, lambda: bag_of_words(train["text"], train["label"], texts, labels)
             ),
         }
         words = []
     outputs = {name: Outputs(untrained.rows, logits, untrained.gold, words) for name, logits in found.items()}
-    # Decisions between 0 and 1 fall at one half.
+    # With thresholds of one half, since best thresholds would be fitted to these very rows.
     scored = {
         name: figures(own, labels, strict=strict, thresholds=[0.5] * len(labels))
         for name, own in {**outputs, UNTRAINED: untrained}.items()
@@ -72,9 +72,9 @@ def baseline_figures(
 
 
 def majority(labels: LabelSet) -> np.ndarray:
-    """Log-odds or log-probabilities (labels,) that say the same of every row: how often each label occurs in training.
+    """The same log-odds or log-probabilities (labels,) for every row: how often each label occurs in training.
 
-    The most frequent label is predicted; for several labels per text, those that more than half of the rows bear.
+    They predict the most frequent label; in multi-label tasks, the labels of more than half of the rows.
     """
     share = np.clip(np.array(labels.counts) / max(labels.rows, 1), SMALLEST, 1 - SMALLEST)
     if labels.task == "multi_label":
@@ -86,7 +86,7 @@ def bag_of_words(texts: Sequence[str], gold: Sequence[object], others: Sequence[
     """Logits (rows, labels) of logistic regression on TF-IDF of words.
 
     Args:
-        texts, gold: the training rows; of more than `ROWS` an even sample.
+        texts, gold: the training rows; if there are more than `ROWS`, an even sample is used.
         others: the texts to predict.
     """
     import regex
@@ -95,7 +95,7 @@ def bag_of_words(texts: Sequence[str], gold: Sequence[object], others: Sequence[
     from sklearn.multiclass import OneVsRestClassifier
 
     chosen = np.linspace(0, len(texts) - 1, min(len(texts), ROWS)).round().astype(int)
-    # Not by `re`, which does not count the vowel signs of Indic scripts and of Arabic as parts of a word.
+    # `regex` instead of `re`, which does not count vowel signs of Indic scripts and Arabic as word characters.
     tokens = regex.compile(r"\w+|[^\w\s]").findall
     words = TfidfVectorizer(sublinear_tf=True, max_features=FEATURES, tokenizer=tokens, token_pattern=None)
     model = LogisticRegression(C=10.0, max_iter=200)
@@ -105,7 +105,7 @@ def bag_of_words(texts: Sequence[str], gold: Sequence[object], others: Sequence[
         truth = np.zeros((len(chosen), len(labels)), dtype=np.int64)
         for line, i in zip(truth, chosen, strict=True):
             line[list(gold[i])] = 1
-        varied = np.flatnonzero((truth.min(0) == 0) & (truth.max(0) == 1))  # the others have nothing to be told from
+        varied = np.flatnonzero((truth.min(0) == 0) & (truth.max(0) == 1))  # the others have only one class
         result[:] = majority(labels)
         if not len(varied):
             return result
@@ -125,9 +125,9 @@ def bag_of_words(texts: Sequence[str], gold: Sequence[object], others: Sequence[
 def frequent_tags(
     sentences: Sequence[Sequence[str]], gold: Sequence[Sequence[int]], others: Sequence[Sequence[str]], labels: LabelSet
 ) -> list[np.ndarray]:
-    """Log-probabilities (words, labels) of each sentence: how often each word bears each tag in training.
+    """Log-probabilities (words, labels) of each sentence: how often each word has each tag in training.
 
-    A word that training does not know bears the tag that is most frequent there.
+    An unknown word has the distribution of all training words.
     """
     seen: dict[str, Counter[int]] = defaultdict(Counter)
     for words, tags in zip(sentences, gold, strict=True):

@@ -1,15 +1,15 @@
-"""Whether confidence can be believed, and the one number that mends it."""
+"""Calibration of the confidence, and temperature scaling to improve it."""
 
 from typing import Any
 
 import numpy as np
 
 BINS = 15
-RANGE = (0.05, 20.0)  # of temperatures tried
+RANGE = (0.05, 20.0)  # of the temperatures that are tried
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
-    """Expected calibration error over bins of equal width (Guo et al. 2017), by torchmetrics.
+    """Expected calibration error over bins of equal width (Guo et al. 2017), computed by torchmetrics.
 
     Args:
         confidence: probability of the predicted label, (rows,).
@@ -18,21 +18,21 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins
     import torch
     from torchmetrics.functional.classification import binary_calibration_error
 
-    # With the confidence as the probability of being right, the binary error is the multi-class one. Of a confidence
-    # of 1 torchmetrics would make a bin of its own.
+    # With the confidence as the probability of being right, the binary error equals the multi-class one. Torchmetrics
+    # would put a confidence of exactly 1 into a bin of its own.
     sure = torch.from_numpy(np.minimum(np.asarray(confidence, dtype=np.float64), np.nextafter(1, 0)))
     return float(binary_calibration_error(sure, torch.from_numpy(correct.astype(np.int64)), bins))
 
 
 def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:
-    """The temperature by which logits are divided so that the loss of held-out rows is least (Guo et al. 2017).
+    """The temperature that minimises the loss of held-out rows (Guo et al. 2017); logits are divided by it.
 
-    Rows without a mistake would make the network certain. So what is true is given a little less than 1, as Platt
-    (1999) does: (n + 1) / (n + 2) of n rows, which is how often one more row is right if all of n are.
+    If all rows were right, the best temperature would make the network certain. So the true label gets a target of
+    (n + 1) / (n + 2) for n rows, as in Platt (1999).
 
     Args:
         logits: (rows, labels), of rows that were not trained on.
-        gold: label ids (rows,), or 0 and 1 (rows, labels) where labels do not exclude one another.
+        gold: label ids (rows,), or 0 and 1 (rows, labels) in multi-label tasks.
     """
     from scipy.optimize import minimize_scalar
 
@@ -54,15 +54,15 @@ def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:
 
 
 def confidence(probabilities: np.ndarray, gold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What the network was sure of, and whether it was so.
+    """How confident each prediction is, and whether it is right.
 
     Args:
         probabilities: (rows, labels).
         gold: as for `fit_temperature`.
 
     Returns:
-        The probability of the predicted label and whether it was right, (rows,); where labels do not exclude one
-        another, the probability of every label and whether it is true, (rows * labels,).
+        The probability of the predicted label and whether it is right, (rows,); in multi-label tasks, the probability
+        of every label and whether it is true, (rows * labels,).
     """
     if gold.ndim > 1:
         return probabilities.ravel(), gold.ravel().astype(bool)
@@ -70,7 +70,7 @@ def confidence(probabilities: np.ndarray, gold: np.ndarray) -> tuple[np.ndarray,
 
 
 def reliability(sure: np.ndarray, correct: np.ndarray, bins: int = BINS) -> list[dict[str, Any]]:
-    """The bins of a reliability diagram that hold any rows: ``rows``, mean ``confidence``, ``accuracy``."""
+    """The non-empty bins of a reliability diagram: ``rows``, mean ``confidence``, ``accuracy``."""
     position = np.minimum((sure * bins).astype(int), bins - 1)
     return [
         {

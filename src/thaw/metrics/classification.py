@@ -1,4 +1,4 @@
-"""Figures for one label per text, and for several."""
+"""Metrics for one label per text, and for several."""
 
 import warnings
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from thaw.metrics.calibration import expected_calibration_error
 
 
 def sequence_metrics(probabilities: np.ndarray, gold: np.ndarray, labels: LabelSet) -> dict[str, float]:
-    """Figures for one label per text, equal to scikit-learn's; averages leave out labels that occur nowhere.
+    """Metrics for one label per text, equal to scikit-learn's; averages leave out labels that occur nowhere.
 
     Args:
         probabilities: (rows, labels).
@@ -20,8 +20,8 @@ def sequence_metrics(probabilities: np.ndarray, gold: np.ndarray, labels: LabelS
 
     Returns:
         ``accuracy``, ``f1`` (the macro average), F1, precision and recall ``_macro`` and ``_weighted`` and by label
-        (``f1/joy``), ``auc`` (one against the rest, mean over the labels that occur; nan if
-        only one does), ``mcc``, ``ece``.
+        (``f1/joy``), ``auc`` (one against the rest, mean over the labels that occur; nan if only one does), ``mcc``,
+        ``ece``.
     """
     predicted = probabilities.argmax(-1)
     ids = np.arange(len(labels))
@@ -30,7 +30,7 @@ def sequence_metrics(probabilities: np.ndarray, gold: np.ndarray, labels: LabelS
     result = {"accuracy": result["accuracy"], "f1": result["f1_macro"], **result}
     result["auc"] = one_against_rest_auc(probabilities, gold)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where all rows have one label it is 0, which needs no warning
+        warnings.simplefilter("ignore")  # if all rows have one label it is 0, which needs no warning
         result["mcc"] = float(metrics.matthews_corrcoef(gold, predicted))
     result["ece"] = expected_calibration_error(probabilities.max(-1), predicted == gold)
     return result | _by_label(gold, predicted, labels)
@@ -47,12 +47,12 @@ def one_against_rest_auc(probabilities: np.ndarray, gold: np.ndarray) -> float:
 def multi_label_metrics(
     probabilities: np.ndarray, gold: np.ndarray, thresholds: Sequence[float], labels: LabelSet
 ) -> dict[str, float]:
-    """Figures for several labels per text; averages leave out labels that occur nowhere.
+    """Metrics for several labels per text; averages leave out labels that occur nowhere.
 
     Args:
         probabilities: (rows, labels).
         gold: 0 or 1 (rows, labels).
-        thresholds: a label is given from this probability on.
+        thresholds: the probability from which on each label is predicted.
 
     Returns:
         ``f1`` (the micro average), ``f1_micro``, ``f1_macro`` and so on for precision and recall,
@@ -74,9 +74,9 @@ def multi_label_metrics(
 
 
 def best_thresholds(probabilities: np.ndarray, gold: np.ndarray) -> list[float]:
-    """For each label the threshold with the best F1; 0.5 where the label never occurs.
+    """For each label the threshold with the best F1; 0.5 if the label never occurs.
 
-    Between the two probabilities that part the chosen rows from the rest, the middle is taken.
+    It is halfway between the two probabilities that separate the chosen rows from the rest.
     """
     thresholds = []
     for scores, truth in zip(probabilities.T, gold.T, strict=True):
@@ -86,16 +86,16 @@ def best_thresholds(probabilities: np.ndarray, gold: np.ndarray) -> list[float]:
         order = np.argsort(-scores, kind="stable")
         ranked, hits = scores[order], np.cumsum(truth[order])
         f1 = 2 * hits / (np.arange(1, len(ranked) + 1) + truth.sum())
-        f1[:-1][ranked[:-1] == ranked[1:]] = -1  # equal scores cannot be parted
+        f1[:-1][ranked[:-1] == ranked[1:]] = -1  # equal scores cannot be separated
         best = int(f1.argmax())
         below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
-        # Between neighbouring floats the middle may be rounded down to the lower one.
+        # The midpoint of neighbouring floats may be rounded down to the lower one.
         thresholds.append(float(max((ranked[best] + below) / 2, min(np.nextafter(below, 1.0), ranked[best]))))
     return thresholds
 
 
 def tag_metrics(predicted: np.ndarray, gold: np.ndarray, labels: LabelSet) -> dict[str, float]:
-    """Figures for word tags that mark no spans, such as parts of speech; word by word."""
+    """Metrics per word, for tags that mark no spans, such as parts of speech."""
     averages = _averages(gold, predicted, np.arange(len(labels)), ("macro", "weighted"))
     return {
         "accuracy": float((predicted == gold).mean()),
@@ -106,8 +106,8 @@ def tag_metrics(predicted: np.ndarray, gold: np.ndarray, labels: LabelSet) -> di
 
 
 def _averages(gold: np.ndarray, predicted: np.ndarray, ids: np.ndarray, kinds: Sequence[str]) -> dict[str, float]:
-    # Labels that occur neither in the rows nor in the predictions would count as zeros; scikit-learn leaves them out as
-    # well when it is not told the labels.
+    # Labels that occur neither in the rows nor in the predictions would count as zeros. Without explicit labels,
+    # scikit-learn leaves them out as well.
     present = ids[_occurring(gold, predicted, ids)]
     result: dict[str, float] = {}
     for kind in kinds:
@@ -117,7 +117,7 @@ def _averages(gold: np.ndarray, predicted: np.ndarray, ids: np.ndarray, kinds: S
 
 
 def _by_label(gold: np.ndarray, predicted: np.ndarray, labels: LabelSet) -> dict[str, float]:
-    """Those of each label; nan for labels that occur nowhere, which the averages leave out as well."""
+    """The scores of each label; nan for labels that occur nowhere, which the averages leave out as well."""
     ids = np.arange(len(labels))
     scores = _scores(gold, predicted, ids, None)
     absent = ~_occurring(gold, predicted, ids)
@@ -138,7 +138,7 @@ def _occurring(gold: np.ndarray, predicted: np.ndarray, ids: np.ndarray) -> np.n
 def _scores(gold: np.ndarray, predicted: np.ndarray, ids: np.ndarray, average: str | None) -> tuple[Any, Any, Any]:
     """Precision, recall and F1; 0 where a label is never predicted, or never right."""
     if gold.ndim > 1 and gold.shape[1] == 1:
-        # One label that a text has or lacks: scikit-learn would score "lacks" as a label of its own.
+        # A single label, which a text has or lacks: scikit-learn would score "lacks" as a class of its own.
         gold, predicted, ids = gold[:, 0], predicted[:, 0], np.array([1])
     scores = metrics.precision_recall_fscore_support(gold, predicted, labels=ids, average=average, zero_division=0.0)
     return scores[:3]

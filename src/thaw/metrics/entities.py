@@ -1,4 +1,4 @@
-"""Figures for entities, by seqeval over whole sentences: never an average of batches."""
+"""Entity metrics, by seqeval over all sentences at once, never averaged over batches."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -11,12 +11,12 @@ from thaw.labels import LabelSet
 def entity_metrics(
     predicted: Sequence[Sequence[str]], gold: Sequence[Sequence[str]], labels: LabelSet, strict: bool = False
 ) -> dict[str, float]:
-    """Precision, recall and F1 of entities, overall (micro average) and by type, and the accuracy of tags.
+    """Precision, recall and F1 of entities, overall (micro average) and by type, and tag accuracy.
 
     Args:
         predicted, gold: a tag for each word of each sentence.
-        strict: count only entities that are well-formed IOB2, as seqeval's strict mode does; otherwise an I- tag
-            without a predecessor begins an entity, as in the CoNLL script.
+        strict: count only well-formed IOB2 entities, as seqeval's strict mode does; otherwise an I- tag without a
+            predecessor begins an entity, as in the CoNLL script.
     """
     from seqeval.metrics import accuracy_score, classification_report
     from seqeval.scheme import IOB2
@@ -32,7 +32,7 @@ def entity_metrics(
             report = classification_report(gold, predicted, output_dict=True, zero_division=0, **mode)
 
     def score(name: str, value: str) -> float:
-        # Where no entity is well-formed, the macro average is one of nothing.
+        # If no entity is well-formed, the macro average is nan.
         return float(np.nan_to_num(report[name][value])) if name in report else 0.0
 
     result = {
@@ -49,7 +49,7 @@ def entity_metrics(
 
 
 def only_entities(tags: Sequence[str]) -> list[str]:
-    """Tags in which all that are no part of an entity are O; of others, PAD say, seqeval would make entities."""
+    """The tags with everything outside entities replaced by O; seqeval would take tags like PAD for entities."""
     return [tag if tag[:2] in ("B-", "I-") else "O" for tag in tags]
 
 
@@ -74,9 +74,9 @@ def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
 def entity_counts(
     predicted: Sequence[Sequence[str]], gold: Sequence[Sequence[str]], labels: LabelSet, strict: bool = False
 ) -> np.ndarray:
-    """What each sentence counts towards the figures of `entity_metrics`: (sentences, types, 3).
+    """What each sentence contributes to `entity_metrics`: (sentences, types, 3).
 
-    The three are the entities that are right, true, and predicted.
+    The three counts are the correct, true, and predicted entities.
     """
     from seqeval.scheme import IOB2, Entities
 
@@ -104,7 +104,7 @@ def entity_types(labels: LabelSet) -> list[str]:
 
 
 def surfaces(texts: Iterable[Sequence[str]], gold: Iterable[Sequence[int]], labels: LabelSet) -> list[str]:
-    """The distinct forms that entities take in some sentences, in alphabetical order.
+    """The distinct surface forms of the entities in some sentences, in alphabetical order.
 
     Args:
         texts: the words of each sentence.

@@ -1,4 +1,4 @@
-"""How far a figure may be off: Wilson's intervals of shares, bootstrap intervals of all else."""
+"""Confidence intervals of metrics: Wilson's for proportions, bootstrap for everything else."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,13 +10,13 @@ from thaw.labels import LabelSet
 from thaw.metrics.scorers import Scorer, by_row, calibration_scorer, scorer
 
 if TYPE_CHECKING:
-    from thaw.metrics.outputs import Outputs  # its torch is not wanted where figures are only read
+    from thaw.metrics.outputs import Outputs  # importing it at run time would import torch
 
 RESAMPLES = 1_000
 SEED = 0
-TAILS = (2.5, 97.5)  # per cent: what a 95 % interval leaves out lies beyond
+TAILS = (2.5, 97.5)  # percentiles at the ends of a 95 % interval
 CELLS = 4_000_000  # weights held at once
-SHARES = {"sequence": ("accuracy", "recall_weighted"), "multi_label": ("subset_accuracy",)}  # of rows that are right
+SHARES = {"sequence": ("accuracy", "recall_weighted"), "multi_label": ("subset_accuracy",)}  # proportions of rows
 
 
 def intervals(
@@ -28,22 +28,24 @@ def intervals(
     terms: tuple[np.ndarray, np.ndarray] | None = None,
     temperature: float | None = None,
 ) -> dict[str, list[float]]:
-    """The 95 % interval of each headline figure: by percentiles of the bootstrap (Efron and Tibshirani 1993).
+    """The 95 % interval of each headline metric, by the percentile bootstrap (Efron and Tibshirani 1993).
 
-    A share of rows (accuracy) has Wilson's, since of rows without a mistake every resample is alike; other figures then
-    have none. Rows are drawn, and sentences whole; not within each class, which would leave out how the mix of classes
-    varies. Averages over classes leave out a class that a resample lacks: of rare classes they vary much.
-    Resampling moves the calibration error upwards, as sampling does; its interval is the basic one, mirrored about the
-    figure, which takes both back, and widened to hold the figure. Of an error near 0 it is too narrow: it holds a true
-    0 in two of three samples, a true 0.02 in nine of ten.
+    Proportions of rows (accuracy) have Wilson's interval instead: if there are no mistakes, all resamples are the same,
+    and other metrics then have no interval. What is drawn is rows, or whole sentences, and not within each class, which
+    would ignore how the mix of classes varies. Averages over classes leave out classes that a resample lacks, so that
+    with rare classes they vary a lot.
+
+    The calibration error is biased upwards by sampling, and by resampling again. Its interval is the basic bootstrap
+    interval, mirrored about the metric to correct for both, and widened to contain the metric. For errors near 0 it is
+    too narrow: it covers a true 0 in two of three samples, a true 0.02 in nine of ten.
 
     Args:
         outputs, labels, strict, thresholds: as for `figures`.
-        terms: what the loss is the mean of: losses and weights of each entry of ``outputs.flat()``.
-        temperature: for the calibration error with it.
+        terms: losses and weights of each entry of ``outputs.flat()``, for the interval of the loss.
+        temperature: for the calibration error after scaling.
 
     Returns:
-        Figure -> [low, high]; none for figures that are not defined, or the same in every resample.
+        Metric -> [low, high]; none for metrics that are undefined, or the same in every resample.
     """
     errors = {
         name: calibration_scorer(outputs, labels, own)
@@ -70,13 +72,13 @@ def intervals(
 
 
 def of_scorer(score: Scorer, labels: LabelSet, rows: int) -> dict[str, list[float]]:
-    """The 95 % interval of each figure, as `intervals` describes: of so many rows, or sentences."""
+    """The 95 % interval of each metric over so many rows, or sentences, as `intervals` describes."""
     found = {
         name: pair
         for name, values in bootstrap(score, rows).items()
         if (pair := np.percentile(values, TAILS).tolist())[0] < pair[1]
     }
-    if labels.task == "token":  # words of one sentence are not on their own
+    if labels.task == "token":  # the words of a sentence are not independent
         return found
     whole = {name: float(value) for name, (value,) in score(np.ones((1, rows))).items()}
     shares = (name for name in SHARES[labels.task] if name in whole)
@@ -84,7 +86,7 @@ def of_scorer(score: Scorer, labels: LabelSet, rows: int) -> dict[str, list[floa
 
 
 def proportion(part: int, whole: int) -> tuple[float, float, float]:
-    """A share and its 95 % interval (Wilson 1927), by scipy; nan of nothing."""
+    """A proportion and its 95 % interval (Wilson 1927), by scipy; nan if ``whole`` is 0."""
     if not whole:
         return float("nan"), float("nan"), float("nan")
     found = stats.binomtest(part, whole).proportion_ci(method="wilson")
@@ -92,7 +94,7 @@ def proportion(part: int, whole: int) -> tuple[float, float, float]:
 
 
 def bootstrap(score: Scorer, rows: int) -> dict[str, np.ndarray]:
-    """The figures of `RESAMPLES` resamples of so many rows."""
+    """The metrics of `RESAMPLES` resamples of so many rows."""
     generator = np.random.default_rng(SEED)
     together = max(1, CELLS // rows)
     parts = []

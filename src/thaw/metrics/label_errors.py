@@ -1,13 +1,13 @@
-"""Rows whose label is likely wrong, by confident learning (Northcutt et al. 2021)."""
+"""Rows whose labels are likely wrong, by confident learning (Northcutt et al. 2021)."""
 
 import numpy as np
 
 
 def likely_label_errors(probabilities: np.ndarray, gold: np.ndarray) -> np.ndarray:
-    """Rows that are confidently of another class than their label says, the most suspicious first.
+    """Rows that confidently belong to another class than their label says, the most suspicious first.
 
-    A row counts for a class when its probability reaches the mean probability of that class among the rows that bear
-    its label. What counts for another class than its own is suspicious; the larger the gap, the more so.
+    A row counts towards a class if its probability reaches the mean probability of that class among the rows with that
+    label. A row that counts towards another class than its own is suspicious; the larger the gap, the more so.
 
     Args:
         probabilities: (rows, labels), of rows that were not trained on.
@@ -17,19 +17,19 @@ def likely_label_errors(probabilities: np.ndarray, gold: np.ndarray) -> np.ndarr
         Row numbers.
     """
     size = probabilities.shape[1]
-    # A class that no row bears has no threshold that could be reached.
+    # A class without rows has a threshold that cannot be reached.
     thresholds = np.array([probabilities[gold == i, i].mean() if (gold == i).any() else np.inf for i in range(size)])
     reached = np.where(probabilities >= thresholds, probabilities, -1.0)
     suggested = reached.argmax(-1)
     rows = np.flatnonzero((reached.max(-1) >= 0) & (suggested != gold))
     gap = probabilities[rows, suggested[rows]] - probabilities[rows, gold[rows]]
-    # Where its own class has a low threshold, a row may count for it though another class is as likely.
+    # A row may count towards a class with a low threshold although its own class is more likely.
     rows, gap = rows[gap > 0], gap[gap > 0]
     return rows[np.argsort(-gap, kind="stable")]
 
 
 def likely_tag_errors(sure: np.ndarray, own: np.ndarray, predicted: np.ndarray, gold: np.ndarray) -> np.ndarray:
-    """As `likely_label_errors`, for words of which only two probabilities are kept.
+    """The same as `likely_label_errors` for words, of which only two probabilities are kept.
 
     Args:
         sure: probability of the predicted tag, (words,).

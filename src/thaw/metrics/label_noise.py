@@ -1,4 +1,4 @@
-"""Labels that are likely wrong, told without any encoder: by what a bag of words, or each word's usual tag, expects."""
+"""Labels that are likely wrong, found without an encoder: by a bag of words, or by each word's usual tag."""
 
 import warnings
 from collections.abc import Sequence
@@ -15,22 +15,22 @@ FOLDS = 5
 
 
 def suspicious_labels(texts: Sequence[Any], gold: Sequence[Any], labels: LabelSet) -> list[dict[str, Any]]:
-    """Rows whose label a model of the other rows does not believe, by confident learning, the most suspicious first.
+    """Rows whose label contradicts a model of the other rows, by confident learning, the most suspicious first.
 
     The model is logistic regression on TF-IDF, or for token tasks the most frequent tag of each word; each row is
-    judged by one that was fitted without its fold.
+    judged by a model that was fitted without the row's fold.
 
     Args:
         texts: strings, or lists of words.
         gold: an id, a list of ids, or an id for each word.
 
     Returns:
-        For each: ``row``, the ``label`` it has (or lacks), what is ``suggested`` instead, the probabilities of both,
-        ``own`` and ``sure``, and for token tasks the number of the ``word``.
+        For each: ``row``, its ``label`` (had or lacked), the one ``suggested`` instead, their probabilities ``own`` and
+        ``sure``, and for token tasks the number of the ``word``.
     """
     order = sorted(range(len(texts)), key=lambda i: str(gold[i])) if labels.task == "sequence" else range(len(texts))
     folds = np.empty(len(texts), dtype=np.int64)
-    folds[list(order)] = np.arange(len(texts)) % FOLDS  # each label in every fold, as far as it goes
+    folds[list(order)] = np.arange(len(texts)) % FOLDS  # each label in every fold, if it has enough rows
     if labels.task == "token":
         return _tags(texts, gold, labels, folds)
     if len(texts) < 2 * FOLDS or (labels.task == "sequence" and sum(np.bincount(np.asarray(gold)) > 1) < 2):
@@ -40,7 +40,9 @@ def suspicious_labels(texts: Sequence[Any], gold: Sequence[Any], labels: LabelSe
         kept, held = ([int(i) for i in np.flatnonzero(chosen)] for chosen in (folds != fold, folds == fold))
         others = [texts[i] for i in held]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # where words say nothing of the label, the last digits take long to settle
+            warnings.simplefilter(
+                "ignore"
+            )  # if words do not predict the label, the fit may not converge to the last digit
             logits[held] = bag_of_words([texts[i] for i in kept], [gold[i] for i in kept], others, labels)
     return doubted(probabilities(logits, labels), gold, labels)
 

@@ -1,4 +1,4 @@
-"""What the network gave for the rows of a split, and the figures that follow: one way for training and evaluation."""
+"""A network's outputs for the rows of a split, and their metrics: the same code in training and evaluation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ from thaw.metrics.probabilities import probabilities
 
 @dataclass(frozen=True)
 class Outputs:
-    """Logits and truth of some rows.
+    """Logits and true labels of some rows.
 
     Args:
         rows: row numbers.
         logits: sequence and multi-label: (rows, labels). Token: a (words, labels) array for each row, for the words
-            that truncation left.
+            that were not cut off.
         gold: sequence: ids (rows,). Multi-label: 0 or 1 (rows, labels). Token: an id array for each row, all words.
-        words: token: the number of the word that each line of the logits belongs to; else empty.
+        words: token: the word that each line of the logits belongs to; else empty.
     """
 
     rows: np.ndarray
@@ -68,7 +68,7 @@ class Outputs:
         return cls(rows[order], flat("logits"), flat("gold"), flat("words"))
 
     def tags(self, labels: LabelSet) -> list[np.ndarray]:
-        """Token tasks: the predicted id of every word; words that truncation cut off are outside, or `UNREAD`."""
+        """Token tasks: the predicted id of every word; words that were cut off have O, or `UNREAD`."""
         result = []
         for logits, gold, words in zip(self.logits, self.gold, self.words, strict=True):
             own = np.full(len(gold), labels.outside)
@@ -77,21 +77,21 @@ class Outputs:
         return result
 
     def flat(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logits and truth of every row, or for token tasks of every word that truncation left."""
+        """Logits and true labels of every row, or for token tasks of every word that was not cut off."""
         if not self.words:
             return self.logits, self.gold
         gold = np.concatenate([own[words] for own, words in zip(self.gold, self.words, strict=True)])
         return np.concatenate(self.logits), gold
 
     def loss(self, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
-        """The loss over all rows at once, or over the first sub-tokens of all words."""
+        """The loss over all rows, or over the first sub-tokens of all words."""
         logits, gold = self.flat()
         return float(loss(torch.from_numpy(np.ascontiguousarray(logits)), torch.from_numpy(gold)))
 
     def terms(
         self, terms: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What the loss is the mean of: losses and weights of the rows, or words, as in `flat`."""
+        """The losses and weights of the rows, or words, in the order of `flat`."""
         logits, gold = self.flat()
         losses, weights = terms(torch.from_numpy(np.ascontiguousarray(logits)), torch.from_numpy(gold))
         return losses.numpy(), weights.numpy()
@@ -100,15 +100,15 @@ class Outputs:
 def figures(
     outputs: Outputs, labels: LabelSet, *, strict: bool = False, thresholds: Sequence[float] | None = None
 ) -> dict[str, float]:
-    """Every figure of the task.
+    """All metrics of the task.
 
     Args:
         outputs: of a whole split, each row once.
         strict: entities must be well-formed IOB2 (token tasks).
-        thresholds: for multi-label tasks; None takes the best for these very rows.
+        thresholds: for multi-label tasks; None takes those that are best for these rows.
 
     Raises:
-        UserError: when the logits are not numbers.
+        UserError: when a logit is NaN or infinite.
     """
     if not np.isfinite(np.concatenate(outputs.logits)).all():
         raise UserError(
@@ -129,7 +129,7 @@ def figures(
 
 
 def figure_names(labels: LabelSet) -> list[str]:
-    """The names that `figures` will give for a task."""
+    """The names of the metrics that `figures` gives for a task."""
     ids = np.arange(len(labels))
     logits = np.eye(len(labels), dtype=np.float32)
     if labels.task == "token":

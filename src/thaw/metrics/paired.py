@@ -1,4 +1,4 @@
-"""Whether two runs on the same rows differ by more than chance."""
+"""Tests of whether two runs on the same rows differ by more than chance."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
         first, second: whether each row was right, (rows,).
 
     Returns:
-        ``only_first``, ``only_second``: rows that one alone has right; ``p``: that chance alone parts them so.
+        ``only_first``, ``only_second``: rows that only one of them has right; ``p``: the p-value.
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     total = only_first + only_second
@@ -25,14 +25,14 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
 
 
 def paired_bootstrap(first: Scorer, second: Scorer, rows: int) -> dict[str, dict[str, Any]]:
-    """The difference of two runs in each figure, both scored on the same resamples (Koehn 2004).
+    """The difference between two runs in each metric, scored on the same resamples (Koehn 2004).
 
     Args:
         first, second: scorers of the same rows.
-        rows: how many.
+        rows: the number of rows.
 
     Returns:
-        Figure -> ``first``, ``second``, ``difference`` (second less first), its ``interval``, and ``p``: twice the
+        Metric -> ``first``, ``second``, ``difference`` (second minus first), its ``interval``, and ``p``: twice the
         share of resamples on the other side of zero.
     """
 
@@ -48,7 +48,7 @@ def paired_bootstrap(first: Scorer, second: Scorer, rows: int) -> dict[str, dict
         if not np.isfinite(drawn).all():
             continue
         low, high = np.percentile(drawn, TAILS)
-        # The sample itself counts as one resample, so that no p is zero.
+        # The sample itself counts as one resample, so that p is never zero.
         beyond = 1 + min((drawn <= 0).sum(), (drawn >= 0).sum())
         result[name] = {
             "first": float(ours[name][0]),

@@ -1,4 +1,4 @@
-"""Logits to probabilities. Needs numpy only."""
+"""From logits to probabilities. Needs only numpy."""
 
 import numpy as np
 
@@ -15,10 +15,10 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Probability of each label on its own, in float64."""
+    """Independent probabilities of each label, in float64."""
     return 0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))
 
 
 def probabilities(logits: np.ndarray, labels: LabelSet) -> np.ndarray:
-    """Of each label over the last axis; they exclude one another except in multi-label tasks."""
+    """Probabilities of the labels over the last axis: sigmoid for multi-label tasks, otherwise softmax."""
     return sigmoid(logits) if labels.task == "multi_label" else softmax(logits)

@@ -1,4 +1,4 @@
-"""What fixed vectors of texts tell apart: a linear probe (Alain and Bengio 2016) and projections, by scikit-learn."""
+"""How well fixed text vectors separate classes: a linear probe (Alain and Bengio 2016) and projections."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ NEIGHBOURS = 30  # perplexity of t-SNE
 
 
 def linear_probe(vectors: np.ndarray, gold: np.ndarray, others: np.ndarray, labels: LabelSet) -> np.ndarray:
-    """Probabilities (rows, labels) of other vectors, by logistic regression on standardised vectors.
+    """Probabilities (rows, labels) for other vectors, by logistic regression on standardised vectors.
 
     Args:
         vectors: (rows, size), of the training rows.
@@ -27,8 +27,10 @@ def linear_probe(vectors: np.ndarray, gold: np.ndarray, others: np.ndarray, labe
 
 
 def projections(vectors: np.ndarray) -> dict[str, np.ndarray]:
-    """Vectors in two dimensions, (rows, 2): by PCA, and by t-SNE where there are rows enough. The labels have no part
-    in it, so that what lies apart does so by itself."""
+    """Vectors in two dimensions, (rows, 2): by PCA, and by t-SNE if there are enough rows.
+
+    Neither uses the labels, so that classes appear separate only if the vectors separate them.
+    """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 

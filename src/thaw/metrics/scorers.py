@@ -1,7 +1,7 @@
-"""Figures as functions of how often each row is drawn: what resampling needs, a thousand times over.
+"""Metrics as functions of row weights, for fast resampling.
 
-A resample says how often each row is drawn. Every figure here follows from such weights, so a thousand resamples are
-a few matrix products instead of a thousand evaluations.
+A resample is a weight for each row: how often it is drawn. Every metric here is computed from such weights, so that a
+thousand resamples take a few matrix products instead of a thousand evaluations.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,16 +16,16 @@ from thaw.metrics.entities import entity_counts
 from thaw.metrics.probabilities import probabilities
 
 if TYPE_CHECKING:
-    from thaw.metrics.outputs import Outputs  # its torch is not wanted where figures are only read
+    from thaw.metrics.outputs import Outputs  # importing it at run time would import torch
 
 Scorer = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""From weights (resamples, rows) to each figure of each resample."""
+"""From weights (resamples, rows) to the metrics of each resample."""
 
 
 def scorer(
     outputs: "Outputs", labels: LabelSet, *, strict: bool = False, thresholds: Sequence[float] | None = None
 ) -> Scorer:
-    """The headline figures of a task as a function of weights; with weights of one they are those of `figures`."""
+    """The headline metrics of a task as a function of weights; with weights of one they equal those of `figures`."""
     if labels.task == "token":
         gold, predicted = outputs.gold, outputs.tags(labels)
         if not labels.entities:
@@ -56,10 +56,10 @@ def label_scorer(truth: np.ndarray, chosen: np.ndarray, scores: np.ndarray, labe
             counts,
             {"subset_accuracy": (exact, ones)},
             averages,
-            _areas("map", _average_precision, truth, scores),
+            _areas("map", average_precision, truth, scores),
         )
     averages = {"_macro": "macro", "_weighted": "weighted"}
-    areas = _areas("auc", _auc, truth, scores)
+    areas = _areas("auc", auc, truth, scores)
     return _counted(counts, {"accuracy": (exact, ones)}, averages, areas, mcc=True)
 
 
@@ -68,7 +68,7 @@ def entity_scorer(counts: np.ndarray, right: np.ndarray, words: np.ndarray) -> S
 
     Args:
         counts: as `entity_counts` gives them.
-        right, words: the words of each sentence, and how many have the right tag, (sentences,).
+        right, words: in each sentence, the words with the right tag, and all words, (sentences,).
     """
     return _counted(counts, {"accuracy": (right, words)}, {"": "micro", "_macro": "macro"}, {}, f1_only_macro=True)
 
@@ -86,7 +86,7 @@ def tag_scorer(gold: Sequence[np.ndarray], predicted: Sequence[np.ndarray], labe
 
 
 def words_right(gold: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Words with the right tag, and words, of each sentence."""
+    """In each sentence, the number of words with the right tag, and of all words."""
     right = np.array([(own == other).sum() for own, other in zip(gold, predicted, strict=True)])
     return right, np.array([len(own) for own in gold])
 
@@ -94,7 +94,7 @@ def words_right(gold: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) -> 
 def _areas(
     name: str, rank: Callable[..., tuple[float, np.ndarray]], truth: np.ndarray, scores: np.ndarray
 ) -> dict[str, tuple[float, np.ndarray]]:
-    """The mean over all labels that occur, for ``auc`` not in every row; none when none does."""
+    """The mean area over all labels that occur (for ``auc``, but not in every row); empty if there is none."""
     occurs = truth.any(axis=0) & ~truth.all(axis=0) if name == "auc" else truth.any(axis=0)
     each = [rank(truth[:, i], scores[:, i]) for i in np.flatnonzero(occurs)]
     if not each:
@@ -103,7 +103,7 @@ def _areas(
 
 
 def _tag_counts(gold: np.ndarray, predicted: np.ndarray, size: int) -> np.ndarray:
-    """(labels, 3): of one sentence, the words right, true and predicted for each label."""
+    """(labels, 3): the correct, true and predicted words of each label in one sentence."""
     given = predicted[predicted != UNREAD]
     words = (gold[gold == predicted], gold, given)
     return np.stack([np.bincount(own, minlength=size) for own in words], axis=-1)
@@ -118,16 +118,16 @@ def _counted(
     mcc: bool = False,
     f1_only_macro: bool = False,
 ) -> Scorer:
-    """A scorer from what each row counts towards.
+    """A scorer from what each row contributes to the metrics.
 
     Args:
-        counts: (rows, labels, 3): right, true and predicted.
-        shares: figure -> (hits, total), each (rows,).
-        averages: suffix of the figures -> micro, macro or weighted; ``f1`` is that of the first.
-        areas: ``auc`` or ``map`` -> (value, its slope by the weight of each row): sorting all rows anew for each
-            resample would take minutes, and the first-order expansion differs from it in the fourth digit.
-        mcc: give Matthews' correlation too.
-        f1_only_macro: the macro average has no precision and recall, as for entities.
+        counts: (rows, labels, 3): correct, true and predicted.
+        shares: metric -> (hits, total), each (rows,).
+        averages: suffix of the metrics -> micro, macro or weighted; ``f1`` is that of the first.
+        areas: ``auc`` or ``map`` -> (value, its derivative by the weight of each row). Sorting all rows again for each
+            resample would take minutes; the first-order expansion differs from it in the fourth digit.
+        mcc: also give Matthews' correlation coefficient.
+        f1_only_macro: leave out precision and recall of the macro average, as for entities.
     """
     rows, size, _ = counts.shape
     table = sparse.csr_array(counts.reshape(rows, size * 3).astype(np.float64))
@@ -156,7 +156,7 @@ def _counted(
 def _average(
     right: np.ndarray, true: np.ndarray, predicted: np.ndarray, average: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """F1, precision and recall; 0 where a label is never predicted or never right, as in `thaw.metrics`.
+    """F1, precision and recall; 0 if a label is never predicted or never right, as in the rest of `thaw.metrics`.
 
     The macro average leaves out labels that neither occur nor are predicted.
     """
@@ -173,8 +173,8 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
 
 
-def _auc(truth: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
-    """The area under the ROC curve, and how it changes with the weight of each row (DeLong et al. 1988).
+def auc(truth: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
+    """The area under the ROC curve, and its derivative by the weight of each row (DeLong et al. 1988).
 
     Args:
         truth, scores: (rows,).
@@ -184,7 +184,7 @@ def _auc(truth: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
     hits = np.cumsum(true)
     misses = np.arange(1, len(true) + 1) - hits
     total, others = hits[-1], misses[-1]
-    # The share of rows of the other kind that a row is on the right side of; a tie counts as half.
+    # The share of rows of the other class that a row is ranked correctly against; a tie counts as half.
     above = (hits[last] + hits[first] - true[first]) / 2 / total
     below = 1 - (misses[last] + misses[first] - ~true[first]) / 2 / others
     area = float(below[true].mean())
@@ -193,14 +193,14 @@ def _auc(truth: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
     return area, slope
 
 
-def _average_precision(truth: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
-    """As `_auc`, of the average precision: the mean precision at the rows with the label."""
+def average_precision(truth: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
+    """The average precision (the mean precision at the rows with the label), and its derivative as for `auc`."""
     order, first, last = _ranked(scores)
     true = truth[order]
     hits, seen = np.cumsum(true)[last], np.arange(1, len(true) + 1)[last]
     precision, total = hits / seen, true.sum()
     average = float(precision[true].mean())
-    # A row takes part in the precision at its own place and at every place below.
+    # A row affects the precision at its own rank and at all ranks below.
     below = np.cumsum((true / seen)[::-1])[::-1][first]
     lost = np.cumsum((true * precision / seen)[::-1])[::-1][first]
     slope = np.empty(len(true))
@@ -209,7 +209,7 @@ def _average_precision(truth: np.ndarray, scores: np.ndarray) -> tuple[float, np
 
 
 def _ranked(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row numbers by falling score, and for each place the first and the last place with the same score."""
+    """Row numbers by descending score, and for each rank the first and the last rank with the same score."""
     order = np.argsort(-scores, kind="stable")
     falling = -scores[order]
     return order, np.searchsorted(falling, falling, "left"), np.searchsorted(falling, falling, "right") - 1
@@ -222,7 +222,7 @@ def calibration_scorer(
     logits, gold = outputs.flat()
     sure, correct = confidence(probabilities(logits / temperature, labels), gold)
     position = np.minimum((sure * BINS).astype(int), BINS - 1)
-    each = max(len(sure) // max(len(gold), 1), 1)  # several labels of a text count apart
+    each = max(len(sure) // max(len(gold), 1), 1)  # the labels of a text count separately
     gaps = np.stack(
         [by_row(outputs, ((sure - correct) * (position == i)).reshape(-1, each).sum(1)) for i in range(BINS)]
     )
@@ -231,7 +231,7 @@ def calibration_scorer(
 
 
 def by_row(outputs: "Outputs", values: np.ndarray) -> np.ndarray:
-    """The sums of values for each entry of ``outputs.flat()`` by row: of the words of each sentence."""
+    """Values for each entry of ``outputs.flat()``, summed by row: for token tasks, over the words of each sentence."""
     if not outputs.words:
         return np.asarray(values, dtype=np.float64)
     owners = np.repeat(np.arange(len(outputs.rows)), [len(words) for words in outputs.words])

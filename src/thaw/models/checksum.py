@@ -1,4 +1,4 @@
-"""Which weights, or token ids, these are."""
+"""Checksums of weights and token ids, as keys of the cache."""
 
 import json
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 def checksum(values: Iterable[tuple[str, Tensor | np.ndarray]], *also: Any) -> str:
-    """A key that changes with any name or value, by XXH3 in 128 bits: a twentieth of the time of SHA-256.
+    """A key that changes with any name or value: 128-bit XXH3, which takes a twentieth of the time of SHA-256.
 
     Args:
-        values: with their names, in an order that stays.
-        also: what else the key is to change with, as JSON or text.
+        values: with their names, in a fixed order.
+        also: further JSON-serialisable values that the key depends on.
     """
     digest = xxhash.xxh3_128(json.dumps(also, sort_keys=True, default=str).encode())
     for name, value in values:

@@ -1,8 +1,8 @@
 """Training steps as CUDA graphs: one launch for all the kernels of a pass.
 
-A GPU is done with the kernels of a small encoder before Python has launched the next ones. A graph holds the kernels of
-a pass and starts them at once (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs). Its tensors keep their
-places and shapes, so there is one for each shape of batch that comes again.
+With a small encoder, a GPU finishes its kernels faster than Python can launch them. A graph holds the kernels of a pass
+and launches them together (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs). Its tensors have fixed
+addresses and shapes, so there is one graph for each batch shape that recurs.
 """
 
 import logging
@@ -19,20 +19,20 @@ log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
 Losses = Callable[[Batch], tuple[Tensor, Tensor]]
-"""A batch to its loss, and to that from which the backward pass starts."""
+"""From a batch to its loss, and to the weighted loss that the backward pass starts from."""
 Work = Callable[[], None]
 
-INPUTS = ("input_ids", "attention_mask", "labels", "weight")  # those that a training step reads
-PRECISIONS = ("32-true", "bf16-true", "bf16-mixed")  # the loss of float16 is scaled by a number that changes
+INPUTS = ("input_ids", "attention_mask", "labels", "weight")  # the parts of a batch that a training step reads
+PRECISIONS = ("32-true", "bf16-true", "bf16-mixed")  # not float16, whose loss scale changes
 
 
 @dataclass(frozen=True)
 class Step:
-    """The passes of a step for one shape of batch.
+    """The recorded passes of a step, for one batch shape.
 
     Args:
-        inputs: where the passes read the batch.
-        results: where the forward pass leaves the ``loss``.
+        inputs: the tensors that the passes read the batch from.
+        results: where the forward pass stores the ``loss``.
     """
 
     inputs: dict[str, Tensor]
@@ -42,30 +42,29 @@ class Step:
 
 
 class StepGraphs:
-    """Runs training steps; those with a shape of batch seen before by graphs.
+    """Runs training steps, as graphs if their batch shape has occurred before.
 
     Args:
         losses: the forward pass.
-        parameters: those that train. Their gradients keep their place from the first step on: set them to zero, and not
-            to None.
+        parameters: those that train. Their gradients must stay at the same address: set them to zero, not to None.
         accumulate: batches whose gradients are averaged.
     """
 
     def __init__(self, losses: Losses, parameters: Sequence[nn.Parameter], accumulate: int = 1) -> None:
         self.losses, self.parameters, self.accumulate = losses, parameters, accumulate
         self.record = recorder()
-        self.seen: set[Any] = set()  # shapes of batches
+        self.seen: set[Any] = set()  # batch shapes
         self.recorded: dict[Any, Step] = {}
         self.last: Step | None = None
         self.possible = True
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """As ``losses``; those of a graph know nothing of gradients, for which `backward` is the way."""
+        """The result of ``losses``; if it comes from a graph, call `backward` here, not on the tensor."""
         inputs = {name: batch[name] for name in INPUTS if name in batch}
         if not batch["padded"]:
             del inputs["attention_mask"]  # attention without one is faster
         shape = tuple((name, value.shape) for name, value in inputs.items())
-        # The first of its kind goes without: it also prepares what a graph cannot, such as libraries.
+        # The first step of a shape runs without a graph: it initialises libraries, which a recording cannot.
         if self.possible and shape in self.seen and shape not in self.recorded:
             self._record(shape, inputs)
         self.seen.add(shape)
@@ -78,7 +77,7 @@ class StepGraphs:
         return self.last.results["loss"], self.last.results["loss"]
 
     def backward(self) -> None:
-        """Add the gradients of the step that a graph has begun."""
+        """Add the gradients of the step whose forward pass was a graph."""
         assert self.last is not None
         self.last.backward()
 
@@ -93,8 +92,8 @@ class StepGraphs:
             results["loss"] = loss.detach()
 
         def backward() -> None:
-            # Not `Tensor.backward`, which may add up gradients on a stream of an earlier step. What it has gone through
-            # is let go, and with it the memory of all that the forward pass left.
+            # Not `Tensor.backward`, which may accumulate gradients on a stream of an earlier step. Popping the loss
+            # frees the autograd graph, and with it the activations of the forward pass.
             gradients: Any = torch.autograd.grad(results.pop("weighted") / self.accumulate, trained)
             torch._foreach_add_(sums, gradients)
 
@@ -103,25 +102,25 @@ class StepGraphs:
         except RuntimeError as error:
             log.info("No CUDA graphs, kernels are launched one by one: %s.", str(error).partition("\n")[0].rstrip("."))
             self.possible = False
-            self.recorded.clear()  # they would go on with the random numbers of before
+            self.recorded.clear()  # they would continue with stale random states
 
 
 def on_one_gpu(strategy: Any) -> bool:
-    """Whether a strategy of Lightning trains on a single GPU, where nothing is exchanged during the backward pass."""
+    """Whether a Lightning strategy trains on a single GPU, so that the backward pass involves no communication."""
     return strategy.root_device.type == "cuda" and isinstance(strategy, SingleDeviceStrategy)
 
 
 def recorder() -> Callable[[Work], Work]:
-    """Gives a function that records work on the GPU, without doing it, and gives back what does it.
+    """A function that records GPU work without running it, and returns a function that runs it.
 
-    All graphs share their memory: of two steps one ends before the other begins.
+    All graphs share their memory, since no two steps overlap.
     """
     pool, stream, device = torch.cuda.graph_pool_handle(), torch.cuda.Stream(), torch.cuda.current_device()
     generator = torch.cuda.default_generators[device]
 
     def record(work: Work) -> Work:
         graph, before = torch.cuda.CUDAGraph(), generator.clone_state()
-        # While work is recorded the allocator cannot let go of what it keeps: a pass takes at most what one has taken.
+        # During recording the allocator cannot release cached memory, and a pass may need as much as any before.
         if torch.cuda.mem_get_info()[0] < torch.cuda.max_memory_allocated():
             torch.cuda.empty_cache()
         try:
@@ -131,10 +130,10 @@ def recorder() -> Callable[[Work], Work]:
                     work()
                 finally:
                     graph.capture_end()
-        except RuntimeError:  # work that a graph cannot hold, such as a look at a number, breaks the random state too
+        except RuntimeError:  # work that cannot be recorded, such as a synchronisation, also breaks the random state
             generator.graphsafe_set_state(before)
-            with suppress(RuntimeError):  # where the recording got to its end
-                torch._C._cuda_endAllocateToPool(device, pool)  # else the allocator takes it to be going on
+            with suppress(RuntimeError):  # if the recording had already ended
+                torch._C._cuda_endAllocateToPool(device, pool)  # otherwise the allocator believes that it still goes on
                 torch._C._cuda_releasePool(device, pool)
             raise
         return graph.replay

@@ -1,4 +1,4 @@
-"""Load any encoder with a head for the task; the one place that knows where its embeddings, layers and head are."""
+"""Loads any encoder with a head for the task; the one place that knows where its embeddings, layers and head are."""
 
 import json
 import re
@@ -14,10 +14,10 @@ from torch import nn
 from thaw.errors import UserError
 from thaw.labels import LabelSet, Task
 
-# The linear layers that IA3 rescales (Liu et al. 2022), under the names that the architectures give them.
+# The linear layers that IA3 rescales (Liu et al. 2022), by the names that the architectures give them.
 KEY_VALUE = re.compile(r"(^|\.)(key|value|k|v|k_lin|v_lin|k_proj|v_proj|key_proj|value_proj|Wqkv)$")
 FEED_FORWARD_OUT = re.compile(r"(^|\.)(lin2|ffn_output|down_proj|mlp\.Wo|(?<!attention\.)output\.dense)$")
-# Families that number positions from behind the padding id, and so have fewer of them than their table has rows.
+# Families whose positions start after the padding id, so that they have fewer positions than rows in their table.
 COUNT_FROM_PADDING = (
     "camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta", "roberta-prelayernorm",
     "xlm-roberta", "xlm-roberta-xl", "xmod",
@@ -26,7 +26,7 @@ COUNT_FROM_PADDING = (
 
 @dataclass(frozen=True)
 class Block:
-    """A part of the network that freezes or trains as a whole.
+    """A part of the network that is frozen or trained as a whole.
 
     Args:
         name: ``embeddings``, ``layer 1`` .. ``layer n`` counted from the bottom, or ``head``.
@@ -46,19 +46,19 @@ class Block:
 def load_tokenizer(folder: Path, task: Task, trust_remote_code: bool = False) -> Any:
     """The fast tokenizer of an encoder.
 
-    For token tasks byte-level tokenizers are told to set a blank before each word: without it they fuse words that are
-    given apart, and say nothing.
+    For token tasks, byte-level tokenizers are set to put a space before each word: otherwise they silently merge
+    pre-split words.
     """
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-    except Exception as error:  # tokenizers raise plain Exceptions for damaged files
+    except Exception as error:  # tokenizers raises plain Exceptions for damaged files
         raise UserError(f"{folder}: the tokenizer cannot be loaded: {error}", "Is it a saved encoder?") from error
     if not tokenizer.is_fast or tokenizer.pad_token_id is None:
         raise UserError(f"{folder}: not a fast tokenizer with a padding token", "Choose an encoder that has one.")
     if task == "token":
-        # In the tokenizer itself, since not every class of transformers passes the option on (ModernBERT's does not).
+        # Set in the tokenizer itself, since not every tokenizer class passes the option on (ModernBERT's does not).
         state = json.loads(tokenizer.backend_tokenizer.to_str())
         if _set_prefix_space(state["pre_tokenizer"]):
             tokenizer = type(tokenizer)(
@@ -69,7 +69,7 @@ def load_tokenizer(folder: Path, task: Task, trust_remote_code: bool = False) ->
 
 
 def _set_prefix_space(state: Any) -> bool:
-    """Set ``add_prefix_space`` in every byte-level step of a pre-tokenizer's state; tells whether there was one."""
+    """Set ``add_prefix_space`` in every byte-level step of a pre-tokenizer's state; returns whether there was one."""
     if isinstance(state, list):
         return sum(_set_prefix_space(item) for item in state) > 0
     if not isinstance(state, dict):
@@ -84,7 +84,7 @@ def load_config(folder: Path, trust_remote_code: bool = False) -> Any:
     """The config of a saved encoder.
 
     Raises:
-        UserError: when it is missing, damaged, or of a kind that transformers does not know.
+        UserError: when it is missing, damaged, or of an architecture that transformers does not know.
     """
     from transformers import AutoConfig
 
@@ -95,18 +95,18 @@ def load_config(folder: Path, trust_remote_code: bool = False) -> Any:
 
 
 def length_limit(folder: Path, trust_remote_code: bool = False) -> int:
-    """Tokens that an encoder takes at most, special tokens included."""
+    """The maximum length of an encoder in tokens, special tokens included."""
     config = load_config(folder, trust_remote_code)
     limit = int(getattr(config, "max_position_embeddings", None) or 512)
     if config.model_type in COUNT_FROM_PADDING:
         limit -= config.pad_token_id + 1
     settings = folder / "tokenizer_config.json"
     stated = json.loads(settings.read_text(encoding="utf-8")).get("model_max_length") if settings.is_file() else None
-    return min(limit, int(stated or limit))  # where it is not known, the tokenizer states some 10**30
+    return min(limit, int(stated or limit))  # unknown lengths are stated as some 10**30
 
 
 def resolve_length(wanted: int | None, limit: int) -> int:
-    """Check ``data.max_length`` against what the encoder takes; None means all it takes."""
+    """Check ``data.max_length`` against the maximum of the encoder; None means the maximum."""
     if wanted is None:
         return limit
     if not isinstance(wanted, int) or isinstance(wanted, bool) or not 3 <= wanted <= limit:
@@ -117,20 +117,20 @@ def resolve_length(wanted: int | None, limit: int) -> int:
 def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Module:
     """An encoder with a head for the labels, in float32.
 
-    The head is new, unless the folder holds a fine-tuned encoder with a head of this very size, which goes on.
+    The head is new, unless the folder holds a fine-tuned encoder whose head has the right size: that one is kept.
 
     Args:
         folder: a saved encoder.
-        labels: task and names; the names are written into the config, so that pipelines show them.
+        labels: task and names; the names go into the config, so that pipelines show them.
         model: the ``model`` group of the config.
 
     Raises:
-        UserError: when the folder holds no such model, or a setting does not fit it.
+        UserError: when the model cannot be loaded for the task, or a setting does not fit it.
     """
     import transformers
     from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-    transformers.logging.set_verbosity_error()  # that the head is new is no news
+    transformers.logging.set_verbosity_error()  # it would warn that the head is new
     transformers.logging.disable_progress_bar()
     auto = AutoModelForTokenClassification if labels.task == "token" else AutoModelForSequenceClassification
     trust = bool(model.get("trust_remote_code", False))
@@ -159,7 +159,7 @@ def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Mo
                 **options,
             )
             new = {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])}
-    except Exception as error:  # damaged files raise whatever their readers stumble over
+    except Exception as error:  # whatever the readers of damaged files raise
         raise UserError(f"{folder}: cannot be loaded for a {labels.task} task: {error}", "Choose another encoder or "
                         "model.attention.") from error  # fmt: skip
     _check_loaded(network, new, folder)
@@ -173,17 +173,17 @@ def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Mo
 
 
 def _check_loaded(network: Any, new: set[str], folder: Path) -> None:
-    """A new head is expected; layers that the checkpoint has no weights for mean that it is of another kind."""
+    """Refuse a checkpoint that lacks weights of the encoder itself; only the head may be new."""
     body = {name for block in blocks(network)[:-1] for name, _ in block.parameters()}
     if lost := sorted(body & new):
         raise UserError(
-            f"{folder}: {len(lost)} weights of the encoder are missing or of another size, such as {lost[0]}",
+            f"{folder}: {len(lost)} weights of the encoder are missing or have another size, such as {lost[0]}",
             "The checkpoint does not fit its config.json; model.random_init=true starts without it.",
         )
 
 
 def set_dropout(config: Any, rate: float) -> None:
-    """Set every dropout of an encoder and its head; each architecture has names of its own for them."""
+    """Set every dropout of an encoder and its head, whatever the architecture calls them."""
     for name, value in config.to_dict().items():
         if "dropout" in name and (value is None or isinstance(value, int | float)):
             setattr(config, name, rate)
@@ -192,10 +192,10 @@ def set_dropout(config: Any, rate: float) -> None:
 def layers_of(network: nn.Module) -> list[tuple[str, nn.Module]]:
     """The layers of an encoder from the bottom up, with their names.
 
-    They are the list of the body with the most parameters. ALBERT runs a layer several times: it counts once.
+    They are the module list of the body with the most parameters. ALBERT's shared layer counts once.
 
     Raises:
-        UserError: when the network keeps no list of layers.
+        UserError: when the network has no list of layers.
     """
     prefix, body = body_of(network)
     lists = [
@@ -219,11 +219,11 @@ def body_of(network: Any) -> tuple[str, Any]:
 def blocks(network: Any) -> list[Block]:
     """The network from the bottom up: embeddings, each layer, head. Every parameter is in exactly one block.
 
-    What all layers share (relative positions, the projection behind small embeddings) belongs to the embeddings; what
-    follows the layers (pooler, final norm, classifier) is the head.
+    Parameters that all layers share (relative positions, the projection that widens small embeddings) belong to the
+    embeddings; everything after the layers (pooler, final norm, classifier) is the head.
 
     Raises:
-        UserError: when the network is not built this way.
+        UserError: when the network does not have this structure.
     """
     prefix, body = body_of(network)
     layers = layers_of(network)
@@ -241,13 +241,14 @@ def blocks(network: Any) -> list[Block]:
     ]
     if sorted(name for part in parts for name, _ in part.parameters()) != sorted(dict(network.named_parameters())):
         raise UserError(
-            f"{type(network).__name__} is not embeddings, layers and a head", "thaw does not support this encoder."
+            f"{type(network).__name__} does not consist of embeddings, layers and a head",
+            "thaw does not support this encoder.",
         )
     return parts
 
 
 def _without(prefix: str, module: nn.Module, taken: set[int]) -> Iterator[tuple[str, nn.Module]]:
-    """The largest submodules that hold none of the modules already taken."""
+    """The largest submodules that contain none of the modules already taken."""
     for name, child in module.named_children():
         path = f"{prefix}.{name}"
         if id(child) in taken:
@@ -259,7 +260,7 @@ def _without(prefix: str, module: nn.Module, taken: set[int]) -> Iterator[tuple[
 
 
 def linear_names(network: Any, pattern: re.Pattern[str] | None = None) -> list[str]:
-    """Full names of the linear layers within the encoder's layers, or of those that a pattern finds."""
+    """Full names of the linear layers within the encoder's layers, or of those that match a pattern."""
     return [
         f"{prefix}.{name}"
         for prefix, layer in layers_of(network)
@@ -269,5 +270,5 @@ def linear_names(network: Any, pattern: re.Pattern[str] | None = None) -> list[s
 
 
 def head_names(network: Any) -> list[str]:
-    """Names of the head's innermost modules, those that have parameters of their own."""
+    """Names of the head's innermost modules that have parameters of their own."""
     return list(dict.fromkeys(name.rpartition(".")[0] for name, _ in blocks(network)[-1].parameters()))

@@ -1,4 +1,4 @@
-"""Texts as vectors of an encoder that is used as it is."""
+"""Text vectors of an encoder that is not fine-tuned."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -7,23 +7,23 @@ import numpy as np
 from torch import Tensor
 
 from thaw.models.encoder import body_of
-from thaw.models.speed import probing
+from thaw.models.speed import evaluating
 
 
 def text_vectors(
     network: Any, batches: Iterable[dict[str, Tensor]], pooling: str, progress: Callable[[int], None]
 ) -> np.ndarray:
-    """The last hidden states of each text as one vector, (rows, size), in the order of the row numbers.
+    """One vector per text, pooled from the last hidden states: (rows, size), in the order of the row numbers.
 
     Args:
-        network: an encoder with a head, of which the head is not used.
+        network: an encoder with a head, which is not used.
         batches: each row once.
-        pooling: ``cls`` for the first token's, ``mean`` for the mean over all tokens.
+        pooling: ``cls`` takes the first token's state, ``mean`` the mean over all tokens.
         progress: called with the number of rows just done.
     """
     body, device = body_of(network)[1], next(network.parameters()).device
     rows, vectors = [], []
-    with probing(network):
+    with evaluating(network):
         for batch in batches:
             ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
             hidden = body(input_ids=ids, attention_mask=mask).last_hidden_state

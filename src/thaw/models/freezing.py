@@ -1,7 +1,7 @@
 """Which parameters train: each strategy is a pure function of the network's blocks and the epoch.
 
-Applied before the optimizer exists. What may train at some time in the run is in the optimizer from the start; what is
-frozen at the moment has ``requires_grad`` off and so no gradient, which AdamW passes over, decay included.
+Applied before the optimizer exists. Parameters that train at some stage of the run are in the optimizer from the start;
+while they are frozen, ``requires_grad`` is off and they have no gradient, so that AdamW skips them, decay included.
 """
 
 import re
@@ -26,7 +26,7 @@ def trainable(parts: Sequence[Block], freeze: dict[str, Any], epoch: int | None 
     Args:
         parts: the blocks of the network, bottom first.
         freeze: the ``freeze`` group of the config.
-        epoch: counted from 0; None for all that train at some time in the run.
+        epoch: counted from 0; None for all parameters that train at some stage.
 
     Raises:
         UserError: for an unknown strategy, or more layers than there are.
@@ -38,9 +38,9 @@ def trainable(parts: Sequence[Block], freeze: dict[str, Any], epoch: int | None 
     if name == "head":
         return _names([head])
     if name == "first_n":
-        return _names([*layers[layer_count(freeze["n"], layers) :], head])
+        return _names([*layers[checked_count(freeze["n"], layers) :], head])
     if name == "all_but_last_n":
-        return _names([*layers[len(layers) - layer_count(freeze["n"], layers) :], head])
+        return _names([*layers[len(layers) - checked_count(freeze["n"], layers) :], head])
     if name == "embeddings":
         return _names([*layers, head])
     if name == "bitfit":
@@ -49,11 +49,11 @@ def trainable(parts: Sequence[Block], freeze: dict[str, Any], epoch: int | None 
             raise UserError("freeze=bitfit trains biases, and this encoder has none", "Use freeze=lora or ia3.")
         return biases | _names([head])
     if name == "gradual":
-        # Howard and Ruder 2018: the head first, then one layer more from the top at each stage, the embeddings last.
+        # Howard and Ruder 2018: the head first, then one more layer from the top at each stage, the embeddings last.
         stage = len(parts) if epoch is None else epoch // freeze["every"]
         return _names(parts[max(len(parts) - 1 - stage, 0) :])
     if name == "lp_ft":
-        # Kumar et al. 2022: a linear probe first, then everything from where the probe ended.
+        # Kumar et al. 2022: a linear probe first, then everything, starting from the probe.
         probing = epoch is not None and epoch < freeze["probe_epochs"]
         return _names([head] if probing else parts)
     if name in ADAPTERS:
@@ -63,13 +63,13 @@ def trainable(parts: Sequence[Block], freeze: dict[str, Any], epoch: int | None 
 
 
 def frozen_depth(parts: Sequence[Block], names: set[str]) -> int:
-    """How many layers from the bottom do not train, when the embeddings do not either; else 0."""
+    """How many layers from the bottom are frozen, if the embeddings are frozen as well; otherwise 0."""
     frozen = [not any(name in names for name, _ in part.parameters()) for part in parts[:-1]]
     return max(([*frozen, False]).index(False) - 1, 0)
 
 
-def layer_count(n: int, layers: Sequence[Block]) -> int:
-    """Check ``freeze.n`` against the layers there are."""
+def checked_count(n: int, layers: Sequence[Block]) -> int:
+    """``freeze.n``, checked against the number of layers."""
     if n > len(layers):
         raise UserError(
             f"freeze.n={n}, but this encoder has {counted(len(layers), 'layer')} with parameters of their own",
@@ -86,7 +86,7 @@ def add_adapters(network: nn.Module, freeze: dict[str, Any]) -> Any:
     """Insert LoRA, DoRA or IA3 adapters into the network, in place.
 
     Returns:
-        The peft model around the network, for saving and merging; None when the strategy uses no adapters.
+        The peft model around the network, for saving and merging; None if the strategy uses no adapters.
     """
     if freeze["name"] not in ADAPTERS:
         return None
@@ -98,7 +98,7 @@ def add_adapters(network: nn.Module, freeze: dict[str, Any]) -> Any:
         if name == "ia3":
             keys_values, feed_forward = linear_names(network, KEY_VALUE), linear_names(network, FEED_FORWARD_OUT)
             if not keys_values or not feed_forward:
-                raise UserError("freeze=ia3: the encoder names its matrices in no way known", "Use freeze=lora.")
+                raise UserError("freeze=ia3: the names of the encoder's matrices are not known", "Use freeze=lora.")
             config = IA3Config(
                 target_modules=keys_values + feed_forward,
                 feedforward_modules=feed_forward,
@@ -114,14 +114,14 @@ def add_adapters(network: nn.Module, freeze: dict[str, Any]) -> Any:
                 modules_to_save=head_names(network),
             )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for an attribute by its old name
+            warnings.simplefilter("ignore", FutureWarning)  # peft reads an attribute of transformers by its old name
             return PeftModel(network, config)
     except (ValueError, TypeError) as error:
         raise UserError(f"freeze={name}: {error}", "Check the group freeze.") from None
 
 
 def _matrices(network: nn.Module, wanted: str | Sequence[str] | None) -> list[str]:
-    """The matrices of the layers, or those of the wanted names; none of the head, which trains as a whole."""
+    """The linear layers within the encoder's layers, or those with the wanted names; the head trains as a whole."""
     if not wanted:
         return linear_names(network)
     names = [wanted] if isinstance(wanted, str) else wanted
@@ -129,20 +129,20 @@ def _matrices(network: nn.Module, wanted: str | Sequence[str] | None) -> list[st
     if not found:
         known = sorted({name.rpartition(".")[2] for name in linear_names(network)})
         raise UserError(
-            f"freeze.target_modules={wanted}: no matrix of the layers has such a name", f"Known: {', '.join(known)}."
+            f"freeze.target_modules={wanted}: no linear layer has such a name", f"Known: {', '.join(known)}."
         )
     return found
 
 
 def freeze_to(parts: Sequence[Block], names: set[str]) -> None:
-    """Let exactly the named parameters train."""
+    """Make exactly the named parameters trainable."""
     for part in parts:
         for name, parameter in part.parameters():
             parameter.requires_grad_(name in names)
 
 
-def rest_frozen(parts: Sequence[Block]) -> None:
-    """Keep blocks in which nothing trains in eval mode: no dropout, so that their output depends on the input only."""
+def keep_frozen_in_eval(parts: Sequence[Block]) -> None:
+    """Keep frozen blocks in eval mode: without dropout, their output depends on the input alone."""
     for part in parts:
         if not any(parameter.requires_grad for _, parameter in part.parameters()):
             for _, module in part.modules:
@@ -150,11 +150,11 @@ def rest_frozen(parts: Sequence[Block]) -> None:
 
 
 def parameter_table(network: nn.Module, names: set[str], rates: dict[str, float]) -> list[dict[str, Any]]:
-    """One row for each block: parameters, how many of them train, and the learning rate.
+    """One row per block: parameters, how many of them train, and the learning rate.
 
     Args:
-        names: parameters that train at some time in the run.
-        rates: learning rate of each such parameter at the start of the schedule.
+        names: parameters that train at some stage of the run.
+        rates: the peak learning rate of each of them.
     """
     table = []
     for part in blocks(network):

@@ -17,24 +17,24 @@ Terms = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def make_loss(loss: dict[str, Any], labels: LabelSet) -> Loss:
-    """The loss function of a run: a function of logits and targets as for `make_terms`, giving the weighted mean.
+    """The loss function of a run: the weighted mean of what `make_terms` gives for logits and targets.
 
-    Where nothing is to be learnt (all targets ignored, or of weight 0) it is 0, and not the nan of torch, which one
-    batch of blank sentences would spread over all weights.
+    If there is nothing to learn from (all targets ignored, or of weight 0), the loss is 0. Torch gives NaN, with which
+    a single batch of blank sentences would destroy all weights.
     """
     terms = make_terms(loss, labels)
 
     def mean(logits: Tensor, targets: Tensor) -> Tensor:
         losses, weights = terms(logits, targets)
         total = weights.sum()
-        # Smoothing gives rows of weight 0 a loss as well: of the other classes.
+        # With smoothing, rows of weight 0 have a loss as well, from the other classes.
         return losses.sum() * (total > 0) / total.clamp(min=1e-12)
 
     return mean
 
 
 def make_terms(loss: dict[str, Any], labels: LabelSet) -> Terms:
-    """What the loss of a run is the mean of.
+    """A function that gives the losses of single rows or tokens, and their weights.
 
     Args:
         loss: the ``loss`` group of the config: ``label_smoothing``, ``focal_gamma`` (0 for none) and
@@ -42,9 +42,8 @@ def make_terms(loss: dict[str, Any], labels: LabelSet) -> Terms:
         labels: task, names and counts.
 
     Returns:
-        A function of logits (..., labels) and targets, giving the losses of rows or tokens (n,), multiplied by their
-        weights, and the weights (n,). Targets are ids, with -100 where nothing is to be learnt, or 0 and 1 for each
-        label of a multi-label task.
+        A function of logits (..., labels) and targets that gives (n,) weighted losses of rows or tokens, and (n,)
+        weights. Targets are ids, with -100 for what is ignored, or 0 and 1 for each label of a multi-label task.
     """
     smoothing, gamma = loss["label_smoothing"], loss["focal_gamma"]
     weights = class_weights(loss["class_weights"], labels)
@@ -63,8 +62,10 @@ def class_weights(wanted: Any, labels: LabelSet) -> Tensor | None:
         return None
     if wanted == "balanced":
         if labels.task == "multi_label":
-            # Weight of the positive class: how many rows lack the label for each that has it.
-            return torch.tensor([(labels.rows - count) / count if count else 1.0 for count in labels.counts])
+            # Weight of the positive class: rows without the label per row with it. A label of all rows has no negatives
+            # to be balanced with, and with a weight of 0 it would never be learnt.
+            counts = ((count, labels.rows - count) for count in labels.counts)
+            return torch.tensor([without / count if count and without else 1.0 for count, without in counts])
         return torch.tensor(labels.balanced_weights())
     if isinstance(wanted, Mapping):
         by_name = {str(name): weight for name, weight in wanted.items()}  # yaml reads the label 0 as a number
@@ -76,7 +77,7 @@ def class_weights(wanted: Any, labels: LabelSet) -> Tensor | None:
     if isinstance(wanted, Sequence) and len(wanted) == len(labels) and all(map(NONNEGATIVE[0], wanted)):
         return torch.tensor([float(weight) for weight in wanted])
     raise UserError(
-        f"loss.class_weights={wanted} is not a number from 0 on for each of the {len(labels)} labels",
+        f"loss.class_weights={wanted} is not a non-negative number for each of the {len(labels)} labels",
         "Give balanced, a list in the order of the labels, or {name: weight}.",
     )
 
@@ -84,7 +85,7 @@ def class_weights(wanted: Any, labels: LabelSet) -> Tensor | None:
 def single_label_terms(
     logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float = 0.0, gamma: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy with weights and smoothing as in torch; with ``gamma`` the focal loss (Lin et al. 2017)."""
+    """Cross-entropy with weights and smoothing as in torch; with ``gamma``, the focal loss (Lin et al. 2017)."""
     logits, targets = logits.reshape(-1, logits.shape[-1]).float(), targets.reshape(-1)
     kept = targets != IGNORED
     ids = targets.where(kept, 0)
@@ -100,7 +101,7 @@ def single_label_terms(
 def multi_label_terms(
     logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float = 0.0, gamma: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Binary cross-entropy for each label; weights apply to the positive class, smoothing draws targets to 1/2."""
+    """Binary cross-entropy of each label; weights apply to the positive class, smoothing moves targets towards 1/2."""
     logits, targets = logits.float(), targets.float()
     goal = targets * (1 - smoothing) + smoothing / 2
     losses = F.binary_cross_entropy_with_logits(logits, goal, pos_weight=weights, reduction="none")
@@ -112,5 +113,5 @@ def multi_label_terms(
 
 
 def focus(confidence: Tensor, gamma: float) -> Tensor:
-    """The factor of the focal loss; kept off 0, where a power below 1 has no gradient."""
+    """The factor of the focal loss, clamped away from 0, where a power below 1 has an infinite gradient."""
     return (1 - confidence).clamp(min=1e-7) ** gamma

@@ -15,11 +15,19 @@ from thaw.metrics.outputs import Outputs, figures
 from thaw.models.checksum import checksum
 from thaw.models.cuda_graphs import PRECISIONS, StepGraphs, on_one_gpu
 from thaw.models.encoder import blocks, load_encoder, load_tokenizer
-from thaw.models.freezing import ASIDE, STAGED, add_adapters, freeze_to, parameter_table, rest_frozen, trainable
+from thaw.models.freezing import (
+    ASIDE,
+    STAGED,
+    add_adapters,
+    freeze_to,
+    keep_frozen_in_eval,
+    parameter_table,
+    trainable,
+)
 from thaw.models.losses import make_loss
 from thaw.models.optimization import learning_rates, make_schedule, parameter_groups
 from thaw.models.prefix import FrozenPrefix, States
-from thaw.models.segments import tell_segments
+from thaw.models.segments import add_segment_ids
 from thaw.models.speed import accelerate
 
 
@@ -30,31 +38,33 @@ class EncoderModule(pl.LightningModule):
         folder: where the pretrained encoder is.
         labels: the label bridge from the data.
         config: the groups ``model``, ``freeze``, ``loss`` and ``optimizer`` as plain containers, and ``strict``.
-        epochs: of the run, which may end before the last stage of its strategy; None for as many as that needs.
+        epochs: of the run, which may end before the last stage of its strategy; None for as many as it needs.
 
-    Checkpoints hold only the parameters that train at some time in the run: an adapter, a head, the top layers. The
-    frozen rest comes from the encoder's folder again, and its checksum is compared.
+    Checkpoints hold only the parameters that train at some stage of the run: an adapter, a head, the top layers. The
+    frozen rest is loaded from the encoder's folder again, and its checksum compared.
     """
 
     def __init__(self, folder: Path, labels: LabelSet, config: dict[str, Any], epochs: int | None = None) -> None:
         super().__init__()
-        self.strict_loading = False  # a checkpoint does not hold what never trains
+        self.strict_loading = False  # checkpoints lack the parameters that never train
         self.labels, self.config = labels, config
         self.save_hyperparameters({"labels": labels.to_dict(), **config})
         self.network = load_encoder(folder, labels, config["model"])
         if labels.pairs:
             tokenizer = load_tokenizer(folder, labels.task, config["model"]["trust_remote_code"])
-            tell_segments(self.network, tokenizer)
-        # In a list, since the peft model wraps this very network: as a submodule it would list every parameter twice.
+            add_segment_ids(self.network, tokenizer)
+        # In a list, since the peft model wraps the network: as a submodule it would list every parameter twice.
         self.adapters = [add_adapters(self.network, config["freeze"])]
         accelerate(self.network)
-        self.prefix: tuple[FrozenPrefix, dict[str, States]] | None = None  # set by `Reuse`: its stored states by split
+        self.prefix: tuple[FrozenPrefix, dict[str, States]] | None = None  # set by `Reuse`: stored states by split
         self.parts = blocks(self.network)
-        self.ever = trainable(self.parts, config["freeze"], epochs and epochs - 1)  # each stage trains more
-        self.rates = learning_rates(self.parts, self.ever, config["optimizer"])
-        # Now, since strategies that split weights among devices make vectors of matrices.
+        self.trainable_names = trainable(
+            self.parts, config["freeze"], epochs and epochs - 1
+        )  # each stage trains more than the one before
+        self.rates = learning_rates(self.parts, self.trainable_names, config["optimizer"])
+        # Grouped now, since strategies that shard weights flatten matrices to vectors.
         self.groups = parameter_groups(self.parts, self.rates, config["optimizer"]["weight_decay"])
-        self.table = parameter_table(self.network, self.ever, self.rates)
+        self.table = parameter_table(self.network, self.trainable_names, self.rates)
         self.loss = make_loss(config["loss"], labels)
         self.wants_graphs = False
         self.graphs: StepGraphs | None = None
@@ -62,7 +72,7 @@ class EncoderModule(pl.LightningModule):
         self.seen: list[Outputs] = []
         self.steps = 0  # of the whole run
         self.frozen_checksum = ""
-        self.now: set[str] = set()  # the names of the parameters that train
+        self.training_names: set[str] = set()  # the names of the parameters that train
         self.thaw_for(0)
 
     def setup(self, stage: str) -> None:
@@ -71,26 +81,26 @@ class EncoderModule(pl.LightningModule):
         self.frozen_checksum = checksum(frozen)
 
     def thaw_for(self, epoch: int) -> bool:
-        """Let exactly those parameters train that the strategy names for an epoch; true where others did before."""
+        """Make the parameters trainable that the strategy names for an epoch; returns whether that changed anything."""
         names = trainable(self.parts, self.config["freeze"], epoch)
-        changed, self.now = names != self.now, names
+        changed, self.training_names = names != self.training_names, names
         freeze_to(self.parts, names)
         self.train(self.training)
         return changed
 
     def train(self, mode: bool = True) -> "EncoderModule":
-        """As in torch, except that blocks in which nothing trains stay in eval mode."""
+        """As in torch, except that frozen blocks stay in eval mode."""
         super().train(mode)
         if mode:
-            rest_frozen(self.parts)
+            keep_frozen_in_eval(self.parts)
         return self
 
     def step_graphs(self) -> StepGraphs | None:
-        """Graphs for the steps of this stage, where the trainer asks for them and can have them."""
+        """CUDA graphs for the steps of this stage, if they are asked for and possible."""
         trainer = self.trainer
         if not (self.wants_graphs and on_one_gpu(trainer.strategy) and trainer.precision in PRECISIONS):
             return None
-        if self.prefix is not None:  # what is stored is read in every step
+        if self.prefix is not None:  # every step reads stored states from memory
             return None
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return StepGraphs(self.losses, parameters, trainer.accumulate_grad_batches)
@@ -101,7 +111,7 @@ class EncoderModule(pl.LightningModule):
         return logits
 
     def logits(self, batch: dict[str, Tensor], split: str) -> Tensor:
-        """Those of a batch, through what is stored of the frozen layers where there is such."""
+        """The logits of a batch, from stored states of the frozen layers if there are any."""
         if self.prefix is None:
             result: Tensor = self(batch["input_ids"], batch["attention_mask"])
             return result
@@ -109,13 +119,13 @@ class EncoderModule(pl.LightningModule):
         return prefix(states[split], batch)
 
     def on_train_start(self) -> None:
-        self.thaw_for(self.current_epoch)  # a run that goes on within an epoch does not start it
+        self.thaw_for(self.current_epoch)  # a run resumed within an epoch does not start that epoch
         self.graphs = self.step_graphs()
         self.steps = int(self.trainer.estimated_stepping_batches)
 
     def on_train_epoch_start(self) -> None:
         if self.config["freeze"]["name"] in STAGED and self.thaw_for(self.current_epoch):
-            self.zero_grad()  # to None: the optimizer would move what rests now by a gradient of 0
+            self.zero_grad()  # to None: with a gradient of 0 the optimizer would still move what is frozen now
             self.graphs = self.step_graphs()
         elif self.graphs and self.graphs.accumulate != self.trainer.accumulate_grad_batches:  # a callback changed it
             self.graphs = self.step_graphs()
@@ -126,7 +136,7 @@ class EncoderModule(pl.LightningModule):
         return weighted
 
     def losses(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """The loss of a training batch, and the same weighted by what the batch holds."""
+        """The loss of a training batch, and the same weighted by how many labels the batch holds."""
         loss = self.loss(self.logits(batch, "train"), batch["labels"])
         return loss, loss * batch.get("weight", 1.0)
 
@@ -141,7 +151,7 @@ class EncoderModule(pl.LightningModule):
 
     def on_train_batch_end(self, *_: Any) -> None:
         if self.trainer.global_step == self.steps:
-            self.trainer.should_stop = True  # so Lightning validates before it stops
+            self.trainer.should_stop = True  # so that Lightning validates before it stops
 
     def on_train_end(self) -> None:
         self.graphs = None  # and their memory
@@ -153,7 +163,7 @@ class EncoderModule(pl.LightningModule):
         self.seen.append(Outputs.of_batch(batch, self.logits(batch, "validation")))
 
     def on_validation_epoch_end(self) -> None:
-        """Figures over the whole split, each row counted once: processes exchange what they saw."""
+        """Metrics over the whole split, each row counted once: processes exchange their outputs."""
         parts, self.seen = self.seen, []
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             everyone: list[list[Outputs]] = [[] for _ in range(self.trainer.world_size)]
@@ -173,7 +183,7 @@ class EncoderModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, *_: Any, **__: Any) -> None:
-        """Clip the norm also where Lightning refuses: fused optimizers in bfloat16, which unscale nothing, and FSDP."""
+        """Clip the gradient norm, also where Lightning refuses to: for fused optimizers in bfloat16, and for FSDP."""
         sharded = getattr(self.trainer.strategy.model, "clip_grad_norm_", None)
         if gradient_clip_val and sharded:
             sharded(gradient_clip_val)
@@ -195,8 +205,8 @@ class EncoderModule(pl.LightningModule):
             )
 
     def trained(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The part of a state that trains at some time in this run."""
-        return {name: value for name, value in state.items() if name.removeprefix("network.") in self.ever}
+        """The part of a state that trains at some stage of this run."""
+        return {name: value for name, value in state.items() if name.removeprefix("network.") in self.trainable_names}
 
     def frozen_state(self) -> dict[str, Tensor]:
         """The part of the state that never trains in this run."""

@@ -1,8 +1,8 @@
-"""Linear layers by oneDNN, where MKL leaves half of the processor unused.
+"""Linear layers by oneDNN on processors where MKL does not use AVX-512.
 
-On x86 torch multiplies float32 matrices by MKL, which uses AVX-512 on processors of its own maker only. oneDNN, which
-is part of torch too, asks the processor what it can do: on AMD's with AVX-512 its products take half of the time, and
-differ in the last digits only, as those of two processors do.
+On x86, torch multiplies float32 matrices with MKL, which uses AVX-512 only on Intel processors. oneDNN, which is also
+part of torch, uses whatever the processor supports: on AMD processors with AVX-512 its products take half the time.
+They differ only in the last digits, as results of two processors do.
 """
 
 import os
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-SMALL = 2**20  # products of numbers; of fewer MKL is done before oneDNN has begun
+SMALL = 2**20  # multiplications; below that, oneDNN's overhead outweighs its speed
 
 
 @cache
 def preferred() -> bool:
-    """Whether oneDNN multiplies float32 matrices faster than MKL on this machine: told by the maker of its processor.
+    """Whether oneDNN multiplies float32 matrices faster than MKL on this machine, judged by its processor.
 
-    Not by a measurement, which may turn out one way in a run and the other when the run goes on.
+    A measurement might give one answer when a run starts and another when it resumes.
     """
     if not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
@@ -30,17 +30,17 @@ def preferred() -> bool:
 
 
 def product(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(..., in) by (out, in): (..., out). The weight may be a transposed view."""
+    """The product of (..., in) and (out, in): (..., out). The weight may be a transposed view."""
     result: Tensor = torch.ops.mkldnn._linear_pointwise(values, weight, bias, "none", [], "")
     return result
 
 
 class LinearFunction(torch.autograd.Function):
-    """``torch.nn.functional.linear`` with the products of both its passes by oneDNN."""
+    """``torch.nn.functional.linear`` with oneDNN's products in both passes."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        values = values.contiguous()  # for views of a larger tensor oneDNN is a hundred times slower
+        values = values.contiguous()  # with views of a larger tensor oneDNN is a hundred times slower
         ctx.save_for_backward(values if ctx.needs_input_grad[1] else None, weight)
         return product(values, weight, bias)
 
@@ -54,7 +54,7 @@ class LinearFunction(torch.autograd.Function):
         of_values = product(gradient, weight.t()) if for_values else None
         if not for_weight:
             return of_values, None, rows.sum(0) if for_bias else None
-        # Without the copies of transposed rows that `product` would make.
+        # This avoids the copies of transposed rows that `product` would make.
         of_weight, of_bias = torch.ops.aten.mkldnn_linear_backward_weights(
             rows.to_mkldnn(), values.view(-1, weight.shape[1]).to_mkldnn(), weight, for_bias
         )
@@ -62,7 +62,7 @@ class LinearFunction(torch.autograd.Function):
 
 
 class Linear(nn.Linear):
-    """A linear layer whose float32 products on a CPU are oneDNN's."""
+    """A linear layer that computes float32 products on a CPU with oneDNN."""
 
     def forward(self, input: Tensor) -> Tensor:
         large = input.numel() * self.out_features >= SMALL
@@ -74,11 +74,11 @@ class Linear(nn.Linear):
 
 
 def use_onednn(network: nn.Module) -> None:
-    """Let every linear layer of a network, in place, be one of `Linear`, where that is the faster way."""
+    """Turn every linear layer of a network into a `Linear`, in place, if that is faster on this machine."""
     if not preferred():
         return
-    # oneDNN keeps 1024 of the programs that it makes for each size of batch. Sizes seldom come again before so many
-    # others: those of a few steps are as fast, and take 300 MB less. With those of a single one it is slower.
+    # By default oneDNN caches 1024 kernels, one for each batch shape. Shapes seldom recur within so many: a cache for
+    # a few steps is as fast and takes 300 MB less, while one for a single step is slower.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     for module in network.modules():
         if type(module) is nn.Linear:

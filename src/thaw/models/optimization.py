@@ -8,13 +8,12 @@ from torch import nn
 
 from thaw.errors import UserError
 from thaw.models.encoder import Block
-from thaw.settings import SCHEDULES
 
 
 def learning_rates(parts: Sequence[Block], names: set[str], optimizer: dict[str, Any]) -> dict[str, float]:
     """The learning rate of each parameter that trains.
 
-    The head learns at ``head_lr``, or at ``lr`` without it; the top layer at ``lr``, and every block below at
+    The head learns at ``head_lr`` if that is set, else at ``lr``; the top layer learns at ``lr``, every block below at
     ``layer_decay`` times the rate of the one above (Clark et al. 2020, ELECTRA).
     """
     lr, head_lr, decay = optimizer["lr"], optimizer.get("head_lr"), optimizer.get("layer_decay")
@@ -28,8 +27,8 @@ def learning_rates(parts: Sequence[Block], names: set[str], optimizer: dict[str,
 def parameter_groups(parts: Sequence[Block], rates: dict[str, float], weight_decay: float) -> list[dict[str, Any]]:
     """One optimizer group for each learning rate, with and without decay.
 
-    Matrices decay, vectors (biases, norms) do not: told by their dimensions, since names differ by architecture. The
-    vectors of IA3 are kept as matrices; they start at 1, and decay would switch their layers off.
+    Matrices decay and vectors (biases, norms) do not, judged by their dimensions, since names differ by architecture.
+    The vectors of IA3 are stored as matrices; they start at 1, and decay would switch their layers off.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in (pair for part in parts for pair in part.parameters()):
@@ -52,8 +51,6 @@ def make_schedule(optimizer: torch.optim.Optimizer, settings: dict[str, Any], st
     from transformers import get_scheduler
 
     kind, ratio, warmup = settings["schedule"], settings.get("warmup_ratio") or 0.0, settings.get("warmup_steps")
-    if kind not in SCHEDULES:  # from Python; the command line is checked before
-        raise UserError(f"optimizer.schedule={kind} is not known", f"Choose one of: {', '.join(SCHEDULES)}.")
     try:
         return get_scheduler(
             kind,

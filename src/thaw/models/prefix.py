@@ -1,7 +1,7 @@
-"""The frozen prefix: what layers that do not train give out is computed once, stored, and read in every step.
+"""The frozen prefix: the output of frozen layers is computed once, stored, and read in every step.
 
-Below the first layer that trains a network is a pure function of its input, since frozen blocks stay in eval mode. So
-a step needs only the layers above, fed with stored hidden states: the same losses, for a part of the work.
+Below the first trainable layer a network is a pure function of its input, since frozen blocks stay in eval mode. So a
+step needs only the layers above, fed with stored hidden states: the same losses for a fraction of the work.
 """
 
 import re
@@ -20,16 +20,16 @@ from thaw.cache import cache_folder, cached, make_room, open_array
 from thaw.models.checksum import checksum
 from thaw.models.encoder import blocks, layers_of
 from thaw.models.onednn import preferred
-from thaw.models.speed import layers_returning, output_of, probing, reads_first_token, tiny_batch
+from thaw.models.speed import evaluating, layers_returning, output_of, reads_first_token, tiny_batch
 
 Batch = dict[str, Tensor]
 KIND = "prefix"
-# Settings that have no part in what frozen layers compute.
+# Settings that do not affect what frozen layers compute.
 NO_PART = re.compile("drop|label|problem|^_|architectures|dtype|version")
 
 
 class Split(Protocol):
-    """What is needed of an encoded split: row ``i`` owns ``ids[offsets[i]:offsets[i + 1]]``."""
+    """The parts of an encoded split that are used here: row ``i`` owns ``ids[offsets[i]:offsets[i + 1]]``."""
 
     @property
     def ids(self) -> np.ndarray: ...
@@ -47,7 +47,7 @@ class States:
     """Stored hidden states of a split, real tokens only.
 
     Args:
-        values: (tokens of all rows, size); bfloat16 numbers are kept as int16, which numpy knows.
+        values: (tokens of all rows, size); bfloat16 is stored as int16, since numpy has no bfloat16.
         starts: where each row starts.
         ends: where each row ends.
     """
@@ -61,7 +61,7 @@ class States:
         return int((self.ends - self.starts).sum()) * self.values.shape[1] * self.values.itemsize
 
     def of(self, rows: np.ndarray, width: int) -> Tensor:
-        """(rows, width, size), zero where a row is shorter."""
+        """Hidden states of some rows: (rows, width, size), zero beyond the end of a row."""
         starts, ends = self.starts[rows], self.ends[rows]
         if width == 1:
             values = self.values[starts][:, None]
@@ -84,18 +84,18 @@ class FrozenPrefix:
     """A network whose lowest layers are read from the cache.
 
     Args:
-        network: an encoder with a head, on the device that it stays on.
-        depth: layers from the bottom that are frozen, with the embeddings.
-        batches: gives the batches of a split, each row once, for the one pass of the frozen layers.
-        limit: bytes that stored states may take; those unused for longest make room.
-        dtype: float32, or bfloat16 for half the room: that rounds hidden states to three digits.
-        context: the precision in which the network is run.
-        also: what else the states depend on, such as the size of the batches, to the last bit.
-        held: keys of stored states that this run needs, and which make no room for others; they are added to.
-        pool: rows that several runs share, each with splits of its own: their states are stored once for all.
+        network: an encoder with a head, on its final device.
+        depth: frozen layers from the bottom, besides the embeddings.
+        batches: gives the batches of a split, each row once, for the one pass through the frozen layers.
+        limit: bytes that stored states may take; the least recently used are deleted to make room.
+        dtype: float32, or bfloat16, which takes half the space and rounds hidden states to three digits.
+        context: the precision in which the network runs.
+        also: what else the states depend on, if only in the last bit, such as the batch size.
+        held: keys of stored states that this run needs and that must not be deleted; it is updated in place.
+        pool: rows that several runs share, each with its own splits: their states are stored once for all.
 
     Raises:
-        Unusable: when the layers above do not run alone, told by comparing with the whole network.
+        Unusable: when the layers above do not run on their own, as a comparison with the whole network shows.
     """
 
     def __init__(
@@ -118,25 +118,25 @@ class FrozenPrefix:
         self.layers = [layer for _, layer in layers_of(network)]
         ids, mask = tiny_batch(network)
         try:
-            with probing(network), context():
+            with evaluating(network), context():
                 hidden, self.form = output_of(network, self.layers, ids, mask, depth)
                 whole = network(input_ids=ids, attention_mask=mask).logits
                 with layers_returning(self.layers[:depth], hidden, self.form):
                     alone = network(input_ids=ids, attention_mask=mask).logits
-        except Exception as error:  # whatever an encoder that is built otherwise stumbles over
-            raise Unusable(f"the layers of this encoder do not run apart: {error}") from error
-        if hidden.shape[1] > ids.shape[1]:  # Longformer fills rows up to its window
-            raise Unusable("the layers of this encoder get more tokens than it is given")
+        except Exception as error:  # whatever an encoder with another structure raises
+            raise Unusable(f"the layers of this encoder do not run separately: {error}") from error
+        if hidden.shape[1] > ids.shape[1]:  # Longformer pads rows to a multiple of its window
+            raise Unusable("the layers of this encoder get more tokens than its input has")
         if not torch.allclose(whole, alone, rtol=1e-4, atol=1e-5):
-            raise Unusable(f"the layers above layer {depth} of this encoder do not run alone")
-        # A head above frozen layers alone may read one vector of each text: then no other is stored.
+            raise Unusable(f"the layers above layer {depth} of this encoder do not run on their own")
+        # If all layers are frozen and the head reads only the first token, only its state is stored.
         self.first_only = depth == len(self.layers) and reads_first_token(network)
         self.size, self.computed = hidden.shape[-1], hidden.dtype
         self.dtype = torch.bfloat16 if dtype == "bfloat16" else hidden.dtype
         self.key = self._key(also)
 
     def _key(self, also: Any) -> str:
-        """Changes with any weight of the prefix, with how it is computed and stored, and with the libraries."""
+        """A key that changes with the weights of the prefix, how it is computed and stored, and the libraries."""
         import transformers
 
         config = {name: value for name, value in self.network.config.to_dict().items() if not NO_PART.search(name)}
@@ -149,7 +149,7 @@ class FrozenPrefix:
         return checksum(below, settings)
 
     def reserve(self, splits: Sequence[Split]) -> None:
-        """Make room for the states of several splits, which from now on make room for no others of this run.
+        """Make room for the states of several splits, and protect them from being deleted during this run.
 
         Raises:
             Unusable: when they would not fit.
@@ -165,7 +165,7 @@ class FrozenPrefix:
         self.held |= keep
 
     def states(self, split: Split) -> States:
-        """Those of a split: from the cache, or computed by one pass of the frozen layers.
+        """The states of a split: from the cache, or computed by one pass through the frozen layers.
 
         Raises:
             Unusable: when they would not fit.
@@ -198,7 +198,7 @@ class FrozenPrefix:
         shape, raw = (int(offsets[-1]), self.size), np.int16 if self.dtype == torch.bfloat16 else np.float32
         values = np.lib.format.open_memmap(folder / "states.npy", mode="w+", dtype=raw, shape=shape)
         device = next(self.network.parameters()).device
-        with probing(self.network), self.context():
+        with evaluating(self.network), self.context():
             for batch in self.batches(split):
                 ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
                 hidden = output_of(self.network, self.layers, ids, mask, self.depth)[0].to(self.dtype).cpu()
@@ -209,7 +209,7 @@ class FrozenPrefix:
         values.flush()
 
     def __call__(self, states: States, batch: Batch) -> Tensor:
-        """The logits of a batch, as the whole network gives them."""
+        """The logits of a batch, equal to those of the whole network."""
         device = next(self.network.parameters()).device
         ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
         if self.first_only:

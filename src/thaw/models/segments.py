@@ -1,4 +1,4 @@
-"""Which of two texts a token is of, told to encoders that were pretrained on pairs of segments."""
+"""Segment ids (``token_type_ids``) for encoders that were pretrained on pairs of segments."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from thaw.models.encoder import body_of
 
 
-def tell_segments(network: Any, tokenizer: Any) -> None:
-    """Let a network read pairs as its tokenizer has transformers give them: ``token_type_ids`` 1 in the second text.
+def add_segment_ids(network: Any, tokenizer: Any) -> None:
+    """Make a network compute its own ``token_type_ids`` for pairs: 0 in the first text, 1 in the second.
 
-    They follow from the token ids, so that nothing else needs to know of them. Encoders without segments (DistilBERT,
-    RoBERTa and its kin, DeBERTa-v3, ModernBERT) stay as they are.
+    They follow from the token ids, so that no other code has to deal with them. Encoders without segments (DistilBERT,
+    RoBERTa and relatives, DeBERTa-v3, ModernBERT) are left unchanged.
     """
     kinds = getattr(network.config, "type_vocab_size", None) or 0
     if kinds < 2 or "token_type_ids" not in tokenizer.model_input_names:
@@ -25,6 +25,6 @@ def tell_segments(network: Any, tokenizer: Any) -> None:
 
 
 def segments(ids: Tensor, separator: int) -> Tensor:
-    """0 up to the first separator of each row, 1 behind it: (rows, tokens)."""
+    """0 up to and including the first separator of each row, 1 after it: (rows, tokens)."""
     marks = (ids == separator).long()
     return (marks.cumsum(1) > marks).long()

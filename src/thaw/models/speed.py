@@ -1,6 +1,6 @@
-"""The same computation in less time: cheap random numbers, no output that nobody reads, oneDNN, compiled layers.
+"""The same computation in less time: cheap random numbers, no unused outputs, oneDNN, compiled layers.
 
-They change how a network computes and nothing else: parameters, their names and what is saved stay as they are.
+Only how a network computes changes: parameters, their names and saved files stay the same.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,21 +15,21 @@ from thaw.models.encoder import layers_of
 from thaw.models.onednn import use_onednn
 
 ATTENTION = "thaw"  # the name of `attend` among the attention functions of transformers
-STEPS = 2**15  # into which a random number of `Dropout` divides the unit interval
+STEPS = 2**15  # resolution of the random numbers of `Dropout`
 
 
 def accelerate(network: Any) -> None:
-    """Speed a network up in place, where its architecture allows."""
+    """Speed up a network in place, as far as its architecture allows."""
     use_onednn(network)
     speed_up_dropout(network)
     compute_first_token(network)
 
 
 def compile_layers(network: Any) -> None:
-    """Compile the layers in place, by torch.compile: one graph for all of them, for batches of any size and length.
+    """Compile the layers in place with torch.compile: one graph for all of them, for batches of any size and length.
 
-    There are further graphs for training and evaluation, with and without a mask, for frozen layers, for a batch of one
-    row, and for each dropout of a sweep: more than torch allows by default, before it goes on uncompiled.
+    Training and evaluation, batches with and without a mask or with a single row, frozen layers, and each dropout rate
+    of a sweep need graphs of their own: more than torch allows by default before it stops compiling.
     """
     torch._dynamo.config.recompile_limit = 1_000
     for _, layer in layers_of(network):
@@ -38,10 +38,10 @@ def compile_layers(network: Any) -> None:
 
 
 class Dropout(torch.autograd.Function):
-    """Dropout by 15-bit random numbers, four of which come out of each step of torch's generator.
+    """Dropout with 15-bit random numbers, four of which come from each 64-bit draw of torch's generator.
 
-    On a CPU drawing the random numbers is what dropout costs. The probability is rounded to a multiple of 1/32768, and
-    the scale is that of the rounded one, so that the expectation is exact. The mask is kept as bytes, not as floats.
+    On a CPU, most of the cost of dropout is drawing random numbers. The probability is rounded to a multiple of 1/32768
+    and the scale computed from the rounded value, so that the expectation is exact. The mask is stored as bytes.
     """
 
     @staticmethod
@@ -51,7 +51,9 @@ class Dropout(torch.autograd.Function):
         kept = numbers[: values.numel()].bitwise_and_(STEPS - 1).ge(dropped).view(values.shape)
         ctx.save_for_backward(kept)
         ctx.scale = STEPS / (STEPS - dropped)
-        return kept.view(torch.int8).to(values.dtype).mul_(values).mul_(ctx.scale)  # faster than a product with truths
+        return (
+            kept.view(torch.int8).to(values.dtype).mul_(values).mul_(ctx.scale)
+        )  # faster than multiplying by booleans
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -60,7 +62,7 @@ class Dropout(torch.autograd.Function):
 
 
 def dropout(values: Tensor, probability: float, training: bool) -> Tensor:
-    """As ``torch.nn.functional.dropout``; on a CPU by `Dropout`."""
+    """``torch.nn.functional.dropout``, replaced by `Dropout` on a CPU."""
     if training and 0 < probability < 1 and draws_itself(values):
         result: Tensor = Dropout.apply(values, probability)
         return result
@@ -68,7 +70,7 @@ def dropout(values: Tensor, probability: float, training: bool) -> Tensor:
 
 
 def draws_itself(values: Tensor) -> bool:
-    """Whether `Dropout` does better than torch: on a CPU, unless the compiler fuses dropout with what is around it."""
+    """Whether `Dropout` is faster than torch's: on a CPU, unless the compiler fuses dropout with other operations."""
     return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
@@ -82,13 +84,13 @@ def attend(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Scaled dot-product attention as transformers calls it, with `Dropout` where it trains on a CPU.
+    """Scaled dot-product attention as transformers calls it, with `Dropout` for training on a CPU.
 
-    There torch's own falls back to plain operations as well, since its fused kernel knows no dropout.
+    There torch's version uses plain operations as well, since its fused kernel does not support dropout.
 
     Args:
         query: (rows, heads, queries, dimension); key and value alike, with as many heads.
-        attention_mask: (rows, 1, queries, tokens), true where to look, or numbers to add.
+        attention_mask: (rows, 1, queries, tokens), boolean (true: attend) or additive.
 
     Returns:
         (rows, queries, heads, dimension), and None in place of the weights.
@@ -105,7 +107,7 @@ def attend(
         return result
     scores = (query * (scaling or query.shape[-1] ** -0.5)) @ key.transpose(2, 3)
     if attention_mask is not None and attention_mask.dtype == torch.bool:
-        # Not minus infinity: in a sliding window a padded position may have nowhere to look.
+        # Not minus infinity: with a sliding window, a padded position may have nothing to attend to.
         scores.masked_fill_(~attention_mask, torch.finfo(scores.dtype).min)
     elif attention_mask is not None:
         scores = scores + attention_mask
@@ -114,7 +116,7 @@ def attend(
 
 
 def speed_up_dropout(network: Any) -> None:
-    """Let every dropout of a network be ours, that within its attention too."""
+    """Replace every dropout of a network by `Dropout`, including that of its attention."""
     for module in network.modules():
         if type(module) is nn.Dropout:
             module.forward = MethodType(_forward_dropout, module)  # type: ignore[method-assign]
@@ -132,13 +134,13 @@ def _forward_dropout(self: nn.Dropout, values: Tensor) -> Tensor:
 
 
 def reads_first_token(network: Any) -> bool:
-    """Whether the logits depend on the first token's hidden state alone: tried out, since every family names it anew.
+    """Whether the logits depend on the first token's hidden state alone; tried out, since heads share no interface.
 
-    ``[CLS]`` heads do; those of token tasks and those of the mean of all tokens do not.
+    ``[CLS]`` heads do; those of token tasks and those that average over tokens do not.
     """
     ids, mask = tiny_batch(network)
     layers = [layer for _, layer in layers_of(network)]
-    with probing(network):
+    with evaluating(network):
         hidden, form = output_of(network, layers, ids, mask, len(layers))
         hidden = hidden + torch.linspace(-1, 1, hidden.numel()).view(hidden.shape)
         with layers_returning(layers, hidden, form):
@@ -149,10 +151,10 @@ def reads_first_token(network: Any) -> bool:
 
 
 def compute_first_token(network: Any) -> None:
-    """Let the last layer compute the first token only, where that is all the head reads and the layer is known.
+    """Make the last layer compute only the first token, if the head reads nothing else and the layer's class is known.
 
-    The first token looks at all the others as ever; they themselves are spared the layer. The result is compared with
-    that of the layer as it was.
+    The first token still attends to all tokens; the outputs of the others are not computed. The result is verified
+    against that of the original layer.
     """
     layer: Any = layers_of(network)[-1][1]
     own: Any = getattr(layer, "attention", None)
@@ -166,7 +168,7 @@ def compute_first_token(network: Any) -> None:
         return
     ids, mask = tiny_batch(network)
     same = False
-    with suppress(Exception), probing(network):  # whatever an encoder that is built otherwise stumbles over
+    with suppress(Exception), evaluating(network):  # whatever an encoder with another structure raises
         if reads_first_token(network):
             before = network(input_ids=ids, attention_mask=mask).logits
             layer.forward = MethodType(forward, layer)
@@ -176,7 +178,7 @@ def compute_first_token(network: Any) -> None:
 
 
 def _first_token_of_bert(self: Any, hidden: Tensor, mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
-    """A layer of BERT, RoBERTa, ELECTRA and their kin: (rows, tokens, size) to (rows, 1, size)."""
+    """The last layer of BERT, RoBERTa, ELECTRA and relatives: (rows, tokens, size) to (rows, 1, size)."""
     own, first = self.attention.self, hidden[:, :1]
     attended = _attend_first(own, own.query(first), own.key, own.value, hidden, mask)
     result: Tensor = self.feed_forward_chunk(self.attention.output(attended, first))
@@ -192,16 +194,16 @@ def _first_token_of_distilbert(self: Any, hidden: Tensor, mask: Tensor | None = 
 
 
 def _attend_first(own: Any, query: Tensor, key: Any, value: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
-    """What the first token's query gets from all tokens: (rows, 1, size).
+    """Attention of the first token's query over all tokens: (rows, 1, size).
 
-    In float32 no token needs its key and value: q · K x is Kᵀ q · x, and the sum of w V x is V times the sum of w x, so
-    that the two matrices meet one vector of each text and head. Bfloat16 would round the scores in between.
+    In float32, keys and values need not be computed per token: q · K x = Kᵀ q · x, and Σ w V x = V Σ w x, so that both
+    matrices are applied to one vector per text and head. In bfloat16 the intermediate rounding would change the scores.
 
     Args:
         query: (rows, 1, size).
         key, value: linear layers, or adapters around them.
         hidden: (rows, tokens, size).
-        mask: (rows, 1, tokens, tokens), true where to look, or numbers to add.
+        mask: (rows, 1, tokens, tokens), boolean (true: attend) or additive.
     """
     probability = own.dropout.p if own.training else 0.0
     first = None if mask is None else mask[:, :, :1]
@@ -229,7 +231,7 @@ def _attend_first(own: Any, query: Tensor, key: Any, value: Any, hidden: Tensor,
 
 
 def tiny_batch(network: Any) -> tuple[Tensor, Tensor]:
-    """Ids and mask of two rows, the second shorter, to try a network out with."""
+    """Ids and mask of two rows, the second shorter, for trying out a network."""
     device = next(network.parameters()).device
     padding = network.config.pad_token_id or 0
     ids = (torch.arange(8, device=device).view(2, 4) + padding + 1) % network.config.vocab_size
@@ -238,8 +240,8 @@ def tiny_batch(network: Any) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def probing(network: nn.Module) -> Iterator[None]:
-    """Without gradients, in eval mode, and with every module in its own mode again afterwards."""
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Run a network in eval mode and without gradients; afterwards every module is in its own mode again."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
@@ -251,15 +253,15 @@ def probing(network: nn.Module) -> Iterator[None]:
 
 
 class _Reached(Exception):
-    """Ends a forward pass once all that is asked for is known."""
+    """Ends a forward pass once the wanted output is known."""
 
 
 def output_of(network: Any, layers: Sequence[nn.Module], ids: Tensor, mask: Tensor, depth: int) -> tuple[Tensor, int]:
-    """What the layer below ``layers[depth]`` gives out, computing nothing above it.
+    """The output of the layer below ``layers[depth]``; nothing above it is computed.
 
     Returns:
-        (rows, tokens, size), and the form for `layers_returning`. A layer that runs several times (ALBERT) counts as
-        it is after the last.
+        (rows, tokens, size), and the form for `layers_returning`. Of a layer that runs several times (ALBERT), the last
+        output.
     """
     seen: list[Any] = []
 
@@ -283,12 +285,12 @@ def output_of(network: Any, layers: Sequence[nn.Module], ids: Tensor, mask: Tens
 
 @contextmanager
 def layers_returning(layers: Sequence[Any], hidden: Tensor, form: int) -> Iterator[None]:
-    """Let layers return a tensor instead of computing one.
+    """Make layers return a given tensor instead of computing one.
 
     Args:
-        form: 0 where the layers return a tensor, else the length of the tuple in which it comes first.
+        form: 0 if the layers return a tensor, else the length of the tuple whose first item it is.
     """
-    own = [vars(layer) for layer in layers]  # since setting an attribute of a module is slow
+    own = [vars(layer) for layer in layers]  # setting an attribute of a module is slow
     before = [attributes.get("forward") for attributes in own]
     result = (hidden, *[None] * (form - 1)) if form else hidden
     for attributes in own:

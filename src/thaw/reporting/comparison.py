@@ -1,4 +1,4 @@
-"""Two runs on the same test rows: which differences are more than chance, and which texts changed sides."""
+"""Compares two runs on the same test rows: which differences are significant, and which rows only one has right."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ FLIPS = 100  # changed rows on the page; all are counted
 
 
 def report(config: DictConfig) -> None:
-    """What ``report.py`` does: sum a multirun up, here or on W&B; or compare two runs and write their page."""
+    """What ``report.py`` does: summarise a multirun, here or on W&B, or compare two runs."""
     settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     listed = settings["runs"]
     if not isinstance(listed, list):
@@ -36,7 +36,9 @@ def report(config: DictConfig) -> None:
         given = settings_of(HydraConfig.get().overrides.task) if HydraConfig.initialized() else {}
         for key in ("split", "output"):
             if key in given:
-                raise UserError(f"{key} is for two runs: what is made of a multirun stands there", "Leave it out.")
+                raise UserError(
+                    f"{key} is for two runs; the summary of a multirun is written to its own folder", "Leave it out."
+                )
         if settings["paper"]:
             compare_with_paper(folder)
         if settings["wandb"]:
@@ -46,7 +48,7 @@ def report(config: DictConfig) -> None:
         return
     for key in ("paper", "wandb"):
         if settings[key]:
-            raise UserError(f"{key}: such a report is made of one multirun", "Give its folder as runs=...")
+            raise UserError(f"{key}: this report needs a single multirun", "Give its folder as runs=...")
     if len(names) != 2 or not all(names):
         hint = "Give two run folders, runs=A,B, or the folder of a multirun."
         raise UserError(f"runs={','.join(names)}: {len(names)} given", hint)
@@ -64,7 +66,7 @@ def report(config: DictConfig) -> None:
 
 
 def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
-    """The paired figures of two runs and the rows that one of them alone has right.
+    """The paired metrics of two runs, and the rows that only one of them has right.
 
     Raises:
         UserError: when the runs were not tested on the same rows, naming what differs.
@@ -80,7 +82,7 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
     if difference := different(labels, rows):
         names = f"{runs.display(first)} and {runs.display(second)}"
         raise UserError(f"{names} were not tested on the same rows: {difference}", "Compare runs on the same data.")
-    # The order of the names may differ; that of the first run holds for both.
+    # The order of the names may differ; the first run's is used for both.
     known = labels[0]
     strict = bool(runs.load_config(first).strict_iob2)
     right = [np.array([row["label"] == row["predicted"] for row in own]) for own in rows]
@@ -103,7 +105,7 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
 
 
 def different(labels: Sequence[LabelSet], rows: Sequence[Rows]) -> str:
-    """How the test rows of two runs differ; empty when they do not."""
+    """How the test rows of two runs differ, in words; empty if they do not."""
     first, second = labels
     if first.task != second.task:
         return f"one is a {first.task} task, the other a {second.task} task"
@@ -170,7 +172,7 @@ def _flip(i: int, rows: Sequence[Rows], right: Sequence[np.ndarray], labels: Lab
 
 
 def figure_rows(result: Mapping[str, Any]) -> list[list[str]]:
-    """The paired figures for the terminal."""
+    """The paired metrics for the terminal."""
     return [
         [title, number(row["first"]), number(row["second"]), f"{row['difference']:+.4f}", interval(row["interval"]),
          p_value(row["p"])]

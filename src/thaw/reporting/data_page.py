@@ -1,4 +1,4 @@
-"""``data.html``: what there is to know of a data set before training, as one page that needs nothing but itself."""
+"""``data.html``: what there is to know about a data set before training, as one self-contained page."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from thaw.reporting.drawing import visible
 from thaw.reporting.reading import marked
 from thaw.reporting.run_page import render
 
-WORDS = 12  # of each list on the console
+WORDS = 12  # in each list on the console
 LONGEST_PIECE = 40  # characters of a piece on the console
 
 
@@ -35,7 +35,7 @@ def _context(result: Mapping[str, Any]) -> dict[str, Any]:
     lengths, vocabulary = result["lengths"], result["vocabulary"]
     counts = {name: split["labels"] for name, split in data["splits"].items()}
     unit = "words" if task == "token" else "rows"
-    if result["entities"]:  # each has one B- tag
+    if result["entities"]:  # each entity has one B- tag
         counts = {
             split: {name[2:]: own[name] for name in own if name.startswith("B-")} for split, own in counts.items()
         }
@@ -88,7 +88,7 @@ def _context(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _row(row: Mapping[str, Any], labels: LabelSet, word: int | None = None) -> dict[str, Any]:
-    """A row with its text in parts; the entities of a sentence are marked."""
+    """A row with its text in parts, in which entities are marked."""
     if "words" not in row:
         return {**row, "parts": [{"text": row["text"], "kind": "", "label": ""}]}
     parts = marked({"words": row["words"], "label": row["label"], "predicted": row["label"]}, labels, word)
@@ -96,7 +96,7 @@ def _row(row: Mapping[str, Any], labels: LabelSet, word: int | None = None) -> d
 
 
 def _with_parts(group: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
-    """Texts that are alike, each shown where it, or what is marked in it, is not that of the one before."""
+    """A group of similar texts; one that looks the same as the one before is flagged, and not shown again."""
     members = [_row(row, labels) for row in group["members"]]
     for before, row in zip([None, *members], members, strict=False):
         row["again"] = before is not None and before["parts"] == row["parts"]
@@ -122,12 +122,12 @@ def vocabulary_rows(vocabulary: Mapping[str, Any]) -> list[list[str]]:
 
 
 def at_least(near: Mapping[str, Any]) -> str:
-    """What to say before the number of near duplicates: of more than three alike not all pairs are compared."""
+    """``at least``, for numbers of near duplicates: among more than three similar rows, not all pairs are compared."""
     return "at least " if near["rows"] > 3 else ""
 
 
 def console(result: Mapping[str, Any]) -> list[str]:
-    """The summary for the terminal: tables, and lines on what is odd."""
+    """The summary for the terminal: tables, and lines about problems."""
     data, exact, near, noise = result["data"], result["duplicates"], result["near"], result["noise"]
     lengths = result["lengths"]
     boxes = [

@@ -1,4 +1,4 @@
-"""The pictures of the page about a data set."""
+"""The plots of the page about a data set."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,16 +22,16 @@ from thaw.reporting.drawing import (
 )
 from thaw.reporting.plots import PANEL
 
-BARS, BOXES = 40, 20  # classes that have one of their own; the table has all
-FEW = 12  # classes that keep their order; more are drawn with the most frequent first
-COLOURED = 6  # classes told apart by colour
+BARS, BOXES = 40, 20  # classes with a bar or box of their own; the table lists all
+FEW = 12  # so many classes keep their order; more are sorted by frequency
+COLOURED = 6  # classes with a colour of their own
 MARKERS = "os^Dvp"
 LENGTHS = ("1 word", "2", "3", "4", "5 or more")
 
 
 @styled
 def class_bars(counts: Mapping[str, Mapping[str, int]], unit: str) -> str:
-    """How often each class occurs, as a share of each split; of very many classes the curve by rank.
+    """How often each class occurs, as a share of each split; for very many classes, a curve by rank.
 
     Args:
         counts: split -> class -> how often.
@@ -73,7 +73,7 @@ def percent(value: float, _: Any) -> str:
 
 
 def _named(axes: Any, names: Sequence[str]) -> None:
-    """Rows of a picture with a name each, the first on top."""
+    """Label the rows of a plot, the first on top."""
     axes.set_yticks(np.arange(len(names)), [short(name, 30) for name in names])
     axes.set_ylim(len(names) - 0.45, -0.55)
     axes.tick_params(axis="y", labelcolor=INK, length=0)
@@ -82,13 +82,13 @@ def _named(axes: Any, names: Sequence[str]) -> None:
 
 @styled
 def length_boxes(groups: Mapping[str, Mapping[str, float]], unit: str, by: str, mark: float | None = None) -> str:
-    """Lengths of texts by class: a box from 25 to 75 % with the median, and whiskers from 5 to 95 %.
+    """Text lengths by class: a box from 25 to 75 % with the median, and whiskers from 5 to 95 %.
 
     Args:
         groups: class -> ``low``, ``first``, ``median``, ``third``, ``high``, ``rows``.
         unit: of the lengths.
         by: what the groups are.
-        mark: a limit, shown as a line where it lies within the picture.
+        mark: a limit, shown as a line if it lies within the plot.
     """
     ranked = sorted(groups, key=lambda name: -groups[name]["rows"])[:BOXES]
     shown = groups if len(groups) <= FEW else {name: groups[name] for name in ranked}
@@ -118,7 +118,7 @@ def length_boxes(groups: Mapping[str, Mapping[str, float]], unit: str, by: str, 
 
 @styled
 def truncation(curve: Mapping[str, Sequence[float]], chosen: int) -> str:
-    """What each ``data.max_length`` cuts off; see `thaw.data.survey.truncation_curve`."""
+    """How much each ``data.max_length`` cuts off; see `thaw.data.survey.truncation_curve`."""
     figure = new_figure(PANEL[0], PANEL[1])
     axes: Any = figure.subplots()
     x, texts, tokens = (np.array(curve[name]) for name in ("max_length", "texts", "tokens"))
@@ -138,7 +138,7 @@ def truncation(curve: Mapping[str, Sequence[float]], chosen: int) -> str:
 
 @styled
 def entity_lengths(types: Mapping[str, Mapping[str, Any]]) -> str:
-    """Of how many words the entities of each type are."""
+    """How many words the entities of each type have."""
     figure = new_figure(PANEL[0], 100 + 30 * max(len(types), 2))
     axes: Any = figure.subplots()
     left = np.zeros(len(types))
@@ -161,7 +161,7 @@ def entity_lengths(types: Mapping[str, Mapping[str, Any]]) -> str:
 
 @styled
 def scatter(points: np.ndarray, gold: np.ndarray, names: Sequence[str], title: str) -> str:
-    """Vectors in two dimensions by class; of many classes the most frequent have a colour.
+    """Vectors in two dimensions by class; if there are many classes, only the most frequent have a colour.
 
     Args:
         points: (rows, 2).

@@ -1,4 +1,4 @@
-"""One style for every picture: SVG whose colours follow the page, light or dark, and which tells more on hovering."""
+"""One style for all plots: SVG with the colours of the page, light or dark, and with details on hovering."""
 
 import io
 import re
@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which people with any kind of colour blindness tell apart. In the SVG each becomes a variable
-# of the page, so that the dark page can have lighter ones.
+# The palette of Okabe and Ito, distinguishable with any kind of colour blindness. In the SVG, each colour becomes a
+# variable of the page, so that the dark page can use lighter ones.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
 SERIES = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 INK, MUTED, LINE = "#1a1c1f", "#60656c", "#d6d9dd"
@@ -22,7 +22,7 @@ VARIABLES = {
     BLUE: "blue", ORANGE: "orange", GREEN: "green", RED: "red", PURPLE: "purple", SKY: "sky",
     INK: "ink", MUTED: "muted", LINE: "line",
 }  # fmt: skip
-DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))  # tell series apart without colour
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))  # distinguish series without colour
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 11,
@@ -48,21 +48,21 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 9,
     "lines.linewidth": 1.8,
     "svg.fonttype": "none",  # text stays text: it can be searched, and takes the font of the page
-    "svg.hashsalt": "thaw",  # the same figures give the same file
+    "svg.hashsalt": "thaw",  # the same data gives the same file
 }
-LONGEST = 22  # characters of a label in a picture
-HOVERED = 1_500  # cells of a matrix that tell more, so that the page stays small
+LONGEST = 22  # characters of a label in a plot
+HOVERED = 1_500  # cells of a matrix with details on hovering, to keep the page small
 INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 Area = tuple[float, float, float, float, str]
-"""Left, bottom, width and height in the units of an axes, and what hovering there tells."""
+"""Left, bottom, width and height in the units of an axes, and the text shown on hovering."""
 
 
 styled = mpl.rc_context(STYLE)
-"""Decorates what draws."""
+"""A decorator for functions that draw."""
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many pixels."""
+    """An empty figure of the given size in pixels."""
     return Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
 
 
@@ -71,14 +71,14 @@ def picture(figure: Figure, title: str, hover: Sequence[tuple[Axes, Iterable[Are
 
     Args:
         figure: drawn by a function that is `styled`.
-        title: what it shows, for those who cannot see it.
-        hover: areas of axes, and what they tell.
-        scroll: keep the size on a narrow screen, to be scrolled sideways, since it would be too small to read.
+        title: what it shows, for screen readers.
+        hover: areas of axes with the texts shown on hovering.
+        scroll: keep the size on a narrow screen and scroll sideways, instead of shrinking it beyond legibility.
     """
     file = io.StringIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fonts are the browser's; that ours lack a letter does not matter
-        # Laid out here, or else matplotlib would draw everything twice.
+        warnings.simplefilter("ignore")  # the browser has its own fonts, so missing glyphs do not matter
+        # Laid out here, or matplotlib would draw everything twice.
         if (layout := figure.get_layout_engine()) is not None:
             layout.execute(figure)
         figure.set_layout_engine("none")
@@ -111,19 +111,18 @@ def _rectangle(axes: Axes, area: Area, page_height: float) -> str:
 
 
 def short(name: str, longest: int = LONGEST) -> str:
-    """A label that fits into a picture."""
+    """A label shortened to fit into a plot."""
     name = visible(" ".join(name.split()))
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def visible(text: str) -> str:
-    """A text with what cannot be seen and yet acts written out: control characters, and those that turn the direction
-    of all that follows."""
+    """A text with invisible but active characters spelled out: control characters and changes of text direction."""
     return INVISIBLE.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
 
 
 def shaded(axes: Axes, shares: np.ndarray, colour: str = BLUE) -> None:
-    """A matrix as an image that is the more opaque the higher a value is, so that it lies well on any background."""
+    """A matrix as an image in which higher values are more opaque, which works on any background."""
     pixels = np.zeros((*shares.shape, 4))
     pixels[..., :3] = to_rgb(colour)
     pixels[..., 3] = shares
@@ -138,20 +137,20 @@ def matrix(
     values: np.ndarray, shares: np.ndarray, rows: Sequence[str], columns: Sequence[str], title: str,
     written: Sequence[Sequence[str]] | None, told: Sequence[Sequence[str]], names: tuple[str, str],
 ) -> str:  # fmt: skip
-    """A matrix with a name for each row and column: numbers in the cells while there are few of them.
+    """A matrix with named rows and columns, and with numbers in the cells if there are few of them.
 
     Args:
-        values: counts; hovering tells of those that are not zero, of many the largest.
+        values: counts; the largest non-zero ones have details on hovering.
         shares: (rows, columns), from 0 to 1: how dark each cell is.
         rows, columns: their names.
-        title: of the picture.
-        written: what stands in each cell, while there is room.
-        told: what hovering tells of each cell.
-        names: of the axes: of the columns, of the rows.
+        title: of the plot.
+        written: the text in each cell, or None for no texts.
+        told: the details of each cell on hovering.
+        names: of the axes: columns, rows.
     """
     many, large = len(rows), max(values.shape) > 40
     cell = 5 if large else 34 if many <= 12 else 17
-    opacity = np.clip(shares, 0, 1) ** 0.6  # what is rare should still be seen
+    opacity = np.clip(shares, 0, 1) ** 0.6  # rare values should still be visible
     longest = 0 if large else max(len(short(name)) for name in (*rows, *columns)) * 5.5
     width = max(300, longest + 60 + cell * 1.25 * len(columns) * (1 if many > 12 else 1.2))
     figure = new_figure(width, max(220, longest + 70 + cell * many))

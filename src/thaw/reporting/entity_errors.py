@@ -1,4 +1,4 @@
-"""Entities told apart by what went wrong: type, boundary, missed, made up; and by whether training knew them."""
+"""Entity errors by kind (type, boundary, missed, spurious), and by whether the entity occurs in training."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -12,9 +12,9 @@ BOUNDARY, MISSED, SPURIOUS = "wrong boundary", "missed", "spurious"
 
 
 def matched(gold: Sequence[Span], predicted: Sequence[Span]) -> list[tuple[Span | None, Span | None]]:
-    """Each true entity with the one predicted in its place, or None; each of them once.
+    """Pairs of true and predicted entities at the same place, each used once; None if there is no counterpart.
 
-    The same words come before an overlap, and the same type before another one.
+    Identical spans are matched before overlapping ones, and equal types before different ones.
     """
     left, right = list(gold), list(predicted)
     pairs: list[tuple[Span | None, Span | None]] = []
@@ -39,16 +39,16 @@ def overlap(one: Span, other: Span) -> bool:
 
 
 def error_matrix(rows: Iterable[dict[str, Any]], kinds: Sequence[str]) -> tuple[np.ndarray, list[str], list[str]]:
-    """How often each true type was predicted as what.
+    """How often each true type was predicted as each type.
 
     Args:
         rows: as in ``predictions/``.
         kinds: the types.
 
     Returns:
-        (counts, names of the rows, names of the columns). The diagonal holds the entities that are right; off it,
-        another type stands at the same place. Three more columns and rows hold those of the right type with a wrong
-        boundary, those missed, and those predicted where there is none.
+        (counts, names of the rows, names of the columns). The diagonal holds the correct entities; off the diagonal are
+        entities predicted with another type. Further columns hold entities of the right type with a wrong boundary,
+        and missed ones; a further row holds spurious ones.
     """
     position = {kind: i for i, kind in enumerate(kinds)}
     size = len(kinds)
@@ -67,11 +67,11 @@ def error_matrix(rows: Iterable[dict[str, Any]], kinds: Sequence[str]) -> tuple[
 
 
 def by_surface(rows: Iterable[dict[str, Any]], known: set[str]) -> list[dict[str, Any]]:
-    """How entities fare whose form training knew, and whose it did not.
+    """Scores of entities by whether their surface form occurs in training.
 
     Args:
         rows: as in ``predictions/``.
-        known: the forms of the training entities, of any type.
+        known: the surface forms of the training entities, of any type.
 
     Returns:
         A dict for each of the two: ``name``, ``true``, ``found``, ``predicted``.

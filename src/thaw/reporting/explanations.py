@@ -1,4 +1,4 @@
-"""Explanations to look at: words coloured by what they add, on a page and in the terminal."""
+"""Shows explanations on a page and in the terminal: words are coloured by what they add to the score."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,8 +12,8 @@ from thaw.reporting.drawing import BLUE, ORANGE, visible
 from thaw.reporting.run_page import render
 from thaw.reporting.summary import number
 
-FAINT = 0.04  # of the strongest value of a text: what is weaker is not coloured
-STRONGEST = 4  # words named with their values
+FAINT = 0.04  # share of the strongest value in a text below which words are not coloured
+STRONGEST = 4  # words listed with their values
 METHODS = {
     "shap": "SHAP: Owen values, by the partition explainer of the shap library (Lundberg and Lee 2017)",
     "integrated_gradients": "Integrated gradients on the embeddings, in 50 steps (Sundararajan et al. 2017)",
@@ -21,20 +21,20 @@ METHODS = {
 }
 
 Item = dict[str, Any]
-"""A text with its ``explanation``; where known also ``row`` (from 1), ``place``, ``why``, ``label``, ``predicted``."""
+"""A text with its ``explanation``; if known, also ``row`` (from 1), ``place``, ``why``, ``label``, ``predicted``."""
 
 
 def write_explanations(path: Path, method: str, subtitle: str, items: Sequence[Item]) -> None:
-    """Write a page of explanations by one method.
+    """Write a page of explanations.
 
     Args:
-        method: by which they were made.
-        subtitle: what they are of.
+        method: the method of all of them.
+        subtitle: which texts are explained.
         items: with ``text`` and ``explanation``, as `thaw.inference.explanation.explain` gives it.
     """
     explanations = [item["explanation"] for item in items]
     entities = any("start" in target for one in explanations for target in one["targets"])
-    # Of the labels of a text the most probable one counts, of entities all.
+    # The means cover the most probable label of each text, but all entities.
     leading = [target for one in explanations for target in one["targets"][: None if entities else 1]]
     gaps = [abs(target["gap"]) for one in explanations for target in one["targets"]]
     context = {
@@ -78,10 +78,10 @@ def _item(item: Item) -> Item:
 
 
 def parts(text: str, explanation: Item, target: Item) -> Iterator[dict[str, Any]]:
-    """A text in parts: words that matter, each with its ``value``, and what lies between them.
+    """A text in parts: words that matter, each with its ``value``, and the text between them.
 
-    ``strength`` is from 0 to 1, by the strongest value of any label of this text; ``kind`` is ``for``, ``against``,
-    ``unread`` (beyond what the network takes) or empty.
+    ``strength`` is from 0 to 1, relative to the strongest value of any label of this text; ``kind`` is ``for``,
+    ``against``, ``unread`` (beyond the maximum length) or empty.
     """
     most = max((abs(value) for one in explanation["targets"] for value in one["values"]), default=0.0) or 1.0
     position = 0
@@ -111,7 +111,7 @@ def plot(item: Item, names: Sequence[str] | None = None) -> Text:
 
     Args:
         item: with ``text`` and ``explanation``.
-        names: of the labels to show in colours; None for every target.
+        names: the labels to show in colours; None for all targets.
     """
     text, explanation = item["text"], item["explanation"]
     result = Text()
@@ -144,6 +144,6 @@ def _style(part: dict[str, Any]) -> Style:
     if not part["kind"]:
         return Style()
     colour = bytes.fromhex((BLUE if part["kind"] == "for" else ORANGE)[1:])
-    # Black on a tint can be read on a light and on a dark terminal.
+    # Black on a tint is legible on light and dark terminals.
     tint = [round(255 + 0.75 * part["strength"] * (channel - 255)) for channel in colour]
     return Style(color="#000000", bgcolor="#{:02x}{:02x}{:02x}".format(*tint), underline=part["kind"] == "against")

@@ -1,7 +1,7 @@
-"""The page of a finished run, which needs nothing but its folder; those of a multirun are drawn by a process beside it.
+"""Draws the pages of finished runs from their folders; those of a multirun in a background process.
 
-A page takes longer than the training of a linear probe. So folders go to the process line by line while the next run
-trains; where they end, also because the multirun was killed, it draws what is left and ends.
+Drawing a page takes longer than training a linear probe. So the process gets the folders line by line, and draws while
+the next run trains. When its input ends, even because the multirun was killed, it finishes the remaining pages.
 """
 
 import json
@@ -14,14 +14,14 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from thaw.runs import typed
+from thaw.runs import shell_path
 
 _process: subprocess.Popen[str] | None = None
 _sent: list[Path] = []
 
 
 def draw(run: Path) -> None:
-    """Draw the page of a finished run; of a multirun by the time that `wait` returns."""
+    """Draw the page of a finished run; in a multirun it is complete once `wait` returns."""
     if beside():
         _send(run)
     else:
@@ -29,7 +29,7 @@ def draw(run: Path) -> None:
 
 
 def beside() -> bool:
-    """Whether runs follow one another in this process, so that a page can be drawn while the next one trains."""
+    """Whether runs follow one another in this process, so that pages can be drawn while the next run trains."""
     if not HydraConfig.initialized():
         return False
     config = HydraConfig.get()
@@ -37,7 +37,7 @@ def beside() -> bool:
 
 
 def wait() -> None:
-    """Until all pages stand; those of a process that was killed are drawn here."""
+    """Wait until all pages are drawn; if the process was killed, draw the missing ones here."""
     global _process
     if _process is None:
         return
@@ -53,24 +53,24 @@ def _send(run: Path) -> None:
     global _process
     if _process is None:
         command = [sys.executable, "-m", "thaw.reporting.pages"]
-        # In a group of its own, since Ctrl-C is not meant for it, but in this session, or else it would not give way.
+        # In its own process group, which Ctrl-C does not reach, but in this session, or `nice` would have no effect.
         _process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, process_group=0)
     assert _process.stdin is not None
     _sent.append(run)
-    with suppress(BrokenPipeError):  # somebody killed it
+    with suppress(BrokenPipeError):  # it was killed
         _process.stdin.write(json.dumps(str(run.absolute())) + "\n")
         _process.stdin.flush()
 
 
 def _draw(run: Path) -> None:
-    """Or say why it cannot be drawn: the run is none the worse for it."""
+    """Draw a page, or print why that failed; the run itself is not affected."""
     from thaw.reporting.run_page import write_own_page
 
     try:
         write_own_page(run)
     except Exception as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())
-        print(f"error: no page: {said} Try: python evaluate.py run={typed(run)}", file=sys.stderr)
+        print(f"error: no page: {said} Try: python evaluate.py run={shell_path(run)}", file=sys.stderr)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The pictures of a run page."""
+"""The plots of a run page."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,17 +22,17 @@ from thaw.reporting.drawing import (
     styled,
 )
 
-PANEL = (430, 290)  # pixels of an ordinary picture: two or three stand side by side on a desk, one on a phone
-POINTS = 150  # of a curve; more cannot be seen
+PANEL = (430, 290)  # pixels of a plot: two or three fit side by side on a monitor, one on a phone
+POINTS = 150  # of a curve; more would not be visible
 CURVES = 6  # classes with a curve of their own
 
 
 @styled
 def radar(corners: Mapping[str, Sequence[float]]) -> str:
-    """The encoder before training against the run.
+    """Metrics before and after training.
 
     Args:
-        corners: figure -> its value, from 0 to 1, before and after training.
+        corners: metric -> its value, from 0 to 1, before and after training.
     """
     angles = np.linspace(0, 2 * np.pi, len(corners), endpoint=False)
     before, after = zip(*corners.values(), strict=True)
@@ -58,11 +58,11 @@ def radar(corners: Mapping[str, Sequence[float]]) -> str:
 
 @styled
 def baseline_bars(name: str, values: Mapping[str, float], interval: Sequence[float] | None) -> str:
-    """One figure of the run beside that of the baselines.
+    """One metric of the run next to that of the baselines.
 
     Args:
-        values: name -> figure, the run last.
-        interval: of the run.
+        values: name -> metric, the run last.
+        interval: of the run's metric.
     """
     figure = new_figure(PANEL[0], 70 + 38 * len(values))
     axes: Any = figure.subplots()
@@ -88,12 +88,12 @@ def baseline_bars(name: str, values: Mapping[str, float], interval: Sequence[flo
 
 @styled
 def training_curves(history: Sequence[Mapping[str, str]], monitor: str, best: int) -> list[str]:
-    """Loss, validation score and learning rate by optimizer step; the best step is marked.
+    """Loss, validation score and learning rate by optimizer step, with the best step marked.
 
     Args:
         history: the rows of ``history.csv``.
-        monitor: the score that picked the best step.
-        best: that step.
+        monitor: the score that selected the best step.
+        best: the best step.
     """
     panels = [
         ("Loss", [("train/loss", "training", BLUE, "-"), ("val/loss", "validation", ORANGE, "--")]),
@@ -131,7 +131,7 @@ def training_curves(history: Sequence[Mapping[str, str]], monitor: str, best: in
 
 
 def confusion(counts: np.ndarray, names: Sequence[str], unit: str = "rows") -> list[str]:
-    """The confusion matrix, in rows (or words) and as shares of the true class."""
+    """The confusion matrix, as counts of rows (or words) and as shares of the true class."""
     total = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(total, 1)
     told = [
@@ -155,7 +155,7 @@ def confusion(counts: np.ndarray, names: Sequence[str], unit: str = "rows") -> l
 
 
 def entity_matrix(counts: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> str:
-    """True types against what was predicted in their place; see `thaw.reporting.entity_errors`."""
+    """True entity types against predicted ones; see `thaw.reporting.entity_errors`."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     told = [[f"{row}: {column}: {counts[i, j]:,}" for j, column in enumerate(columns)] for i, row in enumerate(rows)]
     few = len(rows) <= 12
@@ -165,12 +165,12 @@ def entity_matrix(counts: np.ndarray, rows: Sequence[str], columns: Sequence[str
 
 @styled
 def ranking_curves(truth: np.ndarray, scores: np.ndarray, names: Sequence[str]) -> list[str]:
-    """Precision by recall, and true by false positive rate; of many classes the hardest to rank, and all pooled.
+    """Precision-recall and ROC curves; if there are many classes, of the hardest ones and of all pooled.
 
     Args:
         truth: 0 or 1 (rows, labels).
         scores: (rows, labels).
-        names: of the labels; for two classes that exclude one another give the second alone.
+        names: of the labels; for binary classification give only the second class.
     """
     from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
@@ -210,7 +210,7 @@ def ranking_curves(truth: np.ndarray, scores: np.ndarray, names: Sequence[str]) 
 
 
 def thinned(points: np.ndarray, most: int = POINTS) -> np.ndarray:
-    """At most so many points of a curve, evenly spread over its length on the page."""
+    """At most so many points of a curve, evenly spaced along its length on the page."""
     if len(points) <= most:
         return points
     spread = np.ptp(points, axis=0)
@@ -222,7 +222,7 @@ def thinned(points: np.ndarray, most: int = POINTS) -> np.ndarray:
 
 @styled
 def reliability_diagram(bins: Sequence[Mapping[str, Any]], title: str, error: float | None, across: str) -> str:
-    """Confidence against how often it was right; the bars below tell how many rows lie in each bin."""
+    """Accuracy by confidence; the bars below show how many rows are in each bin."""
     figure = new_figure(PANEL[0] * 0.85, 330)
     axes, below = figure.subplots(2, sharex=True, height_ratios=[4, 1])
     width = 1 / 15
@@ -247,7 +247,7 @@ def reliability_diagram(bins: Sequence[Mapping[str, Any]], title: str, error: fl
 
 @styled
 def score_by_length(bins: Sequence[Mapping[str, Any]], across: str) -> str:
-    """A score in groups of texts by their length, with intervals.
+    """A score with its interval, for groups of texts of similar length.
 
     Args:
         bins: ``from``, ``to`` (words), ``rows``, ``score``, ``low``, ``high``.
@@ -272,7 +272,7 @@ def score_by_length(bins: Sequence[Mapping[str, Any]], across: str) -> str:
 
 @styled
 def blocks(table: Sequence[Mapping[str, Any]]) -> str:
-    """The network from embeddings to head: the length of a bar is the block's parameters, its colour what trains."""
+    """The blocks from embeddings to head: the length of a bar shows the parameters, its colour what trains."""
     figure = new_figure(PANEL[0] * 1.1, 70 + 20 * len(table))
     axes: Any = figure.subplots()
     places = np.arange(len(table))

@@ -1,4 +1,4 @@
-"""Progress bars on standard error, where that is a terminal."""
+"""Progress bars on standard error, if it is a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -9,21 +9,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def training_bar() -> Progress:
-    """A bar of optimizer steps that leaves nothing behind when it stops."""
+    """A bar of optimizer steps that disappears when it stops."""
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 @contextmanager
 def counting(total: int | None, description: str) -> Iterator[Callable[[int], None]]:
-    """Count rows as they are done; shows nothing where standard error is a file.
+    """Show the progress over some rows; nothing if standard error is not a terminal.
 
     Args:
-        total: rows to come; None when that is not known.
+        total: the number of rows; None if it is not known.
         description: what is being done.
 
     Yields:
-        A function to call with the number of rows just done.
+        A function to call with the number of rows just completed.
     """
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -1,4 +1,4 @@
-"""What experiments were to reproduce, beside what they gave: ``report.py runs=<multirun> paper=true``."""
+"""Published figures next to those obtained: ``report.py runs=<multirun> paper=true``."""
 
 import csv
 import statistics
@@ -19,12 +19,12 @@ NEUTRAL = (
     "trainer", "trainer.accelerator", "trainer.devices", "trainer.progress_bar", "trainer.checkpoint_every",
     "trainer.log_every", "trainer.cuda_graphs",
 )  # fmt: skip
-SAME_PROTOCOL = ("experiment", "seed", "data.path")  # the last names a copy of the same data
+SAME_PROTOCOL = ("experiment", "seed", "data.path")  # data.path names a copy of the same data
 HEADER = ["experiment", "figure", "published", "obtained", "runs", "difference", "verdict"]
 BEFORE = "untrained "
 Expected = Sequence[Mapping[str, Any]]
 Experiment = tuple[str, Expected, Group]
-"""Its name, what it is to reproduce, and its runs."""
+"""Its name, the figures it should reproduce, and its runs."""
 
 
 def obtained(run: Path, figure: str) -> float | None:
@@ -50,12 +50,12 @@ def obtained(run: Path, figure: str) -> float | None:
 
 
 def neutral(key: str) -> bool:
-    """Whether a setting says where and how a run is made, and leaves its figures comparable."""
+    """Whether a setting only says where and how a run is computed, so that its figures stay comparable."""
     return key in NEUTRAL or key.startswith(("hydra", "logger"))
 
 
-def changed(settings: Mapping[str, str]) -> list[str]:
-    """The overrides that make another protocol of an experiment."""
+def deviations(settings: Mapping[str, str]) -> list[str]:
+    """The overrides that change the protocol of an experiment."""
     own = {key: value for key, value in settings.items() if key not in SAME_PROTOCOL and not neutral(key)}
     return [f"{key}={Path(value).name}" for key, value in own.items()]
 
@@ -64,9 +64,9 @@ def verdict(one: Mapping[str, Any], value: float | None, others: Sequence[str]) 
     """Whether a figure was reproduced.
 
     Args:
-        one: an entry of ``expected``: its value, and the tolerance around it.
-        value: what was obtained.
-        others: the overrides that make it another protocol.
+        one: an entry of ``expected``, with ``value`` and ``tolerance``.
+        value: the figure that was obtained.
+        others: the overrides that change the protocol.
     """
     if value is None:
         return "not obtained"
@@ -80,13 +80,13 @@ def verdict(one: Mapping[str, Any], value: float | None, others: Sequence[str]) 
 
 
 def rows_of(name: str, expected: Expected, settings: Mapping[str, str], members: Sequence[Path]) -> list[list[str]]:
-    """A line for each published figure of an experiment.
+    """One line for each published figure of an experiment.
 
     Args:
         name: of the experiment.
         expected: as in its config.
         settings: its overrides.
-        members: run folders that differ in their seed alone.
+        members: run folders that differ only in their seed.
     """
     rows = []
     for one in expected:
@@ -94,13 +94,13 @@ def rows_of(name: str, expected: Expected, settings: Mapping[str, str], members:
         mean = statistics.mean(values) if values else None
         difference = "–" if mean is None or one["value"] is None else f"{mean - one['value']:+.4f}"
         published = "–" if one["value"] is None else f"{one['value']:g} ± {one['tolerance']:g}"
-        judged = verdict(one, mean, changed(settings))
+        judged = verdict(one, mean, deviations(settings))
         rows.append([name, one["figure"], published, spread(values), str(len(values)), difference, judged])
     return rows
 
 
 def experiments_of(members: Sequence[Member]) -> list[Experiment]:
-    """The finished runs that have published figures, those together that differ in their seed alone."""
+    """The finished runs with published figures; runs that differ only in their seed form one experiment."""
     parts = [
         (_name(group), runs.load_config(group.members[0].folder).get("expected") or [], group)
         for group in grouped(members, swept_keys(members))
@@ -172,7 +172,7 @@ def _markdown(
 
 
 def published_table(run: Path) -> str:
-    """What a finished experiment was to reproduce, for the end of the run; empty for other runs."""
+    """The table of published figures for the end of a run; empty if the run is not an experiment."""
     expected = runs.load_config(run).get("expected") or []
     if not expected:
         return ""

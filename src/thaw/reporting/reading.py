@@ -38,6 +38,14 @@ def label_matrix(rows: Rows, labels: LabelSet, field: str = "label") -> np.ndarr
     return result
 
 
+def label_pairs(rows: Rows, labels: LabelSet) -> list[tuple[str, str]]:
+    """True and predicted label of each row, or for token tasks of each word that was not cut off."""
+    pairs = [(row["label"], row["predicted"]) for row in rows]
+    if labels.task != "token":
+        return pairs
+    return [pair for true, given in pairs for pair in zip(true, given, strict=True) if pair[1] is not None]
+
+
 def scorer_of(labels: LabelSet, rows: Rows, strict: bool) -> Scorer:
     """The headline figures of predictions as a function of weights.
 
@@ -58,7 +66,7 @@ def scorer_of(labels: LabelSet, rows: Rows, strict: bool) -> Scorer:
 
 
 def worth_reading(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | None = None) -> list[Group]:
-    """The lists for a task.
+    """The lists of rows worth reading.
 
     Args:
         rows: as in ``predictions/``.
@@ -94,9 +102,10 @@ def worth_reading(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | No
 def rows_to_explain(
     rows: Rows, labels: LabelSet, thresholds: Sequence[float] | None, count: int
 ) -> dict[int, list[str]]:
-    """So many rows worth an explanation, each with the reasons: the lists of `worth_reading`, and what is surely right.
+    """At most ``count`` rows worth explaining, each with the reasons.
 
-    The lists take turns. Sentences without a predicted entity have nothing to explain.
+    They come in turn from the lists of `worth_reading` and from a list of confident correct predictions. Sentences
+    without a predicted entity have nothing to explain.
     """
     lists = [(group["title"].lower(), [one["row"] - 1 for one in group["rows"]])
              for group in worth_reading(rows, labels, thresholds)]  # fmt: skip
@@ -113,7 +122,7 @@ def rows_to_explain(
 
 
 def _sure(row: dict[str, Any]) -> float:
-    """How sure a prediction is, by the least sure of its words or labels."""
+    """The confidence of a prediction: that of its least confident word or label."""
     if "scores" in row:
         return min((score for score in row["scores"] if score is not None), default=0.0)
     scores = row["probabilities"]
@@ -196,7 +205,7 @@ def _about_errors(count: int) -> str:
 
 
 def _first(rows: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """The rows with the smallest keys."""
+    """The `SHOWN` rows with the smallest keys."""
     return rows[np.argsort(key, kind="stable")[:SHOWN]]
 
 
@@ -224,9 +233,9 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def marked(row: dict[str, Any], labels: LabelSet, word: int | None = None) -> list[dict[str, str]]:
-    """A sentence in parts: what has a tag is marked right or wrong, with the true and the predicted type.
+    """A sentence in parts; tagged words are marked as right or wrong, with the true and the predicted type.
 
-    A word is right when the whole entity is.
+    A word is right only if the whole entity is.
 
     Args:
         word: show the words around this one; None for the beginning.
@@ -253,7 +262,7 @@ def marked(row: dict[str, Any], labels: LabelSet, word: int | None = None) -> li
 
 
 def _named_spans(tags: Sequence[str], labels: LabelSet) -> list[tuple[str, int, int]]:
-    """The entity that each word is part of, an empty one outside; or its tag, of this word alone."""
+    """The entity that each word is part of, an empty one outside entities; or the tag of each word by itself."""
     if not labels.entities:
         return [(tag or "not read", 0, 0) for tag in tags]
     found = [("", 0, 0)] * len(tags)
@@ -263,9 +272,9 @@ def _named_spans(tags: Sequence[str], labels: LabelSet) -> list[tuple[str, int, 
 
 
 def length_bins(predictions: Rows, labels: LabelSet) -> list[dict[str, Any]]:
-    """Groups of about as many texts each, by words: how many are right, with Wilson's interval.
+    """Groups of texts by number of words, of about equal size: the share that is right, with Wilson's interval.
 
-    For token tasks what counts is the entities, or the words, of each text.
+    For token tasks, the share of entities, or of words.
     """
     lengths = np.array([len(row["words"]) if "words" in row else len(row["text"].split()) for row in predictions])
     hits, totals = np.ones(len(predictions), dtype=np.int64), np.ones(len(predictions), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""``report.html``: what a run did and how far it can be trusted, as one page that needs nothing but itself."""
+"""``report.html``: what a run did and how far its scores can be trusted, as one self-contained page."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from thaw.metrics.intervals import RESAMPLES, proportion
 from thaw.reporting import plots, summary
 from thaw.reporting.drawing import visible
 from thaw.reporting.entity_errors import by_surface, error_matrix
-from thaw.reporting.reading import label_matrix, length_bins, probability_matrix, worth_reading
+from thaw.reporting.reading import label_matrix, label_pairs, length_bins, probability_matrix, worth_reading
 
 Rows = Sequence[dict[str, Any]]
 TILES = {
@@ -34,16 +34,16 @@ RADAR = {
 }  # fmt: skip
 NAMES = {"f1": "F1", "f1_micro": "micro F1", "f1_macro": "macro F1", "auc": "AUC", "mcc": "MCC", "map": "mean AP",
          "ece": "calibration error", "subset_accuracy": "subset accuracy"}  # fmt: skip
-CONFUSED = 12  # pairs of classes listed
+CONFUSED = 12  # listed pairs of classes
 
 
 def page_path(run: Path, split: str) -> Path:
-    """``report.html`` for the split that the run was tested on, and a page of its own for any other rows."""
+    """``report.html`` for the split that the run was tested on, otherwise ``report-<split>.html``."""
     return run / ("report.html" if split == runs.known_splits(run)[-1] else f"report-{split}.html")
 
 
 def explanations_path(run: Path, split: str) -> Path:
-    """The page of explanations that stands beside the page of a split."""
+    """The page of explanations that belongs to the page of a split."""
     page = page_path(run, split)
     return page.with_name(page.name.replace("report", "explanations", 1))
 
@@ -52,8 +52,8 @@ def write_page(run: Path, split: str, metrics: Mapping[str, Any], predictions: R
     """Write the page.
 
     Args:
-        run: the run folder, with all but ``metrics.json``.
-        split: the rows that the page is about.
+        run: the run folder; ``metrics.json`` need not exist yet.
+        split: the name of the rows that the page is about.
         metrics: as in ``metrics.json``.
         predictions: a dict for each row, as in ``predictions/``.
     """
@@ -83,7 +83,7 @@ def write_own_page(run: Path) -> None:
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
-    """Fill a template; all texts are escaped, only our own pictures are not."""
+    """Render a template; everything is escaped except our own SVG."""
     environment = Environment(
         loader=PackageLoader("thaw.reporting"),
         autoescape=True,
@@ -91,7 +91,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         finalize=lambda value: visible(value) if type(value) is str else value,
     )
-    # Half a surrogate pair, which JSON can escape and UTF-8 cannot write, becomes a question mark.
+    # A lone surrogate, which JSON can escape but UTF-8 cannot encode, becomes a question mark.
     return environment.get_template(template).render(context).encode("utf-8", "replace").decode("utf-8")
 
 
@@ -166,9 +166,7 @@ def _classes(split: str, metrics: Mapping[str, Any], predictions: Rows, labels: 
     if labels.entities:
         confusions = [plots.entity_matrix(*error_matrix(predictions, entity_types(labels)))]
     elif labels.task != "multi_label":
-        pairs = [(row["label"], row["predicted"]) for row in predictions]
-        if labels.task == "token":
-            pairs = [pair for true, given in pairs for pair in zip(true, given, strict=True) if pair[1] is not None]
+        pairs = label_pairs(predictions, labels)
         size = len(labels)
         flat = np.array([labels.ids[true] * size + labels.ids[given] for true, given in pairs])
         table = np.bincount(flat, minlength=size * size).reshape(size, size)

@@ -1,4 +1,4 @@
-"""The page and the table of a study: its best trial, the course of the scores, what they depend on."""
+"""The page and the table of a study: its best trial, the scores over time, the importance of parameters."""
 
 import csv
 import os
@@ -32,8 +32,8 @@ def write_study(
         folder: of the sweep.
         rows: the trials in order, as `thaw.study.rows` gives them.
         importance: of each parameter, from 0 to 1; may be empty.
-        monitor, mode: the score, and whether ``max`` or ``min`` is good.
-        script: that runs a trial, ``train.py``.
+        monitor, mode: the score, and whether ``max`` or ``min`` is better.
+        script: the script that runs a trial, ``train.py``.
         fixed: the overrides that all trials share.
 
     Returns:
@@ -85,7 +85,7 @@ def _start(row: Mapping[str, Any], folder: Path) -> list[str]:
 
 @styled
 def course(rows: Rows, monitor: str, mode: str) -> str:
-    """The score of every trial in order, and the best so far."""
+    """The scores of all trials in order, and the best so far."""
     points = [(row["trial"], row["score"], row["state"]) for row in rows if row["score"] is not None]
     figure = new_figure(560, 290)
     axes: Any = figure.subplots()
@@ -115,7 +115,7 @@ def course(rows: Rows, monitor: str, mode: str) -> str:
 
 @styled
 def weights(importance: Mapping[str, float]) -> str:
-    """How much of the differences between trials each parameter accounts for."""
+    """How much of the variation between trials each parameter explains."""
     figure = new_figure(430, 90 + 28 * len(importance))
     axes: Any = figure.subplots()
     names, values = list(importance)[::-1], list(importance.values())[::-1]

@@ -1,4 +1,4 @@
-"""What a run says of itself: tables for the terminal."""
+"""What a run prints about itself: tables for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,11 +11,11 @@ from rich.text import Text
 
 from thaw.data.pairs import joined
 from thaw.labels import NUMBER, LabelSet
-from thaw.runs import display, typed
+from thaw.runs import display, shell_path
 
 Rows = Sequence[Sequence[str]]
-SHOWN_LABELS = 30  # rows of a table by label, before it is cut
-SHOWN_NAMES = 5  # of a line
+SHOWN_LABELS = 30  # rows of a table by label
+SHOWN_NAMES = 5  # names listed in a line
 
 
 def interactive() -> bool:
@@ -24,14 +24,14 @@ def interactive() -> bool:
 
 
 def table(title: str, header: Sequence[str], rows: Rows) -> str:
-    """A table as text, for the terminal and the log: the first column to the left, figures to the right."""
-    # Text, not the markup of rich: a label may be [red].
+    """A table as text, for the terminal and the log: the first column left-aligned, all others right-aligned."""
+    # As Text, since rich would parse a label like [red] as markup.
     grid = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for position, name in enumerate(header):
         grid.add_column(Text(name), justify="left" if position == 0 else "right", overflow="fold")
     for row in rows:
         grid.add_row(*map(Text, row))
-    # Standard output that is a file is given the width of a page.
+    # If standard output is not a terminal, tables get the width of a page.
     page = Console(width=Console().width if interactive() else 120, force_terminal=False)
     with page.capture() as captured:
         page.print(grid, highlight=False)
@@ -39,7 +39,7 @@ def table(title: str, header: Sequence[str], rows: Rows) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Rows) -> str:
-    """A table as Markdown, aligned as `table` is; each row is one line, whatever its cells hold."""
+    """A table as Markdown, aligned like `table`; each row is one line, whatever its cells contain."""
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(" ".join(cell.splitlines()).replace("|", "\\|") for cell in cells) + " |"
@@ -52,7 +52,7 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def data_tables(summary: dict[str, Any]) -> list[tuple[str, Sequence[str], Rows]]:
-    """Rows by split and label, tokens by text, and what is odd about the data."""
+    """Tables of rows by split, with tokens per text and what is unusual, and of rows by label."""
     splits = summary["splits"]
     labels = [[label, *(f"{split['labels'][label]:,}" for split in splits.values())] for label in summary["labels"]]
     cut = [[f"… {len(labels) - SHOWN_LABELS} more", *[""] * len(splits)]] if len(labels) > SHOWN_LABELS else []
@@ -71,7 +71,7 @@ def data_tables(summary: dict[str, Any]) -> list[tuple[str, Sequence[str], Rows]
         ["repeated texts", *(f"{split['repeated']:,}" for split in splits.values())],
         ["rows skipped", *(f"{summary['skipped'].get(name, 0):,}" for name in splits)],
     ]
-    if "all" in summary["skipped"]:  # of a file that was divided afterwards
+    if "all" in summary["skipped"]:  # of a single file that was split afterwards
         facts[-1] = ["rows skipped, of all", f"{summary['skipped']['all']:,}", *[""] * (len(splits) - 1)]
     return [
         ("Data", ["", *splits], facts),
@@ -80,7 +80,7 @@ def data_tables(summary: dict[str, Any]) -> list[tuple[str, Sequence[str], Rows]
 
 
 def notes(summary: dict[str, Any]) -> list[str]:
-    """What is odd about the data, a line each: texts in two splits, names of one label, labels without rows."""
+    """What is unusual about the data, one line each: texts in two splits, similar label names, labels without rows."""
     lines = [
         f"texts of {pair['in']} that are also in {pair['also_in']}: {pair['rows']:,}"
         for pair in summary["shared"]
@@ -103,7 +103,7 @@ def notes(summary: dict[str, Any]) -> list[str]:
 
 
 def _odd_tags(names: Sequence[str]) -> list[str]:
-    """What is odd about the tags of words; that one of them has no word is not, since B- and I- come in pairs."""
+    """What is unusual about word tags. A tag without words is not, since B- and I- are always listed in pairs."""
     if all(NUMBER.fullmatch(name) for name in names):
         return ["the tags are numbers and mark no entities; their names: data.label_names=[O,B-PER,I-PER,...]"]
     plain = [name for name in names if name != "O" and name[:2] not in ("B-", "I-")]
@@ -113,11 +113,11 @@ def _odd_tags(names: Sequence[str]) -> list[str]:
 
 
 def advice(metrics: Mapping[str, Any], split: str, counts: Mapping[str, int]) -> list[str]:
-    """What the figures of a split call for, a sentence each.
+    """What the metrics of a split suggest, one sentence each.
 
     Args:
         metrics: as in ``metrics.json``.
-        counts: how often each label, or type of entity, occurs there.
+        counts: how often each label, or entity type, occurs in the split.
     """
     lines = list(metrics.get("notes", []))
     own = metrics[f"{split}/f1"]
@@ -136,13 +136,13 @@ def advice(metrics: Mapping[str, Any], split: str, counts: Mapping[str, int]) ->
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
+    """The first few names, and how many more there are."""
     more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
     return ", ".join(names[:SHOWN_NAMES]) + more
 
 
 def parameter_rows(blocks: list[dict[str, Any]]) -> tuple[Sequence[str], Rows]:
-    """Block, parameters, trainable, learning rate; runs of like layers stay apart, since that is the point."""
+    """One row per block: parameters, trainable, learning rate; and one for the whole network."""
 
     def rate(value: Any) -> str:
         if value is None:
@@ -159,7 +159,7 @@ def parameter_rows(blocks: list[dict[str, Any]]) -> tuple[Sequence[str], Rows]:
 
 
 def headline_rows(metrics: Mapping[str, Any], splits: Sequence[str]) -> tuple[Sequence[str], Rows]:
-    """The figures of whole splits, one row each; for the last split also how far they may be off, and the baselines.
+    """One row per metric, with a column per split; for the last split also the interval and the baselines.
 
     Args:
         metrics: as in ``metrics.json``.
@@ -179,26 +179,26 @@ def headline_rows(metrics: Mapping[str, Any], splits: Sequence[str]) -> tuple[Se
 
 
 def headline_names(metrics: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
-    """The figures that stand for a whole split."""
+    """The names of the metrics of whole splits, without those by label."""
     found = (name.split("/") for name in metrics)
     return list(dict.fromkeys(parts[1] for parts in found if len(parts) == 2 and parts[0] in splits))
 
 
 def titled(names: Sequence[str]) -> dict[str, str]:
-    """How figures are called in a table, where ``f1`` says what it averages, and what it stands for has no row."""
-    # Entities have a plain precision instead, and their F1 is of all of them.
+    """Titles of metrics in a table: ``f1`` says which average it is, and that average has no row of its own."""
+    # For entities, f1 is the score over all of them, as is plain precision.
     average = None if "precision" in names else next((one for one in names if one in ("f1_micro", "f1_macro")), None)
     titles = {name: name for name in names if name != average}
     return titles | ({"f1": f"f1 ({average.removeprefix('f1_')})"} if average else {})
 
 
 def interval(pair: Sequence[float] | None) -> str:
-    """Low and high end of an interval."""
+    """An interval in words: ``0.912 to 0.934``."""
     return "" if pair is None else f"{pair[0]:.3f} to {pair[1]:.3f}"
 
 
 def label_rows(values: Mapping[str, float | None], split: str, counts: dict[str, int]) -> tuple[Sequence[str], Rows]:
-    """The classification report: precision, recall, F1 by label, and how often each occurs."""
+    """The classification report: precision, recall, F1 and support by label."""
     names = [name.split("/", 2)[2] for name in values if name.startswith(f"{split}/f1/")]
     rows = []
     for name in names:
@@ -208,7 +208,7 @@ def label_rows(values: Mapping[str, float | None], split: str, counts: dict[str,
 
 
 def occurrences(gold: Sequence[Any], labels: LabelSet) -> dict[str, int]:
-    """How often each label, or each type of entity, occurs in the truth."""
+    """How often each label, or each entity type, occurs in the true labels."""
     from collections import Counter
 
     from thaw.metrics.entities import entity_types, spans
@@ -222,7 +222,7 @@ def occurrences(gold: Sequence[Any], labels: LabelSet) -> dict[str, int]:
 
 
 def example(labels: LabelSet) -> str:
-    """A text to try a model out with."""
+    """An example text for trying out a model."""
     if "B-PER" in labels.ids:
         return "Angela Merkel visited Paris."
     if labels.pairs:
@@ -234,13 +234,13 @@ def goodbye(run: Path, labels: LabelSet, split: str) -> str:
     """Where the results are, and what to do next.
 
     Args:
-        split: the last that was scored.
+        split: the last one that was scored.
     """
     folder = display(run)
     lines = [
         f"Report     {folder}/report.html",
         f"Model      {folder}/model   (opens with transformers' pipeline)",
-        f'Predict    python predict.py run={typed(run)} text="{example(labels)}"',
-        f"Evaluate   python evaluate.py run={typed(run)}" + ("" if split == "test" else f" split={split}"),
+        f'Predict    python predict.py run={shell_path(run)} text="{example(labels)}"',
+        f"Evaluate   python evaluate.py run={shell_path(run)}" + ("" if split == "test" else f" split={split}"),
     ]
     return "\n" + "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The pictures of a multirun: a score by one swept value, or by two."""
+"""The plots of a multirun: the score by one swept setting, or by two."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ def pictures(points: Sequence[Point], keys: Sequence[str], monitor: str, mode: s
     """A line for one swept setting, a heat map for two, and the score by each setting for more.
 
     Args:
-        points: of the groups of runs.
+        points: one for each group of runs.
         keys: the swept settings.
         monitor: the name of the score.
         mode: ``min`` where the lower score is the better one, else ``max``.
@@ -30,7 +30,7 @@ def pictures(points: Sequence[Point], keys: Sequence[str], monitor: str, mode: s
 
 
 def in_order(values: Sequence[str]) -> list[str]:
-    """Each value once, numbers by size."""
+    """The distinct values, sorted if all of them are numbers."""
     once = list(dict.fromkeys(values))
     return sorted(once, key=float) if all(map(_is_number, once)) else once
 
@@ -44,8 +44,8 @@ def _is_number(value: str) -> bool:
 
 @styled
 def by_value(points: Sequence[Point], key: str, monitor: str) -> str:
-    """The score at each value of a setting: a dot for each group of runs, with its standard deviation, and a line
-    through the means of numbers."""
+    """The score at each value of a setting: a dot for each group of runs, with its standard deviation; for numbers, a
+    line through the means."""
     values = in_order([settings[key] for settings, *_ in points])
     numeric = len(values) > 1 and all(map(_is_number, values))
     places = {value: float(value) if numeric else float(i) for i, value in enumerate(values)}
@@ -72,7 +72,7 @@ def by_value(points: Sequence[Point], key: str, monitor: str) -> str:
 
 
 def heat_map(points: Sequence[Point], down: str, across: str, monitor: str, mode: str) -> str:
-    """The mean score at each pair of values; the darker the better stands out, whatever the range."""
+    """The mean score at each pair of values; better scores are darker, over the full range of shades."""
     rows, columns = (in_order([settings[key] for settings, *_ in points]) for key in (down, across))
     scores = np.full((len(rows), len(columns)), np.nan)
     for settings, score, _ in points:

@@ -23,14 +23,14 @@ STEP = "trainer/global_step"  # what Lightning counts; W&B's own step counts cal
 
 
 def make_report(folder: Path, target: str) -> None:
-    """What ``report.py wandb=`` does: save the report of a multirun and show its address, or write what would be sent.
+    """What ``report.py wandb=`` does: save the report of a multirun and print its address, or write what would be sent.
 
     Args:
         folder: of the multirun.
         target: ``entity/project``, or ``dry_run``.
 
     Raises:
-        UserError: when the runs were not logged to W&B, or W&B does not take the report.
+        UserError: when the runs were not logged to W&B, or W&B does not accept the report.
     """
     if target != DRY_RUN and not re.fullmatch(r"[^/\s]+/[^/\s]+", target):
         raise UserError(f"wandb={target} is neither entity/project nor {DRY_RUN}", "Give both names, as in W&B's URL.")
@@ -46,7 +46,7 @@ def make_report(folder: Path, target: str) -> None:
     if target == DRY_RUN:
         path = folder / "wandb_report.json"
         with runs.atomic_write(path) as file:
-            # The very text that Report.save sends.
+            # Exactly what Report.save sends.
             file.write(report._to_model().spec.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
         print(f"Report   {runs.display(path)}   (not sent)")
     else:
@@ -66,17 +66,16 @@ def logged(members: Sequence[Member]) -> dict[str, Any]:
 
 
 def build_report(name: str, group: str, members: Sequence[Member], entity: str, project: str) -> Any:
-    """The report as an object of ``wandb_workspaces.reports.v2``; nothing is asked of the network.
+    """The report as an object of ``wandb_workspaces.reports.v2``, made without network access.
 
     Args:
         name: of the multirun.
         group: of its runs on W&B.
         members: the runs.
-        entity: that the report is to belong to.
-        project: that it is to stand in.
+        entity, project: where the report belongs.
 
     Raises:
-        UserError: when the extra is not installed, or the group's name has no place in a filter.
+        UserError: when the extra is not installed, or the group's name cannot be part of a filter.
     """
     try:
         import wandb_workspaces.reports.v2 as wr
@@ -107,7 +106,7 @@ def _best(over: Overview, wr: Any) -> list[Any]:
 
 
 def _course(group: str, over: Overview, wr: Any) -> Any:
-    """Losses and the monitored score by step; the runs that differ in their seed alone as one line."""
+    """Losses and the monitored score by step; runs that differ only in their seed are one line."""
     config = _config(over)
     repeated = any(len(one.members) > 1 for one in over.groups)
     keys = [f"config.{_name(key, config)}" for key in over.keys] if config and repeated else []
@@ -125,7 +124,7 @@ def _by_settings(group: str, members: Sequence[Member], over: Overview, wr: Any)
         for key in [*over.keys, *seeds]
         if config
     ]
-    # W&B keeps the last value of what is logged by step; this is the figure of the best one.
+    # W&B's summary keeps the last value of a metric logged by step; this one is the value of the best checkpoint.
     score = over.monitor.replace("val/", "validation/")
     columns.append(wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(score), display_name=score))
     order = [wr.OrderBy(wr.SummaryMetric(score), ascending=over.mode == "min")]
@@ -138,16 +137,18 @@ def _config(over: Overview) -> DictConfig | None:
 
 
 def _name(key: str, config: DictConfig | None) -> str:
-    """Where the config of a W&B run has a setting."""
+    """The key of a setting in the config of a W&B run."""
     return f"{CHOSEN}.{key}" if config is not None and picks_a_file(key, config) else key
 
 
 def _run_set(name: str, group: str, wr: Any, **settings: Any) -> Any:
-    # Without entity and project, which stand for the report's own, nothing is looked up.
+    # Without entity and project, which default to the report's own, nothing is looked up.
     from wandb_workspaces.expr import Metric
 
-    if re.search(r"['\"\\=<>!]", group):  # the library makes a line of Python of a filter, and takes it apart again
-        raise UserError(f"the W&B group {group}: such a name has no place in a report's filter", "Use plain letters.")
+    if re.search(r"['\"\\=<>!]", group):  # the library formats filters as Python code and parses it again
+        raise UserError(
+            f"the W&B group {group}: such a name cannot be used in a report's filter", "Use letters, digits and dashes."
+        )
     return wr.Runset(name=name, filters=[Metric("Group") == group, Metric("JobType") != "summary"], **settings)
 
 
@@ -155,9 +156,9 @@ def publish(report: Any, group: str, sync: str) -> str:
     """Save a report on W&B.
 
     Args:
-        report: as built.
-        group: of the runs, which must be there.
-        sync: the command that sends the runs recorded offline, or "".
+        report: as `build_report` makes it.
+        group: of the runs, which must exist on W&B.
+        sync: the command that uploads the runs recorded offline, or "".
 
     Returns:
         The address of the report.
@@ -171,12 +172,12 @@ def publish(report: Any, group: str, sync: str) -> str:
     target = f"{report.entity}/{report.project}"
     address = wandb.setup(wandb.Settings(silent=True)).settings.base_url
     remedy = f"Check the names, the network and `wandb login`; wandb={DRY_RUN} needs none of them."
-    if not answers(address):  # left to itself W&B's client tries for long, and its service may then wait for minutes
+    if not answers(address):  # otherwise W&B's client retries for minutes
         raise UserError(f"wandb={target}: {address} does not answer", remedy)
     hint = f"Send them: {sync}" if sync else "Give the entity and project that the runs were logged to."
     try:
         api = wandb.Api()
-        # Report.save would make a new project of a misspelt one.
+        # Report.save would create a misspelt project.
         if report.project not in _projects(api, report.entity):
             raise UserError(f"wandb={target}: W&B has no such project, or not for this account", hint)
         if not len(api.runs(target, filters={"group": group})):
@@ -190,12 +191,12 @@ def publish(report: Any, group: str, sync: str) -> str:
 def _projects(api: Any, entity: str) -> list[str]:
     try:
         return [project.name for project in api.projects(entity)]
-    except ValueError:  # an entity that is not known
+    except ValueError:  # unknown entity
         return []
 
 
 def send_table(folder: Path) -> None:
-    """Log the table of a finished multirun to W&B, as a run of its own beside the others; what prevents it is said.
+    """Log the table of a finished multirun to W&B as a run of its own; if that fails, print a warning.
 
     Args:
         folder: of the multirun.
@@ -209,7 +210,7 @@ def send_table(folder: Path) -> None:
 
     group = settings["group"] or folder.name
     try:
-        # The same id for the same multirun: started again, it does not leave a second table.
+        # The id is the same for the same multirun, so that repeating it does not add a second table.
         run = wandb.init(
             project=settings["project"], entity=settings.get("entity"), group=group, job_type="summary",
             name=f"summary of {folder.name}", id=hashlib.sha256(group.encode()).hexdigest()[:12], dir=str(folder),

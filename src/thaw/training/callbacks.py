@@ -1,4 +1,4 @@
-"""Callbacks of every run that tell of it: the history, and a line for each validation."""
+"""Callbacks that report on every run: the history, and a line for each validation."""
 
 import csv
 import logging
@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 
 class History(pl.Callback):
-    """Writes ``history.csv``: a row for each logged step and each validation, with the columns of all of them.
+    """Writes ``history.csv``: a row for each logged step and each validation.
 
-    The rows are part of the checkpoint, so that a run that goes on after a kill has the history of one that did not
-    stop. It must stand before `Resumable` among the callbacks, or the checkpoint would lack the row of its step.
+    The rows are part of the checkpoint, so that a resumed run has the same history as one that never stopped. It must
+    come before `Resumable` among the callbacks, or the checkpoint would lack the row of its step.
     """
 
     def __init__(self, path: Path, every: int) -> None:
@@ -36,7 +36,7 @@ class History(pl.Callback):
         step = trainer.global_step
         if not step or step % self.every or (self.rows and self.rows[-1]["step"] == step):
             return
-        # Not in every step, where it would take a sixth of the time of a linear probe.
+        # Logging every step would take a sixth of the time of a linear probe.
         pl_module.log("train/loss", pl_module.train_loss, sync_dist=True, batch_size=len(batch["rows"]))
         lowest, head = (trainer.optimizers[0].param_groups[i] for i in (0, -1))  # from the bottom up
         rates = {"learning_rate": lowest["lr"]}
@@ -63,19 +63,19 @@ class History(pl.Callback):
             writer.writerows(self.rows)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        if self.rows:  # else it may not have taken up yet what the file holds
+        if self.rows:  # otherwise the rows of the checkpoint may not have been loaded yet
             self.write(trainer)
 
 
-class Lines(pl.Callback):
-    """One line for each validation, for logs and terminals alike; between them a bar, where there is a terminal.
+class ValidationLines(pl.Callback):
+    """One line for each validation; between them a progress bar, if there is a terminal.
 
-    The line's training loss is the mean since the line before, the bar's that of the last batch. What is summed up for
-    it is part of the checkpoint, so that a run that goes on says what one that did not stop says.
+    The training loss of a line is the mean since the line before; that of the bar is of the last batch. The running sum
+    is part of the checkpoint, so that a resumed run prints the same lines as one that never stopped.
 
     Args:
         monitor: the score shown beside losses and accuracy.
-        bar: whether to show steps done, loss, rows a second and the time left.
+        bar: whether to show a bar with steps, loss, rows per second and the time left.
     """
 
     def __init__(self, monitor: str, bar: bool) -> None:
@@ -100,7 +100,7 @@ class Lines(pl.Callback):
         self.rows += len(batch["rows"]) * trainer.world_size
         self.losses, self.batches = self.losses.to(pl_module.device) + pl_module.train_loss, self.batches + 1
         now = time.monotonic()
-        if self.bar and now - self.drawn > 0.2:  # each look at the loss waits for the device
+        if self.bar and now - self.drawn > 0.2:  # reading the loss waits for the device
             self.drawn = now
             rate = self.rows / max(now - self.started, 1e-9)
             loss, epoch = float(pl_module.train_loss), trainer.current_epoch + 1
@@ -131,6 +131,6 @@ class Lines(pl.Callback):
         self.pause()
 
     def pause(self) -> None:
-        """Take the bar away, so that lines can be written."""
+        """Remove the bar, so that lines can be printed."""
         if self.bar:
             self.bar.stop()

@@ -12,7 +12,6 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from thaw import runs
 from thaw.data.module import TextDataModule
 from thaw.data.rows import Values
-from thaw.evaluation import Evaluation, join_figures, predict_rows, score_baselines, score_rows, settle, trained_on
 from thaw.inference.predictor import Predictor
 from thaw.inference.words import joiners
 from thaw.metrics.entities import surfaces
@@ -20,6 +19,7 @@ from thaw.models.module import EncoderModule
 from thaw.models.prefix import FrozenPrefix
 from thaw.reporting import pages, summary
 from thaw.reporting.published import published_table
+from thaw.scoring import Evaluation, join_figures, predict_rows, score_baselines, score_rows, settle, trained_on
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ def finish(
 
     Args:
         module: as it was before training.
-        times: seconds by phase so far.
-        rows: seen in training, each as often as it was.
+        times: seconds by phase so far; further ones are added.
+        rows: seen in training, counted each time.
 
     Returns:
         What ``metrics.json`` holds.
@@ -48,20 +48,12 @@ def finish(
     last = scored[-1]
     data.tokenizer.model_max_length = data.max_length  # so that pipelines cut where predict.py does
     clock = time.perf_counter()
-    before = Predictor.from_network(
-        module.network,
-        data.tokenizer,
-        data.labels,
-        prefix,
-        max_length=data.max_length,
-        batch_size=cfg["data"]["eval_batch_size"],
-    )
-    baselines = score_baselines(before, data.rows["train"][:], data.rows[last][:], cfg, last)
+    baselines = score_untrained(cfg, module, data, prefix, last)
     times["baselines"] = time.perf_counter() - clock
     clock = time.perf_counter()
     saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
     module.load_state_dict({**module.frozen_state(), **saved["state_dict"]})
-    describe_labels(folder, data, cfg["data"]["clean_html"])
+    save_labels(folder, data, cfg["data"]["clean_html"])
     save_model(folder, module, data.tokenizer)
     results = evaluate_splits(cfg, folder, data, Predictor.from_run(folder, prefix=prefix), scored)
     times["evaluate"] = time.perf_counter() - clock
@@ -81,16 +73,35 @@ def finish(
         "trainable": sum(row["trainable"] for row in module.table),
         "parameters": sum(row["parameters"] for row in module.table),
     }
-    runs.write_json(folder / "metrics.json", metrics)  # last: a run with figures is finished
+    runs.write_json(folder / "metrics.json", metrics)  # last, since a run with this file is finished
     report(folder, data, metrics, scored)
     return metrics
 
 
+def score_untrained(
+    cfg: dict[str, Any],
+    module: EncoderModule,
+    data: TextDataModule,
+    prefix: Callable[[Any], FrozenPrefix] | None,
+    split: str,
+) -> dict[str, dict[str, float]]:
+    """The baselines of a split, among them the network as it was before training."""
+    predictor = Predictor.from_network(
+        module.network,
+        data.tokenizer,
+        data.labels,
+        prefix,
+        max_length=data.max_length,
+        batch_size=cfg["data"]["eval_batch_size"],
+    )
+    return score_baselines(predictor, data.rows["train"][:], data.rows[split][:], cfg, split)
+
+
 def report(folder: Path, data: TextDataModule, metrics: dict[str, Any], splits: Sequence[str]) -> None:
-    """Draw the page, and log the figures with what they call for.
+    """Draw the page, and log the metrics and what they suggest to do.
 
     Args:
-        splits: that were scored.
+        splits: the scored ones.
     """
     last = splits[-1]
     pages.draw(folder)
@@ -107,11 +118,11 @@ def report(folder: Path, data: TextDataModule, metrics: dict[str, Any], splits: 
 def evaluate_splits(
     cfg: dict[str, Any], folder: Path, data: TextDataModule, predictor: Predictor, splits: Sequence[str]
 ) -> dict[str, Evaluation]:
-    """Label the splits and score them: ``predictions/``.
+    """Predict and score the splits, and write ``predictions/``.
 
     Args:
-        predictor: of what the run folder holds, and nothing else.
-        splits: with validation first, which settles temperature and thresholds.
+        predictor: loaded from the run folder alone.
+        splits: with validation first, which determines temperature and thresholds.
     """
     results: dict[str, Evaluation] = {}
     for split in splits:
@@ -125,10 +136,10 @@ def evaluate_splits(
     return results
 
 
-def describe_labels(folder: Path, data: TextDataModule, clean_html: bool) -> None:
-    """Write ``labels.json``, what a predictor must know beside the model; of entities also the forms in training."""
+def save_labels(folder: Path, data: TextDataModule, clean_html: bool) -> None:
+    """Write ``labels.json``, which a predictor needs beside the model, and for entities also ``surfaces.json``."""
     labels, train = data.labels, data.rows["train"]
-    clean = clean_html and labels.task != "token"  # words are as they are
+    clean = clean_html and labels.task != "token"  # words are never cleaned
     joined_by = joiners(Values(train, "text")) if labels.task == "token" else ""
     own = {"max_length": data.max_length, "clean_html": clean, "joined_by": joined_by}
     runs.write_json(folder / "labels.json", {**labels.to_dict(), **own})
@@ -137,7 +148,7 @@ def describe_labels(folder: Path, data: TextDataModule, clean_html: bool) -> Non
 
 
 def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:
-    """Write ``model/``, which pipelines of transformers open; adapters are merged into it, and kept in ``adapter/``."""
+    """Write ``model/``, which opens with transformers' pipeline; adapters are merged, and also kept in ``adapter/``."""
     network: Any = module.network
     adapters = module.adapters[0]
     if adapters is not None:
@@ -147,7 +158,7 @@ def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:
     def save(path: str) -> None:
         network.save_pretrained(path)
         tokenizer.save_pretrained(path)
-        # transformers leaves the weights readable by their owner only.
+        # transformers makes the weights readable only for their owner.
         for file in Path(path).glob("*.safetensors"):
             file.chmod(0o644)
 

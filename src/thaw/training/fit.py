@@ -1,4 +1,4 @@
-"""A run from config to report: the one place that knows the order."""
+"""A run from config to report: the one place that knows the order of the steps."""
 
 import logging
 import time
@@ -23,7 +23,7 @@ from thaw.models.freezing import trainable
 from thaw.models.module import EncoderModule
 from thaw.models.speed import compile_layers
 from thaw.reporting import summary
-from thaw.training.callbacks import History, Lines
+from thaw.training.callbacks import History, ValidationLines
 from thaw.training.finishing import finish
 from thaw.training.pruning import pruning
 from thaw.training.resuming import (
@@ -54,12 +54,12 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
 
     Args:
         config: of ``train.py``.
-        folder: the run folder; with ``resume=`` the folder of the run to go on with.
-        multirun: this run is one of several in this process, where it cannot start further processes.
-        origin: what ``environment.json`` states beside the machine: the command, and the settings it changes.
+        folder: the run folder; with ``resume=`` that of the run to resume.
+        multirun: whether this run is one of several in this process, in which case it cannot start further processes.
+        origin: what ``environment.json`` states besides the machine: the command and the settings it changes.
 
     Returns:
-        The best monitored validation score, for sweeps; None in all processes but the first.
+        The best monitored validation score, for sweeps; None in all processes except the first.
     """
     quiet()
     times: dict[str, float] = {}
@@ -87,18 +87,13 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     module = make_module(cfg, encoder, data.labels)
     if first:
         log.info(summary.table("Parameters", *summary.parameter_rows(module.table)))
-        if module.ever != trainable(module.parts, cfg["freeze"]):
+        if module.trainable_names != trainable(module.parts, cfg["freeze"]):
             log.warning("freeze=%s: the run ends before its later stages begin.", cfg["freeze"]["name"])
     reuse = Reuse(cfg["freeze"], data, compiled=cfg["trainer"]["compile"])
     trainer, best, resumable = trainer_of(cfg, folder, module, data, reuse, multirun)
     loggers = make_loggers(cfg, folder, multirun) if first else []
-    if first:  # not sooner: what is refused up to here leaves nothing behind
-        if not config.resume:
-            runs.write_json(folder / "environment.json", {**runs.environment(), **(origin or {})})
-        runs.write_json(folder / "data.json", data.summary)
-        runs.write_json(folder / "parameters.json", module.table)
-        if not config.resume:
-            runs.save_config(folder, config)  # last: from here on the run can be resumed
+    if first:  # only now: a run that was refused up to here leaves nothing behind
+        record_start(folder, config, data, module, origin)
     times["prepare"] = time.perf_counter() - clock
 
     try:
@@ -122,15 +117,26 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
             logger.finish()
 
 
+def record_start(
+    folder: Path, config: DictConfig, data: TextDataModule, module: EncoderModule, origin: dict[str, Any] | None
+) -> None:
+    """Write what is known before training; a resumed run keeps its environment and config."""
+    runs.write_json(folder / "data.json", data.summary)
+    runs.write_json(folder / "parameters.json", module.table)
+    if not config.resume:
+        runs.write_json(folder / "environment.json", {**runs.environment(), **(origin or {})})
+        runs.save_config(folder, config)  # last, since from here on the run can be resumed
+
+
 def release(trainer: pl.Trainer, module: EncoderModule) -> None:
-    """Let gradients and the state of the optimizer, three times the weights, make room for the evaluation."""
+    """Free gradients and optimizer state, three times the size of the weights, before the evaluation."""
     module.zero_grad()
     for optimizer in trainer.optimizers:
         optimizer.state.clear()
 
 
 def make_module(cfg: dict[str, Any], encoder: Path, labels: LabelSet) -> EncoderModule:
-    """The module as it is before training; the seed alone decides what is random about it."""
+    """The module before training; its random weights depend only on the seed."""
     pl.seed_everything(cfg["seed"], workers=True, verbose=False)
     groups = {name: cfg[name] for name in ("model", "freeze", "loss", "optimizer")}
     return EncoderModule(encoder, labels, {**groups, "strict": cfg["strict_iob2"]}, cfg["trainer"]["max_epochs"])
@@ -144,7 +150,7 @@ def trainer_of(
     reuse: Reuse,
     multirun: bool,
 ) -> tuple[pl.Trainer, ModelCheckpoint, Resumable]:
-    """The trainer with its callbacks, and of these the one that keeps the best and the one that saves and resumes."""
+    """The trainer, and two of its callbacks: the one that keeps the best checkpoint, the one that saves the state."""
     settings = cfg["trainer"]
     counts = data.summary["splits"]["validation"]["labels"]
     best = best_checkpoint(folder, cfg["monitor"], cfg["mode"])
@@ -152,13 +158,13 @@ def trainer_of(
     for name, callback in own.items():
         if getattr(callback, "monitor", None) is not None:
             key = f"callbacks.{name}.monitor"
-            # The training loss is no figure of every validation, which one that stops the run asks for.
+            # Early stopping needs a metric that exists at every validation; the training loss does not.
             also = ("train/loss", "step", "epoch") if isinstance(callback, ModelCheckpoint) else ()
             check_monitor(key, callback.monitor, data.labels, counts, *also)
     resumable = Resumable(folder, settings["checkpoint_every"])
     callbacks: list[Any] = [
         History(folder / "history.csv", settings["log_every"]),
-        Lines(cfg["monitor"], bar=settings["progress_bar"] and summary.interactive() and runs.rank() == 0),
+        ValidationLines(cfg["monitor"], bar=settings["progress_bar"] and summary.interactive() and runs.rank() == 0),
         reuse,
         *own.values(),
         *pruning(folder, cfg["monitor"]),
@@ -178,21 +184,21 @@ def trainer_of(
 
 
 def train(folder: Path, trainer: pl.Trainer, resumable: Resumable, module: EncoderModule, data: TextDataModule) -> None:
-    """Fit, from the last checkpoint where there is one."""
+    """Train, from the last checkpoint if there is one."""
     last = folder / "checkpoints" / LAST
     if last.is_file():
         saved = read_checkpoint(last)
         check_same_weights(saved["state_dict"], module)
         check_same_size(saved["resume"], trainer.world_size)
         state = saved["resume"]
-        del saved  # it would stay in memory while the run trains
+        del saved  # or it would stay in memory during training
         data.start = (state["epoch"], state["batches"])
         log.info("Resuming after batch %d of epoch %d.", state["batches"], state["epoch"] + 1)
     try:
         with resumable.listening():
             trainer.fit(module, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     except pl.utilities.exceptions.MisconfigurationException as error:
-        raise UserError(str(error), "Check the groups trainer and callbacks, and monitor.") from error
+        raise UserError(str(error), "Check trainer, callbacks and monitor.") from error
     except torch._dynamo.exc.BackendCompilerFailed as error:
         raise UserError(f"trainer.compile=true: {error}", "Is there a C++ compiler? Or leave it out.") from error
 
@@ -207,13 +213,13 @@ def show_data(data: TextDataModule) -> None:
 
 
 def quiet() -> None:
-    """Leave out what the libraries say to their developers."""
+    """Silence what the libraries tell their developers."""
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     if runs.rank() > 0:
-        logging.disable(logging.WARNING)  # the first process speaks for all
+        logging.disable(logging.WARNING)  # only the first process reports
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
@@ -223,8 +229,8 @@ def quiet() -> None:
         ".*The number of training batches.*is smaller than the logging interval.*",
         ".*Found .* module.* in eval mode.*",
         ".*lr_scheduler.step.*before.*optimizer.step.*",
-        ".*It is recommended to use `self.log.*sync_dist.*",  # every process has figures of all rows
+        ".*It is recommended to use `self.log.*sync_dist.*",  # every process has the metrics of all rows
         ".*treespec, LeafSpec.*",
-        ".*clip_grad_norm_.*with no gradients.*",  # FSDP: all that this process holds is frozen
+        ".*clip_grad_norm_.*with no gradients.*",  # FSDP: everything that this process holds is frozen
     ):
         warnings.filterwarnings("ignore", message)

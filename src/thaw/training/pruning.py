@@ -1,4 +1,4 @@
-"""A run that is a trial of a study: it reports each validation, and ends early where others were better."""
+"""Trials of a study: a run reports each validation, and ends early if other trials were better."""
 
 import logging
 from pathlib import Path
@@ -14,14 +14,14 @@ log = logging.getLogger(__name__)
 
 
 class Pruning(pl.Callback):
-    """Ends a bad trial after a validation; ``pruned.json`` then stands in its folder.
+    """Ends a bad trial after a validation, and writes ``pruned.json`` to its folder.
 
-    Validations are counted, not steps, since trials may differ in the size of their batches.
+    What is counted is validations, not steps, since trials may differ in batch size.
 
     Args:
         folder: the run folder.
         monitor: the score to report.
-        trial: of Optuna, with the pruner of its study.
+        trial: an Optuna trial, with the pruner of its study.
 
     Raises:
         Pruned: when the pruner says so.
@@ -49,7 +49,7 @@ class Pruning(pl.Callback):
 
 
 def pruning(folder: Path, monitor: str) -> list[pl.Callback]:
-    """The callback of a trial; none for a run that is not part of a study, or of one that lets all finish."""
+    """The callback of a trial; none for runs outside a study, or in a study without a pruner."""
     from hydra.core.hydra_config import HydraConfig
 
     (folder / PRUNED).unlink(missing_ok=True)

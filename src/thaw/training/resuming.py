@@ -1,4 +1,4 @@
-"""A run that is stopped goes on: its state is saved at intervals and on signals, and taken up again bit for bit."""
+"""Resuming: the state of a run is saved at intervals and on signals, and restored bit for bit."""
 
 import logging
 import os
@@ -29,43 +29,44 @@ log = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
-LATE = 30.0  # seconds of training that the end of a run does not lose, should it be stopped while it is evaluated
-REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)  # of schedulers, some time before they end a job
+LATE = 30.0  # seconds since the last save from which on the end of training is saved, should the evaluation be stopped
+REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)  # schedulers send one of these some time before they end a job
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *REQUEUE)
 
 
 class Resumable(pl.callbacks.Checkpoint):
-    """Saves ``checkpoints/last.ckpt`` from which a run goes on bit for bit, at intervals and when a signal comes.
+    """Saves ``checkpoints/last.ckpt``, from which a run resumes bit for bit, at intervals and on signals.
 
-    The state is saved after a training batch that ended with an optimizer step, since gathered gradients are no part of
-    a checkpoint; where a validation is due then, after that. Lightning calls every ``Checkpoint`` after the other
-    callbacks, whose states are part of it; among the callbacks this one must stand behind the one that keeps the best.
+    The state is saved after a training batch that ended with an optimizer step, since accumulated gradients are not
+    part of a checkpoint; if a validation is due then, after the validation. Lightning calls every ``Checkpoint`` after
+    all other callbacks, whose states it contains; among the callbacks, this one must come after the one that keeps the
+    best.
 
     Args:
         folder: the run folder.
-        every: optimizer steps (a number), or time (``10min``, ``30s``, ``1h``); None saves on signals only.
+        every: optimizer steps (a number), or time (``10min``, ``30s``, ``1h``); None saves only on signals.
     """
 
     def __init__(self, folder: Path, every: int | str | None) -> None:
         self.folder, self.path = folder, folder / "checkpoints" / LAST
         self.steps, self.seconds = parse_interval(every)
-        self.saved_at = self.began = 0.0  # once training starts
+        self.saved_at = self.began = 0.0  # set once training starts
         self.saved_step = 0
-        self.earlier = 0.0  # seconds of training up to the checkpoint that the run goes on from
+        self.earlier = 0.0  # seconds of training before the checkpoint that the run resumes from
         self.signal: int | None = None
         self.training = False
         self.states: dict[str, Any] | None = None
-        self.handlers: dict[int, Any] = {}  # those that were there before
+        self.handlers: dict[int, Any] = {}  # the previous ones
 
     def seconds_spent(self) -> float:
-        """On all the training that the run stands on, over its stops."""
+        """Seconds of training in total, including those before the run was stopped."""
         return self.earlier + time.monotonic() - self.began
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Hear the signals while it trains: Lightning would end the process without a word at Ctrl-C."""
+        """Handle signals during training; Lightning would end the process silently on Ctrl-C."""
         self.handlers = {number: signal.signal(number, self._notice) for number in SIGNALS}
-        self.saved_at = self.began = time.monotonic()  # what comes before is no training
+        self.saved_at = self.began = time.monotonic()  # preparation does not count
         try:
             yield
         finally:
@@ -74,12 +75,12 @@ class Resumable(pl.callbacks.Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.saved_step = trainer.global_step
-        for number in SIGNALS:  # again, since Lightning has put one of its own before that of SIGTERM
+        for number in SIGNALS:  # again, since Lightning has installed a handler of its own for SIGTERM
             signal.signal(number, self._notice)
         self.training = True
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
-        if not self.training:  # but computing the frozen layers, say
+        if not self.training:  # but, for example, computing the frozen layers
             self.end("Stopped", number)
         if self.signal == number:
             raise Interrupted(f"Stopped at once. Resume with: {resume_command(self.folder)}", 128 + number)
@@ -97,16 +98,16 @@ class Resumable(pl.callbacks.Checkpoint):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.training = False
-        if stop := agreed([self.signal or 0], trainer)[0]:  # it came too late to be seen in training
+        if stop := agreed([self.signal or 0], trainer)[0]:  # it came after the last batch
             self.end("Stopped", stop)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Where another callback stops the run before its end, that is no part of a checkpoint, and it would go on.
+        # If another callback stops the run early, nothing is saved: the checkpoint would not know, and would continue.
         if stepped(trainer) and (not trainer.should_stop or trainer.global_step == trainer.lightning_module.steps):
             self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Save where it is time to, or a signal has come, which then ends the run."""
+        """Save if it is time to, or if a signal has come, which then ends the run."""
         stop, due = agreed([self.signal or 0, int(self._due(trainer))], trainer)
         if not (stop or due):
             return
@@ -122,7 +123,7 @@ class Resumable(pl.callbacks.Checkpoint):
             self.end("Saved", stop)
 
     def best_at(self, step: int | str) -> Path:
-        """The best checkpoint as it was when the state at a step was saved: until a kill the run may find another."""
+        """The best checkpoint at the time when a state was saved; the run may find a better one before it is killed."""
         return self.path.with_name(f"best_at_{step}.ckpt")
 
     def forget(self) -> None:
@@ -131,10 +132,10 @@ class Resumable(pl.callbacks.Checkpoint):
             path.unlink(missing_ok=True)
 
     def end(self, said: str, stop: int) -> NoReturn:
-        """End the run by a signal."""
+        """End the run after a signal."""
         if stop in REQUEUE and callable(handler := self.handlers[stop]):
-            with suppress(KeyboardInterrupt):  # where it is none but ours
-                handler(stop, None)  # submitit's, which puts the job back into the queue
+            with suppress(KeyboardInterrupt):  # if it is our own
+                handler(stop, None)  # submitit's, which requeues the job
         raise Interrupted(f"{said}. Resume with: {resume_command(self.folder)}", 128 + stop)
 
     def _due(self, trainer: pl.Trainer) -> bool:
@@ -162,7 +163,7 @@ class Resumable(pl.callbacks.Checkpoint):
         self.states = checkpoint["resume"]["random"][trainer.global_rank]
         if trainer.is_global_zero:
             keep_as(self.best_at(checkpoint["global_step"]), self.path.with_name(BEST))
-        for own in checkpoint["callbacks"].values():  # ModelCheckpoint forgets the best of a run that was moved
+        for own in checkpoint["callbacks"].values():  # ModelCheckpoint forgets the best checkpoint if the run was moved
             if before := own.get("dirpath"):
                 own["dirpath"] = os.path.realpath(self.path.parent)
                 own["best_model_path"] = own["best_model_path"].replace(before, own["dirpath"])
@@ -173,7 +174,7 @@ class Resumable(pl.callbacks.Checkpoint):
 
 
 def keep_as(path: Path, other: Path) -> None:
-    """Give a file, where there is one, a second name. Checkpoints are never written into: a new one is a new file."""
+    """Give a file, if it exists, a second name. This is safe since checkpoints are replaced, never modified."""
     if not path.is_file():
         return
     temporary = other.with_name(f".{other.name}")
@@ -183,16 +184,16 @@ def keep_as(path: Path, other: Path) -> None:
     except OSError:  # a file system without links
         shutil.copyfile(path, temporary)
     os.replace(temporary, other)
-    temporary.unlink(missing_ok=True)  # where both names were of one file, replacing does nothing
+    temporary.unlink(missing_ok=True)  # if both names already refer to one file, replacing does nothing
 
 
 def batches_done(trainer: pl.Trainer) -> int:
-    """Training batches of this epoch that are behind us."""
+    """Completed training batches of this epoch."""
     return int(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
 
 
 def stepped(trainer: pl.Trainer) -> bool:
-    """Whether the optimizer has stepped after the last batch, so that no gradients are gathered."""
+    """Whether the last batch ended with an optimizer step, so that there are no accumulated gradients."""
     done = batches_done(trainer)
     return done % trainer.accumulate_grad_batches == 0 or done == int(trainer.num_training_batches)
 
@@ -204,7 +205,7 @@ def validation_due(trainer: pl.Trainer) -> bool:
         return True
     if trainer.check_val_every_n_epoch is not None:
         return done == total
-    # Counted over all epochs: see make_trainer.
+    # Counted across epochs: see `make_trainer`.
     return done == total or (trainer.current_epoch * total + done) % int(trainer.val_check_batch or 1) == 0
 
 
@@ -217,7 +218,7 @@ def parse_interval(every: int | str | None) -> tuple[int | None, float | None]:
 
 
 def random_states() -> dict[str, Any]:
-    """The states of every random number generator, as what ``torch.load(weights_only=True)`` accepts."""
+    """The states of all random number generators, in types that ``torch.load(weights_only=True)`` accepts."""
     version, words, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
@@ -239,7 +240,7 @@ def set_random_states(states: dict[str, Any]) -> None:
 
 
 def agreed(values: list[int], trainer: pl.Trainer) -> list[int]:
-    """The largest of each value among all processes, so that all of them save and stop at the same step."""
+    """The maximum of each value over all processes, so that all of them save and stop at the same step."""
     if trainer.world_size == 1:
         return values
     shared = torch.tensor(values, device=trainer.strategy.root_device)
@@ -268,7 +269,7 @@ def continued(config: DictConfig) -> tuple[Path, DictConfig]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What was saved.
+    """A saved state.
 
     Raises:
         UserError: when the file is damaged.
@@ -276,13 +277,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         return state
-    except Exception as error:  # whatever torch stumbles over
+    except Exception as error:  # whatever torch raises for damaged files
         said = str(error).partition("\n")[0][:100] or type(error).__name__
         raise UserError(f"{path}: damaged: {said}", "Without this file the run starts over.") from error
 
 
 def check_same_data(folder: Path, data: TextDataModule) -> None:
-    """Refuse to go on with rows or labels that are not those the run began with."""
+    """Refuse to resume with rows or labels other than those the run began with."""
     if not (folder / "data.json").is_file():
         return
 
@@ -294,7 +295,7 @@ def check_same_data(folder: Path, data: TextDataModule) -> None:
 
 
 def check_same_size(saved: dict[str, Any], processes: int) -> None:
-    """Refuse to go on with more or fewer processes than before: a step would take another number of batches."""
+    """Refuse to resume with another number of processes: the batches of a step would change."""
     if (before := len(saved["random"])) != processes:
         raise UserError(
             f"the run began on {before} devices and cannot resume on {processes}",
@@ -303,6 +304,6 @@ def check_same_size(saved: dict[str, Any], processes: int) -> None:
 
 
 def check_same_weights(state: dict[str, torch.Tensor], module: EncoderModule) -> None:
-    """Refuse a checkpoint that holds other weights than the run trains: it is read without asking for all of them."""
+    """Refuse a checkpoint with other weights than the run trains; loading is not strict and would not notice."""
     if state.keys() != module.trained(module.state_dict()).keys():
         raise UserError(f"checkpoints/{LAST} holds other weights than this run trains", "Start a new run.")

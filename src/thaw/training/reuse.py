@@ -1,4 +1,4 @@
-"""When the frozen prefix is computed once and reused."""
+"""Decides when the output of frozen layers is computed once and reused."""
 
 import logging
 from functools import partial
@@ -16,18 +16,18 @@ from thaw.models.prefix import FrozenPrefix, Split, Unusable
 from thaw.reporting.progress import counting
 from thaw.runs import rank
 
-WHOLE = SingleDeviceStrategy | DDPStrategy  # each process has all weights
+WHOLE = SingleDeviceStrategy | DDPStrategy  # strategies in which each process has all weights
 SPLIT_UP = "the weights are split among devices"
 log = logging.getLogger(__name__)
 
 
 class Reuse(pl.Callback):
-    """Gives the module the stored states of its frozen layers, at each stage of the strategy anew.
+    """Gives the module the stored states of its frozen layers, again at each stage of the strategy.
 
     Args:
         settings: the ``freeze`` group of the config.
         data: prepared.
-        compiled: whether the layers are, which changes the last digits of what they give.
+        compiled: whether the layers are compiled, which changes the last digits of their output.
     """
 
     def __init__(self, settings: dict[str, Any], data: TextDataModule, compiled: bool = False) -> None:
@@ -37,17 +37,17 @@ class Reuse(pl.Callback):
         self.held: set[str] = set()
 
     def check(self, trainer: pl.Trainer, module: EncoderModule) -> None:
-        """Refuse ``freeze.reuse=on`` where it cannot be, before the run begins; the rest is known when it is tried."""
+        """Refuse ``freeze.reuse=on`` before the run begins if it is certain to fail."""
         if self.settings["reuse"] != "on":
             return
         if not any(self.depth_at(module, epoch) for epoch in range(trainer.max_epochs or 0)):
             name = self.settings["name"]
-            raise UserError(f"freeze.reuse=on: freeze={name} freezes no layers from the bottom up", "Leave it out.")
+            raise UserError(f"freeze.reuse=on: freeze={name} freezes no layers at the bottom", "Leave it out.")
         if not isinstance(trainer.strategy, WHOLE):
             raise UserError(f"freeze.reuse=on: {SPLIT_UP}", "Use freeze.reuse=auto, or off.")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self.on_train_epoch_start(trainer, pl_module)  # a run that goes on within an epoch does not start it
+        self.on_train_epoch_start(trainer, pl_module)  # a run resumed within an epoch does not start that epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         module: EncoderModule = pl_module
@@ -72,13 +72,13 @@ class Reuse(pl.Callback):
             raise Unusable(SPLIT_UP)
         self.precision = str(trainer.precision)
         prefix = self.prefix(module.network, context=trainer.precision_plugin.forward_context)
-        # Of the whole stage, so that a run which goes on near its end does as it did before.
+        # Passes of the whole stage, so that a run resumed near its end decides as it did before.
         passes = min(
             sum(self.depth_at(module, epoch) == self.depth for epoch in range(trainer.max_epochs or 0)),
             trainer.estimated_stepping_batches * trainer.accumulate_grad_batches / trainer.num_training_batches,
         )
         if self.settings["reuse"] == "auto" and passes < 2 and not prefix.first_only:
-            raise Unusable("one pass over the data has nothing to gain")
+            raise Unusable("a single pass over the data gains nothing")
         self.held.clear()  # of an earlier stage
         splits = {name: self.data.encoded[name] for name in ("train", "validation")}
         prefix.reserve(list(splits.values()))
@@ -89,11 +89,11 @@ class Reuse(pl.Callback):
 
     @property
     def exact(self) -> bool:
-        """Whether stored states are, to the last bit, what evaluation computes: plainly, in float32."""
+        """Whether stored states equal what the evaluation computes to the last bit: only in plain float32."""
         return self.precision == "32-true" and self.settings["reuse_dtype"] == "float32" and not self.compiled
 
     def prefix(self, network: Any, **options: Any) -> FrozenPrefix:
-        """The prefix of a network, frozen to the depth of the present stage."""
+        """The prefix of a network, with the depth of the current stage."""
         batch_size, pad_id = self.data.data["eval_batch_size"], self.data.tokenizer.pad_token_id
         return FrozenPrefix(
             network,

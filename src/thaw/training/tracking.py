@@ -1,4 +1,4 @@
-"""Loggers beside the history: W&B, TensorBoard. What one run sends is ended with the run."""
+"""Experiment loggers: W&B and TensorBoard. Each is finished together with its run."""
 
 import logging
 from collections.abc import Sequence
@@ -11,9 +11,10 @@ from thaw.errors import missing
 from thaw.instantiate import build
 from thaw.labels import LabelSet
 from thaw.reporting.members import CHOSEN, overridden, picks_a_file
+from thaw.reporting.reading import label_pairs
 from thaw.runs import known_splits, read_jsonl, sync_command
 
-PACKAGES = ("wandb", "tensorboard")  # each with an extra of its name
+PACKAGES = ("wandb", "tensorboard")  # each has an extra of the same name
 ERRORS_SHOWN = 100  # rows in the table of errors
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ class Tracker:
     """A Lightning logger and its kind (``wandb``, ``tensorboard``).
 
     Args:
-        folder: of a run on its own, which says how to send what was recorded offline; a multirun says it once.
+        folder: of a single run, which says how to upload what was recorded offline; a multirun says so once.
     """
 
     kind: str
@@ -34,7 +35,7 @@ class Tracker:
         if self.kind == "wandb":
             import wandb
 
-            # Otherwise the next run of a multirun would go on writing into this one.
+            # Otherwise the next run of a multirun would write into this one.
             wandb.finish()
             if self.folder and (command := sync_command(self.folder)):
                 log.info("Sync       %s", command)
@@ -44,7 +45,7 @@ def make_loggers(cfg: dict[str, Any], folder: Path, multirun: bool = False) -> l
     """The loggers of the ``logger`` group, which write nothing yet; W&B shows the runs of a multirun as one group.
 
     Raises:
-        UserError: when one cannot be built, for want of its package say.
+        UserError: when one cannot be built, for example because its package is missing.
     """
     trackers = []
     for kind, settings in cfg["logger"].items():
@@ -53,7 +54,7 @@ def make_loggers(cfg: dict[str, Any], folder: Path, multirun: bool = False) -> l
         if kind == "wandb" and multirun:
             settings = {**settings, "group": settings["group"] or folder.parent.name}
         if kind == "wandb" and not settings["offline"] and (earlier := sorted(folder.glob("wandb/run-*"))):
-            # It goes on there as well. The folders are named run-<time>-<id>.
+            # It continues on W&B as well. The folders are named run-<time>-<id>.
             settings = {"id": earlier[-1].name.split("-", 2)[2], **settings}
         logger = build(settings, save_dir=str(folder))
         trackers.append(Tracker(kind, logger, None if multirun else folder))
@@ -61,10 +62,10 @@ def make_loggers(cfg: dict[str, Any], folder: Path, multirun: bool = False) -> l
 
 
 def log_settings(trackers: Sequence[Tracker], folder: Path, cfg: dict[str, Any]) -> None:
-    """Begin, with the config; to W&B also which files of config groups the user chose."""
+    """Start the loggers by sending the config; W&B also gets the files of config groups that the user chose."""
     for tracker in trackers:
         if tracker.kind == "wandb":
-            # By the names that the user gave, so that a report can tell runs apart by them.
+            # By the names that the user typed, by which a report can tell runs apart.
             chosen = {key: value for key, value in overridden(folder).items() if picks_a_file(key, cfg)}
             tracker.logger.experiment.config.update({**cfg, CHOSEN: chosen})
         elif tracker.kind == "tensorboard":
@@ -72,7 +73,7 @@ def log_settings(trackers: Sequence[Tracker], folder: Path, cfg: dict[str, Any])
 
 
 def log_evaluation(trackers: Sequence[Tracker], folder: Path, metrics: dict[str, Any], labels: LabelSet) -> None:
-    """Send the final figures; to W&B also the confusion matrix and a table of errors."""
+    """Send the final metrics; W&B also gets the confusion matrix and a table of errors."""
     values = {name: value for name, value in metrics.items() if isinstance(value, float) and value == value}
     for tracker in trackers:
         tracker.logger.log_metrics(values)
@@ -86,9 +87,7 @@ def _log_to_wandb(run: Any, folder: Path, labels: LabelSet) -> None:
     split = known_splits(folder)[-1]
     rows = read_jsonl(folder / "predictions" / f"{split}.jsonl")
     if labels.task != "multi_label":
-        pairs = [(row["label"], row["predicted"]) for row in rows]
-        if labels.task == "token":  # without the words that were not read
-            pairs = [pair for true, given in pairs for pair in zip(true, given, strict=True) if pair[1] is not None]
+        pairs = label_pairs(rows, labels)
         matrix = wandb.plot.confusion_matrix(
             y_true=[labels.ids[true] for true, _ in pairs],
             preds=[labels.ids[given] for _, given in pairs],

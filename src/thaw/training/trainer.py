@@ -1,4 +1,4 @@
-"""The Lightning Trainer of a run, refusing at once what would fail later."""
+"""The Lightning Trainer of a run, and early checks of what would fail later."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,11 +29,11 @@ from thaw.models.freezing import STAGED
 
 
 def check_monitor(key: str, monitor: str, labels: LabelSet, counts: Mapping[str, int], *others: str) -> None:
-    """Refuse at once what would fail at the end of the first epoch, or pick a checkpoint by chance.
+    """Refuse early what would fail at the end of the first epoch, or pick a checkpoint at random.
 
     Args:
         counts: how often each label occurs in validation.
-        others: what may be monitored beside the figures.
+        others: what may be monitored besides the validation metrics.
     """
     known = [f"val/{name}" for name in ("loss", *figure_names(labels))]
     if monitor in others:
@@ -41,39 +41,39 @@ def check_monitor(key: str, monitor: str, labels: LabelSet, counts: Mapping[str,
     if monitor not in known:
         raise UserError(f"{key}={monitor} is not a metric of a {labels.task} task", f"Known: {', '.join(known)}.")
     absent = [name for name, count in counts.items() if not count]
-    if labels.entities:  # an entity of a type is tagged by either
+    if labels.entities:  # either tag marks an entity of the type
         absent = [kind for kind in entity_types(labels) if not counts.get(f"B-{kind}") and not counts.get(f"I-{kind}")]
     label = monitor.removeprefix("val/").partition("/")[2]  # of val/f1/joy
     if label in absent or (monitor == "val/auc" and len(absent) > len(counts) - 2):
         raise UserError(
             f"{key}={monitor}: no row of validation is {label or ' or '.join(absent)}, so there is no such figure",
-            "Monitor another, or give more rows: data.eval_size, data.validation_size.",
+            "Monitor another metric, or give more rows: data.eval_size, data.validation_size.",
         )
 
 
 def check_accelerator(name: str) -> None:
-    """Refuse at once a GPU that is not there."""
+    """Refuse early a GPU that does not exist."""
     if name in ("gpu", "cuda") and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
         raise UserError(f"trainer.accelerator={name}: torch sees no GPU", "Leave trainer=gpu out, or check nvidia-smi.")
 
 
 def best_checkpoint(folder: Path, monitor: str, mode: str) -> ModelCheckpoint:
-    """Keeps ``checkpoints/best.ckpt``."""
+    """The callback that keeps ``checkpoints/best.ckpt``."""
     return ModelCheckpoint(
         folder / "checkpoints",
         filename="best",
         monitor=monitor,
         mode=mode,
         save_weights_only=True,
-        save_on_train_epoch_end=False,  # but after each validation, so that it stands when `Resumable` saves
+        save_on_train_epoch_end=False,  # but after each validation, so that it is complete when `Resumable` saves
         enable_version_counter=False,
     )
 
 
 class FSDPOnCPU(FSDPStrategy):
-    """FSDP to try out without GPUs: torch can, if it is told the device, which Lightning does for GPUs only.
+    """FSDP on CPUs, for trying it out: torch supports it if it is told the device, which Lightning does only for GPUs.
 
-    States are gathered without being moved to the CPU: there that is no copy, and the next state overwrites it.
+    States are gathered without offloading to the CPU: there that would not copy them, and they would be overwritten.
     """
 
     model: Any
@@ -93,14 +93,14 @@ class FSDPOnCPU(FSDPStrategy):
             return FSDP.rekey_optim_state_dict(state, OptimStateKeyType.PARAM_ID, self.model)
 
 
-StrategyRegistry.register("fsdp_cpu", FSDPOnCPU, override=True)  # also when the module is loaded anew
+StrategyRegistry.register("fsdp_cpu", FSDPOnCPU, override=True)  # the module may be imported again
 
 
 def check_distributed(strategy: str, multirun: bool, rows: Mapping[str, int], processes: int) -> None:
     """Refuse what several processes cannot do.
 
     Args:
-        rows: of each split.
+        rows: the number of rows of each split.
     """
     if multirun:
         raise UserError(
@@ -120,7 +120,7 @@ def check_distributed(strategy: str, multirun: bool, rows: Mapping[str, int], pr
 
 
 def split_by_layer(strategy: Any, network: nn.Module) -> None:
-    """Let a strategy that splits the weights gather those of one layer at a time, not of the whole network at once."""
+    """Make a strategy that shards weights gather those of one layer at a time, not of the whole network."""
     if isinstance(strategy, FSDPStrategy):
         strategy.kwargs["auto_wrap_policy"] = ModuleWrapPolicy({type(layer) for _, layer in layers_of(network)})
 
@@ -141,18 +141,18 @@ def make_trainer(settings: dict[str, Any], callbacks: list[Any], folder: Path) -
             max_steps=settings["max_steps"] or -1,
             accumulate_grad_batches=accumulate,
             gradient_clip_val=settings["gradient_clip_val"],
-            # Counted over epochs, so that "every 500 steps" does not start afresh with each of them.
+            # Counted across epochs, so that "every 500 steps" does not start over in each epoch.
             val_check_interval=every * accumulate if every else 1.0,
             check_val_every_n_epoch=None if every else 1,
             log_every_n_steps=settings["log_every"],
             deterministic=settings["deterministic"],
             callbacks=callbacks,
-            # Lightning's way of requeueing saves a state of its own, which would be preferred to ours ever after.
+            # Lightning's requeueing saves a state of its own, which it would then prefer to ours.
             plugins=[SLURMEnvironment(auto_requeue=False)] if slurm else None,
             logger=False,  # set later, once the run has begun
             default_root_dir=folder,
             num_sanity_val_steps=0,
-            enable_progress_bar=False,  # ours keeps out of the way of the lines
+            enable_progress_bar=False,  # ours makes room for printed lines
             enable_model_summary=False,
             use_distributed_sampler=False,
         )

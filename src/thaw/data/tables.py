@@ -1,0 +1,157 @@
+"""Tables: comma- and tab-separated values."""
+
+import csv
+import sys
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from thaw.data.rows import (
+    NOT_UTF8,
+    Bad,
+    Options,
+    Row,
+    encodable,
+    list_in,
+    named_columns,
+    open_lines,
+    text_of,
+    words_in,
+)
+from thaw.errors import UserError, counted
+
+csv.field_size_limit(sys.maxsize)  # long documents in one field are data, not an attack
+
+QUOTES = "Close the quotes there and double those within a field, or set {group}quoting=none."
+Table = Iterator[tuple[int, list[str] | Bad]]
+"""Records, each with its first line."""
+
+
+def read_csv(path: Path, options: Options) -> Iterator[Row | Bad]:
+    """Comma-separated values."""
+    return _delimited(path, options, ",")
+
+
+def read_tsv(path: Path, options: Options) -> Iterator[Row | Bad]:
+    """Tab-separated values."""
+    return _delimited(path, options, "\t")
+
+
+def _records(path: Path, options: Options, delimiter: str) -> tuple[Table, str]:
+    """Records, each with its first line, and the delimiter of the file."""
+    lines = (line.decode("utf-8", errors="surrogateescape") + "\n" for _, line in open_lines(path, options.encoding))
+    begin: list[str] = []
+    while not (begin and begin[-1].strip()) and (first := next(lines, None)):
+        begin.append(first)
+    delimiter = own_delimiter(begin[-1], delimiter) if begin else delimiter
+    return _parsed(path, chain(begin, lines), options, delimiter), delimiter
+
+
+def _parsed(path: Path, lines: Iterator[str], options: Options, delimiter: str) -> Table:
+    """The records of some lines; quoted fields may span several of them."""
+    # For reading, minimal, all and nonnumeric are the same: fields may be quoted. (Python's QUOTE_NONNUMERIC would
+    # convert all unquoted fields to floats, and so the label 1 to 1.0.)
+    quoting: Any = csv.QUOTE_NONE if options.quoting == "none" else csv.QUOTE_MINIMAL
+    # strict: otherwise an unclosed quote silently swallows the rest of the file as one field.
+    records = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+    while True:
+        line = records.line_num + 1
+        try:
+            record = next(records)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if records.line_num > line:  # it may have swallowed good rows, so it cannot be skipped
+                problem = f"the quotes that open here do not match up to line {records.line_num}: {error}"
+                raise UserError(f"{path}:{line}: {problem}", QUOTES.format(group=options.group)) from None
+            if line == 1 and "new-line character" in str(error):  # seen before any line has ended
+                raise UserError(
+                    f"{path}: its lines end in \\r alone", "Save it with the line ends of Unix or Windows."
+                ) from None
+            lone = "new-line character" in str(error)
+            yield line, Bad(line, "a lone \\r, without quotes" if lone else f"the quotes do not match: {error}")
+        else:
+            yield line, record
+
+
+def own_delimiter(line: str, delimiter: str) -> str:
+    """The delimiter of a file, judged by its first line: with a decimal comma, Excel writes ``;`` into csv files."""
+    if delimiter != "," or "," in line:
+        return delimiter
+    return next((other for other in ";\t|" if other in line), delimiter)
+
+
+def read_table(path: Path, options: Options, delimiter: str) -> tuple[list[str], Table, str]:
+    """A csv or tsv file: the names of its columns, or their positions, and its records.
+
+    Args:
+        delimiter: the usual one of the format.
+
+    Returns:
+        (columns, records, delimiter of the file): no columns if no row can be read. Each record comes with its first
+        line; blank lines are left out, and undecodable bytes are lone surrogates.
+
+    Raises:
+        UserError: when the header cannot be read, or, while reading records, when quotes do not match over many rows.
+    """
+    records, delimiter = _records(path, options, delimiter)
+    before: list[tuple[int, list[str] | Bad]] = []
+    for line, record in records:
+        bad = record if isinstance(record, Bad) else _undecodable(line, record)
+        if bad and options.header:
+            remedy = (
+                "Fix it." if NOT_UTF8 not in bad.problem else f"Say what it is: {options.group}encoding=cp1252, say."
+            )
+            raise UserError(f"{path}:{line}: the header: {bad.problem}", remedy)
+        if not isinstance(record, Bad) and not _blank(record):
+            break
+        if isinstance(record, Bad) or not options.header:
+            before.append((line, record))
+    else:
+        return [], (one for one in before if isinstance(one[1], Bad)), delimiter
+    if options.header:
+        return [name.strip() for name in record], _even(records, len(record), "header"), delimiter
+    rows = chain(before, [(line, record)], records)
+    return [str(i) for i in range(len(record))], _even(rows, len(record), "first line"), delimiter
+
+
+def _even(records: Table, width: int, where: str) -> Table:
+    for line, record in records:
+        if not isinstance(record, Bad) and len(record) != width:
+            if _blank(record):
+                continue
+            record = Bad(line, f"{counted(len(record), 'field')} where the {where} has {width}")
+        yield line, record
+
+
+def _blank(record: list[str]) -> bool:
+    return len(record) < 2 and not "".join(record).strip()
+
+
+def _delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row | Bad]:
+    columns, records, _ = read_table(path, options, delimiter)
+    texts, label = named_columns(columns, options, path) if columns else ([], "")
+    texts_at, label_at = [columns.index(name) for name in texts], columns.index(label) if columns else 0
+    for line, record in records:
+        if isinstance(record, Bad):
+            yield record
+        else:
+            text = text_of([record[i] for i in texts_at])
+            yield _undecodable(line, record) or _listed(Row(line, text, record[label_at]))
+
+
+def _listed(row: Row) -> Row:
+    """A row whose cells contain lists, read as such: words with their tags, or several labels."""
+    labels = list_in(row.label)
+    if labels is None:
+        return row
+    words = words_in(row.text) if isinstance(row.text, str) else None
+    return Row(row.line, row.text if words is None else words, labels)
+
+
+def _undecodable(line: int, fields: list[str]) -> Bad | None:
+    for position, field in enumerate(fields, start=1):
+        if not encodable(field):
+            return Bad(line, f"{NOT_UTF8} in field {position}")
+    return None

@@ -1,0 +1,159 @@
+"""Scores a split: metrics, intervals, and rows as they are saved; the same code after training and in evaluate.py."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from thaw.data.encoding import encode_split
+from thaw.data.splits import rows_fingerprint
+from thaw.errors import counted
+from thaw.inference.predictor import Predictor
+from thaw.labels import UNREAD
+from thaw.metrics.baselines import baseline_figures
+from thaw.metrics.calibration import confidence, expected_calibration_error, fit_temperature, reliability
+from thaw.metrics.classification import best_thresholds
+from thaw.metrics.intervals import intervals
+from thaw.metrics.outputs import Outputs, figures
+from thaw.metrics.probabilities import DIGITS, probabilities
+from thaw.models.losses import make_loss, make_terms
+from thaw.reporting.progress import counting
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The results of a split.
+
+    Args:
+        figures: its metrics, without a prefix.
+        details: ``intervals`` of the metrics, and ``calibration``: the bins of the reliability diagram, before and
+            after temperature scaling.
+        predictions: a dict for each row, as it is saved.
+    """
+
+    figures: dict[str, float]
+    details: dict[str, Any]
+    predictions: list[dict[str, Any]]
+
+
+def predict_rows(predictor: Predictor, texts: Sequence[Any], gold: Sequence[Any], name: str) -> Outputs:
+    """The network's outputs for labelled rows.
+
+    Args:
+        texts: strings, or lists of words.
+        gold: an id, a list of ids, or an id for each word.
+        name: of the rows, shown with the progress.
+    """
+    encoded = encode_split(texts, gold, predictor.labels, predictor.tokenizer, predictor.max_length, "first")
+    with counting(len(texts), f"evaluating {name}") as progress:
+        return predictor.outputs(encoded, progress)
+
+
+def settle(predictor: Predictor, outputs: Outputs) -> dict[str, Any]:
+    """Fit temperature and thresholds on the validation rows, and set them in the predictor.
+
+    Returns:
+        ``temperature``, which calibrates the probabilities, and for multi-label tasks ``thresholds``, with the best F1
+        of each label. Both go into ``labels.json``.
+    """
+    chosen: dict[str, Any] = {"temperature": fit_temperature(*outputs.flat())}
+    if predictor.labels.task == "multi_label":
+        chosen["thresholds"] = best_thresholds(probabilities(outputs.logits, predictor.labels), outputs.gold)
+        predictor.thresholds = chosen["thresholds"]
+    predictor.temperature = chosen["temperature"]
+    return chosen
+
+
+def score_rows(
+    predictor: Predictor, outputs: Outputs, texts: Sequence[Any], places: Sequence[str], config: dict[str, Any]
+) -> Evaluation:
+    """The metrics of a split with their intervals, and each row as it is saved.
+
+    Args:
+        outputs: as `predict_rows` gives them for the texts.
+        places: where the texts stand, for readers of the page.
+        config: of the run.
+    """
+    labels, thresholds, strict = predictor.labels, predictor.thresholds, config["strict_iob2"]
+    result = {"loss": outputs.loss(make_loss(config["loss"], labels))}
+    result |= figures(outputs, labels, strict=strict, thresholds=thresholds)
+    logits, gold = outputs.flat()
+    sure, correct = confidence(probabilities(logits, labels), gold)
+    result["ece"] = expected_calibration_error(sure, correct)
+    calibration = {"bins": reliability(sure, correct)}
+    if predictor.temperature:
+        sure, correct = confidence(probabilities(logits / predictor.temperature, labels), gold)
+        result["ece_calibrated"] = expected_calibration_error(sure, correct)
+        calibration["calibrated"] = reliability(sure, correct)
+    found = intervals(
+        outputs,
+        labels,
+        strict=strict,
+        thresholds=thresholds,
+        terms=outputs.terms(make_terms(config["loss"], labels)),
+        temperature=predictor.temperature,
+    )
+    details = {"intervals": found, "calibration": calibration}
+    rows = zip(places, prediction_rows(predictor, outputs, texts), strict=True)
+    return Evaluation(result, details, [{"place": place, **row} for place, row in rows])
+
+
+def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """Each row with its text, true label, predicted label, and uncalibrated probabilities."""
+    labels = predictor.labels
+    if labels.task == "token":
+        tags, unread = outputs.tags(labels), "O" if labels.entities else None
+        for text, gold, predicted, logits, words in zip(
+            texts, outputs.gold, tags, outputs.logits, outputs.words, strict=True
+        ):
+            scores: list[float | None] = [None] * len(gold)  # None: cut off by truncation
+            true_scores: list[float | None] = [None] * len(gold)
+            for word, own in zip(words, probabilities(logits, labels), strict=True):
+                scores[word] = round(float(own.max()), DIGITS)
+                true_scores[word] = round(float(own[gold[word]]), DIGITS)
+            yield {
+                "words": list(text),
+                "label": [labels.names[i] for i in gold],
+                "predicted": [unread if i == UNREAD else labels.names[i] for i in predicted],
+                "scores": scores,
+                "true_scores": true_scores,
+            }
+        return
+    for text, gold, own in zip(texts, outputs.gold, probabilities(outputs.logits, labels), strict=True):
+        true = [labels.names[i] for i in gold.nonzero()[0]] if labels.task == "multi_label" else labels.names[gold]
+        yield {
+            "text": text,
+            "label": true,
+            "predicted": predictor.chosen(own),
+            "probabilities": {name: round(float(score), DIGITS) for name, score in zip(labels.names, own, strict=True)},
+        }
+
+
+def score_baselines(
+    predictor: Predictor, train: Mapping[str, Any], rows: Mapping[str, Any], config: Mapping[str, Any], name: str
+) -> dict[str, dict[str, float]]:
+    """The metrics of the baselines on some rows.
+
+    Args:
+        predictor: of the network before training.
+        train, rows: ``text`` and ``label`` of the training rows, and of the rows to score.
+        config: of the run.
+        name: of the rows, shown with the progress.
+    """
+    untrained = predict_rows(predictor, rows["text"], rows["label"], f"{name} before training")
+    key = [rows_fingerprint(own["text"], own["label"]) for own in (train, rows)]
+    return baseline_figures(untrained, train, rows, predictor.labels, strict=config["strict_iob2"], key=key)
+
+
+def join_figures(results: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """The metrics of several splits, as they are saved in ``metrics.json``."""
+    values = {f"{split}/{name}": value for split, own in results.items() for name, value in own.figures.items()}
+    pairs = {
+        f"{split}/{name}": pair for split, own in results.items() for name, pair in own.details["intervals"].items()
+    }
+    calibration = {split: own.details["calibration"] for split, own in results.items()}
+    return {**values, "intervals": pairs, "calibration": calibration}
+
+
+def trained_on(seen: int, texts: int) -> list[str]:
+    """A note for rows of which the run has seen some texts in training; none otherwise."""
+    return [f"The run was trained on {seen:,} of these {counted(texts, 'text')}."] if seen else []

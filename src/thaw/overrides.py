@@ -19,6 +19,8 @@ from thaw.errors import UserError, missing
 from thaw.settings import lost
 
 FREE_TEXT = ("text", "run", "runs", "resume", "input", "output", "explain_page", "data.path", "model.name")
+COLUMNS = ("data.text_column", "data.label_column", "text_column")
+SEPARATORS = ("data.label_separator", "data.separator")
 QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""")
 LATEST = {  # what holds ``latest``: what it names, and a file of each such folder, as old as its end or beginning
     "run": ("finished run", "metrics.json"),
@@ -173,14 +175,14 @@ def quoted(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if not equals or QUOTED.fullmatch(value):
         return argument
-    if key not in FREE_TEXT:  # there the grammar lacks no more than the letters of other languages
+    if key not in FREE_TEXT and not _is_name(key, value):  # the grammar lacks only the letters of other languages
         if value.isascii() or re.search(r"[=(){}'\"$:~]", value):
             return argument
         parts = r"[^,\[\]\s][^,\[\]]*"  # without the blanks around them, which Hydra drops as well
         own = re.sub(parts, lambda part: part[0] if part[0].isascii() else f"'{part[0].rstrip()}'", value)
         return f"{key}={own}"
     special = r"[=()\[\]{}'\"$:~\s,]" if key == "runs" else r"[=()\[\]{}'\"$:~\s]"
-    plain = value.isascii() and not re.search(special, value) and not NUMBER.fullmatch(value)
+    plain = key in FREE_TEXT and value.isascii() and not re.search(special, value) and not NUMBER.fullmatch(value)
     if value in ("", "null") or (key != "text" and plain):
         return argument if value else f"{key}=''"
     if "\n" in value or "\r" in value:
@@ -188,3 +190,10 @@ def quoted(argument: str) -> str:
     # Of backslashes Hydra reads those before a quote by twos.
     escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + (found[2] and "\\'"), value.replace("${", "\\${"))
     return f"{key}='{escaped}'"
+
+
+def _is_name(key: str, value: str) -> bool:
+    """Whether a value that the grammar has no place for is a column, such as ``Text (DE)``, or a separator."""
+    if key in SEPARATORS:
+        return re.fullmatch(r"[^\w\[\]{}'\"$\\]+", value) is not None
+    return key in COLUMNS and re.search(r"[=(){}'\"~]", value) is not None and not re.search(r"^\[|[,$]", value)

@@ -6,7 +6,7 @@ import pytest
 
 from thaw.labels import LabelSet
 from thaw.reporting.reading import marked
-from thaw.reporting.summary import advice, notes
+from thaw.reporting.summary import advice, left_out, notes
 
 ENTITIES = LabelSet("token", ("O", "B-LOC", "I-LOC", "B-PER", "I-PER"), (1,) * 5)
 
@@ -47,6 +47,11 @@ def test_what_is_odd_about_the_data_is_noted() -> None:
         "labels that differ only in case or blanks: billing and Billing and bill ing",
         "labels without a row in validation: Billing, bill ing",
     ]
+
+
+def test_labels_that_may_stand_for_a_missing_one_are_noted() -> None:
+    found = notes(data_of({"train": {"NaN": 3, "None": 1, "none": 2, "other": 2}}))
+    assert "labels that may stand for a missing one: NaN, None" in found
 
 
 def test_many_names_are_counted_and_tags_may_be_absent() -> None:
@@ -93,3 +98,22 @@ def test_a_run_that_a_bag_of_words_beats_is_told_what_to_try() -> None:
         "Never found: b. More data.epochs, another optimizer.lr, or loss=balanced may help.",
     ]
     assert not advice({**metrics, "test/f1": 0.7, "test/recall/b": 0.1}, "test", counts)
+
+
+def test_a_label_that_is_given_far_too_often_is_named() -> None:
+    """As the threshold with the best F1 gives a rare one, where the run hardly tells it from the others."""
+    metrics = {
+        "test/f1": 0.8, "test/recall/fraud": 1.0, "test/precision/fraud": 1 / 33, "test/recall/legal": 0.5,
+        "test/precision/legal": 0.25, "test/recall/absent": None, "test/precision/absent": None, "baselines": {},
+    }  # fmt: skip
+    assert advice(metrics, "test", {"fraud": 1, "legal": 4, "absent": 0}) == [
+        "Given far too often: fraud (33 for 1). More data.epochs, or more rows with them, may help."
+    ]
+
+
+def test_rows_that_were_left_out_and_are_not_listed_are_counted() -> None:
+    assert left_out({"skipped": {"train": 1_200, "test": 2}, "skipped_rows": ["a.csv:7: no label"]}) == [
+        "a.csv:7: no label", "1,201 more rows",
+    ]  # fmt: skip
+    assert left_out({"skipped": {"all": 1}, "skipped_rows": ["a.csv:7: no label"]}) == ["a.csv:7: no label"]
+    assert not left_out({"skipped": {}, "skipped_rows": []})

@@ -100,11 +100,12 @@ def test_a_run_that_a_bag_of_words_beats_is_told_what_to_try() -> None:
     assert not advice({**metrics, "test/f1": 0.7, "test/recall/b": 0.1}, "test", counts)
 
 
-def test_a_label_that_is_given_far_too_often_is_named() -> None:
+@pytest.mark.parametrize("absent", [None, float("nan")])
+def test_a_label_that_is_given_far_too_often_is_named(absent: float | None) -> None:
     """As the threshold with the best F1 gives a rare one, where the run hardly tells it from the others."""
     metrics = {
         "test/f1": 0.8, "test/recall/fraud": 1.0, "test/precision/fraud": 1 / 33, "test/recall/legal": 0.5,
-        "test/precision/legal": 0.25, "test/recall/absent": None, "test/precision/absent": None, "baselines": {},
+        "test/precision/legal": 0.25, "test/recall/absent": absent, "test/precision/absent": absent, "baselines": {},
     }  # fmt: skip
     assert advice(metrics, "test", {"fraud": 1, "legal": 4, "absent": 0}) == [
         "Given far too often: fraud (33 for 1). More data.epochs, or more rows with them, may help."

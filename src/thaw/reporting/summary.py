@@ -152,8 +152,9 @@ def advice(metrics: Mapping[str, Any], split: str, counts: Mapping[str, int]) ->
 
 def _given(metrics: Mapping[str, Any], split: str, name: str, count: int) -> int:
     """How often a label was predicted; 0 where none of the predictions is right, from which it does not follow."""
-    precision, recall = metrics.get(f"{split}/precision/{name}"), metrics[f"{split}/recall/{name}"]
-    return round(count * recall / precision) if precision and recall else 0
+    # None in metrics.json, nan before it is written: of labels that do not occur.
+    precision, recall = (metrics.get(f"{split}/{kind}/{name}") or 0.0 for kind in ("precision", "recall"))
+    return round(count * recall / precision) if precision > 0 and recall > 0 else 0
 
 
 def listed(names: Sequence[str]) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 from thaw.errors import UserError
 
 FREE_TEXT = ("text", "run", "runs", "resume", "input", "output", "explain_page", "data.path", "model.name")
+COLUMNS = ("data.text_column", "data.label_column", "text_column")
+SEPARATORS = ("data.label_separator", "data.separator")
 QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""")
 NUMBER = re.compile(r"[-+]?[\d_.]+(e[-+]?\d+)?|true|false|nan|[-+]?inf", re.IGNORECASE)  # Hydra's, and its booleans
 SPECIAL = re.compile(r"[=(){}'\"$:~]")  # characters that mean something to Hydra's grammar
@@ -54,7 +56,15 @@ def quoted(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if not equals or QUOTED.fullmatch(value):
         return argument
-    return f"{key}={_quoted_text(key, value) if key in FREE_TEXT else _quoted_items(value)}"
+    free = key in FREE_TEXT or _is_name(key, value)
+    return f"{key}={_quoted_text(key, value) if free else _quoted_items(value)}"
+
+
+def _is_name(key: str, value: str) -> bool:
+    """Whether a value that the grammar has no place for is a column, such as ``Text (DE)``, or a separator."""
+    if key in SEPARATORS:
+        return re.fullmatch(r"[^\w\[\]{}'\"$\\]+", value) is not None
+    return key in COLUMNS and re.search(r"[=(){}'\"~]", value) is not None and not re.search(r"^\[|[,$]", value)
 
 
 def _quoted_items(value: str) -> str:
@@ -69,8 +79,8 @@ def _quoted_text(key: str, value: str) -> str:
     if not value:
         return "''"
     special = r"[\[\]\s,]" if key == "runs" else r"[\[\]\s]"  # a comma separates two runs; elsewhere, values to sweep
-    plain = value.isascii() and not (SPECIAL.search(value) or re.search(special, value) or NUMBER.fullmatch(value))
-    if value == "null" or (key != "text" and plain):
+    odd = not value.isascii() or SPECIAL.search(value) or re.search(special, value) or NUMBER.fullmatch(value)
+    if value == "null" or (key in FREE_TEXT and key != "text" and not odd):
         return value
     if "\n" in value or "\r" in value:
         value = " ".join(value.split())

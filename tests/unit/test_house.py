@@ -168,6 +168,13 @@ def test_latest_of_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("data.label_column=Größe,Art", "data.label_column='Größe',Art"),
         ("loss.class_weights={größer: 2}", "loss.class_weights={größer: 2}"),
         ("data.label_column=queue", "data.label_column=queue"),
+        ("data.text_column=Text (DE)", "data.text_column='Text (DE)'"),
+        ("data.label_column=Größe (cm)", "data.label_column='Größe (cm)'"),
+        ("text_column=[premise,hypothesis]", "text_column=[premise,hypothesis]"),
+        ("data.label_separator=,", "data.label_separator=','"),
+        ("data.label_separator=;", "data.label_separator=';'"),
+        ("data.label_separator='|'", "data.label_separator='|'"),
+        ("data.label_separator=1", "data.label_separator=1"),
         ("--help", "--help"),
     ],
 )

@@ -135,6 +135,20 @@ def test_the_interval_of_accuracy_holds_the_true_one_where_classes_are_uneven() 
     assert held >= 54
 
 
+def test_the_interval_of_macro_f1_holds_it_where_rare_classes_are_never_found() -> None:
+    """Resamples without such a class score better, so that their percentiles lay above the figure."""
+    generator = np.random.default_rng(0)
+    share = 1 / np.arange(1, 31) ** 1.3
+    gold = np.concatenate([np.arange(30), generator.choice(30, 150, p=share / share.sum())])
+    logits = np.eye(30, dtype=np.float32)[np.where(gold < 6, gold, 0)]
+    outputs, labels = Outputs(np.arange(180), logits, gold), LabelSet("sequence", tuple(map(str, range(30))), (6,) * 30)
+    known, found = figures(outputs, labels), intervals(outputs, labels)
+    for name in ("f1", "f1_macro", "precision_macro", "recall_macro"):
+        low, high = found[name]
+        assert low < known[name] < high
+    assert found["f1"] == found["f1_macro"]
+
+
 def test_rows_none_of_which_has_a_label_are_no_trouble() -> None:
     outputs, labels = several()
     found = intervals(Outputs(outputs.rows, outputs.logits, np.zeros_like(outputs.gold)), labels, thresholds=[0.5] * 4)

@@ -13,7 +13,7 @@ from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs, figures
 from thaw.reporting.folds import OutOfFold, in_order, write
 from thaw.reporting.reading import marked, scorer_of
-from thaw.reporting.summary import advice, notes
+from thaw.reporting.summary import advice, left_out, notes
 from thaw.runs import read_jsonl
 
 ENTITIES = LabelSet("token", ("O", "B-LOC", "I-LOC", "B-PER", "I-PER"), (1,) * 5)
@@ -94,6 +94,11 @@ def test_what_is_odd_about_the_data_is_noted() -> None:
     ]
 
 
+def test_labels_that_may_stand_for_a_missing_one_are_noted() -> None:
+    found = notes(data_of({"train": {"NaN": 3, "None": 1, "none": 2, "other": 2}}))
+    assert "labels that may stand for a missing one: NaN, None" in found
+
+
 def test_many_names_are_counted_and_tags_may_be_absent() -> None:
     names = [f"label {i}" for i in range(9)]
     train = dict.fromkeys(names, 1)
@@ -153,3 +158,23 @@ def test_what_a_run_keeps_of_its_rows_gives_the_figures_of_its_metrics() -> None
     assert {name: value for name, (value,) in again.items()} == pytest.approx(
         {name: expected[name] for name in again}, abs=1e-6
     )
+
+
+@pytest.mark.parametrize("absent", [None, float("nan")])
+def test_a_label_that_is_given_far_too_often_is_named(absent: float | None) -> None:
+    """As the threshold with the best F1 gives a rare one, where the run hardly tells it from the others."""
+    metrics = {
+        "test/f1": 0.8, "test/recall/fraud": 1.0, "test/precision/fraud": 1 / 33, "test/recall/legal": 0.5,
+        "test/precision/legal": 0.25, "test/recall/absent": absent, "test/precision/absent": absent, "baselines": {},
+    }  # fmt: skip
+    assert advice(metrics, "test", {"fraud": 1, "legal": 4, "absent": 0}) == [
+        "Given far too often: fraud (33 for 1). More data.epochs, or more rows with them, may help."
+    ]
+
+
+def test_rows_that_were_left_out_and_are_not_listed_are_counted() -> None:
+    assert left_out({"skipped": {"train": 1_200, "test": 2}, "skipped_rows": ["a.csv:7: no label"]}) == [
+        "a.csv:7: no label", "1,201 more rows",
+    ]  # fmt: skip
+    assert left_out({"skipped": {"all": 1}, "skipped_rows": ["a.csv:7: no label"]}) == ["a.csv:7: no label"]
+    assert not left_out({"skipped": {}, "skipped_rows": []})

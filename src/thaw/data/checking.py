@@ -10,6 +10,7 @@ from thaw.data.rows import Bad, Row, encodable
 from thaw.errors import counted
 
 WHOLE = re.compile(r"-?[0-9]+\.0+")
+NO_LABEL = "the label is missing"
 MARKS = {"E": "I", "L": "I", "M": "I", "S": "B", "U": "B"}  # BIOES and BILOU prefixes -> IOB2
 
 
@@ -95,7 +96,7 @@ def _name(label: Any) -> str:
     """A label as text. 1, 1.0, "1" and "1.0" are the same label: tables with gaps turn integers into floats."""
     text = str(label).strip()
     if label is None or label != label or not text:
-        raise ValueError("the label is missing")
+        raise ValueError(NO_LABEL)
     if not isinstance(label, str | int | float):
         raise ValueError(f"the label is of type {type(label).__name__}")
     return text.partition(".")[0] if WHOLE.fullmatch(text) else text

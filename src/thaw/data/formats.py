@@ -90,6 +90,8 @@ def json_object(line: int, text: str) -> dict[str, Any] | Bad:
     try:
         record = json.loads(text)
     except json.JSONDecodeError as error:
+        if line == 1 and text.lstrip().startswith("["):  # pandas and other tools write one array over many lines
+            return Bad(line, "the beginning of a JSON array; each line should be an object (pandas: lines=True)")
         return Bad(line, f"not valid JSON: {error.msg} at column {error.colno}")
     except (ValueError, RecursionError) as error:  # numbers or nesting beyond what Python reads
         return Bad(line, f"not readable as JSON: {error}")

@@ -26,6 +26,7 @@ MARK = b"\xef\xbb\xbf"  # the byte order mark in UTF-8, which Excel writes and e
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 ARRAY = re.compile(r"""['"]\s+['"]""")  # strings without a comma: a printed numpy array, which Python would concatenate
 BINARY = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how zip archives and Excel workbooks begin
+PARQUET = b"PAR1"
 
 
 TEXT_COLUMNS = ("text", "sentence", "tokens", "words", "review", "content", "body", "tweet", "message", "document")
@@ -125,6 +126,8 @@ def open_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, bytes
         for number, line in numbered(file, encoding):
             if number == 1 and line.startswith(BINARY):
                 raise UserError(f"{path}: an archive or Excel workbook, not text", "Save the sheet as CSV (UTF-8).")
+            if number == 1 and line.startswith(PARQUET):
+                raise UserError(f"{path}: Parquet, not text", "Give its rows as csv or JSON lines (pandas: to_csv).")
             if number == 1 and line.startswith(UTF16):
                 raise UserError(f"{path}: {NOT_UTF8} but UTF-16", "Set data.encoding=utf-16 (encoding in predict.py).")
             yield number, line

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data import formats
-from thaw.data.checking import checked
+from thaw.data.checking import NO_LABEL, checked
 from thaw.data.rows import CHUNK, NOT_UTF8, Bad, Options, Row, class_names, dataset_of, name_of, named_columns, text_of
 from thaw.data.splits import SPLITS
 from thaw.errors import UserError
@@ -271,6 +271,8 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
                 if column == "text" and is_list:  # an empty list of character spans looks like one of labels
                     problem += " (of words with tags? then say data.task=token)"
                 row = Bad(row.line, problem)
+        elif row.problem == NO_LABEL and source.schema and _several(source.schema):
+            row = Bad(row.line, f"{row.problem}; [] says that a text has none")
         if isinstance(row, Bad):
             place = source.place(split, file, row.line)
             if data.get("on_bad_row") != "skip":
@@ -298,3 +300,10 @@ def _schema(row: Row) -> Any:
 
     text, label = (pa.list_(pa.string()) if isinstance(value, list) else pa.string() for value in (row.text, row.label))
     return pa.schema({"text": text, "label": label, "line": pa.int64(), "file": pa.int32()})
+
+
+def _several(schema: Any) -> bool:
+    """Whether rows of a schema are texts with several labels each."""
+    import pyarrow as pa
+
+    return pa.types.is_list(schema.field("label").type) and not pa.types.is_list(schema.field("text").type)

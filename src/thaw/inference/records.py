@@ -69,7 +69,8 @@ def kind_of(source: str, stated: str | None, encoding: str) -> str:
         raise UserError(f"input={source}: {what}", "Give a file, or - for standard input.")
     kind = stated or ("txt" if source == "-" else format_of(path))
     if kind not in KINDS:
-        raise UserError(f"input={source}: its name implies no readable format", f"Give it: format={KINDS[1]}.")
+        remedy = f"It may be .{', .'.join(KINDS)}, or say which of them it is: format={KINDS[1]}."
+        raise UserError(f"input={source}: its name implies no readable format", remedy)
     if kind == "txt" and source != "-" and not stated and looks_like_conll(path, Options(encoding=encoding)):
         print(f"{source} is read as CoNLL columns; format=txt makes each line a text.", file=sys.stderr)
         return "conll"

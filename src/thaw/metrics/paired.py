@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from thaw.metrics.intervals import TAILS, bootstrap
+from thaw.metrics.intervals import TAILS, bootstrap, is_macro, recentred
 from thaw.metrics.scorers import Scorer
 
 
@@ -44,9 +44,12 @@ def paired_bootstrap(first: Scorer, second: Scorer, rows: int) -> dict[str, dict
     with np.errstate(all="ignore"):
         ours, theirs = first(whole), second(whole)
     result = {}
-    for name, drawn in bootstrap(difference, rows).items():
+    resamples = bootstrap(difference, rows)
+    for name, drawn in resamples.items():
         if not np.isfinite(drawn).all():
             continue
+        if is_macro(name, resamples):
+            drawn = recentred(drawn, theirs[name] - ours[name])
         low, high = np.percentile(drawn, TAILS)
         # The sample itself counts as one resample, so that p is never zero.
         beyond = 1 + min((drawn <= 0).sum(), (drawn >= 0).sum())

@@ -62,6 +62,7 @@ def _context(result: Mapping[str, Any]) -> dict[str, Any]:
             [name, *(f"{split['labels'][name]:,}" for split in data["splits"].values())] for name in labels.names
         ],
         "notes": summary.notes(data),
+        "left_out": summary.left_out(data),
         "class_picture": data_plots.class_bars(counts, unit),
         "length_pictures": [
             data_plots.length_boxes(lengths["words"], "words", lengths["by"]),
@@ -158,7 +159,7 @@ def console(result: Mapping[str, Any]) -> list[str]:
         names = {"accuracy": "accuracy", "macro F1": "f1_macro", "accuracy of the majority class": "majority"}
         rows = [[name, summary.number(features[key])] for name, key in names.items()]
         lines.append(summary.table(f"Linear probe of {features['pooling']} vectors", ["", "validation"], rows))
-    return lines + [f"skipped {line}" for line in data["skipped_rows"]]
+    return lines + [f"skipped {line}" for line in summary.left_out(data)]
 
 
 def pieces_table(text: str, pieces: Sequence[Mapping[str, Any]], max_length: int) -> str:

@@ -10,12 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from thaw.data.pairs import joined
+from thaw.errors import counted
 from thaw.labels import NUMBER, LabelSet
 from thaw.runs import display, shell_path
 
 Rows = Sequence[Sequence[str]]
 SHOWN_LABELS = 30  # rows of a table by label
 SHOWN_NAMES = 5  # names listed in a line
+FOR_MISSING = {"nan", "NaN", "NaT", "<NA>", "NA", "N/A", "#N/A", "n/a", "None", "null", "NULL"}  # of pandas, SQL, Excel
 
 
 def interactive() -> bool:
@@ -93,6 +95,8 @@ def notes(summary: dict[str, Any]) -> list[str]:
         lines.append(f"labels that differ only in case or blanks: {listed(several)}")
     if summary["task"] == "token":
         return lines + _odd_tags(summary["labels"])
+    if absent := [label for label in summary["labels"] if label in FOR_MISSING]:
+        lines.append(f"labels that may stand for a missing one: {listed(absent)}")
     for name, split in summary["splits"].items():
         if absent := [label for label, count in split["labels"].items() if not count]:
             lines.append(f"labels without a row in {name}: {listed(absent)}")
@@ -100,6 +104,13 @@ def notes(summary: dict[str, Any]) -> list[str]:
     if own and all(sum(split["labels"].values()) + split["unlabelled"] == split["rows"] for split in own):
         lines.append("no text has more than one label: is data.label_separator, or data.task, as it should be?")
     return lines
+
+
+def left_out(summary: dict[str, Any]) -> list[str]:
+    """The first rows that were left out, a line each, and how many more there are."""
+    lines: list[str] = summary["skipped_rows"]
+    more = sum(summary["skipped"].values()) - len(lines)
+    return [*lines, counted(more, "more row")] if more else lines
 
 
 def _odd_tags(names: Sequence[str]) -> list[str]:
@@ -132,7 +143,18 @@ def advice(metrics: Mapping[str, Any], split: str, counts: Mapping[str, int]) ->
         lines.append(
             f"Never found: {listed(never)}. More data.epochs, another optimizer.lr, or loss=balanced may help."
         )
+    # Of a rare label that the run hardly tells from others, the best F1 is to give it to many rows.
+    given = {name: _given(metrics, split, name, count) for name, count in counts.items()}
+    if often := [f"{name} ({given[name]:,} for {counts[name]:,})" for name in given if given[name] > 5 * counts[name]]:
+        lines.append(f"Given far too often: {listed(often)}. More data.epochs, or more rows with them, may help.")
     return lines
+
+
+def _given(metrics: Mapping[str, Any], split: str, name: str, count: int) -> int:
+    """How often a label was predicted; 0 where none of the predictions is right, from which it does not follow."""
+    # None in metrics.json, nan before it is written: of labels that do not occur.
+    precision, recall = (metrics.get(f"{split}/{kind}/{name}") or 0.0 for kind in ("precision", "recall"))
+    return round(count * recall / precision) if precision > 0 and recall > 0 else 0
 
 
 def listed(names: Sequence[str]) -> str:
@@ -217,8 +239,8 @@ def occurrences(gold: Sequence[Any], labels: LabelSet) -> dict[str, int]:
         found = Counter(kind for row in gold for kind, _, _ in spans([labels.names[i] for i in row]))
         return {kind: found.get(kind, 0) for kind in entity_types(labels)}
     flat = [i for row in gold for i in row] if labels.task != "sequence" else gold
-    counted = Counter(labels.names[i] for i in flat)
-    return {name: counted.get(name, 0) for name in labels.names}
+    found = Counter(labels.names[i] for i in flat)
+    return {name: found.get(name, 0) for name in labels.names}
 
 
 def example(labels: LabelSet) -> str:

@@ -208,7 +208,7 @@ def show_data(data: TextDataModule) -> None:
         log.info(summary.table(*table))
     if notes := summary.notes(data.summary):
         log.warning("\n%s", "\n".join(f"note: {line}" for line in notes))
-    for line in data.summary["skipped_rows"]:
+    for line in summary.left_out(data.summary):
         log.warning("skipped %s", line)
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from thaw.evaluation import prediction_rows
 from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs, figures
 from thaw.reporting.folds import OutOfFold, in_order, write
 from thaw.reporting.reading import marked, scorer_of
 from thaw.reporting.summary import advice, left_out, notes
 from thaw.runs import read_jsonl
+from thaw.scoring import prediction_rows
 
 ENTITIES = LabelSet("token", ("O", "B-LOC", "I-LOC", "B-PER", "I-PER"), (1,) * 5)
 

@@ -73,7 +73,9 @@ def intervals(
 
 def of_scorer(score: Scorer, labels: LabelSet, rows: int) -> dict[str, list[float]]:
     """The 95 % interval of each metric of so many rows, or sentences, as `intervals` describes."""
-    drawn, whole = bootstrap(score, rows), score(np.ones((1, rows)))
+    drawn = bootstrap(score, rows)
+    with np.errstate(all="ignore"):
+        whole = score(np.ones((1, rows)))
     found = {}
     for name, values in drawn.items():
         if is_macro(name, drawn):

@@ -110,10 +110,21 @@ def order_names(values: Iterable[Any], given: Sequence[str] | None) -> tuple[tup
 
     Returns:
         The given names, else whole numbers in numeric order, else strings in alphabetical order.
+
+    Raises:
+        UserError: for names given to numbers that do not count from 0.
     """
-    if given:
-        return _checked(given), GIVEN
     distinct = {str(value) for value in values}
+    if given:
+        names = _checked(given)
+        if str(len(names)) in distinct and "0" not in distinct and not any(map(NUMBER.fullmatch, names)):
+            # Each number would get the name of the next one, and the last none: an error of its own, or a skipped row.
+            raise UserError(
+                f"data.label_names={list(names)} names the numbers 0 to {len(names) - 1}, and the labels are 1 to "
+                f"{len(names)}",
+                "Write the names into the data, or leave data.label_names out.",
+            )
+        return names, GIVEN
     if all(NUMBER.fullmatch(value) for value in distinct):
         return tuple(sorted(distinct, key=lambda value: (int(value), value))), "numeric order of the labels"
     return tuple(sorted(distinct)), "alphabetical order of the labels"
@@ -140,6 +151,11 @@ def _checked(given: Sequence[Any]) -> tuple[str, ...]:
     if isinstance(given, str) or len(set(names)) < len(names):
         raise UserError(f"data.label_names={given} is not a list of distinct names", "Write it [negative,positive].")
     return names
+
+
+def folded(label: str) -> str:
+    """A label without upper case and blanks, in which some differ by mistake."""
+    return "".join(label.casefold().split())
 
 
 def count_labels(names: Sequence[str], ids: Iterable[int]) -> tuple[int, ...]:

@@ -156,6 +156,10 @@ def test_evaluation_takes_all_of_a_split_that_has_fewer_rows(prepare: Prepare, t
         ({"task": "regression"}, "data.task=regression is not known. Choose one of: sequence, multi_label, token."),
         ({"task": "token"}, "data.task=token, but each row has one label."),
         ({"label_names": ["joy", "fear"]}, "train.csv:3: the label 'anger' is unknown; known: joy, fear."),
+        (
+            {"label_names": ["joy", "Anger", "fear"]},
+            "train.csv:3: the label 'anger' is unknown (did you mean 'Anger'?); known: joy, Anger, fear.",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_the_data_are_errors(

@@ -88,3 +88,10 @@ def test_labels_of_another_version_are_told() -> None:
     del plain["given"]
     with pytest.raises(UserError, match=r"labels\.json lacks 'given': another version wrote this run"):
         LabelSet.from_dict(plain)
+
+
+def test_names_for_numbers_that_count_from_1_are_refused() -> None:
+    with pytest.raises(UserError, match=r"names the numbers 0 to 2, and the labels are 1 to 3"):
+        order_names(["1", "3", "2"], ["bad", "fair", "good"])
+    assert order_names(["0", "2", "3"], ["bad", "fair", "good"])[0] == ("bad", "fair", "good"), "3 is told with its row"
+    assert order_names(["1", "2", "3"], ["1", "2", "3"])[0] == ("1", "2", "3")

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -14,17 +14,14 @@ from torch.utils.data import DataLoader
 
 from thaw.data import sources, splits
 from thaw.data.batching import Batches, evaluation_batches, make_loader
-from thaw.data.checking import iob2_names
 from thaw.data.encoding import Encoded, cached_split, encode_split, encoding_key
-from thaw.data.rows import Values, dataset_of
-from thaw.data.sources import Source
+from thaw.data.label_ids import FORMS, derive_labels, detect_task, form_of, with_ids
+from thaw.data.rows import Values
 from thaw.data.summary import label_counts, summarise
 from thaw.errors import UserError
-from thaw.labels import IGNORED, TASKS, LabelSet, Task, order_names, order_tags, require_classes
+from thaw.labels import IGNORED, LabelSet, Task, require_classes
 
 log = logging.getLogger(__name__)
-FORMS = {"token": "a list of words with a tag each", "multi_label": "a list of labels", "sequence": "one label"}
-SHOWN = 20  # labels named in a message
 
 
 class TextDataModule(pl.LightningDataModule):
@@ -73,7 +70,7 @@ class TextDataModule(pl.LightningDataModule):
         first = "all" if "all" in source.splits else "train"
         self.labels = derive_labels(source.splits[first], task, self.data.get("label_names") or source.names)
         for name in source.splits:
-            source.splits[name] = _with_ids(source, name, self.labels, self.data)
+            source.splits[name] = with_ids(source, name, self.labels, self.data)
         where = ", ".join(source.files[first])
         if self.data.get("fold"):
             self.folded = source.splits[first]
@@ -209,87 +206,6 @@ def prepared(
     return module
 
 
-def _form(source: Source) -> Task:
-    """The task that the first row is of."""
-    row = next(iter(source.splits.values()))[0]
-    words, several = isinstance(row["text"], list), isinstance(row["label"], list)
-    return "token" if words else "multi_label" if several else "sequence"
-
-
-def detect_task(source: Source, data: dict[str, Any]) -> Task:
-    """Single-label, multi-label or token task, by the form of the rows, or as ``data.task`` forces it.
-
-    One label is turned into a list of one for a forced multi-label task, and back for a single-label task.
-    """
-    found = _form(source)
-    wanted = data.get("task")
-    if wanted is None or wanted == found:
-        return found
-    if wanted not in TASKS:
-        raise UserError(f"data.task={wanted} is not known", f"Choose one of: {', '.join(TASKS)}.")
-    if found == "token" or wanted == "token":
-        raise UserError(
-            f"data.task={wanted}, but each row has {FORMS[found]}", f"Leave data.task out, or set data.task={found}."
-        )
-    for name, rows in source.splits.items():
-        labels = rows["label"][:]
-        if wanted == "sequence" and (odd := [i for i, own in enumerate(labels) if len(own) != 1]):
-            problem = f"{len(labels[odd[0]])} labels, where data.task=sequence needs one"
-            raise UserError(f"{_place(source, name, odd[0])}: {problem}", "Leave data.task out.")
-        changed = [own[0] if wanted == "sequence" else [own] for own in labels]
-        source.splits[name] = _relabelled(rows, changed)
-    return "sequence" if wanted == "sequence" else "multi_label"
-
-
-def derive_labels(rows: Any, task: Task, given: Sequence[str] | None) -> LabelSet:
-    """The label set of the training split; counts follow once the splits are made."""
-    column = rows.data.column("label").combine_chunks()
-    values = (column.flatten() if task != "sequence" else column).unique().to_pylist()
-    if task == "token" and given and set(tags := iob2_names(given)) != set(map(str, given)):
-        values, given = tags, None  # names of another scheme; numbers do not name these by their position
-    names, order = (order_tags if task == "token" else order_names)(values, given)
-    return LabelSet(task, names, (0,) * len(names), order, given=bool(given))
-
-
-def _place(source: Source, split: str, position: int) -> str:
-    row = source.splits[split][position]
-    return source.place(split, row["file"], row["line"])
-
-
-def _relabelled(rows: Any, labels: list[Any], keep: list[int] | None = None) -> Any:
-    """Rows as `sources` gives them, or some of them, with other labels.
-
-    By Arrow, since the datasets library would pickle all labels to find a name for the result.
-    """
-    import pyarrow as pa
-
-    table = rows.data.table if keep is None else rows.data.table.take(keep)
-    return dataset_of(table.set_column(table.column_names.index("label"), "label", pa.array(labels)))
-
-
-def _with_ids(source: Source, split: str, labels: LabelSet, data: dict[str, Any]) -> Any:
-    """Replace label names by ids; what the training split does not know is an error, or a skipped row."""
-    rows = source.splits[split]
-    known = ", ".join(labels.names[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
-    keep: list[int] = []
-    ids: list[Any] = []
-    for position, label in enumerate(rows["label"][:]):
-        try:
-            own = [labels.id_of(one) for one in label] if isinstance(label, list) else labels.id_of(label)
-        except KeyError as unknown:
-            place, problem = _place(source, split, position), f"the label {unknown.args[0]!r} is unknown"
-            if data.get("on_bad_row") != "skip":
-                remedy = "Correct it, or leave such rows out: data.on_bad_row=skip."
-                raise UserError(f"{place}: {problem}; known: {known}", remedy) from None
-            source.skipped.append((split, place, problem))
-            continue
-        ids.append(sorted(set(own)) if isinstance(own, list) and labels.task == "multi_label" else own)
-        keep.append(position)
-    if not keep:
-        raise UserError(f"{', '.join(source.files[split])}: no row has a known label", f"Known: {known}.")
-    return _relabelled(rows, ids, keep if len(keep) < len(rows) else None)
-
-
 def short_place(place: str) -> str:
     """``file:line`` without the folder; of a text that has a file of its own, with that of its label."""
     path = Path(place)
@@ -316,11 +232,11 @@ def load_labelled(
         )
     source = sources.load(data, needs=split)
     name = "all" if "all" in source.splits else split
-    if (found := _form(source)) != labels.task and "token" in (found, labels.task):
+    if (found := form_of(source)) != labels.task and "token" in (found, labels.task):
         where = ", ".join(source.files[name])
         raise UserError(f"{where}: each row has {FORMS[found]}", f"The run needs rows with {FORMS[labels.task]}.")
     detect_task(source, data)  # and give the labels its form
-    rows = _with_ids(source, name, labels, data)
+    rows = with_ids(source, name, labels, data)
     places = [
         short_place(source.place(name, file, line)) for file, line in zip(rows["file"][:], rows["line"][:], strict=True)
     ]

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from thaw.data.pairs import joined
 from thaw.errors import counted
-from thaw.labels import NUMBER, LabelSet
+from thaw.labels import NUMBER, LabelSet, folded
 from thaw.runs import display, shell_path
 
 Rows = Sequence[Sequence[str]]
@@ -90,7 +90,7 @@ def notes(summary: dict[str, Any]) -> list[str]:
     ]
     alike: dict[str, list[str]] = {}
     for label in summary["labels"]:
-        alike.setdefault("".join(label.casefold().split()), []).append(label)
+        alike.setdefault(folded(label), []).append(label)
     if several := [" and ".join(names) for names in alike.values() if len(names) > 1]:
         lines.append(f"labels that differ only in case or blanks: {listed(several)}")
     if summary["task"] == "token":

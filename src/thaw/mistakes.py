@@ -32,6 +32,35 @@ OUT_OF_MEMORY = {
 }
 
 
+TRAINER = {  # arguments of transformers' Trainer and its example scripts, which many know by heart
+    "learning_rate": "optimizer.lr",
+    "lr_scheduler_type": "optimizer.schedule",
+    "num_train_epochs": "data.epochs",
+    "per_device_train_batch_size": "data.batch_size",
+    "per_device_eval_batch_size": "data.eval_batch_size",
+    "max_seq_length": "data.max_length",
+    "max_train_samples": "data.train_size",
+    "max_eval_samples": "data.eval_size",
+    "dataset_name": "data.hub",
+    "dataset_config_name": "data.hub_config",
+    "train_file": "data.path",
+    "dataloader_num_workers": "data.num_workers",
+    "model_name_or_path": "model.name",
+    "label_smoothing_factor": "loss.label_smoothing",
+    "gradient_accumulation_steps": "trainer.accumulate_grad_batches",
+    "max_grad_norm": "trainer.gradient_clip_val",
+    "bf16": "trainer.precision",
+    "fp16": "trainer.precision",
+    "torch_compile": "trainer.compile",
+    "eval_steps": "trainer.eval_every",
+    "save_steps": "trainer.checkpoint_every",
+    "logging_steps": "trainer.log_every",
+    "metric_for_best_model": "monitor",
+    "report_to": "logger",
+    "resume_from_checkpoint": "resume",
+}
+
+
 @dataclass(frozen=True)
 class Script:
     """A root script and its settings.
@@ -188,9 +217,12 @@ def near(word: str, known: Sequence[str]) -> str:
 
 
 def meant_by(word: str, known: Sequence[str]) -> list[str]:
-    """The setting of that name, else those of that name in any group, else the closest spelling; may be empty."""
+    """The setting of that name, else what the Trainer calls so, else those of that name in any group, else the closest
+    spelling; may be empty."""
     if word in known:
         return [word]
+    if (peer := TRAINER.get(word.rpartition(".")[2])) in known:
+        return [str(peer)]
     if named := [key for key in known if key.rpartition(".")[2] == word]:
         return named
     close = difflib.get_close_matches(word, known)

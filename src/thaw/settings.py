@@ -64,7 +64,13 @@ def numbers_to(last: Any) -> str:
     return ",".join(map(str, range(1, last + 1))) if COUNT[0](last) else "1"
 
 
+def times(value: Any, *factors: float) -> str:
+    """A number times each of several factors, as the values of a sweep; what is no number as it is."""
+    return ",".join(f"{value * factor:.3g}" for factor in factors) if POSITIVE[0](value) else str(value)
+
+
 OmegaConf.register_new_resolver("better", better, replace=True)
+OmegaConf.register_new_resolver("times", times, replace=True)
 OmegaConf.register_new_resolver("numbers_to", numbers_to, replace=True)
 
 INTERVAL = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|min|h)")

@@ -17,6 +17,7 @@ from thaw.errors import UserError
 from thaw.help import comments, first_values, settings
 from thaw.instantiate import build
 from thaw.job import run_folder
+from thaw.mistakes import TRAINER, Script
 from thaw.multirun import job_folder, multirun_folder
 from thaw.overrides import latest, quoted, unquoted
 
@@ -260,6 +261,8 @@ def test_a_package_that_something_built_needs_is_named(
         (["--data.epochs=3"], "--data.epochs: no such option. Settings have no dashes: data.epochs=3"),
         (["--epochs", "3"], "--epochs: no such option. Settings have no dashes: data.epochs=..."),
         (["--batch-size=8"], "--batch-size: no such option. Settings have no dashes: data.batch_size=8"),
+        (["--num_train_epochs=3"], "--num_train_epochs: no such option. Settings have no dashes: data.epochs=3"),
+        (["optimizer.learning_rate=1e-3"], "optimizer.learning_rate: no such setting; did you mean optimizer.lr?"),
         (["lr=1e-3"], "lr: no such setting; did you mean optimizer.lr? All settings: python train.py --help."),
         (["data.epochs"], "data.epochs: a setting has = and a value. Give one: data.epochs=..."),
         (["data.text_column=a", "b"], 'b: a setting has = and a value. Quote a value that has blanks: key="a value"'),
@@ -416,3 +419,7 @@ def test_a_group_of_another_script_is_told_from_a_misspelling(choice: str, tmp_p
     command = [sys.executable, str(ROOT / "evaluate.py"), "run=x", f"data={choice}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert "data: not a group of evaluate.py. Its settings: data.path, data.format" in done.stderr
+
+
+def test_what_the_trainer_calls_its_arguments_names_settings_that_there_are() -> None:
+    assert set(TRAINER.values()) <= set(Script(ROOT / "conf", "train").keys)

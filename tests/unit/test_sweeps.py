@@ -157,6 +157,23 @@ def test_every_value_of_a_preset_is_one_that_train_takes(preset: str) -> None:
             check(plain)
 
 
+@pytest.mark.parametrize(
+    ("settings", "rates", "searched"),
+    [
+        (["model=bert"], "5e-06,1e-05,2e-05,4e-05,8e-05", "interval(4e-06, 0.0001)"),
+        (["freeze=head"], "0.00025,0.0005,0.001,0.002,0.004", "interval(0.0002, 0.005)"),
+        (["optimizer.lr=abc"], "abc", "interval(abc, abc)"),
+    ],
+)
+def test_rates_are_swept_around_that_of_encoder_and_strategy(settings: list[str], rates: str, searched: str) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        grid, search = (
+            compose("train", [f"sweep={preset}", *settings], return_hydra_config=True).hydra.sweeper.params
+            for preset in ("learning_rate", "optuna")
+        )
+    assert (grid["optimizer.lr"], search["optimizer.lr"]) == (rates, f"tag(log, {searched})")
+
+
 def test_settings_of_the_sweeper_are_checked(script: Run) -> None:
     done = script("train.py", "sweep=optuna", "hydra.sweeper.sampler=best", ok=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr

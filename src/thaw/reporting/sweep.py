@@ -181,7 +181,7 @@ def _markdown(
     lines = [f"- {member.status}: `{member.folder.name}` {member.error}\n" for member in unfinished]
     table, said = summary.markdown_table(over.header, over.rows), "".join(f"{line}\n\n" for line in over.findings)
     more = "".join(f"## {name}\n\n{summary.markdown_table(header, rows)}\n\n" for name, header, rows in tables)
-    return f"# {title}\n\n{table}\n\n{said}{more}{''.join(lines)}"
+    return f"# {title}\n\n{over.about}\n\n{table}\n\n{said}{more}{''.join(lines)}"
 
 
 def _write_csv(path: Path, members: Sequence[Member]) -> None:

@@ -76,7 +76,17 @@ def test_places_go_by_their_numbers() -> None:
 
 def data_of(counts: dict[str, dict[str, int]], task: str = "sequence", **shared: Any) -> dict[str, Any]:
     splits = {name: {"labels": own} for name, own in counts.items()}
-    return {"task": task, "labels": list(counts["train"]), "splits": splits, "shared": [], **shared}
+    splits = {name: {"rows": sum(own["labels"].values()), **own} for name, own in splits.items()}
+    known = {"files": {}, "fold": None, "shared": []}
+    return {"task": task, "labels": list(counts["train"]), "splits": splits, **known, **shared}
+
+
+def test_of_a_single_file_with_few_rows_cross_validation_is_named() -> None:
+    few, many = ({name: {"a": rows} for name in ("train", "test")} for rows in (75, 500))
+    assert notes(data_of(few, files={"all": ["a.csv"]})) == ["75 rows of test: sweep=folds tests on all 150 in turn"]
+    assert not notes(data_of(many, files={"all": ["a.csv"]}))
+    assert not notes(data_of(few, files={"all": ["a.csv"]}, fold=1))
+    assert not notes(data_of(few, files={"train": ["train.csv"], "test": ["test.csv"]}))
 
 
 def test_what_is_odd_about_the_data_is_noted() -> None:
@@ -126,7 +136,7 @@ def test_odd_tags_are_noted(names: list[str], said: list[str]) -> None:
 
 def test_a_separator_that_no_label_holds_is_noted() -> None:
     splits = {"train": {"labels": {"a": 2, "b": 1}, "rows": 4, "unlabelled": 1}}
-    data = {"task": "multi_label", "labels": ["a", "b"], "splits": splits, "shared": []}
+    data = {"task": "multi_label", "labels": ["a", "b"], "splits": splits, "shared": [], "files": {}}
     assert notes(data) == ["no text has more than one label: is data.label_separator, or data.task, as it should be?"]
     splits["train"]["labels"]["a"] = 3
     assert not notes(data)

@@ -61,6 +61,7 @@ class TextDataModule(pl.LightningDataModule):
         # The folds hold the same rows among them: what frozen layers make of these is computed for all runs at once.
         self.pool = self._encode(self.folded, score_subwords=False) if self.folded else None
         self.summary = summarise(self.rows, plain, self.labels, self.source)  # of words, whatever is scored
+        self.summary["fold"] = self.data.get("fold")
         self.encoded = {name: self._encode(rows, True) for name, rows in self.rows.items()} if scored else plain
 
     def read(self) -> None:

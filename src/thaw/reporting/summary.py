@@ -16,6 +16,7 @@ from thaw.runs import display, shell_path
 
 Rows = Sequence[Sequence[str]]
 SHOWN_LABELS = 30  # rows of a table by label
+FEW = 500  # rows of test, of whose accuracy is uncertain by 4 points and more
 SHOWN_NAMES = 5  # names listed in a line
 FOR_MISSING = {"nan", "NaN", "NaT", "<NA>", "NA", "N/A", "#N/A", "n/a", "None", "null", "NULL"}  # of pandas, SQL, Excel
 
@@ -88,6 +89,11 @@ def notes(summary: dict[str, Any]) -> list[str]:
         for pair in summary["shared"]
         if pair["rows"]
     ]
+    sizes = {name: split["rows"] for name, split in summary["splits"].items()}
+    if "all" in summary["files"] and not summary.get("fold") and sizes["test"] < FEW:
+        lines.append(
+            f"{counted(sizes['test'], 'row')} of test: sweep=folds tests on all {sum(sizes.values()):,} in turn"
+        )
     alike: dict[str, list[str]] = {}
     for label in summary["labels"]:
         alike.setdefault(folded(label), []).append(label)

@@ -15,7 +15,7 @@ from thaw.reporting.rivals import best_of, rivals
 from thaw.reporting.run_page import render
 from thaw.reporting.summary import number
 
-OUT_OF_FOLD = "All folds together: each row as a run saw it that did not train on it"
+OUT_OF_FOLD = "Out of fold: every row, predicted by a run that did not train on it"
 SHOWN = ("accuracy", "f1", "f1_weighted")  # figures in the table; runs.csv has them all
 
 
@@ -165,7 +165,8 @@ def summarise(folder: Path) -> list[Member]:
         again = "" if all(member.mendable for member in waiting) else "; the same command tries them again"
         print(f"Not finished: {len(waiting)}{again}.")
     if doubts:
-        print(f"\n{counted(doubts['errors'], 'likely label error')} among all rows: {folds.ERRORS} lists them")
+        errors = counted(doubts["errors"], "likely label error")
+        print(f"\n{errors}, most suspicious first: {runs.display(folder / folds.ERRORS)}")
     print(f"\nSummary  {runs.display(folder / 'summary.html')}")
     if command := runs.sync_command(folder):
         print(f"Sync     {command}")

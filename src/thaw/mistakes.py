@@ -130,6 +130,8 @@ def readable(error: Exception, conf: Path, name: str) -> Exception:
 
 
 def _unparsable(override: str, script: Script) -> UserError:
+    if "=" in override and override.endswith(","):
+        return UserError(f"{override}: a value is missing after the comma", "Give it, or leave the comma out.")
     if "=" in override:
         return UserError(f"{override}: cannot be read as a setting", "Quote the value: 'key=\"value\"'.")
     meant = "=... or ".join(meant_by(override, script.keys))

@@ -279,6 +279,7 @@ def test_a_package_that_something_built_needs_is_named(
         ),
         (["optimizer.schedule=linaer"], "optimizer.schedule=linaer is not one of: linear, cosine, "),
         (["sweep=optuna", "hydra.sweeper.sampler=cma"], "hydra.sweeper.sampler=cma is not one of: tpe, random, grid"),
+        (["optimizer.lr=1e-4,"], "optimizer.lr=1e-4,: a value is missing after the comma. Give it, or leave"),
         (["modl=bert"], "did you mean model?"),
         (["modle=bert"], "did you mean model?"),
         (["data=csv"], "data.path"),

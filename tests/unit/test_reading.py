@@ -134,6 +134,17 @@ def test_odd_tags_are_noted(names: list[str], said: list[str]) -> None:
     assert notes(data_of({"train": dict.fromkeys(names, 1)}, "token")) == said
 
 
+def test_a_column_that_hardly_holds_one_label_of_a_few_is_noted() -> None:
+    names = {"bug": 5, "crash": 5, "bug|crash": 2, "crash | bug": 1, "salt, pepper": 3}
+    assert notes(data_of({"train": names})) == [
+        'labels that join others, unless data.label_separator="|": bug|crash, crash | bug'
+    ]
+    dates = {f"2026-01-{day:02}": 2 for day in range(1, 31)}
+    assert notes(data_of({"train": dates})) == ["30 labels in 60 rows of train: is data.label_column the right one?"]
+    assert not notes(data_of({"train": dict.fromkeys(dates, 5)}))
+    assert not notes(data_of({"train": {"a": 1, "b": 2}})), "what is tried out on a few rows"
+
+
 def test_a_separator_that_no_label_holds_is_noted() -> None:
     splits = {"train": {"labels": {"a": 2, "b": 1}, "rows": 4, "unlabelled": 1}}
     data = {"task": "multi_label", "labels": ["a", "b"], "splits": splits, "shared": [], "files": {}}

@@ -17,6 +17,8 @@ from thaw.runs import display, shell_path
 Rows = Sequence[Sequence[str]]
 SHOWN_LABELS = 30  # rows of a table by label
 FEW = 500  # rows of test, of whose accuracy is uncertain by 4 points and more
+SEPARATORS = ("|", ";", ",")  # of several labels in one field
+MANY_LABELS, ROWS_PER_LABEL = 20, 5  # more labels than that, each with fewer rows, are rather dates or ids
 SHOWN_NAMES = 5  # names listed in a line
 FOR_MISSING = {"nan", "NaN", "NaT", "<NA>", "NA", "N/A", "#N/A", "n/a", "None", "null", "NULL"}  # of pandas, SQL, Excel
 
@@ -101,6 +103,8 @@ def notes(summary: dict[str, Any]) -> list[str]:
         lines.append(f"labels that differ only in case or blanks: {listed(several)}")
     if summary["task"] == "token":
         return lines + _odd_tags(summary["labels"])
+    if summary["task"] == "sequence":
+        lines += _odd_labels(summary["labels"], sizes["train"])
     if absent := [label for label in summary["labels"] if label in FOR_MISSING]:
         lines.append(f"labels that may stand for a missing one: {listed(absent)}")
     for name, split in summary["splits"].items():
@@ -109,6 +113,18 @@ def notes(summary: dict[str, Any]) -> list[str]:
     own = summary["splits"].values() if summary["task"] == "multi_label" else ()
     if own and all(sum(split["labels"].values()) + split["unlabelled"] == split["rows"] for split in own):
         lines.append("no text has more than one label: is data.label_separator, or data.task, as it should be?")
+    return lines
+
+
+def _odd_labels(names: Sequence[str], rows: int) -> list[str]:
+    """What makes it doubtful that a column holds one label of a few."""
+    lines = []
+    for separator in SEPARATORS:
+        parts = {name: [part.strip() for part in name.split(separator)] for name in names if separator in name}
+        if joins := [name for name, own in parts.items() if set(own) <= {*names}]:
+            lines.append(f'labels that join others, unless data.label_separator="{separator}": {listed(joins)}')
+    if len(names) > MANY_LABELS and rows < ROWS_PER_LABEL * len(names):
+        lines.append(f"{len(names):,} labels in {rows:,} rows of train: is data.label_column the right one?")
     return lines
 
 

@@ -3,11 +3,15 @@
 import csv
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from thaw.data import formats
 from thaw.data.formats import READERS
 from thaw.data.rows import Bad, Options, Row
 from thaw.data.sources import load_path
@@ -88,6 +92,25 @@ def test_parquet_knows_the_names_of_tags(tmp_path: Path) -> None:
     source = load_path(tmp_path / "some.parquet", {"task": "token"})
     assert source.splits["all"][0]["label"] == ["B-PER", "O"]
     assert source.names == names
+
+
+def test_bytes_of_parquet_are_text_where_they_are_utf_8(tmp_path: Path) -> None:
+    undecodable = pa.array([b"so", b"\xff", b"ja"]).view(pa.string())
+    pq.write_table(pa.table({"label": [b"x", b"x", b"y"], "text": undecodable}), tmp_path / "some.parquet")
+    rows = [Row(1, "so", "x"), Bad(2, "not UTF-8 in 'text'"), Row(3, "ja", "y")]
+    assert read(tmp_path / "some.parquet", "parquet") == rows
+
+
+def test_parquet_is_read_a_batch_at_a_time(tmp_path: Path) -> None:
+    """Though it is written as a single row group."""
+    texts = [os.urandom(500).hex() for _ in range(formats.BATCH * 20)]
+    table = pa.table({"text": texts, "label": ["x"] * len(texts)})
+    pq.write_table(table, tmp_path / "some.parquet")
+    rows = formats.read_parquet(tmp_path / "some.parquet", Options())
+    before = pa.total_allocated_bytes()
+    assert next(rows) == Row(1, texts[0], "x")
+    assert pa.total_allocated_bytes() - before < table.nbytes / 2
+    assert [row.line for row in rows] == list(range(2, len(texts) + 1))
 
 
 def test_lines_are_counted_in_the_file_not_in_rows(tmp_path: Path) -> None:

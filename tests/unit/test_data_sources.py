@@ -245,7 +245,7 @@ def damaged(path: Path) -> bytes:
             lambda path: b"PK\x03\x04workbook",
             ": an archive or Excel workbook, not text. Save the sheet as CSV",
         ),
-        ("a.csv", lambda path: b"PAR1\x15\x04\x15\r", ": Parquet, not text. Give its rows as csv or JSON lines"),
+        ("a.csv", lambda path: b"PAR1\x15\x04\x15\r", ": Parquet, not text. Set data.format=parquet"),
         ("a.csv", lambda path: b"body,queue\na,x\n", "no column with a usual name for the label; it has: body, queue"),
         ("a.csv", lambda path: b"Nona,note\n1,a\n", "no column with a usual name for the text; it has: Nona, note"),
         ("a.csv", lambda path: b"id,text\n1,a\n", "no column with a usual name for the label; it has: id, text"),

@@ -69,16 +69,20 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
         if missing:
             yield Bad(line, f"the field {missing[0]!r} is missing")
         else:
-            text = text_of([record[name] for name in texts])
-            if label in SPAN_COLUMNS and record.get("answer") in ("reject", "ignore"):  # of Prodigy
-                yield Bad(line, f"its answer is {record['answer']!r}, so its entities are not correct")
-                continue
             tokens = tokens or marks_spans(record[label])
-            yield _marked(line, text, record[label], tokens)
+            answer = record.get("answer") if label in SPAN_COLUMNS else None
+            yield marked(line, text_of([record[name] for name in texts]), record[label], tokens, answer)
 
 
-def _marked(line: int, text: Any, label: Any, tokens: bool) -> Row | Bad:
-    """A row; entities given as character spans become words with tags."""
+def marked(line: int, text: Any, label: Any, tokens: bool, answer: Any = None) -> Row | Bad:
+    """A row; entities given as character spans become words with tags.
+
+    Args:
+        tokens: whether no label, or an empty list, means no entities.
+        answer: of Prodigy's user, if the row has one.
+    """
+    if answer in ("reject", "ignore"):
+        return Bad(line, f"its answer is {answer!r}, so its entities are not correct")
     if not isinstance(text, str) or not (marks_spans(label) or (tokens and label in ([], None))):
         return Row(line, text, label)
     try:
@@ -105,12 +109,22 @@ def read_parquet(path: Path, options: Options) -> Iterator[Row | Bad]:
     with open_parquet(path) as file:
         texts, label = named_columns(file.schema_arrow.names, options, path)
         names = class_names(file.schema_arrow, label)
-        for row, record in parquet_rows(file, [*texts, label]):
+        tokens = options.tokens or label in SPAN_COLUMNS or holds_spans(file.schema_arrow, label)
+        answers = ["answer"] if label in SPAN_COLUMNS and "answer" in file.schema_arrow.names else []
+        for row, record in parquet_rows(file, [*texts, label, *answers]):
             if isinstance(record, Bad):
                 yield record
-            else:
-                *own, given = record
-                yield Row(row, text_of(own), name_of(given, names))
+                continue
+            given, *answer = record[len(texts) :]
+            yield marked(row, text_of(record[: len(texts)]), name_of(given, names), tokens, *answer)
+
+
+def holds_spans(schema: Any, column: str) -> bool:
+    """Whether a column of an Arrow schema holds lists of structs: entities, even where a row has none."""
+    import pyarrow.types as types
+
+    kind = schema.field(column).type
+    return (types.is_list(kind) or types.is_large_list(kind)) and types.is_struct(kind.value_type)
 
 
 def parquet_rows(file: Any, columns: list[str] | None = None) -> Iterator[tuple[int, list[Any] | Bad]]:

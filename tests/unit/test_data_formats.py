@@ -142,6 +142,30 @@ def test_csv_may_have_semicolons_as_excel_writes_them(tmp_path: Path) -> None:
     assert found(path) == [("one; two", "joy"), ("three, four", "fear")]
 
 
+@pytest.mark.parametrize("first", ["sep=;", '"SEP=;"'])
+@pytest.mark.parametrize("header", [True, False])
+def test_the_line_with_the_separator_and_empty_rows_of_excel_are_no_rows(
+    first: str, header: bool, tmp_path: Path
+) -> None:
+    names = "text;label;note\r\n" if header else ""
+    content = f"\ufeff{first}\r\n;;\r\n{names}a, b;joy;\r\n;;\r\nbad\r\nc;fear;x\r\n;;\r\n\r\n ;;\r\n"
+    rows = read(write(tmp_path / "some.csv", content), "csv", header=header, text_column=0, label_column=1)
+    before = 3 if header else 2
+    where = "header" if header else "first line"
+    assert rows[0 if header else 1 :] == [
+        Row(before + 1, "a, b", "joy"),
+        Row(before + 2, "", ""),
+        Bad(before + 3, f"1 field where the {where} has 3"),
+        Row(before + 4, "c", "fear"),
+    ]
+
+
+def test_only_the_first_line_of_a_csv_file_states_its_separator(tmp_path: Path) -> None:
+    path = write(tmp_path / "some.csv", "text,label\nsep=;,joy\n")
+    assert found(path) == [("sep=;", "joy")]
+    assert found(write(tmp_path / "some.csv", "sep=^\ntext^label\na,b;c^joy\n")) == [("a,b;c", "joy")]
+
+
 @pytest.mark.parametrize("separator", ["|", "\t"])
 def test_csv_may_have_other_separators(separator: str, tmp_path: Path) -> None:
     path = write(tmp_path / "some.csv", f"text{separator}label\none, two{separator}joy\n")

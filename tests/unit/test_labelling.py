@@ -177,6 +177,18 @@ def test_tables(content: str, settings: list[str], data: dict[str, Any], predict
     assert [row["score"] for row in rows] == [len('"one') if '"' in content else len("one"), len("two")]
 
 
+def test_what_excel_adds_to_its_rows_is_no_row(predict: Predict, tmp_path: Path) -> None:
+    content = "sep=;\ntext;id\none, two;1\n;\nfine;2\n;\n;\n"
+    rows = predict("in.csv", content)
+    assert [(row["text"], row["id"]) for row in rows] == [("one, two", "1"), ("", ""), ("fine", "2")]
+    with pytest.raises(UserError, match=r"in\.csv:4: 1 field where the header has 2"):
+        predict("in.csv", "sep=;\ntext;id\none, two;1\nbad\n")
+    predict("in.csv", content, output="out.csv")
+    assert (tmp_path / "out.csv").read_text().startswith("text;id;label;score\none, two;1;A;8\n;;A;0\n")
+    predict("in.csv", "sep=^\ntext^id\none^1\n", output="out.csv")
+    assert (tmp_path / "out.csv").read_text().startswith("text,id,")
+
+
 def test_a_row_without_text_stays_a_row_of_a_table_of_one_column(predict: Predict) -> None:
     assert [row["text"] for row in predict("in.csv", 'text\none\n""\n\n  \ntwo\n')] == ["one", "", "  ", "two"]
 

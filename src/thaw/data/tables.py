@@ -1,6 +1,7 @@
 """Tables: comma- and tab-separated values."""
 
 import csv
+import re
 import sys
 from collections.abc import Iterator
 from itertools import chain
@@ -24,6 +25,7 @@ from thaw.errors import UserError, counted
 csv.field_size_limit(sys.maxsize)  # long documents in one field are data, not an attack
 
 QUOTES = "Close the quotes there and double those within a field, or set {group}quoting=none."
+STATED = re.compile(r'"?sep=([^\w"\n])"?\n', re.IGNORECASE)  # the first line that Excel writes to state the delimiter
 Table = Iterator[tuple[int, list[str] | Bad]]
 """Records, each with its first line."""
 
@@ -44,7 +46,11 @@ def _records(path: Path, options: Options, delimiter: str) -> tuple[Table, str]:
     begin: list[str] = []
     while not (begin and begin[-1].strip()) and (first := next(lines, None)):
         begin.append(first)
-    delimiter = own_delimiter(begin[-1], delimiter) if begin else delimiter
+    if delimiter == "," and begin and (stated := STATED.fullmatch(begin[0])):
+        begin = ["\n"]  # a blank line, so that lines are counted as they are in the file
+        delimiter = stated[1]
+    elif begin:
+        delimiter = own_delimiter(begin[-1], delimiter)
     return _parsed(path, chain(begin, lines), options, delimiter), delimiter
 
 
@@ -90,7 +96,8 @@ def read_table(path: Path, options: Options, delimiter: str) -> tuple[list[str],
 
     Returns:
         (columns, records, delimiter of the file): no columns if no row can be read. Each record comes with its first
-        line; blank lines are left out, and undecodable bytes are lone surrogates.
+        line; blank lines, and rows of empty fields before or after all others, are left out, and undecodable bytes are
+        lone surrogates.
 
     Raises:
         UserError: when the header cannot be read, or, while reading records, when quotes do not match over many rows.
@@ -117,16 +124,23 @@ def read_table(path: Path, options: Options, delimiter: str) -> tuple[list[str],
 
 
 def _even(records: Table, width: int, where: str) -> Table:
+    empty: list[tuple[int, list[str] | Bad]] = []  # held back: at the end, as Excel writes them, they are blank lines
     for line, record in records:
+        if not isinstance(record, Bad) and _blank(record):
+            if len(record) == width:
+                empty.append((line, record))
+            continue
+        yield from empty
+        empty.clear()
         if not isinstance(record, Bad) and len(record) != width:
-            if _blank(record):
-                continue
             record = Bad(line, f"{counted(len(record), 'field')} where the {where} has {width}")
         yield line, record
+    if width == 1:  # there, only a field in quotes, or of blanks, gives a record
+        yield from empty
 
 
 def _blank(record: list[str]) -> bool:
-    return len(record) < 2 and not "".join(record).strip()
+    return not "".join(record).strip()
 
 
 def _delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row | Bad]:

@@ -187,7 +187,8 @@ def _table(path: Path, options: Options, delimiter: str) -> Source:
         (_given([row[i] for i in texts_at], options, f"{path}:{line}"), dict(zip(fields, row, strict=True)))
         for line, row in rows
     )
-    return Source(found, fields, delimiter if delimiter != TABLES["tsv"] else TABLES["csv"], marked, cells=True)
+    # Only these are recognised again without a line that states them.
+    return Source(found, fields, delimiter if delimiter in ",;|" else TABLES["csv"], marked, cells=True)
 
 
 def _named(columns: list[str], options: Options, path: Path) -> tuple[list[str], list[int]]:

@@ -15,6 +15,7 @@ from thaw.data import formats
 from thaw.data.formats import READERS
 from thaw.data.rows import Bad, Options, Row
 from thaw.data.sources import load_path
+from thaw.data.tables import SAMPLE, own_delimiter, read_table
 
 ROWS = [
     ("the sun is out; i am happy", "joy"),
@@ -170,6 +171,42 @@ def test_only_the_first_line_of_a_csv_file_states_its_separator(tmp_path: Path) 
 def test_csv_may_have_other_separators(separator: str, tmp_path: Path) -> None:
     path = write(tmp_path / "some.csv", f"text{separator}label\none, two{separator}joy\n")
     assert found(path) == [("one, two", "joy")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "header", "delimiter"),
+    [
+        (["Nr;Name, Vorname;Text", "1;Noll, Eva;so", "2;Ende, Ida;ja"], True, ";"),
+        (["Nr;Name, Vorname;Text", "1;Noll, Eva;so, it, is", "2;Ende;ja"], True, ";"),
+        (["Nr;Name, Vorname;Text"], True, ";"),
+        (["id,text;or not,label", "1,so;it,joy", "2,fine,fear"], True, ","),
+        (["id,label|queue", "1,a|b", "2,c|d"], True, ","),
+        (["id,text,label|queue", "1,so", "2,c|d,x"], True, ","),
+        (["text;label", "so, it;joy", "fine;joy;what, bad"], True, ";"),
+        (['text,"a;b;c"', '"so', "it;is\n;", '",joy'], True, ","),
+        (["text", "so; it", "ja; it"], True, ","),
+        (["text;label", '"so;joy', "it;joy"], True, ";"),
+        (["so; it is", "no", "fine"], False, ","),
+        (["so; it is"], False, ","),
+        (["so; it is;joy", "no;joy"], False, ","),
+        (["1;Noll, Eva;so", "2;Ende;ja"], False, ";"),
+        (["1;Noll, Eva;so", "2;Ende;ja", "bad", "3;Berg, Jo;no"], False, ";"),
+        (["so, it is", "fine"], False, ","),
+    ],
+)
+def test_the_delimiter_of_csv_divides_the_first_lines_evenly(lines: list[str], header: bool, delimiter: str) -> None:
+    assert own_delimiter([line + "\n" for line in lines], Options(header=header)) == delimiter
+
+
+def test_a_column_of_texts_with_semicolons_is_not_divided(tmp_path: Path) -> None:
+    path = write(tmp_path / "some.csv", "so; it is\nfine\n")
+    columns, records, _ = read_table(path, Options(header=False), ",")
+    assert (columns, [record for _, record in records]) == (["0"], [["so; it is"], ["fine"]])
+    path = write(tmp_path / "some.csv", "Nr;Name, Vorname;Text;label\n1;Noll, Eva;so;joy\n")
+    assert found(path) == [("so", "joy")]
+    # A quoted field that goes on after the lines that are looked at says nothing.
+    path = write(tmp_path / "some.csv", 'label,text\njoy,"a;b;c\n' + "\n" * 2 * SAMPLE + 'x"\n')
+    assert found(path)[0][1] == "joy"
 
 
 def test_columns_go_by_usual_name_by_given_name_or_by_position(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import csv
 import re
 import sys
 from collections.abc import Iterator
-from itertools import chain
+from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from thaw.errors import UserError, counted
 
 csv.field_size_limit(sys.maxsize)  # long documents in one field are data, not an attack
 
+DELIMITERS = ",;\t|"  # of csv files, the usual one first
+SAMPLE = 50  # lines that show which one it is
 QUOTES = "Close the quotes there and double those within a field, or set {group}quoting=none."
 STATED = re.compile(r'"?sep=([^\w"\n])"?\n', re.IGNORECASE)  # the first line that Excel writes to state the delimiter
 Table = Iterator[tuple[int, list[str] | Bad]]
@@ -49,18 +52,16 @@ def _records(path: Path, options: Options, delimiter: str) -> tuple[Table, str]:
     if delimiter == "," and begin and (stated := STATED.fullmatch(begin[0])):
         begin = ["\n"]  # a blank line, so that lines are counted as they are in the file
         delimiter = stated[1]
-    elif begin:
-        delimiter = own_delimiter(begin[-1], delimiter)
+    elif delimiter == "," and begin:
+        begin += islice(lines, SAMPLE)
+        delimiter = own_delimiter(begin, options)
     return _parsed(path, chain(begin, lines), options, delimiter), delimiter
 
 
 def _parsed(path: Path, lines: Iterator[str], options: Options, delimiter: str) -> Table:
     """The records of some lines; quoted fields may span several of them."""
-    # For reading, minimal, all and nonnumeric are the same: fields may be quoted. (Python's QUOTE_NONNUMERIC would
-    # convert all unquoted fields to floats, and so the label 1 to 1.0.)
-    quoting: Any = csv.QUOTE_NONE if options.quoting == "none" else csv.QUOTE_MINIMAL
     # strict: otherwise an unclosed quote silently swallows the rest of the file as one field.
-    records = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+    records = csv.reader(lines, delimiter=delimiter, quoting=_quoting(options), strict=True)
     while True:
         line = records.line_num + 1
         try:
@@ -81,11 +82,40 @@ def _parsed(path: Path, lines: Iterator[str], options: Options, delimiter: str) 
             yield line, record
 
 
-def own_delimiter(line: str, delimiter: str) -> str:
-    """The delimiter of a file, judged by its first line: with a decimal comma, Excel writes ``;`` into csv files."""
-    if delimiter != "," or "," in line:
-        return delimiter
-    return next((other for other in ";\t|" if other in line), delimiter)
+def _quoting(options: Options) -> Any:
+    # For reading, minimal, all and nonnumeric are the same: fields may be quoted. (Python's QUOTE_NONNUMERIC would
+    # convert all unquoted fields to floats, and so the label 1 to 1.0.)
+    return csv.QUOTE_NONE if options.quoting == "none" else csv.QUOTE_MINIMAL
+
+
+def own_delimiter(lines: list[str], options: Options) -> str:
+    """The delimiter of a csv file: what divides its first lines most evenly, or else into the most fields.
+
+    With a decimal comma, Excel writes ``;`` into csv files, whose names and texts may then hold commas.
+
+    Args:
+        lines: the first ones; a quoted field may go on after them.
+    """
+    best, most = ",", (0.0, 0)
+    for delimiter in DELIMITERS:
+        first, *others = _widths(lines, delimiter, options) or [0]
+        alike = sum(width == first for width in others)
+        # A first line that is no header may be a text with a semicolon, so most others must be divided alike.
+        if first < 2 or (delimiter != "," and not options.header and alike * 2 <= len(others)):
+            continue
+        evenness = (alike / max(len(others), 1), first)
+        if evenness > most:
+            best, most = delimiter, evenness
+    return best
+
+
+def _widths(lines: list[str], delimiter: str, options: Options) -> list[int]:
+    """How many fields each of the first records has, up to one that is incomplete or whose quotes do not match."""
+    widths: list[int] = []
+    with suppress(csv.Error):
+        for record in csv.reader(lines, delimiter=delimiter, quoting=_quoting(options), strict=True):
+            widths += [] if _blank(record) else [len(record)]
+    return widths
 
 
 def read_table(path: Path, options: Options, delimiter: str) -> tuple[list[str], Table, str]:

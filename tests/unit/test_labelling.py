@@ -152,6 +152,13 @@ def test_a_file_of_another_format_than_said_is_told_from_text(kind: str, predict
         predict("rows.doc", "so")
 
 
+def test_an_excel_workbook_is_to_be_saved_as_csv(predict: Predict) -> None:
+    with pytest.raises(
+        UserError, match=r"in\.xlsx: an Excel workbook, not text\. Save the sheet as CSV \(UTF-8\), and"
+    ):
+        predict("in.xlsx", b"PK\x03\x04workbook")
+
+
 def test_columns_of_one_name_are_all_kept(predict: Predict) -> None:
     (row,) = predict("in.csv", "text,id,text,,\nfirst,7,second,a,b\n")
     assert list(row.values()) == ["first", "7", "second", "a", "b", "A", 5]

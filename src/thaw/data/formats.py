@@ -233,6 +233,12 @@ SUFFIXES = {
 }
 
 
+def check_no_workbook(path: Path) -> None:
+    """Refuse a file that by its name is an Excel workbook."""
+    if path.suffix.lower() in (".xlsx", ".xlsm", ".xlsb", ".xls"):
+        raise UserError(f"{path}: an Excel workbook, not text", "Save the sheet as CSV (UTF-8), and give that file.")
+
+
 def format_of(path: Path, tokens: bool = False) -> str | None:
     """The format that a file's name implies, or None. For token tasks, ``.txt`` files are CoNLL columns."""
     suffix = (path.with_suffix("") if zipped(path) else path).suffix.lower()

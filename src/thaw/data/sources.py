@@ -120,6 +120,7 @@ def _format(path: Path, data: dict[str, Any], tokens: bool) -> str:
     stated = data.get("format")
     kind = stated or formats.format_of(path, tokens) or ("conll" if tokens else None)
     if kind not in formats.READERS or kind == "folder":
+        formats.check_no_workbook(path)
         what = f"data.format={stated} is not known" if stated else "the format is not clear from the name"
         known = ", ".join(kind for kind in formats.READERS if kind != "folder")
         raise UserError(f"{path}: {what}", f"Set data.format to one of: {known}.")

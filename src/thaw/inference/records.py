@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.conll import looks_like_conll, position, sentences
-from thaw.data.formats import format_of, json_object, open_parquet, parquet_rows
+from thaw.data.formats import check_no_workbook, format_of, json_object, open_parquet, parquet_rows
 from thaw.data.pairs import joined
 from thaw.data.rows import (
     MARK,
@@ -71,6 +71,7 @@ def kind_of(source: str, stated: str | None, encoding: str) -> str:
         raise UserError(f"input={source}: {what}", "Give a file, or - for standard input.")
     kind = stated or ("txt" if source == "-" else format_of(path))
     if kind not in KINDS:
+        check_no_workbook(path)
         remedy = f"It may be .{', .'.join(KINDS)}, or say which of them it is: format={KINDS[1]}."
         raise UserError(f"input={source}: its name implies no readable format", remedy)
     if kind == "txt" and source != "-" and not stated and looks_like_conll(path, Options(encoding=encoding)):

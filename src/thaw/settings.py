@@ -229,7 +229,7 @@ REPORT_RULES: dict[str, Rule] = {"output": PAGE, "paper": FLAG}
 PREDICT_RULES: dict[str, Rule] = {
     **EXPLAIN_RULES,
     "explain_page": PAGE,
-    "format": or_null(one_of("txt", "csv", "tsv", "jsonl", "conll")),
+    "format": or_null(one_of("txt", "csv", "tsv", "jsonl", "parquet", "conll")),
     "text_column": or_null(COLUMNS),
     **{key: or_null(RULES[f"data.{key}"]) for key in ("header", "quoting")},
     "encoding": ENCODING,

@@ -3,14 +3,19 @@
 import csv
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from thaw.data import formats
 from thaw.data.formats import READERS
 from thaw.data.rows import Bad, Options, Row
 from thaw.data.sources import load_path
+from thaw.data.tables import SAMPLE, own_delimiter, read_table
 
 ROWS = [
     ("the sun is out; i am happy", "joy"),
@@ -90,6 +95,25 @@ def test_parquet_knows_the_names_of_tags(tmp_path: Path) -> None:
     assert source.names == names
 
 
+def test_bytes_of_parquet_are_text_where_they_are_utf_8(tmp_path: Path) -> None:
+    undecodable = pa.array([b"so", b"\xff", b"ja"]).view(pa.string())
+    pq.write_table(pa.table({"label": [b"x", b"x", b"y"], "text": undecodable}), tmp_path / "some.parquet")
+    rows = [Row(1, "so", "x"), Bad(2, "not UTF-8 in 'text'"), Row(3, "ja", "y")]
+    assert read(tmp_path / "some.parquet", "parquet") == rows
+
+
+def test_parquet_is_read_a_batch_at_a_time(tmp_path: Path) -> None:
+    """Though it is written as a single row group."""
+    texts = [os.urandom(500).hex() for _ in range(formats.BATCH * 20)]
+    table = pa.table({"text": texts, "label": ["x"] * len(texts)})
+    pq.write_table(table, tmp_path / "some.parquet")
+    rows = formats.read_parquet(tmp_path / "some.parquet", Options())
+    before = pa.total_allocated_bytes()
+    assert next(rows) == Row(1, texts[0], "x")
+    assert pa.total_allocated_bytes() - before < table.nbytes / 2
+    assert [row.line for row in rows] == list(range(2, len(texts) + 1))
+
+
 def test_lines_are_counted_in_the_file_not_in_rows(tmp_path: Path) -> None:
     csv = 'text,label\r\n"two\r\nlines, ""quoted""",joy\r\n\r\nplain,fear\r\n"three\n\n",joy\r\nlast,fear\r\n'
     rows = read(write(tmp_path / "some.csv", csv), "csv")
@@ -119,10 +143,70 @@ def test_csv_may_have_semicolons_as_excel_writes_them(tmp_path: Path) -> None:
     assert found(path) == [("one; two", "joy"), ("three, four", "fear")]
 
 
+@pytest.mark.parametrize("first", ["sep=;", '"SEP=;"'])
+@pytest.mark.parametrize("header", [True, False])
+def test_the_line_with_the_separator_and_empty_rows_of_excel_are_no_rows(
+    first: str, header: bool, tmp_path: Path
+) -> None:
+    names = "text;label;note\r\n" if header else ""
+    content = f"\ufeff{first}\r\n;;\r\n{names}a, b;joy;\r\n;;\r\nbad\r\nc;fear;x\r\n;;\r\n\r\n ;;\r\n"
+    rows = read(write(tmp_path / "some.csv", content), "csv", header=header, text_column=0, label_column=1)
+    before = 3 if header else 2
+    where = "header" if header else "first line"
+    assert rows[0 if header else 1 :] == [
+        Row(before + 1, "a, b", "joy"),
+        Row(before + 2, "", ""),
+        Bad(before + 3, f"1 field where the {where} has 3"),
+        Row(before + 4, "c", "fear"),
+    ]
+
+
+def test_only_the_first_line_of_a_csv_file_states_its_separator(tmp_path: Path) -> None:
+    path = write(tmp_path / "some.csv", "text,label\nsep=;,joy\n")
+    assert found(path) == [("sep=;", "joy")]
+    assert found(write(tmp_path / "some.csv", "sep=^\ntext^label\na,b;c^joy\n")) == [("a,b;c", "joy")]
+
+
 @pytest.mark.parametrize("separator", ["|", "\t"])
 def test_csv_may_have_other_separators(separator: str, tmp_path: Path) -> None:
     path = write(tmp_path / "some.csv", f"text{separator}label\none, two{separator}joy\n")
     assert found(path) == [("one, two", "joy")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "header", "delimiter"),
+    [
+        (["Nr;Name, Vorname;Text", "1;Noll, Eva;so", "2;Ende, Ida;ja"], True, ";"),
+        (["Nr;Name, Vorname;Text", "1;Noll, Eva;so, it, is", "2;Ende;ja"], True, ";"),
+        (["Nr;Name, Vorname;Text"], True, ";"),
+        (["id,text;or not,label", "1,so;it,joy", "2,fine,fear"], True, ","),
+        (["id,label|queue", "1,a|b", "2,c|d"], True, ","),
+        (["id,text,label|queue", "1,so", "2,c|d,x"], True, ","),
+        (["text;label", "so, it;joy", "fine;joy;what, bad"], True, ";"),
+        (['text,"a;b;c"', '"so', "it;is\n;", '",joy'], True, ","),
+        (["text", "so; it", "ja; it"], True, ","),
+        (["text;label", '"so;joy', "it;joy"], True, ";"),
+        (["so; it is", "no", "fine"], False, ","),
+        (["so; it is"], False, ","),
+        (["so; it is;joy", "no;joy"], False, ","),
+        (["1;Noll, Eva;so", "2;Ende;ja"], False, ";"),
+        (["1;Noll, Eva;so", "2;Ende;ja", "bad", "3;Berg, Jo;no"], False, ";"),
+        (["so, it is", "fine"], False, ","),
+    ],
+)
+def test_the_delimiter_of_csv_divides_the_first_lines_evenly(lines: list[str], header: bool, delimiter: str) -> None:
+    assert own_delimiter([line + "\n" for line in lines], Options(header=header)) == delimiter
+
+
+def test_a_column_of_texts_with_semicolons_is_not_divided(tmp_path: Path) -> None:
+    path = write(tmp_path / "some.csv", "so; it is\nfine\n")
+    columns, records, _ = read_table(path, Options(header=False), ",")
+    assert (columns, [record for _, record in records]) == (["0"], [["so; it is"], ["fine"]])
+    path = write(tmp_path / "some.csv", "Nr;Name, Vorname;Text;label\n1;Noll, Eva;so;joy\n")
+    assert found(path) == [("so", "joy")]
+    # A quoted field that goes on after the lines that are looked at says nothing.
+    path = write(tmp_path / "some.csv", 'label,text\njoy,"a;b;c\n' + "\n" * 2 * SAMPLE + 'x"\n')
+    assert found(path)[0][1] == "joy"
 
 
 def test_columns_go_by_usual_name_by_given_name_or_by_position(tmp_path: Path) -> None:

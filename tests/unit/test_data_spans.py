@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
 from thaw.data.sources import load
@@ -75,6 +76,38 @@ def test_a_text_without_entities_is_one_of_words_too(tmp_path: Path) -> None:
     assert read(tmp_path, *rows) == [("So it is .", "O O O O"), TAGGED]
     rows = [{"text": row["text"], "label": row["entities"]} for row in rows]
     assert read(tmp_path, *rows, task="token") == [("So it is .", "O O O O"), TAGGED]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "hub"])
+@pytest.mark.parametrize("column", ["entities", "label"])
+def test_entities_of_parquet_and_the_hub_are_read_too(
+    kind: str, column: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = [{"start": 0, "end": 8, "type": "PER", "label": None}, {"start": 14, "end": 18, "label": "LOC"}]
+    rows = datasets.Dataset.from_list(
+        [{"text": "So it is.", column: []}, {"text": TEXT, column: marks}, {"text": "so", column: None}]
+    )
+    path = tmp_path / "a.parquet"
+    rows.to_parquet(path)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict(train=rows))
+    data = {"path": str(path)} if kind == "parquet" else {"hub": "own/entities"}
+    (found,) = load(data).splits.values()
+    assert [(" ".join(row["text"]), " ".join(row["label"])) for row in found] == [
+        ("So it is .", "O O O O"), TAGGED, ("so", "O"),
+    ]  # fmt: skip
+
+
+def test_answers_and_wrong_entities_of_parquet_are_told_with_their_row(tmp_path: Path) -> None:
+    good, beyond = [{"start": 0, "end": 8, "label": "PER"}], [{"start": 0, "end": 30, "label": "PER"}]
+    for spans, answer, said in (
+        (good, "reject", "its answer is 'reject'"),
+        (beyond, "accept", "the entity 'PER' at 0 to 30"),
+        ([{"start": None, "end": 8, "label": "PER"}], "accept", "an entity needs integers start and end, and a label"),
+    ):
+        rows = {"text": [TEXT, TEXT], "spans": [good, spans], "answer": ["accept", answer]}
+        datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "a.parquet")
+        with pytest.raises(UserError, match=rf"a\.parquet:2: {said}"):
+            load({"path": str(tmp_path / "a.parquet")})
 
 
 def test_a_word_belongs_to_the_entity_that_a_part_of_it_is_marked_as() -> None:

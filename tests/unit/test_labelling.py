@@ -142,15 +142,21 @@ def test_a_bad_json_line_is_told_before_anything_is_predicted(
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_a_file_of_another_format_than_said_is_told_from_text(kind: str, predict: Predict, tmp_path: Path) -> None:
-    """Parquet, which predict.py does not read, is no csv with the line ends of an old Mac."""
-    (tmp_path / "rows.parquet").write_bytes(b"PAR1\x15\x04\x15\r\n")
+def test_a_file_of_another_format_than_said_is_told_from_text(kind: str, predict: Predict) -> None:
+    """Parquet is no csv with the line ends of an old Mac."""
+    with pytest.raises(UserError, match=r"rows\.parquet: Parquet, not text\. Set data\.format=parquet \(format in pre"):
+        predict("rows.parquet", b"PAR1\x15\x04\x15\r\n", f"format={kind}")
     with pytest.raises(
-        UserError, match=r"rows\.parquet: its name implies no readable format.*\.txt, \.csv, \.tsv, \.jsonl"
+        UserError, match=r"rows\.doc: its name implies no readable format.*\.txt, \.csv, \.tsv, \.jsonl"
     ):
-        predict("rows.parquet", None)
-    with pytest.raises(UserError, match=r"rows\.parquet: Parquet, not text"):
-        predict("rows.parquet", None, f"format={kind}")
+        predict("rows.doc", "so")
+
+
+def test_an_excel_workbook_is_to_be_saved_as_csv(predict: Predict) -> None:
+    with pytest.raises(
+        UserError, match=r"in\.xlsx: an Excel workbook, not text\. Save the sheet as CSV \(UTF-8\), and"
+    ):
+        predict("in.xlsx", b"PK\x03\x04workbook")
 
 
 def test_columns_of_one_name_are_all_kept(predict: Predict) -> None:
@@ -176,6 +182,18 @@ def test_columns_of_one_name_are_all_kept(predict: Predict) -> None:
 def test_tables(content: str, settings: list[str], data: dict[str, Any], predict: Predict) -> None:
     rows = predict("in.csv", content, *settings, **data)
     assert [row["score"] for row in rows] == [len('"one') if '"' in content else len("one"), len("two")]
+
+
+def test_what_excel_adds_to_its_rows_is_no_row(predict: Predict, tmp_path: Path) -> None:
+    content = "sep=;\ntext;id\none, two;1\n;\nfine;2\n;\n;\n"
+    rows = predict("in.csv", content)
+    assert [(row["text"], row["id"]) for row in rows] == [("one, two", "1"), ("", ""), ("fine", "2")]
+    with pytest.raises(UserError, match=r"in\.csv:4: 1 field where the header has 2"):
+        predict("in.csv", "sep=;\ntext;id\none, two;1\nbad\n")
+    predict("in.csv", content, output="out.csv")
+    assert (tmp_path / "out.csv").read_text().startswith("text;id;label;score\none, two;1;A;8\n;;A;0\n")
+    predict("in.csv", "sep=^\ntext^id\none^1\n", output="out.csv")
+    assert (tmp_path / "out.csv").read_text().startswith("text,id,")
 
 
 def test_a_row_without_text_stays_a_row_of_a_table_of_one_column(predict: Predict) -> None:

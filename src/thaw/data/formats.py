@@ -6,14 +6,15 @@ Lines end at ``\\n`` alone: some IMDB reviews contain U+0085, at which ``str.spl
 
 import gzip
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from thaw.data.conll import read_conll
 from thaw.data.rows import (
-    CHUNK,
     NOT_UTF8,
     SPAN_COLUMNS,
     Bad,
@@ -32,6 +33,7 @@ from thaw.data.spans import marks_spans, tagged_words
 from thaw.data.tables import read_csv, read_tsv
 from thaw.errors import UserError
 
+BATCH, BUFFER = 1_000, 1 << 20  # rows and bytes of a Parquet column held at once; rows may hold images
 Reader = Callable[[Path, Options], Iterator[Row | Bad]]
 
 
@@ -67,16 +69,20 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
         if missing:
             yield Bad(line, f"the field {missing[0]!r} is missing")
         else:
-            text = text_of([record[name] for name in texts])
-            if label in SPAN_COLUMNS and record.get("answer") in ("reject", "ignore"):  # of Prodigy
-                yield Bad(line, f"its answer is {record['answer']!r}, so its entities are not correct")
-                continue
             tokens = tokens or marks_spans(record[label])
-            yield _marked(line, text, record[label], tokens)
+            answer = record.get("answer") if label in SPAN_COLUMNS else None
+            yield marked(line, text_of([record[name] for name in texts]), record[label], tokens, answer)
 
 
-def _marked(line: int, text: Any, label: Any, tokens: bool) -> Row | Bad:
-    """A row; entities given as character spans become words with tags."""
+def marked(line: int, text: Any, label: Any, tokens: bool, answer: Any = None) -> Row | Bad:
+    """A row; entities given as character spans become words with tags.
+
+    Args:
+        tokens: whether no label, or an empty list, means no entities.
+        answer: of Prodigy's user, if the row has one.
+    """
+    if answer in ("reject", "ignore"):
+        return Bad(line, f"its answer is {answer!r}, so its entities are not correct")
     if not isinstance(text, str) or not (marks_spans(label) or (tokens and label in ([], None))):
         return Row(line, text, label)
     try:
@@ -103,11 +109,55 @@ def read_parquet(path: Path, options: Options) -> Iterator[Row | Bad]:
     with open_parquet(path) as file:
         texts, label = named_columns(file.schema_arrow.names, options, path)
         names = class_names(file.schema_arrow, label)
-        row = 0
-        for batch in file.iter_batches(batch_size=CHUNK, columns=[*texts, label]):
-            for record in batch.to_pylist():
-                row += 1
-                yield Row(row, text_of([record[name] for name in texts]), name_of(record[label], names))
+        tokens = options.tokens or label in SPAN_COLUMNS or holds_spans(file.schema_arrow, label)
+        answers = ["answer"] if label in SPAN_COLUMNS and "answer" in file.schema_arrow.names else []
+        for row, record in parquet_rows(file, [*texts, label, *answers]):
+            if isinstance(record, Bad):
+                yield record
+                continue
+            given, *answer = record[len(texts) :]
+            yield marked(row, text_of(record[: len(texts)]), name_of(given, names), tokens, *answer)
+
+
+def holds_spans(schema: Any, column: str) -> bool:
+    """Whether a column of an Arrow schema holds lists of structs: entities, even where a row has none."""
+    import pyarrow.types as types
+
+    kind = schema.field(column).type
+    return (types.is_list(kind) or types.is_large_list(kind)) and types.is_struct(kind.value_type)
+
+
+def parquet_rows(file: Any, columns: list[str] | None = None) -> Iterator[tuple[int, list[Any] | Bad]]:
+    """The rows of an open Parquet file, numbered from 1, a batch at a time in memory.
+
+    Args:
+        columns: names of those to read, each of them unique; None reads all, in the order of the file.
+    """
+    row = 0
+    for batch in file.iter_batches(batch_size=BATCH, columns=columns):
+        # The names as they were asked for: batches have the order of the file.
+        order = range(batch.num_columns) if columns is None else map(batch.schema.get_field_index, columns)
+        cells = [(batch.schema.names[at], batch.column(at)) for at in order]
+        for at in range(batch.num_rows):
+            row += 1
+            yield row, _values(row, ((name, column[at]) for name, column in cells))
+
+
+def _values(row: int, cells: Iterable[tuple[str, Any]]) -> list[Any] | Bad:
+    """The Python values of a row; bytes that are UTF-8 are text, which some tools write without saying so."""
+    values = []
+    for name, cell in cells:
+        try:
+            value = cell.as_py()
+        except UnicodeDecodeError:
+            return Bad(row, f"{NOT_UTF8} in {name!r}")
+        except (ValueError, OverflowError) as error:  # such as a date after the year 9999
+            return Bad(row, f"{name!r} cannot be read: {error}")
+        if isinstance(value, bytes):
+            with suppress(UnicodeDecodeError):
+                value = value.decode("utf-8")
+        values.append(value)
+    return values
 
 
 @contextmanager
@@ -118,11 +168,20 @@ def open_parquet(path: Path) -> Iterator[Any]:
 
     try:
         with readable(path):
-            source = pa.BufferReader(gzip.decompress(path.read_bytes())) if zipped(path) else path.open("rb")
-        with source, pq.ParquetFile(source) as file:
+            source = _unzipped(path) if zipped(path) else path.open("rb")
+        # Otherwise whole columns of a row group, often a million rows, are held in memory.
+        with source, pq.ParquetFile(source, buffer_size=BUFFER, pre_buffer=False) as file:
             yield file
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read as Parquet: {error}", "Copy or write the file again.") from None
+
+
+def _unzipped(path: Path) -> IO[bytes]:
+    """A gzipped file as a temporary one, since Parquet is not read from beginning to end."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115, closed by whoever reads it
+    with gzip.open(path, "rb") as content:
+        shutil.copyfileobj(content, file)
+    return file
 
 
 def folder_texts(path: Path) -> list[Path]:
@@ -172,6 +231,12 @@ SUFFIXES = {
     ".iob": "conll",
     ".iob2": "conll",
 }
+
+
+def check_no_workbook(path: Path) -> None:
+    """Refuse a file that by its name is an Excel workbook."""
+    if path.suffix.lower() in (".xlsx", ".xlsm", ".xlsb", ".xls"):
+        raise UserError(f"{path}: an Excel workbook, not text", "Save the sheet as CSV (UTF-8), and give that file.")
 
 
 def format_of(path: Path, tokens: bool = False) -> str | None:

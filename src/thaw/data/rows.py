@@ -127,7 +127,7 @@ def open_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, bytes
             if number == 1 and line.startswith(BINARY):
                 raise UserError(f"{path}: an archive or Excel workbook, not text", "Save the sheet as CSV (UTF-8).")
             if number == 1 and line.startswith(PARQUET):
-                raise UserError(f"{path}: Parquet, not text", "Give its rows as csv or JSON lines (pandas: to_csv).")
+                raise UserError(f"{path}: Parquet, not text", "Set data.format=parquet (format in predict.py).")
             if number == 1 and line.startswith(UTF16):
                 raise UserError(f"{path}: {NOT_UTF8} but UTF-16", "Set data.encoding=utf-16 (encoding in predict.py).")
             yield number, line

@@ -120,6 +120,7 @@ def _format(path: Path, data: dict[str, Any], tokens: bool) -> str:
     stated = data.get("format")
     kind = stated or formats.format_of(path, tokens) or ("conll" if tokens else None)
     if kind not in formats.READERS or kind == "folder":
+        formats.check_no_workbook(path)
         what = f"data.format={stated} is not known" if stated else "the format is not clear from the name"
         known = ", ".join(kind for kind in formats.READERS if kind != "folder")
         raise UserError(f"{path}: {what}", f"Set data.format to one of: {known}.")
@@ -226,7 +227,8 @@ def _load_hub(data: dict[str, Any]) -> Source:
             continue
         source.names = class_names(dataset.features.arrow_schema, label)
         source.files[split] = [f"{name}/{split_name}"]
-        rows = ((0, row) for row in _hub_rows(dataset, texts, label, source.names))
+        tokens = data.get("task") == "token" or formats.holds_spans(dataset.features.arrow_schema, label)
+        rows = ((0, row) for row in _hub_rows(dataset, texts, label, source.names, tokens))
         source.splits[split] = _table(source, split, rows, data)
     if "train" not in source.splits:
         raise UserError(f"data.hub={name}: no split train; it has: {', '.join(map(str, loaded))}", "Use another.")
@@ -240,12 +242,12 @@ def _unlabelled(dataset: Any, label: str) -> bool:
     return isinstance(dataset.features[label], datasets.ClassLabel) and dataset.unique(label) == [-1]
 
 
-def _hub_rows(dataset: Any, texts: list[str], label: str, names: list[str] | None) -> Iterator[Row]:
+def _hub_rows(dataset: Any, texts: list[str], label: str, names: list[str] | None, tokens: bool) -> Iterator[Row | Bad]:
     line = 0
     for batch in dataset.select_columns([*texts, label]).iter(batch_size=CHUNK):
         for *values, own in zip(*(batch[name] for name in texts), batch[label], strict=True):
             line += 1
-            yield Row(line, text_of(values), name_of(own, names))
+            yield formats.marked(line, text_of(values), name_of(own, names), tokens)
 
 
 def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], data: dict[str, Any]) -> Any:

@@ -26,7 +26,7 @@ def read_span(item: Any) -> Span | None:
     ``start_offset`` and ``end_offset`` or ``[0, 5, "PER"]`` (doccano).
     """
     if isinstance(item, Mapping):
-        item = [next((item[key] for key in keys if key in item), None) for keys in (START, END, TYPE)]
+        item = [next((item[key] for key in keys if item.get(key) is not None), None) for keys in (START, END, TYPE)]
     if not isinstance(item, list) or len(item) != 3:
         return None
     start, end, kind = item

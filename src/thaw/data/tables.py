@@ -1,9 +1,11 @@
 """Tables: comma- and tab-separated values."""
 
 import csv
+import re
 import sys
 from collections.abc import Iterator
-from itertools import chain
+from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,10 @@ from thaw.errors import UserError, counted
 
 csv.field_size_limit(sys.maxsize)  # long documents in one field are data, not an attack
 
+DELIMITERS = ",;\t|"  # of csv files, the usual one first
+SAMPLE = 50  # lines that show which one it is
 QUOTES = "Close the quotes there and double those within a field, or set {group}quoting=none."
+STATED = re.compile(r'"?sep=([^\w"\n])"?\n', re.IGNORECASE)  # the first line that Excel writes to state the delimiter
 Table = Iterator[tuple[int, list[str] | Bad]]
 """Records, each with its first line."""
 
@@ -44,17 +49,19 @@ def _records(path: Path, options: Options, delimiter: str) -> tuple[Table, str]:
     begin: list[str] = []
     while not (begin and begin[-1].strip()) and (first := next(lines, None)):
         begin.append(first)
-    delimiter = own_delimiter(begin[-1], delimiter) if begin else delimiter
+    if delimiter == "," and begin and (stated := STATED.fullmatch(begin[0])):
+        begin = ["\n"]  # a blank line, so that lines are counted as they are in the file
+        delimiter = stated[1]
+    elif delimiter == "," and begin:
+        begin += islice(lines, SAMPLE)
+        delimiter = own_delimiter(begin, options)
     return _parsed(path, chain(begin, lines), options, delimiter), delimiter
 
 
 def _parsed(path: Path, lines: Iterator[str], options: Options, delimiter: str) -> Table:
     """The records of some lines; quoted fields may span several of them."""
-    # For reading, minimal, all and nonnumeric are the same: fields may be quoted. (Python's QUOTE_NONNUMERIC would
-    # convert all unquoted fields to floats, and so the label 1 to 1.0.)
-    quoting: Any = csv.QUOTE_NONE if options.quoting == "none" else csv.QUOTE_MINIMAL
     # strict: otherwise an unclosed quote silently swallows the rest of the file as one field.
-    records = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+    records = csv.reader(lines, delimiter=delimiter, quoting=_quoting(options), strict=True)
     while True:
         line = records.line_num + 1
         try:
@@ -75,11 +82,40 @@ def _parsed(path: Path, lines: Iterator[str], options: Options, delimiter: str) 
             yield line, record
 
 
-def own_delimiter(line: str, delimiter: str) -> str:
-    """The delimiter of a file, judged by its first line: with a decimal comma, Excel writes ``;`` into csv files."""
-    if delimiter != "," or "," in line:
-        return delimiter
-    return next((other for other in ";\t|" if other in line), delimiter)
+def _quoting(options: Options) -> Any:
+    # For reading, minimal, all and nonnumeric are the same: fields may be quoted. (Python's QUOTE_NONNUMERIC would
+    # convert all unquoted fields to floats, and so the label 1 to 1.0.)
+    return csv.QUOTE_NONE if options.quoting == "none" else csv.QUOTE_MINIMAL
+
+
+def own_delimiter(lines: list[str], options: Options) -> str:
+    """The delimiter of a csv file: what divides its first lines most evenly, or else into the most fields.
+
+    With a decimal comma, Excel writes ``;`` into csv files, whose names and texts may then hold commas.
+
+    Args:
+        lines: the first ones; a quoted field may go on after them.
+    """
+    best, most = ",", (0.0, 0)
+    for delimiter in DELIMITERS:
+        first, *others = _widths(lines, delimiter, options) or [0]
+        alike = sum(width == first for width in others)
+        # A first line that is no header may be a text with a semicolon, so most others must be divided alike.
+        if first < 2 or (delimiter != "," and not options.header and alike * 2 <= len(others)):
+            continue
+        evenness = (alike / max(len(others), 1), first)
+        if evenness > most:
+            best, most = delimiter, evenness
+    return best
+
+
+def _widths(lines: list[str], delimiter: str, options: Options) -> list[int]:
+    """How many fields each of the first records has, up to one that is incomplete or whose quotes do not match."""
+    widths: list[int] = []
+    with suppress(csv.Error):
+        for record in csv.reader(lines, delimiter=delimiter, quoting=_quoting(options), strict=True):
+            widths += [] if _blank(record) else [len(record)]
+    return widths
 
 
 def read_table(path: Path, options: Options, delimiter: str) -> tuple[list[str], Table, str]:
@@ -90,7 +126,8 @@ def read_table(path: Path, options: Options, delimiter: str) -> tuple[list[str],
 
     Returns:
         (columns, records, delimiter of the file): no columns if no row can be read. Each record comes with its first
-        line; blank lines are left out, and undecodable bytes are lone surrogates.
+        line; blank lines, and rows of empty fields before or after all others, are left out, and undecodable bytes are
+        lone surrogates.
 
     Raises:
         UserError: when the header cannot be read, or, while reading records, when quotes do not match over many rows.
@@ -117,16 +154,23 @@ def read_table(path: Path, options: Options, delimiter: str) -> tuple[list[str],
 
 
 def _even(records: Table, width: int, where: str) -> Table:
+    empty: list[tuple[int, list[str] | Bad]] = []  # held back: at the end, as Excel writes them, they are blank lines
     for line, record in records:
+        if not isinstance(record, Bad) and _blank(record):
+            if len(record) == width:
+                empty.append((line, record))
+            continue
+        yield from empty
+        empty.clear()
         if not isinstance(record, Bad) and len(record) != width:
-            if _blank(record):
-                continue
             record = Bad(line, f"{counted(len(record), 'field')} where the {where} has {width}")
         yield line, record
+    if width == 1:  # there, only a field in quotes, or of blanks, gives a record
+        yield from empty
 
 
 def _blank(record: list[str]) -> bool:
-    return len(record) < 2 and not "".join(record).strip()
+    return not "".join(record).strip()
 
 
 def _delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row | Bad]:

@@ -1,7 +1,9 @@
 """What ``predict.py`` reads: texts, each with its record, by the same rules as in training."""
 
 import atexit
+import base64
 import codecs
+import datetime
 import shutil
 import sys
 import tempfile
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.conll import looks_like_conll, position, sentences
-from thaw.data.formats import format_of, json_object
+from thaw.data.formats import check_no_workbook, format_of, json_object, open_parquet, parquet_rows
 from thaw.data.pairs import joined
 from thaw.data.rows import (
     MARK,
@@ -32,7 +34,7 @@ from thaw.inference.predictor import Text, pair_of
 Record = dict[str, Any]
 Records = Iterator[tuple[Text, Record]]
 TABLES = {"csv": ",", "tsv": "\t"}
-KINDS = ("txt", *TABLES, "jsonl", "conll")
+KINDS = ("txt", *TABLES, "jsonl", "parquet", "conll")
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def kind_of(source: str, stated: str | None, encoding: str) -> str:
         raise UserError(f"input={source}: {what}", "Give a file, or - for standard input.")
     kind = stated or ("txt" if source == "-" else format_of(path))
     if kind not in KINDS:
+        check_no_workbook(path)
         remedy = f"It may be .{', .'.join(KINDS)}, or say which of them it is: format={KINDS[1]}."
         raise UserError(f"input={source}: its name implies no readable format", remedy)
     if kind == "txt" and source != "-" and not stated and looks_like_conll(path, Options(encoding=encoding)):
@@ -98,6 +101,8 @@ def read_records(source: str, kind: str, options: Options) -> Source:
         # Read twice: records may differ in their fields, and the names of added fields must be free in all of them.
         fields = dict.fromkeys(field for _, record in _objects(path, options) for field in record)
         return Source(_objects(path, options), fields)
+    if kind == "parquet":
+        return _columns(path, options)
     return _table(path, options, TABLES[kind])
 
 
@@ -176,20 +181,26 @@ def _table(path: Path, options: Options, delimiter: str) -> Source:
     if not columns:
         next(rows, None)  # raises the error of the first row, if there is one
         raise UserError(f"{path}: the file is empty", "Give a file with rows.")
-    texts = text_columns(columns, options, path)
-    if isinstance(options.text_column, str) and texts != [options.text_column]:
-        print(f"{path}: no column {options.text_column!r} as in the run; {texts[0]!r} is read.", file=sys.stderr)
-    texts_at = [columns.index(name) for name in texts]
-    fields: list[str] = []
-    for name in columns:
-        fields.append(unused_key(name, fields, "other_"))  # columns of the same name are all kept
+    fields, texts_at = _named(columns, options, path)
     with open_bytes(path) as file:
         marked = file.read(len(MARK)) == MARK or codecs.lookup(options.encoding).name != "utf-8"
     found = (
         (_given([row[i] for i in texts_at], options, f"{path}:{line}"), dict(zip(fields, row, strict=True)))
         for line, row in rows
     )
-    return Source(found, fields, delimiter if delimiter != TABLES["tsv"] else TABLES["csv"], marked, cells=True)
+    # Only these are recognised again without a line that states them.
+    return Source(found, fields, delimiter if delimiter in ",;|" else TABLES["csv"], marked, cells=True)
+
+
+def _named(columns: list[str], options: Options, path: Path) -> tuple[list[str], list[int]]:
+    """The fields of some columns, those of the same name included, and the positions of their texts."""
+    texts = text_columns(columns, options, path)
+    if isinstance(options.text_column, str) and texts != [options.text_column]:
+        print(f"{path}: no column {options.text_column!r} as in the run; {texts[0]!r} is read.", file=sys.stderr)
+    fields: list[str] = []
+    for name in columns:
+        fields.append(unused_key(name, fields, "other_"))
+    return fields, [columns.index(name) for name in texts]
 
 
 def _sound(path: Path, records: Table) -> Iterator[tuple[int, list[str]]]:
@@ -208,14 +219,54 @@ def _objects(path: Path, options: Options) -> Records:
         if isinstance(record, Bad):
             raise UserError(f"{path}:{line}: {record.problem}", "Fix the line.")
         values = [record[name] for name in text_columns(list(record), options, f"{path}:{line}")]
-        if options.pairs or len(values) > 1:
-            yield _given(values, options, f"{path}:{line}"), record
-            continue
-        text = values[0]
-        words = isinstance(text, list) and all(isinstance(word, str) for word in text)
-        if isinstance(text, list | dict) and not words:
-            raise UserError(f"{path}:{line}: the text is neither text nor words", "Fix the line, or set text_column.")
-        yield text if words else "" if text is None else str(text), record
+        yield _text_or_words(values, options, f"{path}:{line}"), record
+
+
+def _text_or_words(values: Sequence[Any], options: Options, place: str) -> Any:
+    """The text of a record whose values have types, or its words; a pair as one string."""
+    if options.pairs or len(values) > 1:
+        return _given(values, options, place)
+    text = values[0]
+    words = isinstance(text, list) and all(isinstance(word, str) for word in text)
+    if isinstance(text, list | dict | bytes) and not words:
+        raise UserError(f"{place}: the text is neither text nor words", "Fix it, or set text_column.")
+    return text if words else "" if text is None else str(text)
+
+
+def _columns(path: Path, options: Options) -> Source:
+    with open_parquet(path) as file:
+        fields, texts_at = _named(file.schema_arrow.names, options, path)
+
+    def read() -> Records:
+        with open_parquet(path) as file:
+            for row, values in parquet_rows(file):
+                if isinstance(values, Bad):
+                    raise UserError(f"{path}:{row}: {values.problem}", "Fix the row, or leave the column out.")
+                text = _text_or_words([values[i] for i in texts_at], options, f"{path}:{row}")
+                record = dict(zip(fields, map(as_json, values), strict=True))
+                if isinstance(text, list):  # output in columns knows the words by their identity
+                    record[fields[texts_at[0]]] = text
+                yield text, record
+
+    return Source(read(), fields)
+
+
+def as_json(value: Any) -> Any:
+    """A value of Parquet as JSON has it: dates in ISO 8601, decimals as text, bytes as text or else in base 64."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, dict):
+        return {str(key): as_json(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(one) for one in value]
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return base64.b64encode(value).decode()
+    return str(value)
 
 
 def unused_key(key: str, taken: Collection[str], prefix: str = "predicted_") -> str:

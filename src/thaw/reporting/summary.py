@@ -169,7 +169,7 @@ def parameter_rows(blocks: list[dict[str, Any]]) -> tuple[Sequence[str], Rows]:
     def rate(value: Any) -> str:
         if value is None:
             return "frozen"
-        return " and ".join(f"{one:.2g}" for one in value) if isinstance(value, list) else f"{value:.2g}"
+        return ", then ".join(f"{one:.2g}" for one in value) if isinstance(value, list) else f"{value:.2g}"
 
     rows = [
         [row["block"], f"{row['parameters']:,}", f"{row['trainable']:,}", rate(row["learning_rate"])] for row in blocks

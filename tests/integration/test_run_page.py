@@ -146,6 +146,18 @@ def test_entities_are_told_apart(entities: Path) -> None:
     assert runs.read_json(entities / "surfaces.json")
 
 
+def test_the_page_tells_of_a_temperature_that_does_harm(nasty: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(nasty, tmp_path / "run"))
+    metrics = runs.read_json(run / "metrics.json")
+    for name, value in (("ece", 0.02), ("ece_calibrated", 0.28)):
+        metrics[f"test/{name}"] = value
+        metrics["intervals"][f"test/{name}"] = [value - 0.01, value + 0.01]
+    write_page(run, "test", metrics, runs.read_jsonl(run / "predictions/test.jsonl"))
+    page = (run / "report.html").read_text()
+    assert "so here it does harm" in page
+    assert "raises the calibration error of test from 0.020 to 0.280" in page
+
+
 def test_evaluate_writes_the_page_again(nasty: Path, tmp_path: Path) -> None:
     before = (nasty / "report.html").read_text(encoding="utf-8")
     (nasty / "report.html").unlink()

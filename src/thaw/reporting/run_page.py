@@ -212,6 +212,7 @@ def _calibration(split: str, metrics: Mapping[str, Any], saved: Mapping[str, Any
     return {
         "ece": ece,
         "ece_calibrated": mended,
+        "made_worse": summary.made_worse(metrics, split),
         "temperature": saved.get("temperature"),
         "calibration_pictures": pictures,
     }

@@ -131,6 +131,12 @@ def advice(metrics: Mapping[str, Any], split: str, counts: Mapping[str, int]) ->
         counts: how often each label, or entity type, occurs in the split.
     """
     lines = list(metrics.get("notes", []))
+    if made_worse(metrics, split):
+        before, after = metrics[f"{split}/ece"], metrics[f"{split}/ece_calibrated"]
+        lines.append(
+            f"The temperature, fitted on validation, raises the calibration error of {split} from {before:.3f} to "
+            f"{after:.3f}: leave calibrated=true out, unless your texts are more like those of validation."
+        )
     own = metrics[f"{split}/f1"]
     baselines = metrics["baselines"].get(split, {})
     beside = {name: figures["f1"] for name, figures in baselines.items() if figures.get("f1") is not None}
@@ -148,6 +154,12 @@ def advice(metrics: Mapping[str, Any], split: str, counts: Mapping[str, int]) ->
     if often := [f"{name} ({given[name]:,} for {counts[name]:,})" for name in given if given[name] > 5 * counts[name]]:
         lines.append(f"Given far too often: {listed(often)}. More data.epochs, or more rows with them, may help.")
     return lines
+
+
+def made_worse(metrics: Mapping[str, Any], split: str) -> bool:
+    """Whether temperature scaling raises the calibration error of a split so far that the intervals do not overlap."""
+    pairs = [metrics.get("intervals", {}).get(f"{split}/{name}") for name in ("ece", "ece_calibrated")]
+    return all(pairs) and bool(pairs[0][1] < pairs[1][0])
 
 
 def _given(metrics: Mapping[str, Any], split: str, name: str, count: int) -> int:

@@ -146,6 +146,21 @@ def test_a_run_that_a_bag_of_words_beats_is_told_what_to_try() -> None:
 
 
 @pytest.mark.parametrize(
+    ("baseline", "truncated", "said"),
+    [
+        ("TF-IDF, logistic regression", 0.342, True),
+        ("TF-IDF, logistic regression", 0.02, False),
+        ("majority class", 0.342, False),  # it reads no text at all
+    ],
+)
+def test_where_texts_are_truncated_a_longer_maximum_is_advised(baseline: str, truncated: float, said: bool) -> None:
+    metrics = {"test/f1": 0.4, "baselines": {"test": {baseline: {"f1": 0.61}}}}
+    data = {"splits": {"train": {"truncated": truncated}}}
+    (line,) = advice(metrics, "test", {}, data)
+    assert ("or a larger data.max_length" in line and "34% of the training rows are truncated." in line) == said
+
+
+@pytest.mark.parametrize(
     ("plain", "scaled", "said"),
     [
         ([0.01, 0.05], [0.2, 0.3], True),

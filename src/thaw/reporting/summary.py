@@ -12,11 +12,13 @@ from rich.text import Text
 from thaw.data.pairs import joined
 from thaw.errors import counted
 from thaw.labels import NUMBER, LabelSet
+from thaw.metrics.baselines import BAG_OF_WORDS
 from thaw.runs import display, shell_path
 
 Rows = Sequence[Sequence[str]]
 SHOWN_LABELS = 30  # rows of a table by label
 SHOWN_NAMES = 5  # names listed in a line
+TRUNCATED = 0.1  # share of the training rows from which on advice names data.max_length
 FOR_MISSING = {"nan", "NaN", "NaT", "<NA>", "NA", "N/A", "#N/A", "n/a", "None", "null", "NULL"}  # of pandas, SQL, Excel
 
 
@@ -123,12 +125,15 @@ def _odd_tags(names: Sequence[str]) -> list[str]:
     return []
 
 
-def advice(metrics: Mapping[str, Any], split: str, counts: Mapping[str, int]) -> list[str]:
+def advice(
+    metrics: Mapping[str, Any], split: str, counts: Mapping[str, int], data: Mapping[str, Any] | None = None
+) -> list[str]:
     """What the metrics of a split suggest, one sentence each.
 
     Args:
         metrics: as in ``metrics.json``.
         counts: how often each label, or entity type, occurs in the split.
+        data: as in ``data.json``.
     """
     lines = list(metrics.get("notes", []))
     if made_worse(metrics, split):
@@ -143,7 +148,13 @@ def advice(metrics: Mapping[str, Any], split: str, counts: Mapping[str, int]) ->
     best = max(beside, key=lambda name: beside[name], default="")
     if beside and beside[best] >= own:
         said = "does as well in F1" if beside[best] == own else "has the higher F1"
+        cut = data["splits"]["train"]["truncated"] if data else 0.0
         more = " More data.epochs or another optimizer.lr may help." if own < 1 else ""
+        if more and best == BAG_OF_WORDS and cut >= TRUNCATED:  # a bag of words reads whole texts
+            more = (
+                " More data.epochs, another optimizer.lr, or a larger data.max_length (if need be, another encoder) "
+                f"may help: {cut:.0%} of the training rows are truncated."
+            )
         lines.append(f"{best} {said} ({beside[best]:.3f}, this run {own:.3f}).{more}")
     if never := [name for name, count in counts.items() if count and not metrics[f"{split}/recall/{name}"]]:
         lines.append(

@@ -67,7 +67,8 @@ def checked(systems: Sequence[str], overrides: Sequence[str]) -> DictConfig:
         return config
     for key, values in shared(config).items():
         if (value := OmegaConf.select(config, key)) not in values:
-            raise UserError(f"{key}={value}: thaw would obey, the Hugging Face Trainer not", "Leave it out.")
+            remedy = f"Use {key}=null." if values == (None,) else "Leave it out."
+            raise UserError(f"{key}={value}: thaw would obey, the Hugging Face Trainer not", remedy)
     return config
 
 
@@ -84,6 +85,7 @@ def shared(config: DictConfig) -> dict[str, tuple[Any, ...]]:
     return {
         "resume": (None,),
         "freeze.name": FREEZES,  # no adapters
+        "freeze.probe_lr": (None,),  # the Trainer has one schedule for the whole run
         "optimizer.class": (adamw,),
         "optimizer.head_lr": (None,),
         "optimizer.layer_decay": (None, 1),

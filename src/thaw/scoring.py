@@ -52,8 +52,8 @@ def settle(predictor: Predictor, outputs: Outputs) -> dict[str, Any]:
     """Fit temperature and thresholds on the validation rows, and set them in the predictor.
 
     Returns:
-        ``temperature``, which calibrates the probabilities, and for multi-label tasks ``thresholds``, with the best F1
-        of each label. Both go into ``labels.json``.
+        ``temperature``, which calibrates the probabilities, and for multi-label tasks ``thresholds``, with the best
+        smoothed F1 of each label. Both go into ``labels.json``.
     """
     chosen: dict[str, Any] = {"temperature": fit_temperature(*outputs.flat())}
     if predictor.labels.task == "multi_label":

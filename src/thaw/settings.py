@@ -148,6 +148,7 @@ RULES: dict[str, Rule] = {
     "freeze.n": NATURAL,
     "freeze.every": COUNT,
     "freeze.probe_epochs": COUNT,
+    "freeze.probe_lr": or_null(POSITIVE),
     "freeze.rank": COUNT,
     "freeze.alpha": POSITIVE,
     "freeze.dropout": BELOW_ONE,

@@ -40,6 +40,20 @@ CASES = {
     "lora": (["freeze=lora", "freeze.learning_rate=1e-2"], [10]),
     "gradual": (["freeze=gradual"], [10, 19]),
     "lp_ft": (["freeze=lp_ft"], [5, 19]),
+    # Five steps an epoch: stops within the probe, at its end and after it; in bfloat16, as below.
+    "lp_ft, with all that sets its rates": (
+        [
+            "freeze=lp_ft",
+            "freeze.probe_epochs=2",
+            "freeze.probe_lr=5e-2",
+            "freeze.reuse_dtype=bfloat16",
+            "trainer.accumulate_grad_batches=2",
+            "trainer.max_steps=14",
+            "optimizer.head_lr=2e-2",
+            "optimizer.layer_decay=0.5",
+        ],
+        [3, 10, 12],
+    ),
     "balanced": (["data.sampler=balanced", "data.num_workers=1"], [10]),
     # In bfloat16, so that it shows whether frozen layers are read or computed. Of the last epoch one pass is left.
     "reuse": (["freeze=first_n", "freeze.n=1", "freeze.reuse_dtype=bfloat16"], [10, 20]),

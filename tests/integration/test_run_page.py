@@ -146,6 +146,28 @@ def test_entities_are_told_apart(entities: Path) -> None:
     assert runs.read_json(entities / "surfaces.json")
 
 
+def test_the_page_tells_of_a_temperature_that_does_harm(nasty: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(nasty, tmp_path / "run"))
+    metrics = runs.read_json(run / "metrics.json")
+    for name, value in (("ece", 0.02), ("ece_calibrated", 0.28)):
+        metrics[f"test/{name}"] = value
+        metrics["intervals"][f"test/{name}"] = [value - 0.01, value + 0.01]
+    write_page(run, "test", metrics, runs.read_jsonl(run / "predictions/test.jsonl"))
+    page = (run / "report.html").read_text()
+    assert "so here it does harm" in page
+    assert "raises the calibration error of test from 0.020 to 0.280" in page
+
+
+def test_the_page_tells_of_texts_that_are_too_long(nasty: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(nasty, tmp_path / "run"))
+    metrics, data = runs.read_json(run / "metrics.json"), runs.read_json(run / "data.json")
+    data["splits"]["train"]["truncated"] = 0.4
+    runs.write_json(run / "data.json", data)
+    metrics["test/f1"], metrics["baselines"]["test"]["TF-IDF, logistic regression"]["f1"] = 0.5, 0.75
+    write_page(run, "test", metrics, runs.read_jsonl(run / "predictions/test.jsonl"))
+    assert "40% of the training rows are truncated" in (run / "report.html").read_text()
+
+
 def test_evaluate_writes_the_page_again(nasty: Path, tmp_path: Path) -> None:
     before = (nasty / "report.html").read_text(encoding="utf-8")
     (nasty / "report.html").unlink()

@@ -68,6 +68,7 @@ def test_results_are_kept_though_the_table_fails(tmp_path: Path, monkeypatch: py
         ("freeze=lora", "freeze.name"),
         ("optimizer=sgd", "optimizer.class"),
         ("optimizer.class.eps=1e-6", "optimizer.class"),
+        ("freeze=lp_ft", "freeze.probe_lr"),
         ("optimizer.head_lr=1e-3", "optimizer.head_lr"),
         ("optimizer.layer_decay=0.9", "optimizer.layer_decay"),
         ("loss=balanced", "loss.class_weights"),

@@ -302,6 +302,7 @@ def test_a_package_that_something_built_needs_is_named(
         (["freeze=first_n", "freeze.n=-1"], "freeze.n=-1 is not a whole number of at least 0"),
         (["freeze=gradual", "freeze.every=0"], "freeze.every=0 is not a whole number of at least 1"),
         (["freeze=lp_ft", "freeze.probe_epochs=0.5"], "freeze.probe_epochs=0.5 is not a whole number"),
+        (["freeze=lp_ft", "freeze.probe_lr=0"], "freeze.probe_lr=0 is not a number above 0, or null"),
         (["trainer.checkpoint_every=5mins"], "trainer.checkpoint_every=5mins is not steps (500), time (30s,"),
         (["data.encoding=klingon"], "data.encoding=klingon is not a text encoding, such as utf-8 or cp1252"),
         (["data.encoding=base64"], "data.encoding=base64 is not a text encoding"),

@@ -139,15 +139,27 @@ def test_map_leaves_out_labels_that_never_occur() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_best_thresholds_give_the_best_f1_there_is(seed: int) -> None:
+def test_best_thresholds_give_the_best_smoothed_f1_there_is(seed: int) -> None:
     """Against every threshold that makes a difference; few distinct scores, so that many are equal."""
+
+    def smoothed(gold: np.ndarray, chosen: np.ndarray) -> float:
+        return float((2 * (gold & chosen).sum() + 1) / (gold.sum() + chosen.sum() + 1))
+
     generator = np.random.default_rng(seed)
     gold = generator.integers(0, 2, (30, 3))
     scores = generator.choice([0.0, 0.1, 0.35, 0.5, 0.75, 1 - 2**-53, 1.0], (30, 3))
     for column, threshold in enumerate(best_thresholds(scores, gold)):
-        possible = [*np.unique(scores[:, column]), 1.1]
-        best = max(metrics.f1_score(gold[:, column], scores[:, column] >= cut, zero_division=0.0) for cut in possible)
-        assert metrics.f1_score(gold[:, column], scores[:, column] >= threshold) == pytest.approx(best)
+        best = max(smoothed(gold[:, column], scores[:, column] >= cut) for cut in np.unique(scores[:, column]))
+        assert smoothed(gold[:, column], scores[:, column] >= threshold) == pytest.approx(best)
+
+
+@pytest.mark.parametrize(("rare", "given"), [(1, 1), (2, 1), (60, 60)])
+def test_a_rare_label_is_not_given_to_nearly_every_row(rare: int, given: int) -> None:
+    """Though that has the best F1 where the true rows are ranked last, or nearly so."""
+    scores = np.linspace(0.9, 0.1, 100)[:, None]
+    last = np.arange(100)[:, None] >= 100 - rare if rare < 60 else np.arange(100)[:, None] < rare
+    (threshold,) = best_thresholds(scores, last.astype(np.int64))
+    assert (scores >= threshold).sum() == given
 
 
 def test_the_best_threshold_lies_between_the_rows_it_parts() -> None:

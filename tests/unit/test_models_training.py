@@ -14,6 +14,7 @@ from thaw.errors import UserError
 from thaw.labels import LabelSet
 from thaw.models.module import EncoderModule
 from thaw.models.optimization import make_schedule, parameter_groups
+from thaw.reporting.summary import parameter_rows
 from thaw.settings import SCHEDULES
 from thaw.training.trainer import check_monitor
 from tiny_models import build
@@ -213,9 +214,9 @@ def test_the_same_seed_gives_the_same_weights(encoders: Encoders) -> None:
     torch.testing.assert_close(weights(), weights(), rtol=0, atol=0)
 
 
-def schedule(steps: int = 20, **settings: Any) -> list[float]:
+def schedule(steps: int = 20, lr: float = 1.0, **settings: Any) -> list[float]:
     """The learning rate of each step."""
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=lr)
     following, rates = make_schedule(optimizer, {"schedule": "linear", **settings}, steps), []
     for _ in range(steps):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -235,6 +236,68 @@ def test_schedules_warm_up_and_never_rise_again(kind: str) -> None:
 
 def test_a_linear_schedule_ends_at_zero_and_steps_win_over_the_ratio() -> None:
     assert schedule(warmup_ratio=0.5, warmup_steps=0) == pytest.approx([1 - i / 20 for i in range(20)])
+
+
+class Rates(pl.Callback):
+    """Notes the learning rates of each optimizer step."""
+
+    def __init__(self) -> None:
+        self.lowest: list[float] = []
+        self.head: list[float] = []
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
+        self.lowest.append(optimizer.param_groups[0]["lr"])
+        self.head.append(optimizer.param_groups[-1]["lr"])
+
+
+@pytest.mark.parametrize(
+    ("options", "probe", "later"),
+    [
+        ({}, 4, 2),
+        ({"accumulate_grad_batches": 2}, 2, 1),
+        ({"max_steps": 5}, 4, 1),
+        ({"max_steps": 3}, 3, 0),  # the run ends within its probe stage
+    ],
+)
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_a_probe_has_a_rate_of_its_own_and_each_stage_the_schedule(
+    kind: str, options: dict[str, Any], probe: int, later: int, encoders: Encoders
+) -> None:
+    settings = {"schedule": kind, "warmup_ratio": 0.25}
+    rates, freeze = Rates(), {"name": "lp_ft", "probe_epochs": 2, "probe_lr": 0.1}
+    fit(make(encoders("bert"), freeze, head_lr=0.02, layer_decay=0.5, **settings), 3, rates, **options)
+    of_probe, of_later = (schedule(steps, lr=1e-2, **settings) for steps in (probe, later))
+    assert rates.lowest == pytest.approx([0.0 for _ in of_probe] + [rate / 2**3 for rate in of_later])
+    assert rates.head == pytest.approx([10 * rate for rate in of_probe] + [2 * rate for rate in of_later])
+
+
+def test_without_a_rate_of_its_own_a_probe_shares_the_schedule(encoders: Encoders) -> None:
+    rates, freeze = Rates(), {"name": "lp_ft", "probe_epochs": 1, "probe_lr": None}
+    fit(make(encoders("bert"), freeze, schedule="linear"), 2, rates)
+    assert rates.lowest == rates.head == pytest.approx(schedule(4, lr=1e-2))
+
+
+def test_a_probe_stage_is_a_run_of_a_head_alone(encoders: Encoders) -> None:
+    class Keep(pl.Callback):
+        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            states.append({name: value.clone() for name, value in pl_module.network.state_dict().items()})
+
+    states: list[dict[str, torch.Tensor]] = []
+    fit(make(encoders("bert"), {"name": "head"}, lr=0.1, schedule="linear"), 2, Keep())
+    fit(make(encoders("bert"), {"name": "lp_ft", "probe_epochs": 2, "probe_lr": 0.1}, schedule="linear"), 3, Keep())
+    torch.testing.assert_close(states[3], states[1])
+    assert not torch.equal(states[4]["classifier.weight"], states[3]["classifier.weight"])
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(2, [0.1]), (3, [0.1, 0.02]), (None, [0.1, 0.02])])
+def test_the_table_tells_the_rates_of_both_stages(epochs: int | None, expected: Any, encoders: Encoders) -> None:
+    freeze = {"name": "lp_ft", "probe_epochs": 2, "probe_lr": 0.1}
+    module = make(encoders("bert"), freeze, head_lr=0.02)
+    module = EncoderModule(encoders("bert"), LABELS, module.config, epochs)
+    head = module.table[-1]["learning_rate"]
+    assert head == (expected if len(expected) > 1 else expected[0])
+    _, rows = parameter_rows(module.table)
+    assert rows[-2][-1] == ", then ".join(map(str, expected))
 
 
 TAGS = LabelSet("token", ("O", "B-LOC", "I-LOC", "B-PER"), (9, 1, 1, 1))

@@ -166,6 +166,40 @@ def test_a_run_that_a_bag_of_words_beats_is_told_what_to_try() -> None:
     assert not advice({**metrics, "test/f1": 0.7, "test/recall/b": 0.1}, "test", counts)
 
 
+@pytest.mark.parametrize(
+    ("baseline", "truncated", "said"),
+    [
+        ("TF-IDF, logistic regression", 0.342, True),
+        ("TF-IDF, logistic regression", 0.02, False),
+        ("majority class", 0.342, False),  # it reads no text at all
+    ],
+)
+def test_where_texts_are_truncated_a_longer_maximum_is_advised(baseline: str, truncated: float, said: bool) -> None:
+    metrics = {"test/f1": 0.4, "baselines": {"test": {baseline: {"f1": 0.61}}}}
+    data = {"splits": {"train": {"truncated": truncated}}}
+    (line,) = advice(metrics, "test", {}, data)
+    assert ("or a larger data.max_length" in line and "34% of the training rows are truncated." in line) == said
+
+
+@pytest.mark.parametrize(
+    ("plain", "scaled", "said"),
+    [
+        ([0.01, 0.05], [0.2, 0.3], True),
+        ([0.01, 0.05], [0.04, 0.3], False),  # the intervals overlap: it may be chance
+        ([0.2, 0.3], [0.01, 0.05], False),
+        (None, [0.2, 0.3], False),  # all resamples were the same
+    ],
+)
+def test_a_temperature_that_does_harm_is_told(plain: list[float] | None, scaled: list[float], said: bool) -> None:
+    pairs = {"test/ece": plain, "test/ece_calibrated": scaled} if plain else {"test/ece_calibrated": scaled}
+    metrics = {"test/f1": 0.8, "test/ece": 0.02, "test/ece_calibrated": 0.28, "intervals": pairs, "baselines": {}}
+    lines = [
+        "The temperature, fitted on validation, raises the calibration error of test from 0.020 to 0.280: leave "
+        "calibrated=true out, unless your texts are more like those of validation."
+    ]
+    assert advice(metrics, "test", {}) == (lines if said else [])
+
+
 def test_what_a_run_keeps_of_its_rows_gives_the_figures_of_its_metrics() -> None:
     """Also where all rows are told nearly the same: `report.py` compares runs by their predictions."""
     generator = np.random.default_rng(0)

@@ -54,12 +54,16 @@ def trainable(parts: Sequence[Block], freeze: dict[str, Any], epoch: int | None 
         return _names(parts[max(len(parts) - 1 - stage, 0) :])
     if name == "lp_ft":
         # Kumar et al. 2022: a linear probe first, then everything, starting from the probe.
-        probing = epoch is not None and epoch < freeze["probe_epochs"]
-        return _names([head] if probing else parts)
+        return _names([head] if probing(freeze, epoch) else parts)
     if name in ADAPTERS:
         adapters = {name for name in _names(parts[:-1]) if "lora_" in name or "ia3_" in name}
         return adapters | {name for name in _names([head]) if ASIDE not in name}
     raise UserError(f"freeze.name={name} is not known", f"Choose one of: {', '.join(STRATEGIES)}.")
+
+
+def probing(freeze: dict[str, Any], epoch: int | None) -> bool:
+    """Whether an epoch belongs to the probe stage of ``lp_ft``."""
+    return freeze["name"] == "lp_ft" and epoch is not None and epoch < freeze["probe_epochs"]
 
 
 def frozen_depth(parts: Sequence[Block], names: set[str]) -> int:
@@ -149,18 +153,23 @@ def keep_frozen_in_eval(parts: Sequence[Block]) -> None:
                 module.eval()
 
 
-def parameter_table(network: nn.Module, names: set[str], rates: dict[str, float]) -> list[dict[str, Any]]:
-    """One row per block: parameters, how many of them train, and the learning rate.
+def parameter_table(
+    network: nn.Module, names: set[str], rates: dict[str, float], probe_lr: float | None = None
+) -> list[dict[str, Any]]:
+    """One row per block: parameters, how many of them train, and the learning rate, or a list of one after the other.
 
     Args:
         names: parameters that train at some stage of the run.
         rates: the peak learning rate of each of them.
+        probe_lr: that of the head in a probe stage.
     """
     table = []
-    for part in blocks(network):
+    for part in (parts := blocks(network)):
         members = [(name, parameter) for name, parameter in part.parameters() if ASIDE not in name]
         training = [name for name, _ in members if name in names]
         own = sorted({rates[name] for name in training})
+        if probe_lr is not None and part is parts[-1]:
+            own = list(dict.fromkeys([probe_lr, *own]))
         table.append(
             {
                 "block": part.name,

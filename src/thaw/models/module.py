@@ -1,5 +1,6 @@
 """EncoderModule: the one LightningModule, for sequence and token tasks alike."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from thaw.models.freezing import (
     freeze_to,
     keep_frozen_in_eval,
     parameter_table,
+    probing,
     trainable,
 )
 from thaw.models.losses import make_loss
@@ -61,10 +63,14 @@ class EncoderModule(pl.LightningModule):
         self.trainable_names = trainable(
             self.parts, config["freeze"], epochs and epochs - 1
         )  # each stage trains more than the one before
-        self.rates = learning_rates(self.parts, self.trainable_names, config["optimizer"])
+        optimizer, freeze = config["optimizer"], config["freeze"]
+        self.probe_lr: float | None = freeze.get("probe_lr")
+        if self.probe_lr and epochs and probing(freeze, epochs - 1):  # the run ends before anything else trains
+            optimizer = {**optimizer, "head_lr": self.probe_lr}
+        self.rates = learning_rates(self.parts, self.trainable_names, optimizer)
         # Grouped now, since strategies that shard weights flatten matrices to vectors.
-        self.groups = parameter_groups(self.parts, self.rates, config["optimizer"]["weight_decay"])
-        self.table = parameter_table(self.network, self.trainable_names, self.rates)
+        self.groups = parameter_groups(self.parts, self.rates, optimizer["weight_decay"], self.probe_lr)
+        self.table = parameter_table(self.network, self.trainable_names, self.rates, self.probe_lr)
         self.loss = make_loss(config["loss"], labels)
         self.wants_graphs = False
         self.graphs: StepGraphs | None = None
@@ -179,8 +185,16 @@ class EncoderModule(pl.LightningModule):
         if "fused" in chosen and self.trainer.precision in ("16-mixed", "16-true"):
             chosen = {**chosen, "fused": False}  # fused updates unscale half-precision gradients after clipping
         optimizer = build(chosen, params=self.groups, lr=settings["lr"])
-        schedule = make_schedule(optimizer, settings, int(self.trainer.estimated_stepping_batches))
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = make_schedule(optimizer, settings, steps, min(self.probe_steps(), steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def probe_steps(self) -> int:
+        """Optimizer steps of a probe stage with a learning rate of its own, if the run is long enough; else 0."""
+        if self.probe_lr is None:
+            return 0
+        in_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        return in_epoch * int(self.config["freeze"]["probe_epochs"])
 
     def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, *_: Any, **__: Any) -> None:
         """Clip the gradient norm, also where Lightning refuses to: for fused optimizers in bfloat16, and for FSDP."""

@@ -62,7 +62,7 @@ def write_page(run: Path, split: str, metrics: Mapping[str, Any], predictions: R
     context = {
         **_headline(run, split, metrics, predictions, labels),
         **_curves(run, metrics),
-        **_classes(split, metrics, predictions, labels),
+        **_classes(run, split, metrics, predictions, labels),
         **_calibration(split, metrics, saved, labels),
         **_reading(run, predictions, labels, saved.get("thresholds")),
         **_trained(run, metrics),
@@ -155,7 +155,7 @@ def _curves(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _classes(split: str, metrics: Mapping[str, Any], predictions: Rows, labels: LabelSet) -> dict[str, Any]:
+def _classes(run: Path, split: str, metrics: Mapping[str, Any], predictions: Rows, labels: LabelSet) -> dict[str, Any]:
     gold = [row["label"] for row in predictions]
     ids = [[labels.ids[name] for name in own] if isinstance(own, list) else labels.ids[own] for own in gold]
     counts = summary.occurrences(ids, labels)
@@ -190,7 +190,7 @@ def _classes(split: str, metrics: Mapping[str, Any], predictions: Rows, labels: 
         "confusion_pictures": confusions,
         "counted": counted,
         "confused": confused,
-        "advice": summary.advice(metrics, split, counts),
+        "advice": summary.advice(metrics, split, counts, runs.read_json(run / "data.json")),
         "ranking_pictures": rankings,
     }
 
@@ -212,6 +212,7 @@ def _calibration(split: str, metrics: Mapping[str, Any], saved: Mapping[str, Any
     return {
         "ece": ece,
         "ece_calibrated": mended,
+        "made_worse": summary.made_worse(metrics, split),
         "temperature": saved.get("temperature"),
         "calibration_pictures": pictures,
     }

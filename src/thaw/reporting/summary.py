@@ -12,14 +12,16 @@ from rich.text import Text
 from thaw.data.pairs import joined
 from thaw.errors import counted
 from thaw.labels import NUMBER, LabelSet, folded
+from thaw.metrics.baselines import BAG_OF_WORDS
 from thaw.runs import display, shell_path
 
 Rows = Sequence[Sequence[str]]
 SHOWN_LABELS = 30  # rows of a table by label
-FEW = 500  # rows of test, of whose accuracy is uncertain by 4 points and more
+FEW = 500  # rows of test: with fewer, accuracy is uncertain by more than 4 points
 SEPARATORS = ("|", ";", ",")  # of several labels in one field
 MANY_LABELS, ROWS_PER_LABEL = 20, 5  # more labels than that, each with fewer rows, are rather dates or ids
 SHOWN_NAMES = 5  # names listed in a line
+TRUNCATED = 0.1  # share of the training rows from which on advice names data.max_length
 FOR_MISSING = {"nan", "NaN", "NaT", "<NA>", "NA", "N/A", "#N/A", "n/a", "None", "null", "NULL"}  # of pandas, SQL, Excel
 
 
@@ -145,21 +147,36 @@ def _odd_tags(names: Sequence[str]) -> list[str]:
     return []
 
 
-def advice(metrics: Mapping[str, Any], split: str, counts: Mapping[str, int]) -> list[str]:
+def advice(
+    metrics: Mapping[str, Any], split: str, counts: Mapping[str, int], data: Mapping[str, Any] | None = None
+) -> list[str]:
     """What the metrics of a split suggest, one sentence each.
 
     Args:
         metrics: as in ``metrics.json``.
         counts: how often each label, or entity type, occurs in the split.
+        data: as in ``data.json``.
     """
     lines = list(metrics.get("notes", []))
+    if made_worse(metrics, split):
+        before, after = metrics[f"{split}/ece"], metrics[f"{split}/ece_calibrated"]
+        lines.append(
+            f"The temperature, fitted on validation, raises the calibration error of {split} from {before:.3f} to "
+            f"{after:.3f}: leave calibrated=true out, unless your texts are more like those of validation."
+        )
     own = metrics[f"{split}/f1"]
     baselines = metrics["baselines"].get(split, {})
     beside = {name: figures["f1"] for name, figures in baselines.items() if figures.get("f1") is not None}
     best = max(beside, key=lambda name: beside[name], default="")
     if beside and beside[best] >= own:
         said = "does as well in F1" if beside[best] == own else "has the higher F1"
+        cut = data["splits"]["train"]["truncated"] if data else 0.0
         more = " More data.epochs or another optimizer.lr may help." if own < 1 else ""
+        if more and best == BAG_OF_WORDS and cut >= TRUNCATED:  # a bag of words reads whole texts
+            more = (
+                " More data.epochs, another optimizer.lr, or a larger data.max_length (if need be, another encoder) "
+                f"may help: {cut:.0%} of the training rows are truncated."
+            )
         lines.append(f"{best} {said} ({beside[best]:.3f}, this run {own:.3f}).{more}")
     if never := [name for name, count in counts.items() if count and not metrics[f"{split}/recall/{name}"]]:
         lines.append(
@@ -170,6 +187,12 @@ def advice(metrics: Mapping[str, Any], split: str, counts: Mapping[str, int]) ->
     if often := [f"{name} ({given[name]:,} for {counts[name]:,})" for name in given if given[name] > 5 * counts[name]]:
         lines.append(f"Given far too often: {listed(often)}. More data.epochs, or more rows with them, may help.")
     return lines
+
+
+def made_worse(metrics: Mapping[str, Any], split: str) -> bool:
+    """Whether temperature scaling raises the calibration error of a split so far that the intervals do not overlap."""
+    pairs = [metrics.get("intervals", {}).get(f"{split}/{name}") for name in ("ece", "ece_calibrated")]
+    return all(pairs) and bool(pairs[0][1] < pairs[1][0])
 
 
 def _given(metrics: Mapping[str, Any], split: str, name: str, count: int) -> int:
@@ -191,7 +214,7 @@ def parameter_rows(blocks: list[dict[str, Any]]) -> tuple[Sequence[str], Rows]:
     def rate(value: Any) -> str:
         if value is None:
             return "frozen"
-        return " and ".join(f"{one:.2g}" for one in value) if isinstance(value, list) else f"{value:.2g}"
+        return ", then ".join(f"{one:.2g}" for one in value) if isinstance(value, list) else f"{value:.2g}"
 
     rows = [
         [row["block"], f"{row['parameters']:,}", f"{row['trainable']:,}", rate(row["learning_rate"])] for row in blocks

@@ -40,7 +40,7 @@ class History(pl.Callback):
         pl_module.log("train/loss", pl_module.train_loss, sync_dist=True, batch_size=len(batch["rows"]))
         lowest, head = (trainer.optimizers[0].param_groups[i] for i in (0, -1))  # from the bottom up
         rates = {"learning_rate": lowest["lr"]}
-        if head["initial_lr"] != lowest["initial_lr"]:
+        if any(head.get(key) != lowest.get(key) for key in ("initial_lr", "probe_lr")):
             rates["learning_rate/head"] = head["lr"]
         self._add(trainer, {"train/loss": float(trainer.callback_metrics["train/loss"]), **rates})
 

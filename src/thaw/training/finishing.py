@@ -108,7 +108,7 @@ def report(folder: Path, data: TextDataModule, metrics: dict[str, Any], splits: 
     counts = summary.occurrences(list(data.rows[last]["label"]), data.labels)
     log.info(summary.table(f"By label, {last}", *summary.label_rows(metrics, last, counts)))
     log.info(summary.table("Metrics", *summary.headline_rows(metrics, splits)))
-    for line in summary.advice(metrics, last, counts):
+    for line in summary.advice(metrics, last, counts, data.summary):
         log.info("\n%s", line)
     if published := published_table(folder):
         log.info(published)

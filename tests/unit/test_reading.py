@@ -10,9 +10,9 @@ import pytest
 
 from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs, figures
+from thaw.reporting.advice import left_out, notes, of_run
 from thaw.reporting.folds import OutOfFold, in_order, write
 from thaw.reporting.reading import marked, scorer_of
-from thaw.reporting.summary import advice, left_out, notes
 from thaw.runs import read_jsonl
 from thaw.scoring import prediction_rows
 
@@ -159,11 +159,11 @@ def test_a_run_that_a_bag_of_words_beats_is_told_what_to_try() -> None:
         "baselines": {"test": {"majority": {"f1": 0.2}, "TF-IDF": {"f1": 0.61}, "before": {"f1": None}}},
     }  # fmt: skip
     counts = {"a": 5, "b": 2, "c": 0}
-    assert advice(metrics, "test", counts) == [
+    assert of_run(metrics, "test", counts) == [
         "TF-IDF has the higher F1 (0.610, this run 0.400). More data.epochs or another optimizer.lr may help.",
         "Never found: b. More data.epochs, another optimizer.lr, or loss=balanced may help.",
     ]
-    assert not advice({**metrics, "test/f1": 0.7, "test/recall/b": 0.1}, "test", counts)
+    assert not of_run({**metrics, "test/f1": 0.7, "test/recall/b": 0.1}, "test", counts)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_run_that_a_bag_of_words_beats_is_told_what_to_try() -> None:
 def test_where_texts_are_truncated_a_longer_maximum_is_advised(baseline: str, truncated: float, said: bool) -> None:
     metrics = {"test/f1": 0.4, "baselines": {"test": {baseline: {"f1": 0.61}}}}
     data = {"splits": {"train": {"truncated": truncated}}}
-    (line,) = advice(metrics, "test", {}, data)
+    (line,) = of_run(metrics, "test", {}, data)
     assert ("or a larger data.max_length" in line and "34% of the training rows are truncated." in line) == said
 
 
@@ -197,7 +197,7 @@ def test_a_temperature_that_does_harm_is_told(plain: list[float] | None, scaled:
         "The temperature, fitted on validation, raises the calibration error of test from 0.020 to 0.280: leave "
         "calibrated=true out, unless your texts are more like those of validation."
     ]
-    assert advice(metrics, "test", {}) == (lines if said else [])
+    assert of_run(metrics, "test", {}) == (lines if said else [])
 
 
 def test_what_a_run_keeps_of_its_rows_gives_the_figures_of_its_metrics() -> None:
@@ -222,7 +222,7 @@ def test_a_label_that_is_given_far_too_often_is_named(absent: float | None) -> N
         "test/f1": 0.8, "test/recall/fraud": 1.0, "test/precision/fraud": 1 / 33, "test/recall/legal": 0.5,
         "test/precision/legal": 0.25, "test/recall/absent": absent, "test/precision/absent": absent, "baselines": {},
     }  # fmt: skip
-    assert advice(metrics, "test", {"fraud": 1, "legal": 4, "absent": 0}) == [
+    assert of_run(metrics, "test", {"fraud": 1, "legal": 4, "absent": 0}) == [
         "Given far too often: fraud (33 for 1). More data.epochs, or more rows with them, may help."
     ]
 

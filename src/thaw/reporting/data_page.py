@@ -8,7 +8,7 @@ import numpy as np
 
 from thaw import runs
 from thaw.labels import LabelSet
-from thaw.reporting import data_plots, plots, summary
+from thaw.reporting import advice, data_plots, plots, summary
 from thaw.reporting.drawing import visible
 from thaw.reporting.reading import marked
 from thaw.reporting.run_page import render
@@ -61,8 +61,8 @@ def _context(result: Mapping[str, Any]) -> dict[str, Any]:
         "label_rows": [
             [name, *(f"{split['labels'][name]:,}" for split in data["splits"].values())] for name in labels.names
         ],
-        "notes": summary.notes(data),
-        "left_out": summary.left_out(data),
+        "notes": advice.notes(data),
+        "left_out": advice.left_out(data),
         "class_picture": data_plots.class_bars(counts, unit),
         "length_pictures": [
             data_plots.length_boxes(lengths["words"], "words", lengths["by"]),
@@ -159,7 +159,7 @@ def console(result: Mapping[str, Any]) -> list[str]:
         names = {"accuracy": "accuracy", "macro F1": "f1_macro", "accuracy of the majority class": "majority"}
         rows = [[name, summary.number(features[key])] for name, key in names.items()]
         lines.append(summary.table(f"Linear probe of {features['pooling']} vectors", ["", "validation"], rows))
-    return lines + [f"skipped {line}" for line in summary.left_out(data)]
+    return lines + [f"skipped {line}" for line in advice.left_out(data)]
 
 
 def pieces_table(text: str, pieces: Sequence[Mapping[str, Any]], max_length: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from thaw.reporting import summary
+from thaw.reporting import advice
 from thaw.reporting.members import Group, described
 
 LEVEL = 0.05  # from which probability on a difference is put down to chance
@@ -95,4 +95,4 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def _named(groups: Sequence[Group]) -> str:
-    return summary.listed([described(group) for group in groups])
+    return advice.listed([described(group) for group in groups])

@@ -13,7 +13,7 @@ from thaw.labels import LabelSet
 from thaw.metrics.baselines import UNTRAINED
 from thaw.metrics.entities import entity_types
 from thaw.metrics.intervals import RESAMPLES, proportion
-from thaw.reporting import plots, summary
+from thaw.reporting import advice, plots, summary
 from thaw.reporting.drawing import visible
 from thaw.reporting.entity_errors import by_surface, error_matrix
 from thaw.reporting.reading import label_matrix, label_pairs, length_bins, probability_matrix, worth_reading
@@ -190,7 +190,7 @@ def _classes(run: Path, split: str, metrics: Mapping[str, Any], predictions: Row
         "confusion_pictures": confusions,
         "counted": counted,
         "confused": confused,
-        "advice": summary.advice(metrics, split, counts, runs.read_json(run / "data.json")),
+        "advice": advice.of_run(metrics, split, counts, runs.read_json(run / "data.json")),
         "ranking_pictures": rankings,
     }
 
@@ -212,7 +212,7 @@ def _calibration(split: str, metrics: Mapping[str, Any], saved: Mapping[str, Any
     return {
         "ece": ece,
         "ece_calibrated": mended,
-        "made_worse": summary.made_worse(metrics, split),
+        "made_worse": advice.made_worse(metrics, split),
         "temperature": saved.get("temperature"),
         "calibration_pictures": pictures,
     }
@@ -266,7 +266,7 @@ def _data(run: Path) -> dict[str, Any]:
         "data_rows": [*rows, ["fingerprint", *prints]],
         "label_header": label_header,
         "label_rows": label_rows,
-        "notes": summary.notes(data),
+        "notes": advice.notes(data),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from thaw import runs
 from thaw.errors import counted
-from thaw.reporting import folds, summary, sweep_plots
+from thaw.reporting import advice, folds, summary, sweep_plots
 from thaw.reporting.members import Group, Member, described, grouped, monitored, read_members, swept_keys
 from thaw.reporting.rivals import best_of, rivals
 from thaw.reporting.run_page import render
@@ -80,7 +80,7 @@ def overview(members: Sequence[Member]) -> Overview:
     if best and keys:
         findings = [line for line in (f"Best on validation: {described(best)}", rivals(groups, best)) if line]
     elif not one_score:
-        said = f"No run is named the best: their checkpoints were picked by different scores, {summary.listed(scores)}."
+        said = f"No run is named the best: their checkpoints were picked by different scores, {advice.listed(scores)}."
         findings = [f"{said} To compare them give all the same, monitor={monitor} say."]
     elif len(groups) > 1 and not compared:
         findings = ["No run is named the best: their scores are not of the same validation rows."]

@@ -17,7 +17,7 @@ from thaw.inference.words import joiners
 from thaw.metrics.entities import surfaces
 from thaw.models.module import EncoderModule
 from thaw.models.prefix import FrozenPrefix
-from thaw.reporting import pages, summary
+from thaw.reporting import advice, pages, summary
 from thaw.reporting.published import published_table
 from thaw.scoring import Evaluation, join_figures, predict_rows, score_baselines, score_rows, settle, trained_on
 
@@ -108,7 +108,7 @@ def report(folder: Path, data: TextDataModule, metrics: dict[str, Any], splits: 
     counts = summary.occurrences(list(data.rows[last]["label"]), data.labels)
     log.info(summary.table(f"By label, {last}", *summary.label_rows(metrics, last, counts)))
     log.info(summary.table("Metrics", *summary.headline_rows(metrics, splits)))
-    for line in summary.advice(metrics, last, counts, data.summary):
+    for line in advice.of_run(metrics, last, counts, data.summary):
         log.info("\n%s", line)
     if published := published_table(folder):
         log.info(published)

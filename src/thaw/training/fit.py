@@ -22,7 +22,7 @@ from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
 from thaw.models.freezing import trainable
 from thaw.models.module import EncoderModule
 from thaw.models.speed import compile_layers
-from thaw.reporting import summary
+from thaw.reporting import advice, summary
 from thaw.training.callbacks import History, ValidationLines
 from thaw.training.finishing import finish
 from thaw.training.pruning import pruning
@@ -206,9 +206,9 @@ def train(folder: Path, trainer: pl.Trainer, resumable: Resumable, module: Encod
 def show_data(data: TextDataModule) -> None:
     for table in summary.data_tables(data.summary):
         log.info(summary.table(*table))
-    if notes := summary.notes(data.summary):
+    if notes := advice.notes(data.summary):
         log.warning("\n%s", "\n".join(f"note: {line}" for line in notes))
-    for line in summary.left_out(data.summary):
+    for line in advice.left_out(data.summary):
         log.warning("skipped %s", line)
 
 

@@ -1,0 +1,137 @@
+"""What is unusual about data and figures, in lines that say what to do."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from thaw.errors import counted
+from thaw.labels import NUMBER, folded
+from thaw.metrics.baselines import BAG_OF_WORDS
+
+FEW = 500  # rows of test: with fewer, accuracy is uncertain by more than 4 points
+SEPARATORS = ("|", ";", ",")  # of several labels in one field
+MANY_LABELS, ROWS_PER_LABEL = 20, 5  # more labels than that, each with fewer rows, are rather dates or ids
+SHOWN_NAMES = 5  # names listed in a line
+TRUNCATED = 0.1  # share of the training rows from which on advice names data.max_length
+FOR_MISSING = {"nan", "NaN", "NaT", "<NA>", "NA", "N/A", "#N/A", "n/a", "None", "null", "NULL"}  # of pandas, SQL, Excel
+
+
+def notes(summary: dict[str, Any]) -> list[str]:
+    """What is unusual about the data, one line each: texts in two splits, similar label names, labels without rows."""
+    lines = [
+        f"texts of {pair['in']} that are also in {pair['also_in']}: {pair['rows']:,}"
+        for pair in summary["shared"]
+        if pair["rows"]
+    ]
+    sizes = {name: split["rows"] for name, split in summary["splits"].items()}
+    if "all" in summary["files"] and not summary.get("fold") and sizes["test"] < FEW:
+        lines.append(
+            f"{counted(sizes['test'], 'row')} of test: sweep=folds tests on all {sum(sizes.values()):,} in turn"
+        )
+    alike: dict[str, list[str]] = {}
+    for label in summary["labels"]:
+        alike.setdefault(folded(label), []).append(label)
+    if several := [" and ".join(names) for names in alike.values() if len(names) > 1]:
+        lines.append(f"labels that differ only in case or blanks: {listed(several)}")
+    if summary["task"] == "token":
+        return lines + _odd_tags(summary["labels"])
+    if summary["task"] == "sequence":
+        lines += _odd_labels(summary["labels"], sizes["train"])
+    if absent := [label for label in summary["labels"] if label in FOR_MISSING]:
+        lines.append(f"labels that may stand for a missing one: {listed(absent)}")
+    for name, split in summary["splits"].items():
+        if absent := [label for label, count in split["labels"].items() if not count]:
+            lines.append(f"labels without a row in {name}: {listed(absent)}")
+    own = summary["splits"].values() if summary["task"] == "multi_label" else ()
+    if own and all(sum(split["labels"].values()) + split["unlabelled"] == split["rows"] for split in own):
+        lines.append("no text has more than one label: is data.label_separator, or data.task, as it should be?")
+    return lines
+
+
+def _odd_labels(names: Sequence[str], rows: int) -> list[str]:
+    """What makes it doubtful that a column holds one label of a few."""
+    lines = []
+    for separator in SEPARATORS:
+        parts = {name: [part.strip() for part in name.split(separator)] for name in names if separator in name}
+        if joins := [name for name, own in parts.items() if set(own) <= {*names}]:
+            lines.append(f'labels that join others, unless data.label_separator="{separator}": {listed(joins)}')
+    if len(names) > MANY_LABELS and rows < ROWS_PER_LABEL * len(names):
+        lines.append(f"{len(names):,} labels in {rows:,} rows of train: is data.label_column the right one?")
+    return lines
+
+
+def left_out(summary: dict[str, Any]) -> list[str]:
+    """The first rows that were left out, a line each, and how many more there are."""
+    lines: list[str] = summary["skipped_rows"]
+    more = sum(summary["skipped"].values()) - len(lines)
+    return [*lines, counted(more, "more row")] if more else lines
+
+
+def _odd_tags(names: Sequence[str]) -> list[str]:
+    """What is unusual about word tags. A tag without words is not, since B- and I- are always listed in pairs."""
+    if all(NUMBER.fullmatch(name) for name in names):
+        return ["the tags are numbers and mark no entities; their names: data.label_names=[O,B-PER,I-PER,...]"]
+    plain = [name for name in names if name != "O" and name[:2] not in ("B-", "I-")]
+    if len(plain) < len(names) - 1 and plain and any(name.startswith("B-") for name in names):
+        return [f"tags that are neither O nor begin with B- or I-, and so mark no entity: {listed(plain)}"]
+    return []
+
+
+def of_run(
+    metrics: Mapping[str, Any], split: str, counts: Mapping[str, int], data: Mapping[str, Any] | None = None
+) -> list[str]:
+    """What the metrics of a split suggest, one sentence each.
+
+    Args:
+        metrics: as in ``metrics.json``.
+        counts: how often each label, or entity type, occurs in the split.
+        data: as in ``data.json``.
+    """
+    lines = list(metrics.get("notes", []))
+    if made_worse(metrics, split):
+        before, after = metrics[f"{split}/ece"], metrics[f"{split}/ece_calibrated"]
+        lines.append(
+            f"The temperature, fitted on validation, raises the calibration error of {split} from {before:.3f} to "
+            f"{after:.3f}: leave calibrated=true out, unless your texts are more like those of validation."
+        )
+    own = metrics[f"{split}/f1"]
+    baselines = metrics["baselines"].get(split, {})
+    beside = {name: figures["f1"] for name, figures in baselines.items() if figures.get("f1") is not None}
+    best = max(beside, key=lambda name: beside[name], default="")
+    if beside and beside[best] >= own:
+        said = "does as well in F1" if beside[best] == own else "has the higher F1"
+        cut = data["splits"]["train"]["truncated"] if data else 0.0
+        more = " More data.epochs or another optimizer.lr may help." if own < 1 else ""
+        if more and best == BAG_OF_WORDS and cut >= TRUNCATED:  # a bag of words reads whole texts
+            more = (
+                " More data.epochs, another optimizer.lr, or a larger data.max_length (if need be, another encoder) "
+                f"may help: {cut:.0%} of the training rows are truncated."
+            )
+        lines.append(f"{best} {said} ({beside[best]:.3f}, this run {own:.3f}).{more}")
+    if never := [name for name, count in counts.items() if count and not metrics[f"{split}/recall/{name}"]]:
+        lines.append(
+            f"Never found: {listed(never)}. More data.epochs, another optimizer.lr, or loss=balanced may help."
+        )
+    # Of a rare label that the run hardly tells from others, the best F1 is to give it to many rows.
+    given = {name: _given(metrics, split, name, count) for name, count in counts.items()}
+    if often := [f"{name} ({given[name]:,} for {counts[name]:,})" for name in given if given[name] > 5 * counts[name]]:
+        lines.append(f"Given far too often: {listed(often)}. More data.epochs, or more rows with them, may help.")
+    return lines
+
+
+def made_worse(metrics: Mapping[str, Any], split: str) -> bool:
+    """Whether temperature scaling raises the calibration error of a split so far that the intervals do not overlap."""
+    pairs = [metrics.get("intervals", {}).get(f"{split}/{name}") for name in ("ece", "ece_calibrated")]
+    return all(pairs) and bool(pairs[0][1] < pairs[1][0])
+
+
+def _given(metrics: Mapping[str, Any], split: str, name: str, count: int) -> int:
+    """How often a label was predicted; 0 where none of the predictions is right, from which it does not follow."""
+    # None in metrics.json, nan before it is written: of labels that do not occur.
+    precision, recall = (metrics.get(f"{split}/{kind}/{name}") or 0.0 for kind in ("precision", "recall"))
+    return round(count * recall / precision) if precision > 0 and recall > 0 else 0
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more

@@ -133,9 +133,12 @@ def test_each_row_is_tested_on_once(split: str) -> None:
         assert len(parts["validation"]) == (1 if beside else round(0.1 * (100 - len(parts["test"]))))
         tested += parts["test"]["text"][:]
     assert sorted(tested) == sorted(texts)
-    for own, said in (({"fold": 3, "folds": 2}, "data.fold=3, but data.folds=2"), ({"folds": 90}, "different texts")):
+    for own, said in (
+        ({"fold": 3, "folds": 2}, "data.fold=3, but data.folds=2"),
+        ({"folds": 90}, "there are 80 different texts"),
+    ):
         with pytest.raises(UserError, match=said):
-            divide({split: rows}, labels, {"split_seed": 42, "validation_size": None, "fold": 90, **own}, "here")
+            divide({split: rows}, labels, {"split_seed": 42, "validation_size": None, "fold": 1, **own}, "here")
 
 
 def test_repeated_and_shared_texts_are_counted() -> None:

@@ -163,8 +163,8 @@ def _with_fold_as_test(found: dict[str, Any], labels: LabelSet, data: dict[str, 
     rows = found.get("all", found.get("train"))
     folds = deal(_strata(rows, labels), data["folds"], data["split_seed"], text_keys(Values(rows, "text")))
     here = folds == data["fold"] - 1
-    if not here.any():
-        raise UserError(f"data.folds={data['folds']}: there are fewer different texts", "Set fewer.")
+    if folds.max() + 1 < data["folds"]:
+        raise UserError(f"data.folds={data['folds']}, but there are {folds.max() + 1} different texts", "Set fewer.")
     parts = {"train": _some(rows, np.flatnonzero(~here)), "test": _some(rows, np.flatnonzero(here))}
     return parts | {name: own for name, own in found.items() if name == "validation"}
 

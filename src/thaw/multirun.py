@@ -129,6 +129,9 @@ def _comparable(config: DictConfig) -> Any:
     for key in INERT:
         group, _, name = key.rpartition(".")
         (plain[group] if group else plain).pop(name, None)
+    if plain["data"].get("fold") is None:  # then how many folds there would be has no effect
+        for name in ("fold", "folds"):
+            plain["data"].pop(name, None)
     for group, key in runs.PLACES:  # absolute in the saved config, even if nothing is there any more
         plain[group][key] = plain[group][key] and os.path.abspath(os.path.expanduser(plain[group][key]))
     return plain

@@ -100,6 +100,7 @@ SEVERAL_BUILT: Rule = (
     lambda value: isinstance(value, dict) and all(map(BUILT[0], value.values())),
     "a group of groups, each with a _target_",
 )
+ADDED = ("data.fold", "data.folds")  # which runs of earlier versions lack
 EXPECTED = {"figure", "value", "tolerance", "reason", "source", "open"}
 
 RULES: dict[str, Rule] = {
@@ -279,7 +280,9 @@ def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:
         parts = key.split(".")
         for depth, part in enumerate(parts):
             if part not in value:
-                if depth and parts[0] in ("freeze", "callbacks"):  # each choice of these holds only what it needs
+                if key in ADDED or (
+                    depth and parts[0] in ("freeze", "callbacks")
+                ):  # each choice of these holds only what it needs
                     break
                 raise lost(".".join(parts[: depth + 1]))
             value = value[part]

@@ -184,7 +184,7 @@ def test_folds_together_tell_of_every_row(encoders: Callable[[str], Path], scrip
     assert f"{len(errors)} likely label error" in done.stdout
     assert all(row["label"] != row["suggested"] for row in errors)
     assert 'href="label_errors.csv"' in (folder / "summary.html").read_text()
-    assert "python train.py data.fold=1" in (folder / "summary.html").read_text()
+    assert "python train.py data=csv data.path=rows.csv" in (folder / "summary.html").read_text(), "without a fold"
 
 
 def test_a_finished_run_stands_when_what_it_was_made_of_is_gone(

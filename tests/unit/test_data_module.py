@@ -65,7 +65,8 @@ def test_a_fold_of_train_leaves_the_test_split_alone(
     prepare: Prepare, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     csv(tmp_path / "train.csv", 50)
-    csv(tmp_path / "test.csv", 20, start=50)
+    csv(tmp_path / "validation.csv", 20, start=50)
+    csv(tmp_path / "test.csv", 20, "unknown", start=70)
     with caplog.at_level(logging.INFO):
         data = prepare(tmp_path, fold=2)
     assert "test.csv, is left alone" in caplog.text
@@ -73,7 +74,8 @@ def test_a_fold_of_train_leaves_the_test_split_alone(
     assert data.places("test") == [f"train.csv:{int(text.split()[1]) + 2}" for text in texts(data, "test")]
     assert data.pool is not None
     assert len(data.pool) == 50
-    assert prepare(tmp_path).pool is None
+    assert prepare(tmp_path, fold=2, train_size=10).pool is None, "layers would run on rows that no run needs"
+    assert len(prepare(tmp_path, fold=2, eval_size=3).rows["test"]) == 10, "each row is to be tested on"
 
 
 def test_a_single_file_is_divided_by_label(prepare: Prepare, tmp_path: Path) -> None:

@@ -121,16 +121,14 @@ def test_folds_have_each_label_in_proportion_and_no_text_in_common() -> None:
 def test_each_row_is_tested_on_once(split: str) -> None:
     texts = [f"text {i // 2 if i < 40 else i}" for i in range(100)]
     rows = dataset_of(pa.table({"text": texts, "label": [i % 2 for i in range(100)]}))
-    other = dataset_of(pa.table({"text": ["other"], "label": [0]}))
-    beside = {"validation": other} if split == "train" else {}
     labels = LabelSet("sequence", ("a", "b"), (50, 50))
     tested = []
     for fold in range(1, 5):
         data = {"split_seed": 42, "validation_size": None, "fold": fold, "folds": 4}
-        parts = divide({split: rows, **beside}, labels, data, "here")
+        parts = divide({split: rows}, labels, data, "here")
         keys = {name: text_keys(part["text"][:]) for name, part in parts.items()}
         assert all(shared(keys[name], keys["train"]) == 0 for name in ("validation", "test"))
-        assert len(parts["validation"]) == (1 if beside else round(0.1 * (100 - len(parts["test"]))))
+        assert len(parts["validation"]) == round(0.1 * (100 - len(parts["test"])))
         tested += parts["test"]["text"][:]
     assert sorted(tested) == sorted(texts)
     for own, said in (
@@ -139,6 +137,23 @@ def test_each_row_is_tested_on_once(split: str) -> None:
     ):
         with pytest.raises(UserError, match=said):
             divide({split: rows}, labels, {"split_seed": 42, "validation_size": None, "fold": 1, **own}, "here")
+
+
+def test_folds_are_about_as_large_where_some_texts_occur_often() -> None:
+    keys = np.concatenate([np.repeat(np.arange(30), 10), np.arange(30, 330)])
+    assert Counter(deal([0] * 600, 5, 42, keys).tolist()) == dict.fromkeys(range(5), 120)
+
+
+def test_shares_of_train_are_validated_on_the_same_rows() -> None:
+    rows = dataset_of(pa.table({"text": [f"text {i}" for i in range(1000)], "label": [i % 2 for i in range(1000)]}))
+    labels = LabelSet("sequence", ("a", "b"), (500, 500))
+    found = [
+        divide({"train": rows}, labels, {"split_seed": 42, "validation_size": None, "train_size": size}, "here")
+        for size in (0.1, 0.7, 1.0)
+    ]
+    assert [len(parts["train"]) for parts in found] == [90, 630, 900]
+    assert len({tuple(parts["validation"]["text"][:]) for parts in found}) == 1
+    assert set(found[0]["train"]["text"][:]) < set(found[1]["train"]["text"][:]) < set(found[2]["train"]["text"][:])
 
 
 def test_repeated_and_shared_texts_are_counted() -> None:

@@ -37,8 +37,10 @@ def test_a_word_is_right_when_its_whole_entity_is(
     assert [(part["text"], part["kind"], part["label"]) for part in marked(row, ENTITIES)] == expected
 
 
-def doubts(folder: Path, labels: LabelSet, rows: list[dict[str, Any]]) -> list[dict[str, str]]:
-    write(folder, OutOfFold(rows, labels, {}, {}))
+def doubts(
+    folder: Path, labels: LabelSet, rows: list[dict[str, Any]], unseen: dict[int, set[str]] | None = None
+) -> list[dict[str, str]]:
+    write(folder, OutOfFold(rows, labels, {}, {}, unseen or {}))
     assert read_jsonl(folder / "out_of_fold.jsonl") == rows
     with (folder / "label_errors.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -53,6 +55,9 @@ def test_likely_label_errors_of_all_folds_are_listed_with_their_place(tmp_path: 
         {"place": "a.csv:4", "label": "no", "suggested": "yes", "label_probability": "0.0500",
          "suggested_probability": "0.9500", "text": "text 4"},
     ]  # fmt: skip
+    folded = [{**row, "fold": 1} for row in rows]
+    assert doubts(tmp_path, labels, folded, {1: {"yes"}, 2: {"no"}})
+    assert not doubts(tmp_path, labels, folded, {1: {"no"}}), "the run knew of no such label"
     several = LabelSet("multi_label", ("no", "yes"), (5, 5))
     listed = [{**row, "label": [row["label"]], "predicted": [row["predicted"]]} for row in rows]
     found = doubts(tmp_path, several, listed)
@@ -83,7 +88,7 @@ def data_of(counts: dict[str, dict[str, int]], task: str = "sequence", **shared:
 
 def test_of_a_single_file_with_few_rows_cross_validation_is_named() -> None:
     few, many = ({name: {"a": rows} for name in ("train", "test")} for rows in (75, 500))
-    assert notes(data_of(few, files={"all": ["a.csv"]})) == ["75 rows of test: sweep=folds tests on all 150 in turn"]
+    assert notes(data_of(few, files={"all": ["a.csv"]})) == ["75 rows of test: sweep=folds tests on every row in turn"]
     assert not notes(data_of(many, files={"all": ["a.csv"]}))
     assert not notes(data_of(few, files={"all": ["a.csv"]}, fold=1))
     assert not notes(data_of(few, files={"train": ["train.csv"], "test": ["test.csv"]}))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from conftest import Run, configured
 from thaw import runs
@@ -16,7 +16,8 @@ from thaw.multirun import begin
 from thaw.reporting import summary, sweep_plots
 from thaw.reporting.members import read_members
 from thaw.reporting.summary import markdown_table
-from thaw.reporting.sweep import overview, summarise
+from thaw.reporting.sweep import command_of, overview, summarise
+from thaw.settings import check
 
 Make = Callable[..., Path]
 
@@ -80,6 +81,17 @@ def test_the_best_is_one_of_runs_on_the_same_rows(rows: str, make: Make, capsys:
     for text in (capsys.readouterr().out, *((sweep / f"summary.{kind}").read_text() for kind in ("html", "md"))):
         assert all(line in text for line in said[rows])
         assert ("Best on validation" in text) == (rows == "a")
+
+
+def test_settings_are_compared_once_all_their_folds_are_there(make: Make) -> None:
+    make("one", "freeze=head", "data.fold=1")
+    make("two", "freeze=head", "data.fold=2")
+    folder = make("three", "freeze=none", "data.fold=1").parent
+    over = overview(read_members(folder))
+    assert over.findings == ["No run is named the best: not all settings have finished all folds."]
+    make("four", "freeze=none", "data.fold=2")
+    assert (best := overview(read_members(folder)).best) is not None
+    assert "data.fold" not in command_of(best)
 
 
 def test_the_table_has_numbers_by_size(make: Make) -> None:
@@ -167,6 +179,18 @@ def test_near_duplicates_of_many_alike_are_at_least_so_many(tmp_path: Path, enco
         assert near["pairs"] == 1 if alike == 2 else near["pairs"] < alike * (alike - 1) / 2
         page = (tmp_path / "out/data.html").read_text()
         assert f"<p>{said}{alike} different texts have a near duplicate: {said.lower()}{near['pairs']} pairs" in page
+
+
+def test_runs_of_versions_without_folds_count_as_done(make: Make) -> None:
+    run, config = make("one"), configured()
+    (run / "report.html").touch()
+    OmegaConf.set_struct(config, False)
+    del config.data["fold"], config.data["folds"]
+    runs.save_config(run, config)
+    assert not set_aside(run, configured())
+    assert not set_aside(run, configured("data.folds=10"))
+    check(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    assert set_aside(run, configured("data.fold=1"))
 
 
 def set_aside(run: Path, config: DictConfig) -> bool:

@@ -160,6 +160,11 @@ def test_a_study_whose_runs_all_failed_has_its_summary(study: Study, tmp_path: P
     assert (tmp_path / "study/summary.md").read_text().count("out of luck") == 2
 
 
+def test_a_fold_is_nothing_to_search(study: Study) -> None:
+    with pytest.raises(UserError, match=r"data\.fold: one fold is easier than another"):
+        study(score, RATE, "data.fold=1,2")
+
+
 def test_nothing_to_search_is_an_error(study: Study) -> None:
     with pytest.raises(UserError, match="nothing to search"):
         study(score, "optimizer.lr=1e-3")

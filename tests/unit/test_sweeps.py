@@ -64,7 +64,7 @@ def test_what_cannot_be_searched_is_said(override: str, grid: bool, said: str) -
 @pytest.mark.parametrize(
     ("scores", "said"),
     [
-        ([[0.9], [0.8]], "With one seed each, what differs may be chance: repeat with seed=1,2,3."),
+        ([[0.9], [0.8]], "With one seed each, what differs may be chance: repeat with seed=1,2,3, or sweep=folds."),
         ([[0.9, 0.91, 0.92], [0.5]], "Not tested: freeze=1. A test takes two seeds of each, and scores that vary over"),
         ([[0.9], [0.5, 0.51]], "Not tested: freeze=1."),
         ([[0.9, 0.9], [0.8, 0.8]], "Not tested: freeze=1."),

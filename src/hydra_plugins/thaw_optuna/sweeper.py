@@ -68,6 +68,9 @@ class OptunaSweeper(Sweeper):
         preset = [f"{key}={value}" for key, value in self.settings["params"].items()]
         given = {one.get_key_element(): one for one in parser.parse_overrides([*preset, *arguments])}
         swept = [one for one in given.values() if one.is_sweep_override()]
+        if "data.fold" in (one.get_key_element() for one in swept):
+            hint = "Search with one split, then try the best settings with sweep=folds."
+            raise UserError("data.fold: one fold is easier than another, and no setting to search for", hint)
         if not swept:
             example = "'optimizer.lr=tag(log,interval(1e-5,1e-3))'"
             raise UserError("hydra/sweeper=optuna: there is nothing to search", f"Give a range: {example}.")

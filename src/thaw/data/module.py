@@ -37,7 +37,7 @@ class TextDataModule(pl.LightningDataModule):
         labels: the `LabelSet`, the only thing that the model learns from the data.
         rows: split -> ``datasets.Dataset`` with ``text`` and ``label``.
         encoded: split -> `Encoded`.
-        pool: with ``data.fold``, all rows that are divided into folds, encoded; else None.
+        pool: with ``data.fold``, all rows that are divided into folds, encoded, if the runs use them all; else None.
         summary: what the user is shown at the start of a run, and ``data.json``.
     """
 
@@ -67,25 +67,30 @@ class TextDataModule(pl.LightningDataModule):
     def read(self) -> None:
         """Only `labels` and `rows`, for which no tokenizer is needed."""
         source = self.source = sources.load(self.data)
+        if self.data.get("fold"):
+            self._leave_alone("validation", "test")
         task = detect_task(source, self.data)
         first = "all" if "all" in source.splits else "train"
         self.labels = derive_labels(source.splits[first], task, self.data.get("label_names") or source.names)
         for name in source.splits:
             source.splits[name] = with_ids(source, name, self.labels, self.data)
         where = ", ".join(source.files[first])
-        if self.data.get("fold"):
+        if self.data.get("fold") and self.data.get("train_size") is None and self.data.get("eval_size") is None:
             self.folded = source.splits[first]
-            if source.splits.pop("test", None):
-                log.info(
-                    "The test split, %s, is left alone: data.fold tests on a part of train.", source.files["test"][0]
-                )
-                del source.files["test"]
         self.rows = splits.divide(source.splits, self.labels, self.data, where)
         source.splits = {}  # the rows stand in `rows` now
         train = self.rows["train"]
         pairs = isinstance(self.data.get("text_column"), list)
         self.labels = replace(self.labels, counts=label_counts(train, self.labels), rows=len(train), pairs=pairs)
         require_classes(self.labels, where)
+
+    def _leave_alone(self, *names: str) -> None:
+        """Take splits out of what was read: `splits.divide` makes others of the rows of train."""
+        for name in names:
+            if name in self.source.splits:
+                log.info("The %s split, %s, is left alone: data.fold divides train.", name, self.source.files[name][0])
+                del self.source.splits[name], self.source.files[name]
+        self.source.skipped = [one for one in self.source.skipped if one[0] not in names]
 
     def place(self, split: str, row: dict[str, Any]) -> str:
         """Where a row stands: file and line."""

@@ -52,7 +52,7 @@ def hold_out(
 
 
 def deal(strata: Sequence[Hashable], folds: int, seed: int, keys: np.ndarray) -> np.ndarray:
-    """The fold of each row, from 0: equally many rows in each, each label in proportion, no text in two of them.
+    """The fold of each row, from 0: about as many rows in each, each label in proportion, no text in two of them.
 
     Args:
         strata: the label of each row; give the same value everywhere to deal without strata.
@@ -60,10 +60,12 @@ def deal(strata: Sequence[Hashable], folds: int, seed: int, keys: np.ndarray) ->
         seed: of the draw.
         keys: the same for rows of the same text.
     """
-    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    _, first, group, counts = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+    often = np.zeros(len(keys), dtype=np.int64)
+    often[first] = counts
     order = np.random.default_rng(seed).permutation(np.sort(first))  # by place: hashes differ from process to process
     dealt = np.empty(len(keys), dtype=np.int64)
-    dealt[sorted(order, key=lambda row: str(strata[row]))] = np.arange(len(order)) % folds
+    dealt[sorted(order, key=lambda row: (str(strata[row]), -often[row]))] = np.arange(len(order)) % folds
     return dealt[first[group]]
 
 
@@ -116,9 +118,9 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where:
     """Train, validation and test from the splits that were found.
 
     A single split is divided 70/15/15, or as ``validation_size`` says. A missing validation is held out of train: of
-    the rows that ``train_size`` leaves over, so that a tutorial's training subset stays exactly the same rows. Either
-    way texts that occur more than once stay in train. With ``fold``, test is that part of the single split or of train,
-    and none of these parts shares a text with another.
+    the rows that a whole ``train_size`` leaves over, so that a tutorial's training subset stays exactly the same rows.
+    Either way texts that occur more than once stay in train. With ``fold``, test is that part of the single split or of
+    train, and shares no text with the others.
     """
     seed, train_size, eval_size = data["split_seed"], data.get("train_size"), data.get("eval_size")
     if data.get("fold"):
@@ -151,7 +153,7 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where:
                 f"Give more rows, or a file for {name}.",
             )
     for name in ("validation", "test"):
-        if name in parts and eval_size is not None:
+        if name in parts and eval_size is not None and not (name == "test" and data.get("fold")):
             size = min(eval_size, len(parts[name])) if isinstance(eval_size, int) else eval_size
             parts[name] = subset(parts[name], size, "data.eval_size")
     return {name: parts[name] for name in SPLITS if name in parts}
@@ -165,13 +167,18 @@ def _with_fold_as_test(found: dict[str, Any], labels: LabelSet, data: dict[str, 
     here = folds == data["fold"] - 1
     if folds.max() + 1 < data["folds"]:
         raise UserError(f"data.folds={data['folds']}, but there are {folds.max() + 1} different texts", "Set fewer.")
-    parts = {"train": _some(rows, np.flatnonzero(~here)), "test": _some(rows, np.flatnonzero(here))}
-    return parts | {name: own for name, own in found.items() if name == "validation"}
+    # Each fold holds validation rows of its own out of the others: on the same ones their scores would go together.
+    return {"train": _some(rows, np.flatnonzero(~here)), "test": _some(rows, np.flatnonzero(here))}
 
 
 def _validation_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) -> tuple[Any, Any]:
     total, seed = len(rows), data["split_seed"]
     train_size, eval_size = data.get("train_size"), data.get("eval_size")
+    if isinstance(train_size, float) and not isinstance(eval_size, int):
+        # A share, as of a learning curve, is of what is left: all shares are validated on the same rows.
+        size = check_size(data["validation_size"] or 0.1, total, "data.validation_size")
+        others, validation = hold_out(_strata(rows, labels), size, seed, repeats(text_keys(Values(rows, "text"))))
+        return subset(_some(rows, others), train_size, "data.train_size"), _some(rows, validation)
     shuffled = subset(rows, total, "data.train_size") if train_size is not None else rows
     chosen = check_size(train_size, total, "data.train_size") if train_size is not None else total
     if eval_size is None or isinstance(eval_size, float):

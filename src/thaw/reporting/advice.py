@@ -24,9 +24,7 @@ def notes(summary: dict[str, Any]) -> list[str]:
     ]
     sizes = {name: split["rows"] for name, split in summary["splits"].items()}
     if "all" in summary["files"] and not summary.get("fold") and sizes["test"] < FEW:
-        lines.append(
-            f"{counted(sizes['test'], 'row')} of test: sweep=folds tests on all {sum(sizes.values()):,} in turn"
-        )
+        lines.append(f"{counted(sizes['test'], 'row')} of test: sweep=folds tests on every row in turn")
     alike: dict[str, list[str]] = {}
     for label in summary["labels"]:
         alike.setdefault(folded(label), []).append(label)

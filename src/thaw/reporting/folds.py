@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,14 @@ class OutOfFold:
         labels: of the runs.
         figures: of all rows together.
         intervals: 95 % of these.
+        unseen: of each fold the labels that its run had no row of to learn from.
     """
 
     rows: Rows
     labels: LabelSet
     figures: dict[str, float]
     intervals: dict[str, list[float]]
+    unseen: dict[int, set[str]] = field(default_factory=dict)
 
 
 def out_of_fold(group: Group) -> OutOfFold | None:
@@ -52,7 +54,10 @@ def out_of_fold(group: Group) -> OutOfFold | None:
     rows.sort(key=lambda row: in_order(row["place"]))
     score = scorer_of(labels, rows, bool(config.strict_iob2))
     figures = {name: float(value) for name, (value,) in score(np.ones((1, len(rows)))).items()}
-    return OutOfFold(rows, labels, figures, of_scorer(score, labels, len(rows)))
+    learnt = {int(fold): LabelSet.from_dict(runs.read_json(folder / "labels.json")) for fold, folder in first.items()}
+    unseen = {fold: {name for name, count in zip(own.names, own.counts, strict=True) if not count}
+              for fold, own in learnt.items()}  # fmt: skip
+    return OutOfFold(rows, labels, figures, of_scorer(score, labels, len(rows)), unseen)
 
 
 def in_order(place: str) -> list[Any]:
@@ -61,7 +66,15 @@ def in_order(place: str) -> list[Any]:
 
 
 def label_errors(found: OutOfFold) -> list[dict[str, Any]]:
-    """Likely label errors among all rows, by confident learning (Northcutt et al. 2021), the most suspicious first."""
+    """Likely label errors among all rows, by confident learning (Northcutt et al. 2021), the most suspicious first.
+
+    Not those of labels that the run could not know, since all their rows are in its fold.
+    """
+    unseen = [(fold, label) for fold, names in found.unseen.items() for label in names]
+    return [one for one in _doubts(found) if (found.rows[one["row"]].get("fold"), one["label"]) not in unseen]
+
+
+def _doubts(found: OutOfFold) -> list[dict[str, Any]]:
     rows, labels = found.rows, found.labels
     if labels.task != "token":
         gold: list[Any] = [
@@ -93,7 +106,9 @@ def write(folder: Path, found: OutOfFold) -> dict[str, Any]:
             probabilities = {column: f"{one[name]:.4f}" for name, column in PROBABILITIES.items()}
             writer.writerow({"place": row["place"], "label": one["label"], "suggested": one["suggested"],
                              "text": row.get("text"), **said, **probabilities})  # fmt: skip
-    return {"errors": len(errors), "reading": worth_reading(found.rows, found.labels)[-1]}
+    reading, kept = worth_reading(found.rows, found.labels)[-1], {one["row"] + 1 for one in errors}
+    reading["rows"] = [row for row in reading["rows"] if row["row"] in kept]
+    return {"errors": len(errors), "reading": reading}
 
 
 def table_rows(found: Sequence[tuple[Group, OutOfFold]], names: Sequence[str]) -> tuple[list[str], list[list[str]]]:

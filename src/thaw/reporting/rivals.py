@@ -32,7 +32,7 @@ def rivals(groups: Sequence[Group], best: Group) -> str:
     if not others:
         return ""
     if all(len(group.scores()) == 1 for group in (best, *others)):
-        return "With one seed each, what differs may be chance: repeat with seed=1,2,3."
+        return "With one seed each, what differs may be chance: repeat with seed=1,2,3, or sweep=folds."
     folded = len(best.by_fold()) > 1
     test, name, unit = (resampled, RESAMPLED, "fold") if folded else (welch, WELCH, "seed")
     found = [(group, p) for group in others if (p := test(best, group)) is not None]

@@ -1,6 +1,7 @@
 """The summary of a multirun: what was swept, what it gave over seeds, the best, and what failed."""
 
 import csv
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 from thaw import runs
 from thaw.errors import counted
 from thaw.reporting import advice, folds, summary, sweep_plots
-from thaw.reporting.members import Group, Member, described, grouped, monitored, read_members, swept_keys
+from thaw.reporting.members import FOLD, Group, Member, described, grouped, monitored, read_members, swept_keys
 from thaw.reporting.rivals import best_of, rivals
 from thaw.reporting.run_page import render
 from thaw.reporting.summary import number
@@ -48,6 +49,12 @@ class Overview:
     findings: list[str]
 
 
+def command_of(best: Group) -> str:
+    """The command that does the best run again; of several folds, one with these settings on all rows."""
+    command = str(runs.read_json(best.members[0].folder / "environment.json")["command"])
+    return re.sub(rf" {FOLD}=\d+", "", command) if len(best.by_fold()) > 1 else command
+
+
 def deviation(values: Sequence[float]) -> float:
     """The standard deviation; 0 of a single value."""
     return statistics.stdev(values) if len(values) > 1 else 0.0
@@ -82,6 +89,8 @@ def overview(members: Sequence[Member]) -> Overview:
     elif not one_score:
         said = f"No run is named the best: their checkpoints were picked by different scores, {advice.listed(scores)}."
         findings = [f"{said} To compare them give all the same, monitor={monitor} say."]
+    elif len({frozenset(group.by_fold()) for group in groups}) > 1:
+        findings = ["No run is named the best: not all settings have finished all folds."]
     elif len(groups) > 1 and not compared:
         findings = ["No run is named the best: their scores are not of the same validation rows."]
     repeated = "seed or fold" if any(len(group.by_fold()) > 1 for group in groups) else "seed"
@@ -124,7 +133,8 @@ def summarise(folder: Path) -> list[Member]:
     doubts = next((folds.write(folder, found) for group, found in every if group is best), None)
     context = {
         "title": title,
-        "command": runs.read_json(best.members[0].folder / "environment.json")["command"] if best else "",
+        "command": command_of(best) if best else "",
+        "folds": best is not None and len(best.by_fold()) > 1,
         "one_score": over.one_score,
         "monitor": over.monitor,
         "about": over.about,
@@ -148,6 +158,9 @@ def summarise(folder: Path) -> list[Member]:
         "members": members,
         "unfinished": unfinished,
     }
+    if not doubts:  # of an earlier summary
+        for name in (folds.PREDICTIONS, folds.ERRORS):
+            (folder / name).unlink(missing_ok=True)
     with runs.atomic_write(folder / "summary.html") as file:
         file.write(render("sweep.html", context))
     with runs.atomic_write(folder / "summary.md") as file:

@@ -15,7 +15,7 @@ from thaw.hub import answers
 from thaw.reporting.members import CHOSEN, Member, picks_a_file, read_members
 from thaw.reporting.published import HEADER, all_rows, experiments_of
 from thaw.reporting.summary import markdown_table
-from thaw.reporting.sweep import Overview, overview
+from thaw.reporting.sweep import Overview, command_of, overview
 
 DRY_RUN = "dry_run"
 TITLE = 128  # characters that W&B allows
@@ -101,8 +101,7 @@ def build_report(name: str, group: str, members: Sequence[Member], entity: str, 
 def _best(over: Overview, wr: Any) -> list[Any]:
     if over.best is None:
         return []
-    command = runs.read_json(over.best.members[0].folder / "environment.json")["command"]
-    return [wr.P(["The best run again: ", wr.InlineCode(command)])]
+    return [wr.P(["The best run again: ", wr.InlineCode(command_of(over.best))])]
 
 
 def _course(group: str, over: Overview, wr: Any) -> Any:

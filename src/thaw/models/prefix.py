@@ -154,7 +154,9 @@ class FrozenPrefix:
         Raises:
             Unusable: when they would not fit.
         """
-        stored = [self._stored_with(split)[0] for split in splits]
+        self._reserve([self._stored_with(split)[0] for split in splits])
+
+    def _reserve(self, stored: Sequence[Split]) -> None:
         sizes = {self._split_key(split): int(self._offsets(split)[-1]) * self.size * self.dtype.itemsize
                  for split in stored}  # fmt: skip
         keep = self.held | set(sizes)
@@ -170,8 +172,8 @@ class FrozenPrefix:
         Raises:
             Unusable: when they would not fit.
         """
-        self.reserve([split])
         stored, rows = self._stored_with(split)
+        self._reserve([stored])
         offsets = self._offsets(stored)
         values = cached(
             KIND,
@@ -183,10 +185,11 @@ class FrozenPrefix:
 
     def _stored_with(self, split: Split) -> tuple[Split, Any]:
         """What a split is stored with, and as which of its rows: the pool, where that has all of them, else itself."""
-        rows = [self.places.get(ids) for ids in rows_of(split)] if self.pool else [None]
-        if self.pool is None or None in rows:
-            return split, slice(None)
-        return self.pool, np.array(rows)
+        if self.pool is not None:
+            rows = [self.places.get(ids) for ids in rows_of(split)]
+            if None not in rows:
+                return self.pool, np.array(rows)
+        return split, slice(None)
 
     def _offsets(self, split: Split) -> np.ndarray:
         return np.arange(len(split.offsets)) if self.first_only else np.asarray(split.offsets)

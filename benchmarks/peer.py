@@ -123,7 +123,9 @@ def train_with_trainer(
     # Scored by thaw's own code, word by word, so that nothing but the training differs.
     if labels.pairs:
         add_segment_ids(network, data.tokenizer)  # which so far came with the rows
-    predictor = Predictor.from_network(network, data.tokenizer, labels, max_length=data.max_length)
+    predictor = Predictor.from_network(
+        network, data.tokenizer, labels, max_length=data.max_length, truncation=data.truncation
+    )
     test = data.rows["test"][:]
     outputs = predict_rows(predictor, test["text"], test["label"], "test")
     scores = {"loss": outputs.loss(make_loss(cfg["loss"], labels))}

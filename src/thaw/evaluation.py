@@ -177,6 +177,7 @@ def other_baselines(
         predictor.tokenizer,
         predictor.labels,
         max_length=predictor.max_length,
+        truncation=predictor.truncation,
         batch_size=predictor.batch_size,
     )
     return score_baselines(before, train, rows, config, name)

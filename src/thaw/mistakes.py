@@ -39,6 +39,7 @@ TRAINER = {  # arguments of transformers' Trainer and its example scripts, which
     "per_device_train_batch_size": "data.batch_size",
     "per_device_eval_batch_size": "data.eval_batch_size",
     "max_seq_length": "data.max_length",
+    "truncation_side": "data.truncation",
     "max_train_samples": "data.train_size",
     "max_eval_samples": "data.eval_size",
     "dataset_name": "data.hub",

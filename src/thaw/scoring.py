@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from thaw.data.encoding import encode_split
 from thaw.data.splits import rows_fingerprint
 from thaw.errors import counted
 from thaw.inference.predictor import Predictor
@@ -43,7 +42,7 @@ def predict_rows(predictor: Predictor, texts: Sequence[Any], gold: Sequence[Any]
         gold: an id, a list of ids, or an id for each word.
         name: of the rows, shown with the progress.
     """
-    encoded = encode_split(texts, gold, predictor.labels, predictor.tokenizer, predictor.max_length, "first")
+    encoded = predictor.encode(texts, gold)
     with counting(len(texts), f"evaluating {name}") as progress:
         return predictor.outputs(encoded, progress)
 

@@ -100,7 +100,7 @@ SEVERAL_BUILT: Rule = (
     lambda value: isinstance(value, dict) and all(map(BUILT[0], value.values())),
     "a group of groups, each with a _target_",
 )
-ADDED = ("data.fold", "data.folds")  # which runs of earlier versions lack
+ADDED = ("data.fold", "data.folds", "data.truncation")  # which runs of earlier versions lack
 EXPECTED = {"figure", "value", "tolerance", "reason", "source", "open"}
 
 RULES: dict[str, Rule] = {
@@ -129,6 +129,7 @@ RULES: dict[str, Rule] = {
     "data.separator": TEXT,
     "data.on_bad_row": one_of("error", "skip"),
     "data.quoting": one_of("minimal", "all", "nonnumeric", "none"),
+    "data.truncation": one_of("end", "start", "middle"),
     "data.padding": one_of("longest", "max_length"),
     "data.subword_labels": one_of("first", "all"),
     "data.score_subwords": FLAG,

@@ -45,7 +45,7 @@ def test_predict_explains_a_table(fitted: Fitted, script: Run, tmp_path: Path) -
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
         rows = [json.loads(row["explanation"]) for row in csv.DictReader(file)]
     assert [len(row["words"]) for row in rows[:3]] == [3, 0, 1]
-    assert rows[3]["read"] < len(texts[3])
+    assert rows[3]["unread"][0][1] == len(texts[3].rstrip())
     page = (tmp_path / "why/page.html").read_text(encoding="utf-8")
     assert page.count("<section>") == 4
     assert "cut off" in page

@@ -11,6 +11,8 @@ import torch
 
 from conftest import Fitted, configured
 from thaw import runs
+from thaw.evaluation import evaluate
+from thaw.inference.export import export
 from thaw.inference.predictor import Predictor
 from thaw.training.fit import fit
 
@@ -27,6 +29,28 @@ def test_pipeline_gives_the_labels_and_scores_of_predict(architecture: str, fitt
         scores = {row["label"]: row["score"] for row in other}
         assert own["label"] == max(scores, key=lambda name: scores[name])
         assert own["probabilities"] == pytest.approx(scores, abs=1e-5)
+
+
+@pytest.mark.parametrize("truncation", ["start", "middle"])
+def test_what_is_cut_of_long_texts_is_the_same_everywhere(truncation: str, fitted: Fitted) -> None:
+    from transformers import pipeline
+
+    run = fitted("distilbert", "data=imdb_sample", "data.max_length=16", f"data.truncation={truncation}")
+    saved = [json.loads(line) for line in (run / "predictions/test.jsonl").open(encoding="utf-8")]
+    texts = [row["text"] for row in saved]
+    evaluate(configured(f"run={run}", "baselines=false", verb="evaluate"))
+    again = [json.loads(line) for line in (run / "predictions/test.jsonl").open(encoding="utf-8")]
+    assert [row["probabilities"] for row in again] == [pytest.approx(row["probabilities"]) for row in saved]
+    export(configured(f"run={run}", "format=onnx", verb="export"))
+    for backend in ("torch", "onnx"):
+        found = Predictor.from_run(run, backend=backend)(texts, probabilities=True)
+        assert [row["probabilities"] for row in found] == [
+            pytest.approx(row["probabilities"], abs=1e-4) for row in saved
+        ]
+    if truncation == "start":  # tokenizers do not cut the middle
+        theirs = pipeline("text-classification", model=str(run / "model"), top_k=None)(texts, truncation=True)
+        for own, other in zip(saved, theirs, strict=True):
+            assert own["probabilities"] == pytest.approx({row["label"]: row["score"] for row in other}, abs=1e-5)
 
 
 def test_pipeline_gives_the_entities_of_predict(fitted: Fitted) -> None:

@@ -66,6 +66,23 @@ def test_texts_are_encoded_as_the_tokenizer_does(
     assert lengths.tolist() == [len(row) for row in tokenizer(TEXTS, verbose=False)["input_ids"]]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_start_is_cut_as_the_tokenizer_does(family: str, encoders: Callable[[str], Path]) -> None:
+    tokenizer = load_tokenizer(encoders(family), "sequence")
+    ids, offsets, _ = encode_texts(TEXTS, tokenizer, 16, truncation="start")
+    tokenizer.truncation_side = "left"
+    assert rows(ids, offsets) == tokenizer(TEXTS, truncation=True, max_length=16)["input_ids"]
+
+
+def test_the_middle_is_cut_after_a_quarter_of_what_is_kept(tokenizer: Any) -> None:
+    text = " ".join(str(i) for i in range(10))
+    whole = tokenizer(text)["input_ids"]
+    ids, _, lengths = encode_texts([text], tokenizer, 10, truncation="middle")
+    assert ids.tolist() == [*whole[:3], *whole[-7:]]
+    assert lengths.tolist() == [12]
+    assert encode_texts([text], tokenizer, 12, truncation="middle")[0].tolist() == whole
+
+
 @pytest.mark.parametrize("max_length", [3, 16, 64])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_words_are_encoded_as_the_tokenizer_does(family: str, max_length: int, encoders: Callable[[str], Path]) -> None:

@@ -54,6 +54,22 @@ def labelled(*labels: Any) -> list[dict[str, Any]]:
     return [{"text": f"text {i}", "label": label} for i, label in enumerate(labels * 10)]
 
 
+@pytest.mark.parametrize(
+    ("rows", "options", "what"),
+    [
+        ([{"text": ["a", "b"], "label": ["O", "B-X"]}] * 10, {}, "tagged words"),
+        ([{"a": f"x{i}", "b": "y", "label": "no" if i % 2 else "yes"} for i in range(20)],
+         {"text_column": ["a", "b"]}, "pairs of texts"),
+    ],
+)  # fmt: skip
+def test_only_single_texts_are_cut_elsewhere_than_at_the_end(
+    tmp_path: Path, prepare: Prepare, rows: list[Any], options: dict[str, Any], what: str
+) -> None:
+    path = jsonl(tmp_path / "rows.jsonl", *rows)
+    with pytest.raises(UserError, match=f"data.truncation=middle is for single texts, and these are {what}"):
+        prepare(path, truncation="middle", **options)
+
+
 def texts(data: TextDataModule, split: str) -> list[str]:
     return list(data.rows[split]["text"])
 

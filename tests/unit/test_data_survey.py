@@ -50,14 +50,14 @@ def test_vocabulary_tells_whole_words_from_split_ones(encoders: Callable[[str], 
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "deberta_v3"])
-@pytest.mark.parametrize("max_length", [6, 100])
+@pytest.mark.parametrize(("max_length", "truncation"), [(6, "end"), (6, "start"), (9, "middle"), (100, "end")])
 def test_pieces_are_those_that_training_sees(
-    encoders: Callable[[str], Path], architecture: str, max_length: int
+    encoders: Callable[[str], Path], architecture: str, max_length: int, truncation: str
 ) -> None:
     tokenizer = load_tokenizer(encoders(architecture), "sequence")
     text = "Unbelievably good 🎉, isn't it? שלום <b>café</b>"
-    pieces = pieces_of(text, tokenizer, max_length)
-    ids, _, lengths = encode_texts([text], tokenizer, max_length)
+    pieces = pieces_of(text, tokenizer, max_length, truncation)
+    ids, _, lengths = encode_texts([text], tokenizer, max_length, truncation=truncation)
     assert [piece["id"] for piece in pieces if not piece["cut"]] == ids.tolist()
     assert len(pieces) == lengths[0]
     assert [piece["special"] for piece in pieces] == [True, *[False] * (len(pieces) - 2), True]

@@ -20,6 +20,7 @@ from thaw.inference.network import torch_logits
 from thaw.inference.predictor import Predictor
 from thaw.labels import LabelSet
 from thaw.models.encoder import load_encoder, load_tokenizer
+from thaw.reporting.explanations import parts
 from thaw.reporting.reading import rows_to_explain
 from tiny_models import ARCHITECTURES, CORPUS
 
@@ -161,7 +162,7 @@ def test_words_are_explained_not_sub_tokens(architecture: str, encoders: Encoder
     (found,) = explain(predictor, [text], "leave_one_out")
     words = [text[start:end] for start, end in found["words"]]
     assert words == ["Don't", ",", "well-known", "friends", "(", "of", "unhappiness", ")!"]
-    assert found["read"] == len(text)
+    assert found["unread"] == []
 
 
 @pytest.mark.parametrize(
@@ -206,8 +207,21 @@ def test_entities_are_those_of_the_prediction(encoders: Encoders) -> None:
 def test_long_texts_are_explained_as_far_as_they_are_read(task: str, encoders: Encoders) -> None:
     text = "Maria came to Oslo. " * 50
     (found,) = explain(tiny(encoders, "bert_cased", task), [text], "leave_one_out")
-    assert 0 < found["read"] < len(text)
-    assert found["words"][-1][1] == found["read"]
+    ((start, end),) = found["unread"]
+    assert found["words"][-1][1] <= start < end == len(text.rstrip())
+
+
+def test_of_a_text_without_its_middle_both_ends_are_explained(encoders: Encoders) -> None:
+    predictor = bag(encoders, {"a": 2.0, "b": -1.0, "c": 9.0})
+    predictor.max_length, predictor.truncation = 6, "middle"  # one token from the start, three from the end
+    text = "a c c b c b"
+    (found,) = explain(predictor, [text], "leave_one_out")
+    assert found["unread"] == [[2, 5]]
+    assert [text[start:end] for start, end in found["words"]] == ["a", "b", "c", "b"]
+    target = next(target for target in found["targets"] if target["name"] == "yes")
+    assert target["values"] == pytest.approx([2, -1, 9, -1], abs=1e-5)
+    assert "".join(part["text"] for part in parts(text, found, target)) == text
+    assert [part["text"] for part in parts(text, found, target) if part["kind"] == "unread"] == ["c c"]
 
 
 def test_of_many_labels_the_most_probable_are_explained(encoders: Encoders) -> None:

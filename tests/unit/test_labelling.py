@@ -474,7 +474,7 @@ def test_a_text_without_a_label_is_shown(capsys: pytest.CaptureFixture[str]) -> 
     labelling.show_result(result)
     assert capsys.readouterr().out == "no label\n"
     target = {"name": "fun", "probability": 0.2, "values": [0.5, -0.9]}
-    labelling.show_result({**result, "explanation": {"words": [[0, 2], [3, 5]], "read": 5, "targets": [target]}})
+    labelling.show_result({**result, "explanation": {"words": [[0, 2], [3, 5]], "unread": [], "targets": [target]}})
     assert "fun  0.2" in capsys.readouterr().out
 
 

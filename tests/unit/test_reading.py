@@ -86,6 +86,16 @@ def data_of(counts: dict[str, dict[str, int]], task: str = "sequence", **shared:
     return {"task": task, "labels": list(counts["train"]), "splits": splits, **known, **shared}
 
 
+def test_that_the_end_of_many_texts_is_not_read_is_told() -> None:
+    data = data_of({"train": {"a": 1, "b": 1}}, truncation="end")
+    data["splits"]["train"]["truncated"] = 0.25
+    said = "the end of 25% of the training texts is not read: data.truncation=middle reads it"
+    assert notes(data) == [said]
+    assert not notes({**data, "truncation": "middle"})
+    data["splits"]["train"]["truncated"] = 0.05
+    assert not notes(data)
+
+
 def test_of_a_single_file_with_few_rows_cross_validation_is_named() -> None:
     few, many = ({name: {"a": rows} for name in ("train", "test")} for rows in (75, 500))
     assert notes(data_of(few, files={"all": ["a.csv"]})) == ["75 rows of test: sweep=folds tests on every row in turn"]

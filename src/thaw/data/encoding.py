@@ -22,6 +22,7 @@ from thaw.labels import IGNORED, LabelSet
 CHUNK = 2_000  # texts handed to the tokenizer at once
 CHUNK_CHARACTERS = 4_000_000  # likewise: what a tokenizer gives out takes fifty times as many bytes
 VERSION = 1  # of the arrays' layout; part of the cache key
+FROM_START = {"end": 1.0, "middle": 0.25, "start": 0.0}  # what is cut -> share of the kept tokens that stand before
 
 
 @dataclass(frozen=True)
@@ -63,21 +64,45 @@ class Encoded:
 
 def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
     """The ids that a tokenizer sets before and after a single text."""
-    bare, full = (_encodings(tokenizer, ["a"], add_special_tokens=special)[0].ids for special in (False, True))
+    bare, full = (encodings(tokenizer, ["a"], special=special)[0].ids for special in (False, True))
     for start in range(len(full) - len(bare) + 1):
         if full[start : start + len(bare)] == bare:
             return full[:start], full[start + len(bare) :]
     raise UserError("the tokenizer changes a text when it adds special tokens", "thaw does not support this tokenizer.")
 
 
-def _encodings(tokenizer: Any, texts: list[Any], **options: Any) -> Any:
-    # verbose=False: the warning about long texts would be wrong, since truncation is done here.
-    return tokenizer(texts, return_attention_mask=False, verbose=False, **options).encodings
+def encodings(tokenizer: Any, texts: list[Any], *, special: bool = False, words: bool = False) -> Any:
+    """Whole texts in the form of the tokenizers library.
+
+    Args:
+        texts: strings or pairs of them; with ``words`` lists of words.
+        special: with special tokens.
+    """
+    return tokenizer(
+        texts,
+        add_special_tokens=special,
+        is_split_into_words=words,
+        return_attention_mask=False,
+        verbose=False,  # its warning about long texts would be wrong, since they are cut later
+    ).encodings
+
+
+def cut(tokens: list[Any], room: int, truncation: str = "end") -> list[Any]:
+    """A list, without what exceeds the room for it.
+
+    Args:
+        truncation: what of a longer list is cut: its ``end``, ``start``, or ``middle``, which leaves a quarter of the
+            room to the start and the rest to the end (head+tail of Sun et al. 2019).
+    """
+    if len(tokens) <= room:
+        return tokens
+    first = round(room * FROM_START[truncation])
+    return tokens[:first] + tokens[len(tokens) - room + first :]
 
 
 def pair_tokens(tokenizer: Any) -> tuple[list[int], list[int], list[int]]:
     """The ids that a tokenizer sets before, between and after two texts."""
-    encoding = _encodings(tokenizer, [("a", "a")])[0]
+    encoding = encodings(tokenizer, [("a", "a")], special=True)[0]
     parts: list[list[int]] = [[], [], []]
     seen = 0
     for token, part in zip(encoding.ids, encoding.sequence_ids, strict=True):
@@ -89,7 +114,7 @@ def pair_tokens(tokenizer: Any) -> tuple[list[int], list[int], list[int]]:
 
 
 def encode_texts(
-    texts: Iterable[str], tokenizer: Any, max_length: int, pairs: bool = False
+    texts: Iterable[str], tokenizer: Any, max_length: int, pairs: bool = False, truncation: str = "end"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Token ids of whole texts.
 
@@ -97,12 +122,15 @@ def encode_texts(
         texts: any number of them; they are read in chunks.
         tokenizer: a fast tokenizer of transformers.
         max_length: tokens kept at most, special tokens included.
-        pairs: each text is two, of which the longer one is cut first.
+        pairs: each text is two, of which the longer one is cut first, at its end.
+        truncation: what is cut of longer texts that are no pairs, see `cut`.
 
     Returns:
         (ids, offsets, lengths) as in `Encoded`. Truncation happens here, so that full lengths are known.
     """
-    return (_encode_pairs if pairs else _encode)(texts, tokenizer, max_length)[:3]
+    if pairs:
+        return _encode_pairs(texts, tokenizer, max_length)
+    return _encode(texts, tokenizer, max_length, truncation=truncation)[:3]
 
 
 def encode_words(
@@ -120,7 +148,7 @@ def encode_words(
 
 
 def _encode(
-    items: Iterable[Any], tokenizer: Any, max_length: int, split: bool = False
+    items: Iterable[Any], tokenizer: Any, max_length: int, split: bool = False, truncation: str = "end"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     before, after = special_tokens(tokenizer)
     room = max_length - len(before) - len(after)
@@ -130,13 +158,13 @@ def _encode(
     for chunk in chunks(items, CHUNK):
         held: list[int] = []
         numbers: list[int] = []
-        for encoding in _encodings(tokenizer, chunk, add_special_tokens=False, is_split_into_words=split):
-            row = encoding.ids
-            lengths.append(len(row) + len(before) + len(after))
-            held += before + row[:room] + after
-            kept.append(min(len(row), room) + len(before) + len(after))
+        for encoding in encodings(tokenizer, chunk, words=split):
+            row = before + cut(encoding.ids, room, truncation) + after
+            held += row
+            kept.append(len(row))
+            lengths.append(len(encoding.ids) + len(before) + len(after))
             if split:
-                numbers += [-1] * len(before) + encoding.word_ids[:room] + [-1] * len(after)
+                numbers += [-1] * len(before) + cut(encoding.word_ids, room) + [-1] * len(after)
         ids.append(np.array(held, dtype=np.int32))  # an array of each chunk: a million small ones would take much room
         words.append(np.array(numbers, dtype=np.int32))
     return np.concatenate(ids), _offsets(kept), np.array(lengths, dtype=np.int32), np.concatenate(words)
@@ -149,7 +177,7 @@ def _encode_pairs(texts: Iterable[str], tokenizer: Any, max_length: int) -> tupl
     kept, lengths = [], []
     for chunk in chunks(texts, CHUNK):
         held: list[int] = []
-        both = _encodings(tokenizer, list(itertools.chain(*map(parted, chunk))), add_special_tokens=False)
+        both = encodings(tokenizer, list(itertools.chain(*map(parted, chunk))))
         for one, other in zip(both[::2], both[1::2], strict=True):
             first, second = shares(len(one), len(other), max_length - special)
             held += before + one.ids[:first] + between + other.ids[:second] + after
@@ -191,6 +219,7 @@ def encode_split(
     max_length: int,
     subwords: str,
     score_subwords: bool = False,
+    truncation: str = "end",
 ) -> Encoded:
     """Encode one split of any task.
 
@@ -199,10 +228,11 @@ def encode_split(
         label_ids: an id, a list of ids (multi-label), or an id for each word; gone through twice.
         subwords: as in `align`.
         score_subwords: every labelled sub-token that truncation left counts as a word.
+        truncation: as in `encode_texts`; words are cut at the end.
     """
     empty = np.empty(0, dtype=np.int64)
     if labels.task != "token":
-        ids, offsets, lengths = encode_texts(texts, tokenizer, max_length, labels.pairs)
+        ids, offsets, lengths = encode_texts(texts, tokenizer, max_length, labels.pairs, truncation)
         if labels.task == "sequence":
             targets = np.fromiter(label_ids, dtype=np.int64)
         else:

@@ -44,6 +44,7 @@ class TextDataModule(pl.LightningDataModule):
     def __init__(self, data: dict[str, Any], tokenizer: Callable[[Task], Any], max_length: int, seed: int) -> None:
         super().__init__()
         self.data, self.max_length, self.seed = data, max_length, seed
+        self.truncation = data.get("truncation", "end")  # older runs lack it
         self.tokenizer_for = tokenizer
         self.start = (0, 0)
         self.folded: Any = None
@@ -62,6 +63,8 @@ class TextDataModule(pl.LightningDataModule):
         self.pool = self._encode(self.folded, score_subwords=False) if self.folded else None
         self.summary = summarise(self.rows, plain, self.labels, self.source)  # of words, whatever is scored
         self.summary["fold"] = self.data.get("fold")
+        single = self.labels.task != "token" and not self.labels.pairs
+        self.summary["truncation"] = self.truncation if single else None  # others are always cut at the end
         self.encoded = {name: self._encode(rows, True) for name, rows in self.rows.items()} if scored else plain
 
     def read(self) -> None:
@@ -82,6 +85,11 @@ class TextDataModule(pl.LightningDataModule):
         train = self.rows["train"]
         pairs = isinstance(self.data.get("text_column"), list)
         self.labels = replace(self.labels, counts=label_counts(train, self.labels), rows=len(train), pairs=pairs)
+        if self.truncation != "end" and (pairs or task == "token"):
+            what = "pairs of texts" if pairs else "tagged words"
+            raise UserError(
+                f"data.truncation={self.truncation} is for single texts, and these are {what}", "Leave it out."
+            )
         require_classes(self.labels, where)
 
     def _leave_alone(self, *names: str) -> None:
@@ -110,6 +118,7 @@ class TextDataModule(pl.LightningDataModule):
             "names": self.labels.names,
             "pairs": self.labels.pairs,
             "max_length": self.max_length,
+            "truncation": self.truncation,
             "subword_labels": self.data["subword_labels"],
             "score_subwords": score_subwords,
         }
@@ -117,7 +126,7 @@ class TextDataModule(pl.LightningDataModule):
         key = encoding_key(texts, ids, self.tokenizer, options)
         make = partial(
             encode_split, texts, ids, self.labels, self.tokenizer, self.max_length, self.data["subword_labels"],
-            score_subwords,
+            score_subwords, self.truncation,
         )  # fmt: skip
         return cached_split(key, make)
 

@@ -1,5 +1,6 @@
 """Rows of unequal length: batches with little padding, cut out of flat arrays. Needs only numpy."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -51,3 +52,8 @@ def gather(
     where = np.where(mask, starts[:, None] + columns[None, :], 0)
     values = np.where(mask, flat[where], padding).astype(np.int64) if len(flat) else np.full(mask.shape, padding)
     return values, mask.astype(np.int64)
+
+
+def flattened(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of unequal length as one flat array, and their offsets."""
+    return np.concatenate(rows), np.cumsum([0, *map(len, rows)])

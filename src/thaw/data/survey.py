@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import regex
 
-from thaw.data.encoding import special_tokens
+from thaw.data.encoding import cut, encodings, special_tokens
 from thaw.data.pairs import BETWEEN
 from thaw.data.spans import NO_BLANKS
 from thaw.labels import LabelSet
@@ -73,7 +73,7 @@ def vocabulary(counts: Counter[str], tokenizer: Any) -> dict[str, Any]:
     pieces = np.empty(len(words), dtype=np.int64)
     unknown = np.zeros(len(words), dtype=bool)
     for start in range(0, len(words), CHUNK):
-        for place, encoding in enumerate(_encodings(words[start : start + CHUNK], tokenizer), start=start):
+        for place, encoding in enumerate(_alone(words[start : start + CHUNK], tokenizer), start=start):
             pieces[place] = len(encoding.ids)
             # A word that the tokenizer drops, such as a lone control character, counts as unknown.
             unknown[place] = not encoding.ids or tokenizer.unk_token_id in encoding.ids
@@ -81,7 +81,7 @@ def vocabulary(counts: Counter[str], tokenizer: Any) -> dict[str, Any]:
 
     def listed(rank: np.ndarray, those: np.ndarray) -> list[dict[str, Any]]:
         rows = those[np.argsort(-rank[those], kind="stable")[:LISTED]]
-        shown = _encodings([words[i] for i in rows], tokenizer) if len(rows) else []
+        shown = _alone([words[i] for i in rows], tokenizer) if len(rows) else []
         return [
             {"word": words[i], "count": int(often[i]), "pieces": _slices(words[i], encoding)}
             for i, encoding in zip(rows, shown, strict=True)
@@ -99,11 +99,6 @@ def vocabulary(counts: Counter[str], tokenizer: Any) -> dict[str, Any]:
         "longest": listed(pieces, split),
         "unknowns": listed(often, np.flatnonzero(unknown)),
     }
-
-
-def _encodings(words: Sequence[str], tokenizer: Any) -> Any:
-    rows = [[word] for word in words]
-    return tokenizer(rows, is_split_into_words=True, add_special_tokens=False, verbose=False).encodings
 
 
 def _slices(word: str, encoding: Any) -> list[str]:
@@ -145,20 +140,27 @@ def entity_survey(texts: Iterable[Sequence[str]], tags: Iterable[Iterable[int]],
     }
 
 
-def pieces_of(text: str, tokenizer: Any, max_length: int) -> list[dict[str, Any]]:
+def _alone(words: Sequence[str], tokenizer: Any) -> Any:
+    """The tokens of each word on its own."""
+    return encodings(tokenizer, [[word] for word in words], words=True)
+
+
+def pieces_of(text: str, tokenizer: Any, max_length: int, truncation: str = "end") -> list[dict[str, Any]]:
     """How a text is split into tokens.
 
     Args:
         max_length: tokens kept, special tokens included.
+        truncation: what is cut of a longer text, see `cut`.
 
     Returns:
         For each token: ``piece`` as in the vocabulary, ``id``, ``start`` and ``end`` in characters of the text,
         ``word`` (its number, None for special tokens), and whether it is ``special``, ``unknown``, or ``cut`` off.
     """
     before, after = special_tokens(tokenizer)
-    (encoding,) = tokenizer([text], verbose=False).encodings
+    (encoding,) = encodings(tokenizer, [text], special=True)
     total = len(encoding.ids)
-    first_cut = max_length - len(after) if total > max_length else total
+    inner = list(range(len(before), total - len(after)))
+    lost = set(inner).difference(cut(inner, max_length - len(before) - len(after), truncation))
     return [
         {
             "piece": encoding.tokens[i],
@@ -168,7 +170,7 @@ def pieces_of(text: str, tokenizer: Any, max_length: int) -> list[dict[str, Any]
             "word": encoding.word_ids[i],
             "special": i < len(before) or i >= total - len(after),
             "unknown": encoding.ids[i] == tokenizer.unk_token_id,
-            "cut": first_cut <= i < total - len(after),
+            "cut": i in lost,
         }
         for i in range(total)
     ]

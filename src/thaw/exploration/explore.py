@@ -33,7 +33,9 @@ def explore(config: DictConfig, overrides: Sequence[str]) -> None:
     limit = length_limit(encoder, trust)
     max_length = resolve_length(settings["data"]["max_length"], limit)
     if settings["text"] is not None:
-        pieces = pieces_of(settings["text"], load_tokenizer(encoder, "sequence", trust), max_length)
+        pieces = pieces_of(
+            settings["text"], load_tokenizer(encoder, "sequence", trust), max_length, settings["data"]["truncation"]
+        )
         print(data_page.pieces_table(settings["text"], pieces, max_length))
         return
     folder = Path(settings["output"]).expanduser().absolute()

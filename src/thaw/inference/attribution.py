@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from thaw.data.ragged import capped, gather, sorted_batches
+from thaw.data.ragged import capped, flattened, gather, sorted_batches
 from thaw.errors import UserError, missing
 from thaw.inference.masking import (
     Reading,
     Target,
     chances,
-    flattened,
     hidden_id,
     log_odds,
     masked_scores,

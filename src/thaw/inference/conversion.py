@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from thaw import runs
-from thaw.data.encoding import encode_split
 from thaw.errors import UserError
 from thaw.inference.checks import Comparison, measure, mixed_batches
 from thaw.inference.graphs import OPSET, quantize_graph, write_graph
@@ -42,7 +41,7 @@ def write_onnx(run: Path, quantize: str | None, check_rows: int, place: str) -> 
     runs.write_json(folder / "labels.json", {**saved, **own})
     split = runs.known_splits(run)[-1]
     texts, gold, _ = (rows[:check_rows] for rows in runs.saved_rows(run, split, reference.labels))
-    encoded = encode_split(texts, gold, reference.labels, reference.tokenizer, reference.max_length, "first")
+    encoded = reference.encode(texts, gold)
     strict = bool(runs.load_config(run).strict_iob2)
     compared = Comparison(reference, encoded, strict)
     exported = load_onnx(folder)

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from thaw.data.encoding import pair_tokens, special_tokens
+from thaw.data.encoding import cut, encodings, pair_tokens, special_tokens
 from thaw.data.pairs import BETWEEN, joined, parted, shares
+from thaw.data.ragged import flattened
 from thaw.data.spans import PARTS, is_punctuation, word_spans
 from thaw.errors import UserError
 from thaw.inference.attribution import Attribution, attribute, check_method
-from thaw.inference.masking import Reading, Target, flattened
+from thaw.inference.masking import Reading, Target
 from thaw.inference.predictor import Predictor, Text
 from thaw.inference.words import tagged
 from thaw.reporting.explanations import write_explanations
@@ -43,10 +44,10 @@ def explain(
 
     Returns:
         Dicts with ``method``; ``words`` (start and end of each, in characters; lists of words are joined by spaces);
-        ``read`` (the number of characters that the network read); and ``targets``. Each label, or predicted entity, has
-        ``name``, ``probability``, ``score`` and ``baseline`` (log-odds of the text, and with every word hidden),
-        ``values`` (log-odds that each word adds), ``gap`` (by how much the values differ from score minus baseline),
-        ``comprehensiveness`` and ``sufficiency``. An entity also has ``start`` and ``end``.
+        ``unread`` (start and end, in characters, of each part that was cut off); and ``targets``. Each label, or
+        predicted entity, has ``name``, ``probability``, ``score`` and ``baseline`` (log-odds of the text, and with
+        every word hidden), ``values`` (log-odds that each word adds), ``gap`` (by how much the values differ from score
+        minus baseline), ``comprehensiveness`` and ``sufficiency``. An entity also has ``start`` and ``end``.
     """
     check_method(method, gradients=predictor.network is not None)
     waiting = iter(texts)
@@ -78,7 +79,7 @@ def described(reading: Reading, found: Attribution, method: str) -> dict[str, An
     return {
         "method": method,
         "words": [list(word) for word in reading.words],
-        "read": reading.read,
+        "unread": [list(part) for part in reading.unread],
         "targets": targets,
     }
 
@@ -91,20 +92,25 @@ def read(predictor: Predictor, texts: Sequence[Text]) -> list[Reading]:
     labels = predictor.labels
     frame = (pair_tokens if labels.pairs else special_tokens)(predictor.tokenizer)
     room = predictor.max_length - sum(map(len, frame))
-    cut = []
+    rows = []
     for text in texts:
-        whole, parts = parts_of(predictor, text)
+        parts = parts_of(predictor, text)
         lengths = [len(own_ids) for own_ids, _ in parts]
-        counts = shares(lengths[0], lengths[-1], room) if labels.pairs else (min(lengths[0], room),)
-        row, kept = list(frame[0]), list[tuple[Span, np.ndarray]]()
-        for (own_ids, words), count, following in zip(parts, counts, frame[1:], strict=True):
-            kept += [(span, tokens[tokens < count] + len(row)) for span, tokens in words if tokens[0] < count]
-            row += own_ids[:count] + following
-        end = len(whole) if lengths[-1] <= counts[-1] else kept[-1][0][1] if kept else 0
-        cut.append((np.array(row), kept, end))
-    logits = predictor.row_logits(*flattened([ids for ids, _, _ in cut]))
+        rooms = shares(lengths[0], lengths[-1], room) if labels.pairs else (room,)
+        row, kept, unread = list(frame[0]), list[tuple[Span, np.ndarray]](), list[Span]()
+        for (own_ids, words), own_room, following in zip(parts, rooms, frame[1:], strict=True):
+            left = cut(list(range(len(own_ids))), own_room, predictor.truncation)
+            at = np.full(len(own_ids), -1)  # the place of each token in the row
+            at[left] = len(row) + np.arange(len(left))
+            placed = [(span, at[tokens][at[tokens] >= 0]) for span, tokens in words]
+            kept += [(span, tokens) for span, tokens in placed if len(tokens)]
+            if lost := [span for span, tokens in placed if not len(tokens)]:
+                unread.append((lost[0][0], lost[-1][1]))
+            row += [own_ids[i] for i in left] + following
+        rows.append((np.array(row), kept, unread))
+    logits = predictor.row_logits(*flattened([ids for ids, _, _ in rows]))
     result = []
-    for (ids, kept, end), own in zip(cut, logits, strict=True):
+    for (ids, kept, unread), own in zip(rows, logits, strict=True):
         spans, owner = [span for span, _ in kept], np.full(len(ids), -1)
         for word, (_, tokens) in enumerate(kept):
             owner[tokens] = word
@@ -119,20 +125,16 @@ def read(predictor: Predictor, texts: Sequence[Text]) -> list[Reading]:
             at = at[:0]
             chosen = np.argsort(-own, kind="stable")[:TARGETS]
             targets = [Target(labels.names[i], np.array([0]), np.array([i])) for i in chosen]
-        result.append(Reading(ids, owner, spans, end, at, targets))
+        result.append(Reading(ids, owner, spans, unread, at, targets))
     return result
 
 
-def parts_of(predictor: Predictor, text: Text) -> tuple[str, list[tuple[list[int], list[tuple[Span, np.ndarray]]]]]:
-    """A text as token ids, and its words, each with its character span and token positions.
+def parts_of(predictor: Predictor, text: Text) -> list[tuple[list[int], list[tuple[Span, np.ndarray]]]]:
+    """The token ids of a text, without special tokens, and its words, each with its character span and token positions.
 
     Lists of words stay as they are. A text is split into words as the predictor does it in token tasks, otherwise by
-    `split_words`. Words without a token are left out.
-
-    Returns:
-        (text, parts): ids, without special tokens, and words of the text, or of each text of a pair.
+    `split_words`. Words without a token are left out. Both texts of a pair are given.
     """
-    options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
     if predictor.labels.task == "token":
         if isinstance(text, str):
             whole, spans = text, word_spans(text, predictor.joined_by)
@@ -140,16 +142,16 @@ def parts_of(predictor: Predictor, text: Text) -> tuple[str, list[tuple[list[int
             whole, ends = " ".join(text), np.cumsum([len(word) + 1 for word in text]) - 1
             spans = [(int(end) - len(word), int(end)) for word, end in zip(text, ends, strict=True)]
         words = [whole[start:end] for start, end in spans]
-        encoding = predictor.tokenizer([words], is_split_into_words=True, **options).encodings[0]
-        return whole, [(encoding.ids, _with_tokens(spans, np.array(encoding.word_ids, dtype=np.int64)))]
+        encoding = encodings(predictor.tokenizer, [words], words=True)[0]
+        return [(encoding.ids, _with_tokens(spans, np.array(encoding.word_ids, dtype=np.int64)))]
     whole = text if isinstance(text, str) else joined(*text)
     parts, start = [], 0
     for part in parted(whole) if predictor.labels.pairs else [whole]:
-        encoding = predictor.tokenizer([part], **options).encodings[0]
+        encoding = encodings(predictor.tokenizer, [part])[0]
         spans, owner = _words_of_text(part, encoding)
         parts.append((encoding.ids, _with_tokens([(start + first, start + last) for first, last in spans], owner)))
         start += len(part) + len(BETWEEN)
-    return whole, parts
+    return parts
 
 
 def _with_tokens(spans: list[Span], owner: np.ndarray) -> list[tuple[Span, np.ndarray]]:

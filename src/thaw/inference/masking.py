@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from thaw.data.ragged import flattened
 from thaw.inference.predictor import Predictor
 
 HELD = 500_000  # tokens of masked texts in memory at once, about a batch of 64 texts of 8,192 tokens
@@ -37,10 +38,10 @@ class Reading:
     """A text as the network reads it, and what to explain about it.
 
     Args:
-        ids: token ids, special tokens included, cut at the maximum length.
+        ids: token ids, special tokens included, without what exceeds the maximum length.
         owner: the word that each token belongs to, -1 for tokens that are never hidden.
         words: start and end, in characters, of each word that has a token.
-        read: the number of characters that the network read.
+        unread: start and end, in characters, of what the network did not read.
         at: the tokens whose logits matter; empty for labels of the whole text.
         targets: what to explain.
     """
@@ -48,7 +49,7 @@ class Reading:
     ids: np.ndarray
     owner: np.ndarray
     words: list[tuple[int, int]]
-    read: int
+    unread: list[tuple[int, int]]
     at: np.ndarray
     targets: list[Target]
 
@@ -155,8 +156,3 @@ def _pieces(rows: Iterable[tuple[int, np.ndarray]]) -> Iterator[list[tuple[int, 
         size += len(row[1])
     if held:
         yield held
-
-
-def flattened(rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of unequal length as one flat array, and their offsets."""
-    return np.concatenate(rows), np.cumsum([0, *map(len, rows)])

@@ -88,6 +88,7 @@ def load_onnx(
         tokenizer,
         labels,
         max_length=max_length,
+        truncation=saved.get("truncation", "end"),
         batch_size=BATCH_SIZE if batch_size is None else batch_size,
         batch_tokens=BATCH_TOKENS,
         thresholds=saved.get("thresholds"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thaw.data.cleaning import clean_html
-from thaw.data.encoding import Encoded, chunks, encode_texts
+from thaw.data.encoding import Encoded, chunks, encode_split, encode_texts
 from thaw.data.pairs import joined, parted
 from thaw.data.ragged import capped, gather, sorted_batches
 from thaw.data.spans import word_spans
@@ -51,6 +51,7 @@ class Predictor:
         labels: task and names.
         max_length: maximum tokens per input; longer texts are cut, or in token tasks read in overlapping windows, so
             that every word gets a prediction.
+        truncation: what is cut of longer texts, see `thaw.data.encoding.cut`.
         batch_size: maximum texts per batch.
         batch_tokens: maximum tokens per batch, padding included; None for no limit.
         thresholds: multi-label tasks: the probability from which on each label is predicted.
@@ -67,6 +68,7 @@ class Predictor:
         labels: LabelSet,
         *,
         max_length: int,
+        truncation: str = "end",
         batch_size: int = 64,
         batch_tokens: int | None = None,
         thresholds: list[float] | None = None,
@@ -78,7 +80,8 @@ class Predictor:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise UserError(f"batch_size={batch_size} is not a number of texts", "Give 64, for example.")
         self.logits, self.tokenizer, self.labels = logits, tokenizer, labels
-        self.max_length, self.batch_size, self.batch_tokens = max_length, batch_size, batch_tokens
+        self.max_length, self.truncation = max_length, truncation
+        self.batch_size, self.batch_tokens = batch_size, batch_tokens
         self.network: Any = None  # the torch network, for gradients
         self.prefix: FrozenPrefix | None = None  # set after training, when the output of frozen layers is known
         self.thresholds = thresholds or [0.5] * len(labels)
@@ -128,6 +131,7 @@ class Predictor:
             LabelSet.from_dict(saved),
             prefix,
             max_length=max_length,
+            truncation=saved.get("truncation", "end"),
             batch_size=config.data.eval_batch_size if batch_size is None else batch_size,
             thresholds=saved.get("thresholds"),
             temperature=saved.get("temperature"),
@@ -201,6 +205,17 @@ class Predictor:
                 return list(map(whole, words))
         raise TypeError(f"{text!r} is no text; lists of words are for token tasks")
 
+    def encode(self, texts: Sequence[Any], gold: Sequence[Any]) -> Encoded:
+        """Labelled rows, as the network reads them.
+
+        Args:
+            texts: strings, or lists of words.
+            gold: an id, a list of ids, or an id for each word.
+        """
+        return encode_split(
+            texts, gold, self.labels, self.tokenizer, self.max_length, "first", truncation=self.truncation
+        )
+
     def outputs(
         self,
         encoded: Encoded,
@@ -271,7 +286,7 @@ class Predictor:
         return results
 
     def _classes(self, texts: list[str], every: bool) -> Iterator[dict[str, Any]]:
-        ids, offsets, _ = encode_texts(texts, self.tokenizer, self.max_length, self.labels.pairs)
+        ids, offsets, _ = encode_texts(texts, self.tokenizer, self.max_length, self.labels.pairs, self.truncation)
         logits = np.stack(self.row_logits(ids, offsets))
         scores = self.probabilities(logits)
         for text, own, plain in zip(texts, scores, probabilities(logits, self.labels), strict=True):

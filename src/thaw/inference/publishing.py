@@ -192,7 +192,7 @@ def training_rows(run: Path, config: DictConfig, metrics: dict[str, Any]) -> lis
     saved = runs.read_json(run / "labels.json")
     return [
         *([name, f"{split['rows']:,} rows"] for name, split in counts.items()),
-        ["tokens at most", str(saved["max_length"])],
+        ["tokens at most", f"{saved['max_length']} (the {saved.get('truncation', 'end')} of longer texts is cut)"],
         *(
             [["thresholds", ", ".join(f"{value:.3f}" for value in saved["thresholds"])]]
             if "thresholds" in saved

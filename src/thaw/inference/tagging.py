@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thaw.data.encoding import special_tokens
+from thaw.data.encoding import encodings, special_tokens
+from thaw.data.ragged import flattened
 from thaw.data.spans import word_spans
 from thaw.inference.words import split_windows, tagged
 from thaw.labels import LabelSet
@@ -25,27 +26,26 @@ def tag_texts(predictor: "Predictor", texts: "Sequence[Text]") -> Iterator[dict[
         [text[start:end] for start, end in own] if isinstance(text, str) else list(text)
         for text, own in zip(texts, places, strict=True)
     ]
-    options = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
-    encodings = tokenizer(words, is_split_into_words=True, **options).encodings
+    encoded = encodings(tokenizer, words, words=True)
     before, after = special_tokens(tokenizer)
     room = predictor.max_length - len(before) - len(after)
     windows: list[tuple[int, int, int]] = []  # number of the text, first token, token after the last
     rows: list[np.ndarray] = []
-    for i, encoding in enumerate(encodings):
+    for i, encoding in enumerate(encoded):
         ids = encoding.ids  # a new list at each call, as is word_ids
         for start, end in split_windows(len(ids), room):
             windows.append((i, start, end))
             rows.append(np.array(before + ids[start:end] + after, dtype=np.int32))
-    logits = predictor.row_logits(np.concatenate(rows), np.cumsum([0, *map(len, rows)]))
-    merged = [np.zeros((len(encoding), len(labels)), dtype=np.float32) for encoding in encodings]
-    reach = [np.full(len(encoding), -1) for encoding in encodings]
+    logits = predictor.row_logits(*flattened(rows))
+    merged = [np.zeros((len(encoding), len(labels)), dtype=np.float32) for encoding in encoded]
+    reach = [np.full(len(encoding), -1) for encoding in encoded]
     for (i, start, end), own in zip(windows, logits, strict=True):
         # If windows overlap, a token takes its logits from the one with more context around it.
         edges = np.minimum(np.arange(end - start), np.arange(end - start)[::-1])
         better = edges > reach[i][start:end]
         merged[i][start:end][better] = own[len(before) : len(before) + end - start][better]
         reach[i][start:end][better] = edges[better]
-    for text, own_places, encoding, own in zip(texts, places, encodings, merged, strict=True):
+    for text, own_places, encoding, own in zip(texts, places, encoded, merged, strict=True):
         scores = predictor.probabilities(own) if len(own) else own
         said = _first_tokens(encoding.word_ids, scores, labels)
         if isinstance(text, str):

@@ -11,7 +11,7 @@ FEW = 500  # rows of test: with fewer, accuracy is uncertain by more than 4 poin
 SEPARATORS = ("|", ";", ",")  # of several labels in one field
 MANY_LABELS, ROWS_PER_LABEL = 20, 5  # more labels than that, each with fewer rows, are rather dates or ids
 SHOWN_NAMES = 5  # names listed in a line
-TRUNCATED = 0.1  # share of the training rows from which on advice names data.max_length
+TRUNCATED = 0.1  # share of the training rows from which on advice is given about their truncation
 FOR_MISSING = {"nan", "NaN", "NaT", "<NA>", "NA", "N/A", "#N/A", "n/a", "None", "null", "NULL"}  # of pandas, SQL, Excel
 
 
@@ -30,6 +30,8 @@ def notes(summary: dict[str, Any]) -> list[str]:
         alike.setdefault(folded(label), []).append(label)
     if several := [" and ".join(names) for names in alike.values() if len(names) > 1]:
         lines.append(f"labels that differ only in case or blanks: {listed(several)}")
+    if summary.get("truncation") == "end" and (cut := summary["splits"]["train"]["truncated"]) >= TRUNCATED:
+        lines.append(f"the end of {cut:.0%} of the training texts is not read: data.truncation=middle reads it")
     if summary["task"] == "token":
         return lines + _odd_tags(summary["labels"])
     if summary["task"] == "sequence":
@@ -101,8 +103,8 @@ def of_run(
         more = " More data.epochs or another optimizer.lr may help." if own < 1 else ""
         if more and best == BAG_OF_WORDS and cut >= TRUNCATED:  # a bag of words reads whole texts
             more = (
-                " More data.epochs, another optimizer.lr, or a larger data.max_length (if need be, another encoder) "
-                f"may help: {cut:.0%} of the training rows are truncated."
+                " More data.epochs, another optimizer.lr, data.truncation=middle, or a larger data.max_length (if need "
+                f"be, another encoder) may help: {cut:.0%} of the training rows are truncated."
             )
         lines.append(f"{best} {said} ({beside[best]:.3f}, this run {own:.3f}).{more}")
     if never := [name for name, count in counts.items() if count and not metrics[f"{split}/recall/{name}"]]:

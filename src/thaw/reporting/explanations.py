@@ -63,7 +63,7 @@ def _item(item: Item) -> Item:
         "place": item.get("place"),
         "why": ", ".join(item.get("why", ())),
         "labels": labels,
-        "cut": explanation["read"] < len(text),
+        "cut": bool(explanation["unread"]),
         "text": text,
         "targets": [
             {
@@ -81,22 +81,22 @@ def parts(text: str, explanation: Item, target: Item) -> Iterator[dict[str, Any]
     """A text in parts: words that matter, each with its ``value``, and the text between them.
 
     ``strength`` is from 0 to 1, relative to the strongest value of any label of this text; ``kind`` is ``for``,
-    ``against``, ``unread`` (beyond the maximum length) or empty.
+    ``against``, ``unread`` (cut off by the maximum length) or empty.
     """
     most = max((abs(value) for one in explanation["targets"] for value in one["values"]), default=0.0) or 1.0
-    position = 0
+    plain = {"kind": "", "strength": 0.0, "value": ""}
+    marked = [(start, end, {**plain, "kind": "unread"}) for start, end in explanation["unread"]]
     for (start, end), value in zip(explanation["words"], target["values"], strict=True):
-        if abs(value) / most < FAINT:
-            continue
+        if abs(value) / most >= FAINT:
+            kind = "for" if value > 0 else "against"
+            marked.append((start, end, {"kind": kind, "strength": abs(value) / most, "value": f"{value:+.3f}"}))
+    position = 0
+    for start, end, marks in [*sorted(marked, key=lambda mark: mark[0]), (len(text), len(text), plain)]:
         if start > position:
-            yield {"text": text[position:start], "kind": "", "strength": 0.0, "value": ""}
-        kind = "for" if value > 0 else "against"
-        yield {"text": text[start:end], "kind": kind, "strength": abs(value) / most, "value": f"{value:+.3f}"}
+            yield {"text": text[position:start], **plain}
+        if end > start:
+            yield {"text": text[start:end], **marks}
         position = end
-    if position < explanation["read"]:
-        yield {"text": text[position : explanation["read"]], "kind": "", "strength": 0.0, "value": ""}
-    if explanation["read"] < len(text):
-        yield {"text": text[explanation["read"] :], "kind": "unread", "strength": 0.0, "value": ""}
 
 
 def strongest(text: str, explanation: Item, target: Item) -> str:
@@ -116,7 +116,7 @@ def plot(item: Item, names: Sequence[str] | None = None) -> Text:
     text, explanation = item["text"], item["explanation"]
     result = Text()
     if not explanation["targets"]:
-        where = " in the part that was read" if explanation["read"] < len(text) else ""
+        where = " in the part that was read" if explanation["unread"] else ""
         return result.append(f"Nothing was found{where}, so there is nothing to explain.\n")
     if "start" not in explanation["targets"][0]:
         width = max(len(visible(target["name"])) for target in explanation["targets"])

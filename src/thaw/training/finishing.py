@@ -47,13 +47,15 @@ def finish(
     scored = [split for split in ("validation", "test") if split in data.rows]
     last = scored[-1]
     data.tokenizer.model_max_length = data.max_length  # so that pipelines cut where predict.py does
+    if data.truncation == "start":
+        data.tokenizer.truncation_side = data.tokenizer.init_kwargs["truncation_side"] = "left"  # the latter is saved
     clock = time.perf_counter()
     baselines = score_untrained(cfg, module, data, prefix, last)
     times["baselines"] = time.perf_counter() - clock
     clock = time.perf_counter()
     saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
     module.load_state_dict({**module.frozen_state(), **saved["state_dict"]})
-    save_labels(folder, data, cfg["data"]["clean_html"])
+    save_labels(folder, data)
     save_model(folder, module, data.tokenizer)
     results = evaluate_splits(cfg, folder, data, Predictor.from_run(folder, prefix=prefix), scored)
     times["evaluate"] = time.perf_counter() - clock
@@ -92,6 +94,7 @@ def score_untrained(
         data.labels,
         prefix,
         max_length=data.max_length,
+        truncation=data.truncation,
         batch_size=cfg["data"]["eval_batch_size"],
     )
     return score_baselines(predictor, data.rows["train"][:], data.rows[split][:], cfg, split)
@@ -136,12 +139,17 @@ def evaluate_splits(
     return results
 
 
-def save_labels(folder: Path, data: TextDataModule, clean_html: bool) -> None:
+def save_labels(folder: Path, data: TextDataModule) -> None:
     """Write ``labels.json``, which a predictor needs beside the model, and for entities also ``surfaces.json``."""
     labels, train = data.labels, data.rows["train"]
-    clean = clean_html and labels.task != "token"  # words are never cleaned
+    clean = data.data["clean_html"] and labels.task != "token"  # words are never cleaned
     joined_by = joiners(Values(train, "text")) if labels.task == "token" else ""
-    own = {"max_length": data.max_length, "clean_html": clean, "joined_by": joined_by}
+    own = {
+        "max_length": data.max_length,
+        "truncation": data.truncation,
+        "clean_html": clean,
+        "joined_by": joined_by,
+    }
     runs.write_json(folder / "labels.json", {**labels.to_dict(), **own})
     if labels.entities:
         runs.write_json(folder / "surfaces.json", surfaces(train["text"][:], train["label"][:], labels))

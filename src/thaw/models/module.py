@@ -15,7 +15,7 @@ from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs, figures
 from thaw.models.checksum import checksum
 from thaw.models.cuda_graphs import PRECISIONS, StepGraphs, on_one_gpu
-from thaw.models.encoder import blocks, load_encoder, load_tokenizer
+from thaw.models.encoder import blocks, load_encoder
 from thaw.models.freezing import (
     ASIDE,
     STAGED,
@@ -29,7 +29,6 @@ from thaw.models.freezing import (
 from thaw.models.losses import make_loss
 from thaw.models.optimization import learning_rates, make_schedule, parameter_groups
 from thaw.models.prefix import FrozenPrefix, States
-from thaw.models.segments import add_segment_ids
 from thaw.models.speed import accelerate
 
 
@@ -52,9 +51,6 @@ class EncoderModule(pl.LightningModule):
         self.labels, self.config = labels, config
         self.save_hyperparameters({"labels": labels.to_dict(), **config})
         self.network = load_encoder(folder, labels, config["model"])
-        if labels.pairs:
-            tokenizer = load_tokenizer(folder, labels.task, config["model"]["trust_remote_code"])
-            add_segment_ids(self.network, tokenizer)
         # In a list, since the peft model wraps the network: as a submodule it would list every parameter twice.
         self.adapters = [add_adapters(self.network, config["freeze"])]
         accelerate(self.network)

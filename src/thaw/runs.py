@@ -11,7 +11,6 @@ import os
 import shlex
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -39,16 +38,22 @@ def atomic_write(path: Path, zipped: bool = False) -> Iterator[IO[str]]:
         zipped: compress with gzip.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(descriptor)
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         with (gzip.open if zipped else open)(temporary, "wt", encoding="utf-8", errors="replace", newline="\n") as file:
             yield file
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        _name_place(error, temporary, path)
         raise
+
+
+def _name_place(error: BaseException, temporary: Path, path: Path) -> None:
+    """Make an error name the place that was asked for; a full disk would name none."""
+    if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+        error.filename = str(path)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -112,10 +117,11 @@ def replace_folder(path: Path, save: Callable[[str], Any]) -> None:
         if path.exists():
             os.replace(path, before)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if before.exists() and not path.exists():
             os.replace(before, path)
+        _name_place(error, temporary, path)
         raise
     finally:
         shutil.rmtree(before, ignore_errors=True)
@@ -298,12 +304,6 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def finite(value: Any) -> Any:

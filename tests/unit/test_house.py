@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,12 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from conftest import ROOT, configured
-from thaw import job
+from thaw import job, runs
 from thaw.errors import UserError
 from thaw.help import comments, first_values, settings
 from thaw.instantiate import build
 from thaw.job import run_folder
-from thaw.mistakes import TRAINER, Script
+from thaw.mistakes import TRAINER, Script, readable
 from thaw.multirun import job_folder, multirun_folder
 from thaw.overrides import latest, quoted, unquoted
 
@@ -421,6 +422,42 @@ def test_a_group_of_another_script_is_told_from_a_misspelling(choice: str, tmp_p
     command = [sys.executable, str(ROOT / "evaluate.py"), "run=x", f"data={choice}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert "data: not a group of evaluate.py. Its settings: data.path, data.format" in done.stderr
+
+
+def write_page(path: Path) -> None:
+    with runs.atomic_write(path) as file:
+        file.write("page")
+
+
+def write_folder(path: Path) -> None:
+    runs.replace_folder(path, lambda place: Path(place).mkdir())
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "told"),
+    [
+        (write_page, "file/page.html", "file: "),
+        (write_page, "x" * 252, f"{'x' * 252}: File name too long. "),
+        (write_folder, "file/export", "file/export: Not a directory. "),
+        (write_folder, "none/export", "none/export: No such file or directory. "),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told_in_one_line(
+    write: Callable[[Path], None], name: str, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        write(tmp_path / name)
+    said = readable(caught.value, ROOT / "conf", "report")
+    assert isinstance(said, UserError)
+    assert str(said).startswith(f"{tmp_path}/{told}")
+    assert str(said).endswith("Choose another place, or see to its permissions.")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_error_of_no_file_keeps_its_traceback() -> None:
+    error = ConnectionResetError(104, "Connection reset by peer")
+    assert readable(error, ROOT / "conf", "report") is error
 
 
 def test_what_the_trainer_calls_its_arguments_names_settings_that_there_are() -> None:

@@ -212,8 +212,7 @@ def saved_rows(run: Path, split: str, labels: LabelSet) -> tuple[list[Any], list
     for row in read_jsonl(path):
         places.append(row.get("place", ""))
         texts.append(row["words"] if labels.task == "token" else row["text"])
-        label = row["label"]
-        gold.append([labels.ids[name] for name in label] if isinstance(label, list) else labels.ids[label])
+        gold.append(labels.ids_of(row["label"]))
     return texts, gold, places
 
 

@@ -157,7 +157,7 @@ def _curves(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def _classes(run: Path, split: str, metrics: Mapping[str, Any], predictions: Rows, labels: LabelSet) -> dict[str, Any]:
     gold = [row["label"] for row in predictions]
-    ids = [[labels.ids[name] for name in own] if isinstance(own, list) else labels.ids[own] for own in gold]
+    ids = list(map(labels.ids_of, gold))
     counts = summary.occurrences(ids, labels)
     confused: list[list[str]] = []
     confusions: list[str] = []
@@ -168,7 +168,7 @@ def _classes(run: Path, split: str, metrics: Mapping[str, Any], predictions: Row
     elif labels.task != "multi_label":
         pairs = label_pairs(predictions, labels)
         size = len(labels)
-        flat = np.array([labels.ids[true] * size + labels.ids[given] for true, given in pairs])
+        flat = np.array([labels.ids[true] * size + labels.ids[given] for true, given in pairs], dtype=np.int64)
         table = np.bincount(flat, minlength=size * size).reshape(size, size)
         confusions = plots.confusion(table, labels.names, counted)
         confused = _most_confused(table, labels.names) if size > 2 else []

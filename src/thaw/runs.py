@@ -4,6 +4,7 @@
 ``metrics.json`` ``surfaces.json`` ``report.html`` ``explanations.html`` ``predictions/`` ``checkpoints/`` ``model/``
 """
 
+import csv
 import gzip
 import json
 import math
@@ -54,6 +55,17 @@ def _name_place(error: BaseException, temporary: Path, path: Path) -> None:
     """Make an error name the place that was asked for; a full disk would name none."""
     if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
         error.filename = str(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_write(path) as file:
+        file.write(text)
+
+
+def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table; None becomes an empty cell."""
+    with atomic_write(path) as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -256,8 +268,8 @@ def make_absolute(config: DictConfig) -> None:
 
 def save_config(run: Path, config: DictConfig) -> None:
     """Save the resolved config, so that it can be read without Hydra."""
-    with atomic_write(run / "config.yaml") as file:
-        file.write(OmegaConf.to_yaml(OmegaConf.create(OmegaConf.to_container(config, resolve=True)), sort_keys=False))
+    resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    write_text(run / "config.yaml", OmegaConf.to_yaml(resolved, sort_keys=False))
 
 
 def load_config(run: Path) -> DictConfig:

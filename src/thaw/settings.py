@@ -34,7 +34,7 @@ def _encoding(value: Any) -> bool:
 
 
 FLAG: Rule = (lambda value: isinstance(value, bool), "true or false")
-SEED: Rule = (lambda value: _whole(value) and 0 <= value < 2**32, "a whole number of at least 0")
+SEED: Rule = (lambda value: _whole(value) and 0 <= value < 2**32, "a whole number from 0 to 2**32 - 1")
 COUNT: Rule = (lambda value: _whole(value) and value >= 1, "a whole number of at least 1")
 NATURAL: Rule = (lambda value: _whole(value) and value >= 0, "a whole number of at least 0")
 POSITIVE: Rule = (lambda value: _number(value) and value > 0, "a number above 0")
@@ -42,7 +42,6 @@ NONNEGATIVE: Rule = (lambda value: _number(value) and value >= 0, "a number of a
 FRACTION: Rule = (lambda value: _number(value) and 0 <= value <= 1, "a number from 0 to 1")
 BELOW_ONE: Rule = (lambda value: _number(value) and 0 <= value < 1, "a number from 0 to below 1")
 TEXT: Rule = (lambda value: isinstance(value, str) and bool(value), "a text")
-OPTIONAL_TEXT: Rule = (lambda value: value is None or TEXT[0](value), "a text, or null")
 PAGE: Rule = (lambda value: TEXT[0](value) and value.endswith(".html"), "a file name that ends in .html")
 
 
@@ -52,6 +51,9 @@ def one_of(*choices: str) -> Rule:
 
 def or_null(rule: Rule) -> Rule:
     return (lambda value: value is None or rule[0](value)), f"{rule[1]}, or null"
+
+
+OPTIONAL_TEXT = or_null(TEXT)
 
 
 def better(monitor: str) -> str:

@@ -80,7 +80,7 @@ def count_words(rows: Rows) -> dict[str, Any]:
             words[i] = len(found)
             if i < training and i % step == 0:
                 counts.update(word for word in found if WORD.search(word))
-            if i % CHUNK == 0:
+            if i % CHUNK == CHUNK - 1:
                 progress(CHUNK)
     groups = {}
     if labels.task == "token":

@@ -78,12 +78,9 @@ def copy_merged(run: Path, folder: Path) -> None:
     Raises:
         UserError: when the run has no adapters.
     """
-    from thaw.models.freezing import ADAPTERS
-
-    name = runs.load_config(run).freeze.name
-    if name not in ADAPTERS:
+    if not (run / "adapter").is_dir():
         raise UserError(
-            f"format=merged: freeze={name} has no adapters to merge",
+            f"format=merged: freeze={runs.load_config(run).freeze.name} has no adapters to merge",
             f"{runs.display(run / 'model')} is the plain transformers folder already.",
         )
     check_free(folder, run)

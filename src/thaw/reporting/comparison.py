@@ -13,10 +13,10 @@ from thaw import runs
 from thaw.errors import UserError, counted
 from thaw.labels import LabelSet
 from thaw.metrics.paired import mcnemar, paired_bootstrap
+from thaw.reporting.html import write_html
 from thaw.reporting.members import settings_of
 from thaw.reporting.published import compare_with_paper
 from thaw.reporting.reading import Rows, marked, scorer_of, shown
-from thaw.reporting.run_page import render
 from thaw.reporting.summary import interval, number, table, titled
 from thaw.reporting.sweep import summarise
 from thaw.reporting.wandb_report import make_report
@@ -57,8 +57,7 @@ def report(config: DictConfig) -> None:
         raise UserError(f"runs={','.join(names)}: the same run twice", "Give two.")
     result = compare(first, second, settings["split"])
     path = Path(settings["output"]).expanduser().absolute()
-    with runs.atomic_write(path) as file:
-        file.write(render("comparison.html", result))
+    write_html(path, "comparison.html", result)
     print(table(result["title"], ["", "first", "second", "difference", "95 %", "p"], figure_rows(result)))
     for line in result["findings"]:
         print(line)

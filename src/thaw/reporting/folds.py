@@ -1,6 +1,5 @@
 """Cross-validation: every row as a run saw it that did not train on it, and which labels that puts in doubt."""
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -83,15 +82,13 @@ def write(folder: Path, found: OutOfFold) -> dict[str, Any]:
     runs.write_jsonl(folder / PREDICTIONS, found.rows)
     errors, token = label_errors(found), found.labels.task == "token"
     columns = ["place", *(["word"] if token else []), "label", "suggested", *PROBABILITIES.values(), "text"]
-    with runs.atomic_write(folder / ERRORS) as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        for one in errors:
-            row = found.rows[one["row"]]
-            said: dict[str, Any] = {"text": " ".join(row["words"]), "word": row["words"][one["word"]]} if token else {}
-            probabilities = {column: f"{one[name]:.4f}" for name, column in PROBABILITIES.items()}
-            writer.writerow({"place": row["place"], "label": one["label"], "suggested": one["suggested"],
-                             "text": row.get("text"), **said, **probabilities})  # fmt: skip
+    cells = []
+    for one in errors:
+        row = found.rows[one["row"]]
+        place = [row["place"], row["words"][one["word"]]] if token else [row["place"]]
+        text = " ".join(row["words"]) if token else row["text"]
+        cells.append([*place, one["label"], one["suggested"], *(f"{one[name]:.4f}" for name in PROBABILITIES), text])
+    runs.write_csv(folder / ERRORS, columns, cells)
     return {"errors": len(errors), "reading": suspicious(errors, found.rows, found.labels)}
 
 

@@ -78,6 +78,11 @@ def prepare(conf: Path) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Files in conf/hydra/launcher/ override the settings that the launcher's package declares, on purpose.
     warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against")
+    register_resolvers(conf)
+
+
+def register_resolvers(conf: Path) -> None:
+    """The functions that the files in ``conf/`` call; `thaw.settings` registers those that only compute values."""
     resolvers: dict[str, Callable[..., Any]] = {
         "run_folder": run_folder,
         "stem": stem,

@@ -167,7 +167,7 @@ def _with_fold_as_test(found: dict[str, Any], labels: LabelSet, data: dict[str, 
     here = folds == data["fold"] - 1
     if folds.max() + 1 < data["folds"]:
         raise UserError(f"data.folds={data['folds']}, but there are {folds.max() + 1} different texts", "Set fewer.")
-    # Each fold holds validation rows of its own out of the others: on the same ones their scores would go together.
+    # Each fold holds validation rows of its own out of the others: on the same ones their scores would be correlated.
     return {"train": _some(rows, np.flatnonzero(~here)), "test": _some(rows, np.flatnonzero(here))}
 
 

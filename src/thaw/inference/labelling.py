@@ -19,6 +19,7 @@ from thaw.inference.writing import output_format, writer
 from thaw.reporting.progress import counting
 from thaw.reporting.summary import number, table
 from thaw.runs import check_not_over, display, load_config
+from thaw.settings import plain
 
 DIGITS = 6  # of the scores in the output
 
@@ -162,11 +163,6 @@ def data_of(folder: str) -> dict[str, Any]:
     """The ``data`` group of a run; empty for an exported folder that was moved out of its run."""
     run = Path(folder).expanduser()
     return plain(load_config(run).data) if (run / "config.yaml").is_file() else {}
-
-
-def plain(config: Any) -> dict[str, Any]:
-    found: Any = OmegaConf.to_container(config, resolve=True)
-    return found
 
 
 def read_options(config: DictConfig, kind: str) -> Options:

@@ -56,9 +56,8 @@ class EncoderModule(pl.LightningModule):
         accelerate(self.network)
         self.prefix: tuple[FrozenPrefix, dict[str, States]] | None = None  # set by `Reuse`: stored states by split
         self.parts = blocks(self.network)
-        self.trainable_names = trainable(
-            self.parts, config["freeze"], epochs and epochs - 1
-        )  # each stage trains more than the one before
+        # Each stage trains more than the one before.
+        self.trainable_names = trainable(self.parts, config["freeze"], epochs and epochs - 1)
         optimizer, freeze = config["optimizer"], config["freeze"]
         self.probe_lr: float | None = freeze.get("probe_lr")
         if self.probe_lr and epochs and probing(freeze, epochs - 1):  # the run ends before anything else trains
@@ -167,11 +166,7 @@ class EncoderModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Metrics over the whole split, each row counted once: processes exchange their outputs."""
         parts, self.seen = self.seen, []
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            everyone: list[list[Outputs]] = [[] for _ in range(self.trainer.world_size)]
-            torch.distributed.all_gather_object(everyone, parts)
-            parts = [part for own in everyone for part in own]
-        outputs = Outputs.join(parts)
+        outputs = Outputs.join([part for own in gathered(parts, self.trainer) for part in own])
         values = {"loss": outputs.loss(self.loss), **figures(outputs, self.labels, strict=self.config["strict"])}
         self.log_dict({f"val/{name}": value for name, value in values.items()}, batch_size=1, rank_zero_only=False)
 
@@ -222,3 +217,12 @@ class EncoderModule(pl.LightningModule):
         """The part of the state that never trains in this run."""
         state = self.state_dict()
         return {name: state[name] for name in state.keys() - self.trained(state).keys()}
+
+
+def gathered(value: Any, trainer: pl.Trainer) -> list[Any]:
+    """The value of every process, in the order of ranks."""
+    if trainer.world_size == 1:
+        return [value]
+    everyone: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(everyone, value)
+    return everyone

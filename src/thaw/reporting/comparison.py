@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from thaw import runs
 from thaw.errors import UserError, counted
@@ -20,13 +20,14 @@ from thaw.reporting.reading import Rows, marked, scorer_of, shown
 from thaw.reporting.summary import interval, number, table, titled
 from thaw.reporting.sweep import summarise
 from thaw.reporting.wandb_report import make_report
+from thaw.settings import plain
 
 FLIPS = 100  # changed rows on the page; all are counted
 
 
 def report(config: DictConfig) -> None:
     """What ``report.py`` does: summarise a multirun, here or on W&B, or compare two runs."""
-    settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    settings = plain(config)
     listed = settings["runs"]
     if not isinstance(listed, list):
         listed = str(listed).removeprefix("[").removesuffix("]").split(",")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from thaw.metrics.calibration import BINS
 from thaw.reporting.drawing import (
     BLUE,
     DASHES,
@@ -209,14 +210,14 @@ def ranking_curves(truth: np.ndarray, scores: np.ndarray, names: Sequence[str]) 
     return pictures
 
 
-def thinned(points: np.ndarray, most: int = POINTS) -> np.ndarray:
-    """At most so many points of a curve, evenly spaced along its length on the page."""
-    if len(points) <= most:
+def thinned(points: np.ndarray) -> np.ndarray:
+    """At most `POINTS` points of a curve, evenly spaced along its length on the page."""
+    if len(points) <= POINTS:
         return points
     spread = np.ptp(points, axis=0)
     steps = np.abs(np.diff(points, axis=0)) / np.where(spread > 0, spread, 1)
     length = np.concatenate(([0.0], np.cumsum(steps.sum(axis=1))))
-    wanted = np.linspace(0, length[-1], most)
+    wanted = np.linspace(0, length[-1], POINTS)
     return points[np.unique(np.concatenate(([0], np.searchsorted(length, wanted).clip(0, len(points) - 1))))]
 
 
@@ -225,8 +226,8 @@ def reliability_diagram(bins: Sequence[Mapping[str, Any]], title: str, error: fl
     """Accuracy by confidence; the bars below show how many rows are in each bin."""
     figure = new_figure(PANEL[0] * 0.85, 330)
     axes, below = figure.subplots(2, sharex=True, height_ratios=[4, 1])
-    width = 1 / 15
-    left = np.array([np.floor(min(one["confidence"] / width, 14)) * width for one in bins])
+    width = 1 / BINS
+    left = np.array([np.floor(min(one["confidence"] / width, BINS - 1)) * width for one in bins])
     right = np.array([one["accuracy"] for one in bins])
     rows = np.array([one["rows"] for one in bins])
     sure = np.array([one["confidence"] for one in bins])

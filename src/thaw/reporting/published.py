@@ -13,12 +13,8 @@ from thaw.reporting.html import write_html
 from thaw.reporting.members import Group, Member, grouped, overridden, read_members, swept_keys
 from thaw.reporting.summary import markdown_table, table
 from thaw.reporting.sweep import spread
+from thaw.settings import NEUTRAL
 
-NEUTRAL = (
-    "resume", "sweep", "data.num_workers", "data.eval_batch_size", "data.on_bad_row", "freeze.reuse", "freeze.reuse_gb",
-    "trainer", "trainer.accelerator", "trainer.devices", "trainer.progress_bar", "trainer.checkpoint_every",
-    "trainer.log_every", "trainer.cuda_graphs",
-)  # fmt: skip
 SAME_PROTOCOL = ("experiment", "seed", "data.path")  # data.path names a copy of the same data
 HEADER = ["experiment", "figure", "published", "obtained", "runs", "difference", "verdict"]
 BEFORE = "untrained "

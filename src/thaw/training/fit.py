@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from thaw import runs
@@ -23,6 +23,7 @@ from thaw.models.freezing import trainable
 from thaw.models.module import EncoderModule
 from thaw.models.speed import compile_layers
 from thaw.reporting import advice, summary
+from thaw.settings import plain
 from thaw.training.callbacks import History, ValidationLines
 from thaw.training.finishing import finish
 from thaw.training.pruning import pruning
@@ -67,7 +68,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     if config.resume:
         folder, config = continued(config)
     runs.make_absolute(config)
-    cfg: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    cfg = plain(config)
     first = runs.rank() == 0
     check_accelerator(cfg["trainer"]["accelerator"])
 

@@ -20,7 +20,7 @@ from typing import IO, Any
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from thaw.errors import Occupied, UserError
+from thaw.errors import Occupied, UserError, reason
 from thaw.labels import LabelSet
 
 FAILURE = "failure.json"  # why a run of a multirun failed
@@ -164,8 +164,7 @@ def read_json(path: Path) -> Any:
 
 def damaged(path: Path, error: Exception) -> UserError:
     """The error for a file of a run folder that cannot be read."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return UserError(f"{path}: damaged: {reason}", "Put the file back, or train again.")
+    return UserError(f"{path}: damaged: {reason(error)}", "Put the file back, or train again.")
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from conftest import ROOT, configured
 from thaw import job, runs
 from thaw.errors import UserError
-from thaw.help import comments, first_values, settings
+from thaw.help import comments, dotted, first_values
 from thaw.instantiate import build
 from thaw.job import run_folder
 from thaw.mistakes import TRAINER, Script, readable
@@ -350,7 +350,7 @@ def test_help_names_every_setting_and_says_what_it_does(script: str) -> None:
     command = [sys.executable, str(ROOT / f"{script}.py"), "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     config = OmegaConf.to_container(configured(verb=script), resolve=True)
-    for key, value in settings(config, ""):
+    for key, value in dotted(config, ""):
         assert f"\n  {key}={value}" in shown
     known = comments(ROOT / "conf", ROOT / "conf" / f"{script}.yaml")
     said = [line for key, line in known.items() if "." not in key and key not in ("defaults", "hydra")]

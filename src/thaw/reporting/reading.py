@@ -20,7 +20,7 @@ LENGTHS = 5  # groups of texts by length
 SMALLEST = 0.5 * 10**-DIGITS  # what predictions round to 0
 
 Rows = Sequence[dict[str, Any]]
-Group = dict[str, Any]
+Listing = dict[str, Any]
 """``title``, ``about``, ``rows``: each ``row`` (from 1), ``place``, ``parts``, ``true``, ``predicted`` and ``note``."""
 
 
@@ -64,7 +64,7 @@ def scorer_of(labels: LabelSet, rows: Rows, strict: bool) -> Scorer:
     return label_scorer(truth, chosen, probability_matrix(rows, labels), labels)
 
 
-def worth_reading(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | None = None) -> list[Group]:
+def worth_reading(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | None = None) -> list[Listing]:
     """The lists of rows worth reading.
 
     Args:
@@ -75,7 +75,7 @@ def worth_reading(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | No
     return [*lists, suspicious(suspects(rows, labels), rows, labels)]
 
 
-def _texts(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | None) -> list[Group]:
+def _texts(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | None) -> list[Listing]:
     scores, truth = probability_matrix(rows, labels), label_matrix(rows, labels)
     if labels.task == "multi_label":
         return _several(rows, labels, scores, truth, np.asarray(thresholds or [0.5] * len(labels)))
@@ -131,7 +131,7 @@ def _sure(row: dict[str, Any]) -> float:
     return min(max(score, 1 - score) for score in scores.values())
 
 
-def _several(rows: Rows, labels: LabelSet, scores: np.ndarray, truth: np.ndarray, limits: np.ndarray) -> list[Group]:
+def _several(rows: Rows, labels: LabelSet, scores: np.ndarray, truth: np.ndarray, limits: np.ndarray) -> list[Listing]:
     everyone = np.arange(len(rows))
     own = np.where(truth == 1, scores, 1 - scores)
     loss = -np.log(np.maximum(own, SMALLEST)).mean(-1)
@@ -171,7 +171,7 @@ def _read_words(
     return at, sure, own, best, truth
 
 
-def _words(rows: Rows, labels: LabelSet) -> list[Group]:
+def _words(rows: Rows, labels: LabelSet) -> list[Listing]:
     at, sure, own, predicted, gold = _read_words(rows, labels)
     loss = -np.log(np.maximum(own, SMALLEST))
     of_row = np.array([i for i, _ in at], dtype=np.int64)
@@ -182,7 +182,7 @@ def _words(rows: Rows, labels: LabelSet) -> list[Group]:
         mistaken = f", {labels.names[predicted[k]]} {sure[k]:.3f}" if predicted[k] != gold[k] else ""
         return f"{labels.names[gold[k]]} {own[k]:.3f}{mistaken}"
 
-    def words(title: str, about: str, chosen: Iterable[int]) -> Group:
+    def words(title: str, about: str, chosen: Iterable[int]) -> Listing:
         found = [(at[k], f"{rows[at[k][0]]['words'][at[k][1]]}: {told(k)}") for k in chosen]
         return {"title": title, "about": about,
                 "rows": [{**_where(rows, i), "parts": marked(rows[i], labels, j), "note": note}
@@ -210,7 +210,7 @@ def suspects(rows: Rows, labels: LabelSet) -> list[dict[str, Any]]:
     return doubted_words(at, sure, own, best, truth, labels)
 
 
-def suspicious(found: Sequence[dict[str, Any]], rows: Rows, labels: LabelSet) -> Group:
+def suspicious(found: Sequence[dict[str, Any]], rows: Rows, labels: LabelSet) -> Listing:
     """The first of the likely label errors that `suspects` found, as the page shows them."""
     shown_rows = []
     for one in found[:SHOWN]:
@@ -232,7 +232,7 @@ def _first(rows: np.ndarray, key: np.ndarray) -> np.ndarray:
     return rows[np.argsort(key, kind="stable")[:SHOWN]]
 
 
-def _group(title: str, about: str, chosen: Iterable[int], rows: Rows, note: Any) -> Group:
+def _group(title: str, about: str, chosen: Iterable[int], rows: Rows, note: Any) -> Listing:
     own = [{**shown(rows[i]), **_where(rows, i), "note": note(i)} for i in chosen]
     return {"title": title, "about": about, "rows": own}
 

@@ -88,7 +88,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     module = make_module(cfg, encoder, data.labels)
     if first:
         log.info(summary.table("Parameters", *summary.parameter_rows(module.table)))
-        if module.trainable_names != trainable(module.parts, cfg["freeze"]):
+        if module.ever_trained != trainable(module.parts, cfg["freeze"]):
             log.warning("freeze=%s: the run ends before its later stages begin.", cfg["freeze"]["name"])
     reuse = Reuse(cfg["freeze"], data, compiled=cfg["trainer"]["compile"])
     trainer, best, resumable = trainer_of(cfg, folder, module, data, reuse, multirun)
@@ -106,10 +106,10 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
             return None
         batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         rows = len(data.rows["train"]) * batches / max(float(trainer.num_training_batches), 1.0)
-        prefix = reuse.prefix if module.prefix and reuse.exact else None
+        make_prefix = reuse.make_prefix if module.stored and reuse.exact else None
         release(trainer, module)
         # A fresh module, since strategies such as FSDP leave the trained one in a form of their own.
-        result = finish(cfg, folder, make_module(cfg, encoder, data.labels), data, prefix, best, times, rows)
+        result = finish(cfg, folder, make_module(cfg, encoder, data.labels), data, make_prefix, best, times, rows)
         resumable.forget()
         log_evaluation(loggers, folder, result, data.labels)
         return result["best"]["score"]

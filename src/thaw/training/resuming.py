@@ -295,5 +295,5 @@ def check_same_size(saved: dict[str, Any], processes: int) -> None:
 
 def check_same_weights(state: dict[str, torch.Tensor], module: EncoderModule) -> None:
     """Refuse a checkpoint with other weights than the run trains; loading is not strict and would not notice."""
-    if state.keys() != module.trained(module.state_dict()).keys():
+    if state.keys() != module.without_frozen(module.state_dict()).keys():
         raise UserError(f"checkpoints/{LAST} holds other weights than this run trains", "Start a new run.")

@@ -286,6 +286,7 @@ def test_a_package_that_something_built_needs_is_named(
         (["data=csv"], "data.path"),
         (["data.path=nowhere"], "nowhere: no such file or folder"),
         (["data.batch_size=[1"], "data.batch_size=[1"),
+        (["seed=4294967296"], "seed=4294967296 is not a whole number from 0 to 2**32 - 1"),
         (["seed=x"], "seed=x is not a whole number"),
         (["data.epochs=0"], "data.epochs=0 is not a whole number"),
         (["optimizer.lr='1e-4'"], "optimizer.lr='1e-4' is a text, not a number above 0. Leave its quotes out."),

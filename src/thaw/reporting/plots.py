@@ -58,12 +58,12 @@ def radar(corners: Mapping[str, Sequence[float]]) -> str:
 
 
 @styled
-def baseline_bars(name: str, values: Mapping[str, float], interval: Sequence[float] | None) -> str:
-    """One metric of the run next to that of the baselines.
+def baseline_bars(values: Mapping[str, float], interval: Sequence[float] | None) -> str:
+    """The F1 of the run next to that of the baselines.
 
     Args:
-        values: name -> metric, the run last.
-        interval: of the run's metric.
+        values: name -> F1, the run last.
+        interval: of the run's F1.
     """
     figure = new_figure(PANEL[0], 70 + 38 * len(values))
     axes: Any = figure.subplots()
@@ -83,8 +83,8 @@ def baseline_bars(name: str, values: Mapping[str, float], interval: Sequence[flo
     axes.set_xlim(min(0, *values.values()), 1.12)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
     axes.grid(axis="y", visible=False)
-    axes.set_title(name)
-    return picture(figure, f"{name} beside the baselines")
+    axes.set_title("F1")
+    return picture(figure, "F1 beside the baselines")
 
 
 @styled

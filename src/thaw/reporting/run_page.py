@@ -95,7 +95,7 @@ def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Ro
         if len(known) > 2:
             pictures.append(plots.radar(known))
         bars = {**{name: figures["f1"] for name, figures in beside.items()}, "this run": own["f1"]}
-        pictures.insert(0, plots.baseline_bars("F1", bars, pairs.get(f"{split}/f1")))
+        pictures.insert(0, plots.baseline_bars(bars, pairs.get(f"{split}/f1")))
     environment = runs.read_json(run / "environment.json")
     tested = "" if split in ("test", "validation") else f", on {split}"
     return {

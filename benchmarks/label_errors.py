@@ -18,7 +18,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from benchmarks.pairs import RESULTS, environment
+from benchmarks.pairs import environment, record
 from benchmarks.settings import ROOT, checked, own_settings, script
 from thaw.errors import UserError
 
@@ -36,14 +36,12 @@ def main(arguments: list[str]) -> None:
         "sweep=folds": by_folds(texts, [names[i] for i in gold], settings),
         "explore.py": by_words(texts, gold, names),
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
     for system, listed in found.items():
         first = len({*listed[: len(changed)]}.intersection(changed))
         figures = {"system": system, "rows": len(gold), "changed": len(changed), "listed": len(listed),
                "found": len({*listed}.intersection(changed)), "found_first": first}  # fmt: skip
         print(json.dumps(figures))
-        with (RESULTS / "label_errors.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"settings": arguments, **figures}) + "\n")
+        record("label_errors", {"settings": arguments, **figures})
 
 
 def rows_of(data: Any, count: int) -> tuple[list[str], list[int], tuple[str, ...]]:

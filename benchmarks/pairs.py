@@ -62,12 +62,17 @@ def ratios(results: dict[str, list[Row]], figure: str = "seconds") -> dict[str, 
     return table
 
 
+def record(name: str, row: Row) -> None:
+    """Append a line to ``outputs/benchmarks/<name>.jsonl``."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with (RESULTS / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
 def report(name: str, settings: Sequence[str], results: dict[str, list[Row]], figure: str = "seconds") -> None:
     """Append the comparison to ``outputs/benchmarks/<name>.jsonl`` and print it."""
     table = ratios(results, figure)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with (RESULTS / f"{name}.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"settings": list(settings), "figure": figure, "ratios": table, "runs": results}) + "\n")
+    record(name, {"settings": list(settings), "figure": figure, "ratios": table, "runs": results})
     print(f"\n{name}: {' '.join(settings)}")
     print(f"{'system':18} {figure:>9} {'ratio':>7} {'spread':>13} {'peak MB':>8}  quality")
     for system, rows in results.items():

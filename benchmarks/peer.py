@@ -18,7 +18,6 @@ from thaw.metrics.outputs import Outputs, figures
 from thaw.models.encoder import Block, blocks, load_encoder
 from thaw.models.freezing import freeze_to, keep_frozen_in_eval, trainable
 from thaw.models.losses import make_loss
-from thaw.models.segments import add_segment_ids
 from thaw.scoring import predict_rows
 
 
@@ -121,8 +120,6 @@ def train_with_trainer(
     trainer.train()
     seconds = time.perf_counter() - clock
     # Scored by thaw's own code, word by word, so that nothing but the training differs.
-    if labels.pairs:
-        add_segment_ids(network, data.tokenizer)  # which so far came with the rows
     predictor = Predictor.from_network(
         network, data.tokenizer, labels, max_length=data.max_length, truncation=data.truncation
     )

@@ -12,7 +12,7 @@ import json
 import math
 import statistics
 
-from benchmarks.pairs import RESULTS, Row, run
+from benchmarks.pairs import Row, record, run
 from benchmarks.settings import own_settings, script, sides
 
 
@@ -49,9 +49,7 @@ def difference(first: list[Row], second: list[Row], name: str) -> str:
 
 def write(row: Row) -> None:
     print(json.dumps(row, ensure_ascii=False), flush=True)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with (RESULTS / "quality.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    record("quality", row)
 
 
 if __name__ == "__main__":

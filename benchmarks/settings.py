@@ -11,9 +11,8 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.cli import fail
+from thaw.cli import fail, register_resolvers
 from thaw.errors import UserError
-from thaw.job import stem
 from thaw.overrides import quoted
 from thaw.settings import check, check_source
 
@@ -43,8 +42,7 @@ def own_settings(arguments: list[str], defaults: dict[str, str]) -> dict[str, st
 
 def configured(overrides: Sequence[str]) -> DictConfig:
     """The config of ``train.py`` with overrides, outside Hydra's command line."""
-    OmegaConf.register_new_resolver("stem", stem, replace=True)
-    OmegaConf.register_new_resolver("sample", lambda data: str(ROOT / "samples" / data), replace=True)
+    register_resolvers(ROOT / "conf")
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose("train", overrides=[quoted(override) for override in [*overrides, "trainer.progress_bar=false"]])
 

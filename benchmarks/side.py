@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
 from benchmarks.settings import checked, script
 from thaw.hub import locate_encoder
+from thaw.settings import plain
 
 SHOWN = ("best", "test/accuracy", "test/f1", "test/f1_weighted", "test/loss")
 
@@ -42,7 +42,7 @@ def run_trainer(config: Any, folder: Path, form: str) -> dict[str, float]:
     """The same with the Trainer, on the rows, labels and token ids that thaw reads."""
     from benchmarks.peer import train_with_trainer
 
-    cfg: Any = OmegaConf.to_container(config, resolve=True)
+    cfg = plain(config)
     return train_with_trainer(locate_encoder(cfg["model"]), prepared_data(cfg), cfg, folder, cfg["seed"], form)
 
 
@@ -63,7 +63,7 @@ def measured(config: Any, seconds: float) -> dict[str, float]:
     from benchmarks.utilisation import utilisation
     from thaw.models.encoder import load_encoder
 
-    cfg: Any = OmegaConf.to_container(config, resolve=True)
+    cfg = plain(config)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated() / 2**20

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
 
 from benchmarks.settings import configured, own_settings, script
 from benchmarks.utilisation import forward_flops, machine_rate
@@ -22,26 +21,28 @@ from thaw.models.cuda_graphs import StepGraphs
 from thaw.models.encoder import load_encoder
 from thaw.models.losses import make_loss
 from thaw.models.speed import accelerate, compile_layers
+from thaw.settings import plain
 
 LABELS = LabelSet("sequence", ("bad", "good"), (1, 1), rows=2)
+TIMES = 20  # steps that are measured
 WAYS = ("one by one", "graphs", "graphs, compiled")
 
 
-def seconds(step: Callable[[], None], times: int = 20) -> float:
+def seconds(step: Callable[[], None]) -> float:
     """Seconds per step, on average, after some warm-up steps."""
     for _ in range(4):
         step()
     torch.cuda.synchronize()
     clock = time.perf_counter()
-    for _ in range(times):
+    for _ in range(TIMES):
         step()
     torch.cuda.synchronize()
-    return (time.perf_counter() - clock) / times
+    return (time.perf_counter() - clock) / TIMES
 
 
 def measure(model: str, rows: int, width: int, way: str, overrides: list[str]) -> None:
     """Print what a step of full fine-tuning takes."""
-    cfg: Any = OmegaConf.to_container(configured([f"model={model}", "trainer=gpu", *overrides]), resolve=True)
+    cfg = plain(configured([f"model={model}", "trainer=gpu", *overrides]))
     network: Any = load_encoder(locate_encoder(cfg["model"]), LABELS, {**cfg["model"], "random_init": True}).cuda()
     accelerate(network)
     network.train()

@@ -13,9 +13,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from thaw.job import stem
+from thaw.cli import register_resolvers
 from tiny_models import build
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -106,8 +106,7 @@ def emotion_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def configured(*overrides: str, verb: str = "train") -> DictConfig:
     """The config of a root script, composed in this process."""
-    OmegaConf.register_new_resolver("stem", stem, replace=True)
-    OmegaConf.register_new_resolver("sample", lambda data: str(ROOT / "samples" / data), replace=True)
+    register_resolvers(ROOT / "conf")
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose(verb, overrides=list(overrides))
 

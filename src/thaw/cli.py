@@ -44,11 +44,8 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
         conf = Path(function.__code__.co_filename).resolve().parent / "conf"
-        begun = False
 
         def task(config: DictConfig) -> Any:
-            nonlocal begun
-            begun = True
             return perform(function, config, rules, conf, name)
 
         def main() -> None:
@@ -63,9 +60,8 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
             except KeyboardInterrupt as error:  # while a multirun starts or ends
                 fail(error, conf, name)
             except (HydraException, OmegaConfBaseException, UserError, OSError, ValueError, RuntimeError) as error:
-                if (
-                    isinstance(error, OSError) and error.filename and not begun
-                ):  # raised by Hydra when it creates the run folder
+                # `perform` deals with its own errors: this one is Hydra's, which makes the run folder.
+                if isinstance(error, OSError) and error.filename:
                     error = UserError(f"{error.filename}: cannot be made: {error.strerror}", "Change hydra.run.dir.")
                 fail(error, conf, name)
 
@@ -82,6 +78,11 @@ def prepare(conf: Path) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Files in conf/hydra/launcher/ override the settings that the launcher's package declares, on purpose.
     warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against")
+    register_resolvers(conf)
+
+
+def register_resolvers(conf: Path) -> None:
+    """The functions that the files in ``conf/`` call; `thaw.settings` registers those that only compute values."""
     resolvers: dict[str, Callable[..., Any]] = {
         "run_folder": run_folder,
         "stem": stem,

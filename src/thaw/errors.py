@@ -15,6 +15,11 @@ class UserError(Exception):
         super().__init__(f"{problem}{end} {remedy}".strip())
 
 
+def reason(error: BaseException) -> str:
+    """The first line of what an error says, or its kind if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def counted(number: int, noun: str) -> str:
     """``1 column``, ``2 columns``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from thaw import runs
 from thaw.data.module import TextDataModule, load_labelled
@@ -23,6 +23,7 @@ from thaw.models.speed import accelerate
 from thaw.reporting import summary
 from thaw.reporting.run_page import explanations_path, page_path, write_page
 from thaw.scoring import join_figures, predict_rows, score_baselines, score_rows, trained_on
+from thaw.settings import plain
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class Labelled:
 
 
 def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
-    """What ``evaluate.py`` does.
+    """Score a finished run, and write its predictions and its page.
 
     Args:
         settings: the config of ``evaluate.py``: ``run``, ``split``, ``data`` (overrides for a new file), ``output``,
@@ -64,7 +65,7 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
         check_method(settings["explain"])
     run = runs.open_run(settings["run"], needs="metrics.json")
     predictor = Predictor.from_run(run)
-    config: Any = OmegaConf.to_container(runs.load_config(run))
+    config = plain(runs.load_config(run))
     if settings["output"] and config["data"]["path"]:
         runs.check_not_over(settings["output"], config["data"]["path"], "the data of the run")
     if settings["data"].get("path"):
@@ -199,7 +200,7 @@ def check_output(path: Path, run: str, data: str | None) -> None:
 
 def evaluate(config: DictConfig) -> None:
     """Evaluate and show what ``evaluate.py`` is asked for."""
-    settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    settings = plain(config)
     if settings["output"]:
         check_output(Path(settings["output"]).expanduser(), settings["run"], settings["data"].get("path"))
     name, rows, metrics = evaluate_run(settings)

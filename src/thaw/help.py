@@ -48,7 +48,7 @@ def help_text(conf: Path, name: str, about: str, arguments: Sequence[str]) -> st
         lines += [line for group, choice in sorted(chosen.items()) for line in _choices(conf, group, choice, width)]
         lines.append("")
     lines.append("Settings, setting=value:")
-    for key, value in settings(OmegaConf.to_container(config, resolve=True), ""):
+    for key, value in dotted(OmegaConf.to_container(config, resolve=True), ""):
         above = key.rpartition(".")[0]
         if above in said:  # the comment of a nested group precedes its settings
             lines += _setting(f"{above}.", said.pop(above), width)
@@ -95,11 +95,11 @@ def comments(conf: Path, file: Path) -> dict[str, str]:
     return found
 
 
-def settings(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
+def dotted(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
     """Every setting of a config as a user types it: dotted key and value."""
     for key, value in node.items():
         if isinstance(value, dict) and value:
-            yield from settings(value, f"{prefix}{key}.")
+            yield from dotted(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", as_typed(value)
 

@@ -2,14 +2,12 @@
 
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from thaw.errors import UserError
 
 ALLOWED = ("torch.optim.", "pytorch_lightning.callbacks.", "pytorch_lightning.loggers.", "thaw.")
 
 
-def build(config: DictConfig | dict[str, Any], **arguments: Any) -> Any:
+def build(config: dict[str, Any], **arguments: Any) -> Any:
     """Build the object whose ``_target_`` the config names.
 
     Args:
@@ -23,18 +21,17 @@ def build(config: DictConfig | dict[str, Any], **arguments: Any) -> Any:
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
-    plain: Any = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
-    for target in _targets(plain):
+    for target in _targets(config):
         if not target.startswith(ALLOWED):
             raise UserError(f"_target_: {target} may not be built from a config", f"Allowed: {', '.join(ALLOWED)}.")
     try:
-        return instantiate(plain, **arguments, _convert_="all")
+        return instantiate(config, **arguments, _convert_="all")
     except InstantiationException as error:
         if isinstance(lacking := error.__cause__, ModuleNotFoundError):  # raised by the target, not by its lookup
             package = f": pip install {lacking.name.partition('.')[0]}" if lacking.name else ""
-            raise UserError(f"{plain['_target_']}: {lacking}", f"Install the package{package}.") from error
+            raise UserError(f"{config['_target_']}: {lacking}", f"Install the package{package}.") from error
         reason = str(error).split("full_key")[0]
-        raise UserError(f"{plain['_target_']} could not be built: {reason}", "Check its settings.") from error
+        raise UserError(f"{config['_target_']} could not be built: {reason}", "Check its settings.") from error
 
 
 def _targets(plain: Any) -> list[str]:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw import multirun
 from thaw.errors import UserError
-from thaw.help import settings
+from thaw.help import dotted
 from thaw.overrides import unquoted
 from thaw.runs import open_unfinished, rank, resume_command
 from thaw.settings import check_source
@@ -111,4 +111,4 @@ def defaults(name: str, choices: tuple[str, ...]) -> DictConfig:
 
 def plain(config: DictConfig, resolve: bool) -> dict[str, str]:
     """Dotted keys and values as a user types them; with ``resolve=False``, as they stand in the files."""
-    return dict(settings(OmegaConf.to_container(config, resolve=resolve), ""))
+    return dict(dotted(OmegaConf.to_container(config, resolve=resolve), ""))

@@ -63,6 +63,10 @@ class LabelSet:
             return int(label)
         raise KeyError(label)
 
+    def ids_of(self, label: str | Sequence[str]) -> Any:
+        """The id of a name, or the list of ids of several."""
+        return self.ids[label] if isinstance(label, str) else [self.ids[name] for name in label]
+
     @property
     def outside(self) -> int:
         """Id of the tag O, for words in no entity and words cut off; `UNREAD` in tag sets without O."""

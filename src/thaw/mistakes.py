@@ -107,7 +107,8 @@ class Script:
 
 
 def readable(error: Exception, conf: Path, name: str) -> Exception:
-    """One line for an error that Hydra or OmegaConf spread over several; any other error unchanged.
+    """One line for a file that cannot be read or written, and for what Hydra or OmegaConf spread over several lines;
+    any other error unchanged.
 
     Args:
         conf, name: of the `Script` that raised it.
@@ -117,6 +118,8 @@ def readable(error: Exception, conf: Path, name: str) -> Exception:
         return error
     if type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported here
         return UserError(text.split(". ")[0], OUT_OF_MEMORY.get(name, "CUDA_VISIBLE_DEVICES= runs it without the GPU."))
+    if isinstance(error, OSError) and error.filename:
+        return UserError(f"{error.filename}: {error.strerror}", "Choose another place, or see to its permissions.")
     if isinstance(error, OverrideParseException):
         return _unparsable(str(error.override), script)
     if not isinstance(error, HydraException | OmegaConfBaseException | ValueError | RuntimeError):

@@ -24,10 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 from thaw import runs
 from thaw.errors import Occupied, UserError
 from thaw.reporting import pages
+from thaw.settings import INERT
 
-# The results of a run do not depend on these. Every other setting counts, even if it changes only the last digits
-# (data.eval_batch_size, freeze.reuse) or what a run keeps (trainer.log_every, logger).
-INERT = ("resume", "expected", "trainer.progress_bar", "trainer.checkpoint_every", "data.num_workers")
 LONGEST = 60  # characters of a folder's name before the digest
 ONE_VALUE = re.compile(r"""\[[^\[\]]*\]|\{[^{}]*\}|'[^']*'|"[^"]*\"""")  # a list, dict or quoted text, commas and all
 log = logging.getLogger(__name__)
@@ -105,9 +103,8 @@ def begin(config: DictConfig, folder: Path) -> float | None:
         folder.mkdir()
         log.warning("%s had different settings and was moved to %s.", runs.display(folder), runs.display(aside))
         return None
-    if (
-        saved.get("expected") != config.expected
-    ):  # corrected since then; tables of published figures read it from the run
+    # If corrected since then: tables of published figures read it from the run.
+    if saved.get("expected") != config.expected:
         saved.expected = config.expected
         runs.save_config(folder, saved)
     if not (folder / "metrics.json").is_file():

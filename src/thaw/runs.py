@@ -4,6 +4,7 @@
 ``metrics.json`` ``surfaces.json`` ``report.html`` ``explanations.html`` ``predictions/`` ``checkpoints/`` ``model/``
 """
 
+import csv
 import gzip
 import json
 import math
@@ -11,7 +12,6 @@ import os
 import shlex
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import IO, Any
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from thaw.errors import Occupied, UserError
+from thaw.errors import Occupied, UserError, reason
 from thaw.labels import LabelSet
 
 FAILURE = "failure.json"  # why a run of a multirun failed
@@ -39,16 +39,33 @@ def atomic_write(path: Path, zipped: bool = False) -> Iterator[IO[str]]:
         zipped: compress with gzip.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(descriptor)
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         with (gzip.open if zipped else open)(temporary, "wt", encoding="utf-8", errors="replace", newline="\n") as file:
             yield file
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        _name_place(error, temporary, path)
         raise
+
+
+def _name_place(error: BaseException, temporary: Path, path: Path) -> None:
+    """Make an error name the place that was asked for; a full disk would name none."""
+    if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+        error.filename = str(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_write(path) as file:
+        file.write(text)
+
+
+def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table; None becomes an empty cell."""
+    with atomic_write(path) as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -112,10 +129,11 @@ def replace_folder(path: Path, save: Callable[[str], Any]) -> None:
         if path.exists():
             os.replace(path, before)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if before.exists() and not path.exists():
             os.replace(before, path)
+        _name_place(error, temporary, path)
         raise
     finally:
         shutil.rmtree(before, ignore_errors=True)
@@ -146,8 +164,7 @@ def read_json(path: Path) -> Any:
 
 def damaged(path: Path, error: Exception) -> UserError:
     """The error for a file of a run folder that cannot be read."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return UserError(f"{path}: damaged: {reason}", "Put the file back, or train again.")
+    return UserError(f"{path}: damaged: {reason(error)}", "Put the file back, or train again.")
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -206,8 +223,7 @@ def saved_rows(run: Path, split: str, labels: LabelSet) -> tuple[list[Any], list
     for row in read_jsonl(path):
         places.append(row.get("place", ""))
         texts.append(row["words"] if labels.task == "token" else row["text"])
-        label = row["label"]
-        gold.append([labels.ids[name] for name in label] if isinstance(label, list) else labels.ids[label])
+        gold.append(labels.ids_of(row["label"]))
     return texts, gold, places
 
 
@@ -251,8 +267,8 @@ def make_absolute(config: DictConfig) -> None:
 
 def save_config(run: Path, config: DictConfig) -> None:
     """Save the resolved config, so that it can be read without Hydra."""
-    with atomic_write(run / "config.yaml") as file:
-        file.write(OmegaConf.to_yaml(OmegaConf.create(OmegaConf.to_container(config, resolve=True)), sort_keys=False))
+    resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    write_text(run / "config.yaml", OmegaConf.to_yaml(resolved, sort_keys=False))
 
 
 def load_config(run: Path) -> DictConfig:
@@ -298,12 +314,6 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def finite(value: Any) -> Any:

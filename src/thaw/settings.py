@@ -34,7 +34,7 @@ def _encoding(value: Any) -> bool:
 
 
 FLAG: Rule = (lambda value: isinstance(value, bool), "true or false")
-SEED: Rule = (lambda value: _whole(value) and 0 <= value < 2**32, "a whole number of at least 0")
+SEED: Rule = (lambda value: _whole(value) and 0 <= value < 2**32, "a whole number from 0 to 2**32 - 1")
 COUNT: Rule = (lambda value: _whole(value) and value >= 1, "a whole number of at least 1")
 NATURAL: Rule = (lambda value: _whole(value) and value >= 0, "a whole number of at least 0")
 POSITIVE: Rule = (lambda value: _number(value) and value > 0, "a number above 0")
@@ -42,7 +42,6 @@ NONNEGATIVE: Rule = (lambda value: _number(value) and value >= 0, "a number of a
 FRACTION: Rule = (lambda value: _number(value) and 0 <= value <= 1, "a number from 0 to 1")
 BELOW_ONE: Rule = (lambda value: _number(value) and 0 <= value < 1, "a number from 0 to below 1")
 TEXT: Rule = (lambda value: isinstance(value, str) and bool(value), "a text")
-OPTIONAL_TEXT: Rule = (lambda value: value is None or TEXT[0](value), "a text, or null")
 PAGE: Rule = (lambda value: TEXT[0](value) and value.endswith(".html"), "a file name that ends in .html")
 
 
@@ -52,6 +51,9 @@ def one_of(*choices: str) -> Rule:
 
 def or_null(rule: Rule) -> Rule:
     return (lambda value: value is None or rule[0](value)), f"{rule[1]}, or null"
+
+
+OPTIONAL_TEXT = or_null(TEXT)
 
 
 def better(monitor: str) -> str:
@@ -100,6 +102,14 @@ SEVERAL_BUILT: Rule = (
     lambda value: isinstance(value, dict) and all(map(BUILT[0], value.values())),
     "a group of groups, each with a _target_",
 )
+# The results of a run do not depend on these. Every other setting counts, even if it changes only the last digits
+# (data.eval_batch_size, freeze.reuse) or what a run keeps (trainer.log_every, logger).
+INERT = ("resume", "expected", "trainer.progress_bar", "trainer.checkpoint_every", "data.num_workers")
+NEUTRAL = (  # those that leave the protocol of an experiment as it is
+    "resume", "sweep", "data.num_workers", "data.eval_batch_size", "data.on_bad_row", "freeze.reuse", "freeze.reuse_gb",
+    "trainer", "trainer.accelerator", "trainer.devices", "trainer.progress_bar", "trainer.checkpoint_every",
+    "trainer.log_every", "trainer.cuda_graphs",
+)  # fmt: skip
 ADDED = ("data.fold", "data.folds", "data.truncation")  # which runs of earlier versions lack
 EXPECTED = {"figure", "value", "tolerance", "reason", "source", "open"}
 
@@ -237,6 +247,7 @@ PREDICT_RULES: dict[str, Rule] = {
     **{key: or_null(RULES[f"data.{key}"]) for key in ("header", "quoting")},
     "encoding": ENCODING,
     "batch_size": or_null(COUNT),
+    "backend": one_of("torch", "onnx", "onnx_int8"),
     "probabilities": FLAG,
     "calibrated": FLAG,
 }
@@ -251,6 +262,16 @@ EVALUATE_RULES: dict[str, Rule] = {
 }
 
 
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A config as plain containers, complete and with its interpolations resolved.
+
+    Raises:
+        MissingMandatoryValue: when a value is still to be given.
+    """
+    values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    return values
+
+
 def check_source(data: Mapping[str, Any]) -> None:
     """Refuse a ``data`` group without a source, or with a path that does not exist."""
     if path := data.get("path"):
@@ -263,7 +284,10 @@ def check_source(data: Mapping[str, Any]) -> None:
 
 
 def lost(key: str) -> UserError:
-    return UserError(f"{key} is missing", f"Leave ~{key} out; and runs of other versions cannot be resumed.")
+    return UserError(
+        f"{key} is missing",
+        f"It cannot be left out with ~{key}. A run of another version, which lacks it, cannot be resumed.",
+    )
 
 
 def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:
@@ -281,9 +305,8 @@ def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:
         parts = key.split(".")
         for depth, part in enumerate(parts):
             if part not in value:
-                if key in ADDED or (
-                    depth and parts[0] in ("freeze", "callbacks")
-                ):  # each choice of these holds only what it needs
+                # Each choice of these groups holds only what it needs.
+                if key in ADDED or (depth and parts[0] in ("freeze", "callbacks")):
                     break
                 raise lost(".".join(parts[: depth + 1]))
             value = value[part]

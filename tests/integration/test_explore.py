@@ -11,7 +11,7 @@ from conftest import ROOT, Run, configured
 from thaw.data.module import TextDataModule
 from thaw.errors import UserError
 from thaw.exploration.explore import explore
-from thaw.exploration.rows import Rows
+from thaw.exploration.rows import AllRows
 
 NASTY = '<script>alert("joy")</script> \u202eevil\u202c [red]x[/red] {{ 7 * 7 }} 🎉 <img src=x onerror=alert(1)>'
 
@@ -179,7 +179,7 @@ def test_rows_of_all_splits_have_one_numbering(encoders: object) -> None:
     settings = OmegaConf.to_container(configured("data.train_size=30", "data.eval_size=10").data, resolve=True)
     data = TextDataModule(settings, partial(load_tokenizer, encoders("bert")), 32, 0)
     data.prepare()
-    rows = Rows(data)
+    rows = AllRows(data)
     texts = [text for name in data.rows for text in data.rows[name]["text"]]
     assert list(rows.stream()) == texts
     assert rows.at(np.array([45, 3, 31])) == [texts[45], texts[3], texts[31]]

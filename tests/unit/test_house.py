@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,12 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from conftest import ROOT, configured
-from thaw import job
+from thaw import job, runs
 from thaw.errors import UserError
-from thaw.help import comments, first_values, settings
+from thaw.help import comments, dotted, first_values
 from thaw.instantiate import build
 from thaw.job import run_folder
-from thaw.mistakes import TRAINER, Script
+from thaw.mistakes import TRAINER, Script, readable
 from thaw.multirun import job_folder, multirun_folder
 from thaw.overrides import latest, quoted, unquoted
 
@@ -285,6 +286,7 @@ def test_a_package_that_something_built_needs_is_named(
         (["data=csv"], "data.path"),
         (["data.path=nowhere"], "nowhere: no such file or folder"),
         (["data.batch_size=[1"], "data.batch_size=[1"),
+        (["seed=4294967296"], "seed=4294967296 is not a whole number from 0 to 2**32 - 1"),
         (["seed=x"], "seed=x is not a whole number"),
         (["data.epochs=0"], "data.epochs=0 is not a whole number"),
         (["optimizer.lr='1e-4'"], "optimizer.lr='1e-4' is a text, not a number above 0. Leave its quotes out."),
@@ -294,9 +296,9 @@ def test_a_package_that_something_built_needs_is_named(
         (["freeze=2"], "freeze=2: no such choice. There are: all_but_last_n,"),
         (["callbacks=null"], "callbacks=null: no such choice. There are: early_stopping, none."),
         (["-m", "freeze=null,head"], "freeze=null: no such choice"),
-        (["~callbacks"], "callbacks is missing. Leave ~callbacks out;"),
-        (["~loss"], "loss is missing. Leave ~loss out;"),
-        (["~monitor"], "monitor is missing. Leave ~monitor out;"),
+        (["~callbacks"], "callbacks is missing. It cannot be left out with ~callbacks."),
+        (["~loss"], "loss is missing. It cannot be left out with ~loss."),
+        (["~monitor"], "monitor is missing. It cannot be left out with ~monitor."),
         (["monitor=3"], "monitor=3 is not val/ and a metric, such as val/f1"),
         (["monitor=f1"], "monitor=f1 is not val/ and a metric, such as val/f1"),
         (["freeze=first_n", "freeze.n=-1"], "freeze.n=-1 is not a whole number of at least 0"),
@@ -349,7 +351,7 @@ def test_help_names_every_setting_and_says_what_it_does(script: str) -> None:
     command = [sys.executable, str(ROOT / f"{script}.py"), "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     config = OmegaConf.to_container(configured(verb=script), resolve=True)
-    for key, value in settings(config, ""):
+    for key, value in dotted(config, ""):
         assert f"\n  {key}={value}" in shown
     known = comments(ROOT / "conf", ROOT / "conf" / f"{script}.yaml")
     said = [line for key, line in known.items() if "." not in key and key not in ("defaults", "hydra")]
@@ -421,6 +423,42 @@ def test_a_group_of_another_script_is_told_from_a_misspelling(choice: str, tmp_p
     command = [sys.executable, str(ROOT / "evaluate.py"), "run=x", f"data={choice}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert "data: not a group of evaluate.py. Its settings: data.path, data.format" in done.stderr
+
+
+def write_page(path: Path) -> None:
+    with runs.atomic_write(path) as file:
+        file.write("page")
+
+
+def write_folder(path: Path) -> None:
+    runs.replace_folder(path, lambda place: Path(place).mkdir())
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "told"),
+    [
+        (write_page, "file/page.html", "file: "),
+        (write_page, "x" * 252, f"{'x' * 252}: File name too long. "),
+        (write_folder, "file/export", "file/export: Not a directory. "),
+        (write_folder, "none/export", "none/export: No such file or directory. "),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told_in_one_line(
+    write: Callable[[Path], None], name: str, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        write(tmp_path / name)
+    said = readable(caught.value, ROOT / "conf", "report")
+    assert isinstance(said, UserError)
+    assert str(said).startswith(f"{tmp_path}/{told}")
+    assert str(said).endswith("Choose another place, or see to its permissions.")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_error_of_no_file_keeps_its_traceback() -> None:
+    error = ConnectionResetError(104, "Connection reset by peer")
+    assert readable(error, ROOT / "conf", "report") is error
 
 
 def test_what_the_trainer_calls_its_arguments_names_settings_that_there_are() -> None:

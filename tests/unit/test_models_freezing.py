@@ -150,8 +150,8 @@ def test_stages_that_a_run_does_not_reach_do_not_count(
     module = EncoderModule(encoders("bert"), LABELS["sequence"], config, epochs)
     assert len(layers_of(module.network)) == 3
     module.thaw_for(epochs - 1)
-    assert training(module.network) == module.trainable_names
-    assert whole == (len(module.trainable_names) == len(list(module.named_parameters())))
+    assert training(module.network) == module.ever_trained
+    assert whole == (len(module.ever_trained) == len(list(module.named_parameters())))
     assert sum(row["trainable"] for row in module.table) == sum(
         parameter.numel() for parameter in module.parameters() if parameter.requires_grad
     )

@@ -117,9 +117,9 @@ def test_every_parameter_that_ever_trains_is_in_one_optimizer_group(freeze: dict
     named = {id(parameter): name for name, parameter in module.network.named_parameters()}
     groups = parameter_groups(module.parts, module.rates, 0.1)
     counted = Counter(named[id(parameter)] for group in groups for parameter in group["params"])
-    assert counted == Counter(module.trainable_names)
+    assert counted == Counter(module.ever_trained)
     training = {name for name, parameter in module.network.named_parameters() if parameter.requires_grad}
-    assert training <= module.trainable_names
+    assert training <= module.ever_trained
     assert names(module, "head") & training
 
     expected = {"head": 0.5, "layer 3": 1e-2, "layer 2": 5e-3, "layer 1": 2.5e-3, "embeddings": 1.25e-3}
@@ -141,7 +141,7 @@ def test_only_what_trains_changes_and_the_rest_stays_in_eval_mode(freeze: dict[s
     """Over two epochs of real training with weight decay, dropout and validations between them."""
     module, watch = make(encoders("bert"), freeze), Watch()
     fit(module, 2, watch)
-    adapters = {name for name in module.trainable_names if "lora_" in name or "ia3_" in name}
+    adapters = {name for name in module.ever_trained if "lora_" in name or "ia3_" in name}
     head = {name for name in names(module, "head") if ".original_module." not in name}
     stages: list[tuple[set[str], set[str]]] = {
         "none": [(names(module, *ALL), set(ALL))] * 2,

@@ -21,7 +21,7 @@ from thaw.errors import UserError
 from thaw.inference.explanation import read
 from thaw.inference.predictor import Predictor
 from thaw.labels import LabelSet
-from thaw.models.encoder import load_tokenizer
+from thaw.models.encoder import load_encoder, load_tokenizer
 from thaw.models.module import EncoderModule
 from thaw.models.segments import segments
 from thaw.settings import check
@@ -67,6 +67,18 @@ def test_a_pair_is_parted_where_it_was_joined() -> None:
 def test_segments_begin_behind_the_first_separator() -> None:
     ids = torch.tensor([[1, 7, 3, 8, 3], [1, 3, 0, 0, 0], [1, 3, 3, 0, 0]])
     assert segments(ids, 3).tolist() == [[0, 0, 0, 1, 1], [0, 0, 1, 1, 1], [0, 0, 1, 1, 1]]
+
+
+def test_an_encoder_is_loaded_with_the_segments_of_a_pair(encoders: Encoders) -> None:
+    """Whoever loads it, such as for the baseline before training."""
+    single = LabelSet("sequence", LABELS.names, LABELS.counts)
+    tokenizer = load_tokenizer(encoders("bert"), "sequence")
+    batch, scores = tokenizer("a happy day", "so sad", return_tensors="pt"), []
+    for labels, given in ((LABELS, {"input_ids": batch["input_ids"]}), (single, batch)):
+        torch.manual_seed(0)
+        network: Any = load_encoder(encoders("bert"), labels, {}).eval()
+        scores.append(network(**given).logits.tolist()[0])
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -12,7 +12,7 @@ from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs, figures
 from thaw.reporting.advice import left_out, notes, of_run
 from thaw.reporting.folds import OutOfFold, in_order, write
-from thaw.reporting.reading import marked, scorer_of
+from thaw.reporting.reading import label_pairs, marked, scorer_of
 from thaw.runs import read_jsonl
 from thaw.scoring import prediction_rows
 
@@ -72,6 +72,29 @@ def test_likely_label_errors_of_all_folds_are_listed_with_their_place(tmp_path: 
         {"place": "b.conll:9", "word": "Rome", "label": "O", "suggested": "B-LOC", "label_probability": "0.1000",
          "suggested_probability": "0.9000", "text": "Ann in Rome"},
     ]  # fmt: skip
+
+
+def test_the_page_shows_and_counts_the_label_errors_of_labels_that_the_run_knew(tmp_path: Path) -> None:
+    labels = LabelSet("sequence", ("no", "yes", "so"), (20, 20, 20))
+
+    def row(label: str, fold: int, place: int, **scores: float) -> dict[str, Any]:
+        best = max(scores, key=scores.__getitem__)
+        return {"place": f"a.csv:{place}", "text": "text", "label": label, "predicted": best,
+                "probabilities": {"no": 0.0, "yes": 0.0, "so": 0.0, **scores}, "fold": fold}  # fmt: skip
+
+    rows = [*(row(name, 1, i, **{name: 0.8, "so": 0.2}) for i in range(10) for name in ("no", "yes")),
+            *(row("so", 2, i, yes=0.99, so=0.01) for i in range(12)),
+            *(row("no", 1, 100 + i, yes=0.9, no=0.1) for i in range(3))]  # fmt: skip
+    own = write(tmp_path, OutOfFold(rows, labels, {}, {}, {2: {"so"}}))
+    assert own["errors"] == 3
+    assert own["reading"]["about"].startswith("3 found by confident learning")
+    assert [one["place"] for one in own["reading"]["rows"]] == ["a.csv:100", "a.csv:101", "a.csv:102"]
+    assert own["reading"]["rows"][0]["note"] == "no 0.100, yes 0.900"
+
+
+def test_words_that_were_cut_off_are_in_no_pair() -> None:
+    row = {"label": ["O", "B-LOC"], "predicted": ["O", "O"], "scores": [0.9, None]}
+    assert label_pairs([row], ENTITIES) == [("O", "O")]
 
 
 def test_places_go_by_their_numbers() -> None:

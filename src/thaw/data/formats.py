@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,7 +31,7 @@ from thaw.data.rows import (
     zipped,
 )
 from thaw.data.spans import marks_spans, tagged_words
-from thaw.data.tables import read_csv, read_tsv
+from thaw.data.tables import read_delimited
 from thaw.errors import UserError
 
 BATCH, BUFFER = 1_000, 1 << 20  # rows and bytes of a Parquet column held at once; rows may hold images
@@ -213,8 +214,8 @@ def read_folder(path: Path, options: Options) -> Iterator[Row | Bad]:
 READERS: dict[str, Reader] = {
     "parquet": read_parquet,
     "jsonl": read_jsonl,
-    "csv": read_csv,
-    "tsv": read_tsv,
+    "csv": partial(read_delimited, delimiter=","),
+    "tsv": partial(read_delimited, delimiter="\t"),
     "txt": read_txt,
     "conll": read_conll,
     "folder": read_folder,

@@ -175,7 +175,7 @@ class TextDataModule(pl.LightningDataModule):
             "rank": self.trainer.global_rank if self.trainer else 0,
             "world_size": self.trainer.world_size if self.trainer else 1,
         }
-        # The kernels of GPUs take tokens by eights; and of few widths each comes again, as CUDA graphs want it.
+        # The kernels of GPUs take tokens by eights; and CUDA graphs want few different widths.
         multiple = 8 if self.trainer and self.trainer.strategy.root_device.type == "cuda" else 1
         options = {
             "pad_id": self.tokenizer.pad_token_id,

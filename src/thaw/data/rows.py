@@ -22,8 +22,8 @@ from thaw.errors import UserError
 
 CHUNK = 10_000  # rows held as Python objects at once, on their way into Arrow or out of it
 NOT_UTF8 = "not UTF-8"
-MARK = b"\xef\xbb\xbf"  # the byte order mark in UTF-8, which Excel writes and expects
-UTF16 = (b"\xff\xfe", b"\xfe\xff")
+MARK = codecs.BOM_UTF8  # the byte order mark in UTF-8, which Excel writes and expects
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 ARRAY = re.compile(r"""['"]\s+['"]""")  # strings without a comma: a printed numpy array, which Python would concatenate
 BINARY = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how zip archives and Excel workbooks begin
 PARQUET = b"PAR1"

@@ -102,16 +102,9 @@ def load_path(path: Path, data: dict[str, Any], needs: str = "train") -> Source:
 
 def options(data: dict[str, Any], **others: Any) -> Options:
     """The reader options within the ``data`` group, and others."""
-    return Options(
-        text_column=data.get("text_column"),
-        label_column=data.get("label_column"),
-        separator=data.get("separator") or ";",
-        quoting=data.get("quoting") or "minimal",
-        header=data.get("header", True),
-        encoding=data.get("encoding") or "utf-8",
-        tokens=data.get("task") == "token",
-        **others,
-    )
+    keys = ("text_column", "label_column", "separator", "quoting", "header", "encoding")
+    stated = {key: data[key] for key in keys if data.get(key) is not None}
+    return Options(**stated, tokens=data.get("task") == "token", **others)
 
 
 def _format(path: Path, data: dict[str, Any], tokens: bool) -> str:

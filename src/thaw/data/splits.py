@@ -98,7 +98,7 @@ def check_size(size: int | float, total: int, key: str) -> int:
     return count
 
 
-def repeats(keys: np.ndarray) -> np.ndarray:
+def duplicated(keys: np.ndarray) -> np.ndarray:
     """Whether each text occurs more than once."""
     _, places, counts = np.unique(keys, return_inverse=True, return_counts=True)
     return np.asarray(counts[places] > 1)
@@ -127,7 +127,7 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where:
         found = _with_fold_as_test(found, labels, data)
     if "all" in found:
         rows = found["all"]
-        again = repeats(text_keys(Values(rows, "text")))
+        again = duplicated(text_keys(Values(rows, "text")))
         rest, test = hold_out(_strata(rows, labels), 0.15, seed, again)
         others = _some(rows, rest)
         given = data["validation_size"]
@@ -167,7 +167,7 @@ def _with_fold_as_test(found: dict[str, Any], labels: LabelSet, data: dict[str, 
     here = folds == data["fold"] - 1
     if folds.max() + 1 < data["folds"]:
         raise UserError(f"data.folds={data['folds']}, but there are {folds.max() + 1} different texts", "Set fewer.")
-    # Each fold holds validation rows of its own out of the others: on the same ones their scores would go together.
+    # Each fold holds validation rows of its own out of the others: on the same ones their scores would be correlated.
     return {"train": _some(rows, np.flatnonzero(~here)), "test": _some(rows, np.flatnonzero(here))}
 
 
@@ -177,7 +177,7 @@ def _validation_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) ->
     if isinstance(train_size, float) and not isinstance(eval_size, int):
         # A share, as of a learning curve, is of what is left: all shares are validated on the same rows.
         size = check_size(data["validation_size"] or 0.1, total, "data.validation_size")
-        others, validation = hold_out(_strata(rows, labels), size, seed, repeats(text_keys(Values(rows, "text"))))
+        others, validation = hold_out(_strata(rows, labels), size, seed, duplicated(text_keys(Values(rows, "text"))))
         return subset(_some(rows, others), train_size, "data.train_size"), _some(rows, validation)
     shuffled = subset(rows, total, "data.train_size") if train_size is not None else rows
     chosen = check_size(train_size, total, "data.train_size") if train_size is not None else total
@@ -186,7 +186,7 @@ def _validation_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) ->
     else:
         size = check_size(eval_size, total, "data.eval_size")
     train, left = shuffled.select(range(chosen)), total - chosen
-    again = repeats(text_keys(Values(shuffled, "text")))
+    again = duplicated(text_keys(Values(shuffled, "text")))
     if left:
         if left < size:
             raise UserError(

@@ -33,16 +33,6 @@ Table = Iterator[tuple[int, list[str] | Bad]]
 """Records, each with its first line."""
 
 
-def read_csv(path: Path, options: Options) -> Iterator[Row | Bad]:
-    """Comma-separated values."""
-    return _delimited(path, options, ",")
-
-
-def read_tsv(path: Path, options: Options) -> Iterator[Row | Bad]:
-    """Tab-separated values."""
-    return _delimited(path, options, "\t")
-
-
 def _records(path: Path, options: Options, delimiter: str) -> tuple[Table, str]:
     """Records, each with its first line, and the delimiter of the file."""
     lines = (line.decode("utf-8", errors="surrogateescape") + "\n" for _, line in open_lines(path, options.encoding))
@@ -173,7 +163,8 @@ def _blank(record: list[str]) -> bool:
     return not "".join(record).strip()
 
 
-def _delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row | Bad]:
+def read_delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row | Bad]:
+    """Rows of a csv or tsv file, as `read_table` finds them."""
     columns, records, _ = read_table(path, options, delimiter)
     texts, label = named_columns(columns, options, path) if columns else ([], "")
     texts_at, label_at = [columns.index(name) for name in texts], columns.index(label) if columns else 0

@@ -5,9 +5,8 @@ import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from thaw import runs
 from thaw.data.module import TextDataModule
@@ -17,6 +16,7 @@ from thaw.exploration.measuring import measure
 from thaw.hub import locate_encoder
 from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
 from thaw.reporting import data_page
+from thaw.settings import plain
 
 OWN = ("text", "features", "pooling", "feature_rows", "output")  # settings that train.py does not have
 
@@ -28,7 +28,7 @@ def explore(config: DictConfig, overrides: Sequence[str]) -> None:
         config: with ``output`` set, unless it has a ``text``.
         overrides: the settings as they were typed.
     """
-    settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    settings = plain(config)
     encoder, trust = locate_encoder(settings["model"]), settings["model"]["trust_remote_code"]
     limit = length_limit(encoder, trust)
     max_length = resolve_length(settings["data"]["max_length"], limit)

@@ -28,15 +28,12 @@ def features(data: TextDataModule, encoder: Path, settings: dict[str, Any]) -> d
     from thaw.models.encoder import body_of, load_encoder
     from thaw.models.features import text_vectors
     from thaw.models.onednn import use_onednn
-    from thaw.models.segments import add_segment_ids
 
     labels, pooling = data.labels, settings["pooling"]
     torch.manual_seed(0)
     network: Any = load_encoder(encoder, labels, settings["model"])
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     use_onednn(network)
-    if labels.pairs:
-        add_segment_ids(network, data.tokenizer)
     body = body_of(network)[1]
     libraries = (torch.__version__, transformers.__version__)
     key = checksum(body.named_parameters(), libraries, body.config.to_dict(), pooling, labels.pairs)

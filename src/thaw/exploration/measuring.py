@@ -11,7 +11,7 @@ from thaw.data.module import TextDataModule
 from thaw.data.rows import CHUNK
 from thaw.data.splits import text_keys
 from thaw.data.survey import WORD, box, entity_survey, truncation_curve, vocabulary, words_of
-from thaw.exploration.rows import Rows
+from thaw.exploration.rows import AllRows
 from thaw.metrics.label_noise import FOLDS, suspicious_labels
 from thaw.reporting.progress import counting
 
@@ -35,7 +35,7 @@ def measure(data: TextDataModule, limit: int) -> dict[str, Any]:
         data: prepared.
         limit: the maximum length of the encoder.
     """
-    rows, labels, seconds = Rows(data), data.labels, {}
+    rows, labels, seconds = AllRows(data), data.labels, {}
     clock = time.perf_counter()
 
     def done(name: str) -> None:
@@ -67,7 +67,7 @@ def measure(data: TextDataModule, limit: int) -> dict[str, Any]:
     return {**result, "seconds": seconds}
 
 
-def count_words(rows: Rows) -> dict[str, Any]:
+def count_words(rows: AllRows) -> dict[str, Any]:
     """Words and tokens of each text by class (by split for token tasks), and how the tokenizer splits the words."""
     data, labels = rows.data, rows.labels
     training = len(data.rows["train"])
@@ -80,7 +80,7 @@ def count_words(rows: Rows) -> dict[str, Any]:
             words[i] = len(found)
             if i < training and i % step == 0:
                 counts.update(word for word in found if WORD.search(word))
-            if i % CHUNK == 0:
+            if i % CHUNK == CHUNK - 1:
                 progress(CHUNK)
     groups = {}
     if labels.task == "token":
@@ -109,7 +109,7 @@ def count_words(rows: Rows) -> dict[str, Any]:
     }
 
 
-def find_duplicates(rows: Rows) -> dict[str, Any]:
+def find_duplicates(rows: AllRows) -> dict[str, Any]:
     """Texts that occur more than once, verbatim or nearly, within a split or across splits."""
     first = first_rows(text_keys(rows.stream()))
     labels = rows.label_keys()
@@ -159,7 +159,7 @@ def find_duplicates(rows: Rows) -> dict[str, Any]:
     return {"duplicates": exact, "near": near}
 
 
-def find_noise(rows: Rows, most: int) -> dict[str, Any]:
+def find_noise(rows: AllRows, most: int) -> dict[str, Any]:
     """Training rows whose label contradicts a simple model of the other rows; of more than ``most``, an even sample."""
     train = rows.data.rows["train"]
     chosen = evenly(len(train), most)
@@ -176,7 +176,7 @@ def suspicion(one: dict[str, Any]) -> dict[str, Any]:
     return said | ({"word": one["word"]} if "word" in one else {})
 
 
-def examples(rows: Rows) -> dict[str, list[dict[str, Any]]]:
+def examples(rows: AllRows) -> dict[str, list[dict[str, Any]]]:
     """Training rows of each class, or of each type of entity, evenly spread."""
     encoded, labels = rows.data.encoded["train"], rows.labels
     found: dict[str, list[dict[str, Any]]] = {}

@@ -13,7 +13,7 @@ LONGEST = 300  # characters of a text
 Text = str | Sequence[str]
 
 
-class Rows:
+class AllRows:
     """The rows of all splits, numbered consecutively.
 
     Args:

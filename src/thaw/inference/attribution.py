@@ -169,7 +169,7 @@ def phrases(words: int) -> np.ndarray:
     return np.array(rows, dtype=np.float64)
 
 
-def integrated_gradients(predictor: Predictor, readings: Sequence[Reading], steps: int = STEPS) -> list[np.ndarray]:
+def integrated_gradients(predictor: Predictor, readings: Sequence[Reading]) -> list[np.ndarray]:
     """Integrated gradients on the word embeddings (Sundararajan et al. 2017): (targets, words) for each text.
 
     The path leads from the embeddings of mask tokens to those of the words; special tokens stay. How far the values are
@@ -183,21 +183,20 @@ def integrated_gradients(predictor: Predictor, readings: Sequence[Reading], step
     device = embed.weight.device
     tokenizer, scale = predictor.tokenizer, temperature_of(predictor)
     mask_id, padding = hidden_id(tokenizer), tokenizer.pad_token_id
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    nodes, weights = np.polynomial.legendre.leggauss(STEPS)
     at, weights = (nodes + 1) / 2, weights / 2
     flat, offsets = flattened([one.ids for one in readings])
     hidden, _ = flattened([np.where(one.owner < 0, one.ids, mask_id) for one in readings])
-    result = [
-        np.zeros((len(one.targets), len(one.words) + 1)) for one in readings
-    ]  # the last column: tokens of no word
-    lengths = np.repeat(np.diff(offsets), steps)
+    # The last column: tokens of no word.
+    result = [np.zeros((len(one.targets), len(one.words) + 1)) for one in readings]
+    lengths = np.repeat(np.diff(offsets), STEPS)
     given: Any = None
 
     def replace(*_: Any) -> Any:
         return given
 
     for batch in capped(sorted_batches(lengths, len(lengths)), lengths, STEP_TOKENS):
-        rows, step = np.divmod(batch, steps)
+        rows, step = np.divmod(batch, STEPS)
         ids, mask = (torch.from_numpy(array).to(device) for array in gather(flat, offsets, rows, padding))
         start = embed(torch.from_numpy(gather(hidden, offsets, rows, padding)[0]).to(device))
         way = embed(ids) - start

@@ -5,13 +5,13 @@ import sys
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from thaw import runs
 from thaw.errors import UserError, missing
 from thaw.labels import LabelSet
+from thaw.settings import plain
 
 SAME = 0.9  # share of the labels that int8 should leave unchanged
 
@@ -23,7 +23,7 @@ def export(config: DictConfig) -> None:
         UserError: when nothing is asked for, the run is not finished, a package is missing, the Hub does not answer, or
             the exported model gives other scores.
     """
-    settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    settings = plain(config)
     form, target = settings["format"], settings["push_to_hub"]
     if not form and not target:
         raise UserError("export.py needs format= or push_to_hub=", "Give format=onnx, for example.")
@@ -78,12 +78,9 @@ def copy_merged(run: Path, folder: Path) -> None:
     Raises:
         UserError: when the run has no adapters.
     """
-    from thaw.models.freezing import ADAPTERS
-
-    name = runs.load_config(run).freeze.name
-    if name not in ADAPTERS:
+    if not (run / "adapter").is_dir():
         raise UserError(
-            f"format=merged: freeze={name} has no adapters to merge",
+            f"format=merged: freeze={runs.load_config(run).freeze.name} has no adapters to merge",
             f"{runs.display(run / 'model')} is the plain transformers folder already.",
         )
     check_free(folder, run)

@@ -13,7 +13,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask
 
-from thaw.errors import UserError
+from thaw.errors import UserError, reason
 
 OPSET = 20  # the first with GELU as one operator, which the quantiser does not take apart
 ATTENTION = "thaw_onnx"  # the name of `attend` among the attention functions of transformers
@@ -54,9 +54,8 @@ def write_graph(network: Any, path: Path) -> None:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__  # the outer ones only name the step of the exporter
-        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         raise UserError(
-            f"{network.config.model_type}: torch cannot export this architecture: {reason}",
+            f"{network.config.model_type}: torch cannot export this architecture: {reason(cause)}",
             "predict.py runs the model with torch.",
         ) from error
 

@@ -14,11 +14,12 @@ from thaw.data.rows import Options, words_in
 from thaw.errors import UserError, counted
 from thaw.inference.attribution import check_method
 from thaw.inference.predictor import Predictor, Text
-from thaw.inference.records import TABLES, Record, Source, kind_of, read_records, unused_key
+from thaw.inference.records import TABLES, Input, Record, kind_of, read_records, unused_key
 from thaw.inference.writing import output_format, writer
 from thaw.reporting.progress import counting
 from thaw.reporting.summary import number, table
 from thaw.runs import check_not_over, display, load_config
+from thaw.settings import plain
 
 DIGITS = 6  # of the scores in the output
 
@@ -60,7 +61,7 @@ def label(config: DictConfig) -> None:
     say_where(config.output, 1)
 
 
-def open_source(config: DictConfig) -> Source:
+def open_source(config: DictConfig) -> Input:
     """The records of ``input=``; problems with its beginning are reported before the network is loaded."""
     kind = kind_of(str(config.input), config.format, config.encoding)
     options = read_options(config, kind)
@@ -71,7 +72,7 @@ def open_source(config: DictConfig) -> Source:
     return source
 
 
-def label_records(predictor: Predictor, source: Source, suffix: str, config: DictConfig) -> None:
+def label_records(predictor: Predictor, source: Input, suffix: str, config: DictConfig) -> None:
     """Label every record, and write it together with the prediction.
 
     Args:
@@ -162,11 +163,6 @@ def data_of(folder: str) -> dict[str, Any]:
     """The ``data`` group of a run; empty for an exported folder that was moved out of its run."""
     run = Path(folder).expanduser()
     return plain(load_config(run).data) if (run / "config.yaml").is_file() else {}
-
-
-def plain(config: Any) -> dict[str, Any]:
-    found: Any = OmegaConf.to_container(config, resolve=True)
-    return found
 
 
 def read_options(config: DictConfig, kind: str) -> Options:

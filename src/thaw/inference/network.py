@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 
 from thaw.inference.predictor import Arrays, Logits
 from thaw.labels import LabelSet
+from thaw.models.encoder import body_of
 from thaw.models.segments import add_segment_ids
 from thaw.runs import damaged, load_config, read_json
 
@@ -38,7 +39,7 @@ def load_network(run: Path, **options: Any) -> tuple[Any, Any]:
     except (OSError, ValueError, SafetensorError) as error:
         raise damaged(run / "model", error) from error
     if labels.pairs:
-        add_segment_ids(network, tokenizer)
+        add_segment_ids(body_of(network)[1], tokenizer)
     return network, tokenizer
 
 

@@ -38,7 +38,7 @@ KINDS = ("txt", *TABLES, "jsonl", "parquet", "conll")
 
 
 @dataclass(frozen=True)
-class Source:
+class Input:
     """Records, each with its text or list of words.
 
     Args:
@@ -80,7 +80,7 @@ def kind_of(source: str, stated: str | None, encoding: str) -> str:
     return kind
 
 
-def read_records(source: str, kind: str, options: Options) -> Source:
+def read_records(source: str, kind: str, options: Options) -> Input:
     """The records of an input.
 
     Args:
@@ -100,7 +100,7 @@ def read_records(source: str, kind: str, options: Options) -> Source:
     if kind == "jsonl":
         # Read twice: records may differ in their fields, and the names of added fields must be free in all of them.
         fields = dict.fromkeys(field for _, record in _objects(path, options) for field in record)
-        return Source(_objects(path, options), fields)
+        return Input(_objects(path, options), fields)
     if kind == "parquet":
         return _columns(path, options)
     return _table(path, options, TABLES[kind])
@@ -121,13 +121,13 @@ def _kept_input(kind: str) -> Path:
     return path
 
 
-def _lines(place: str, lines: Iterable[tuple[int, bytes]], options: Options) -> Source:
+def _lines(place: str, lines: Iterable[tuple[int, bytes]], options: Options) -> Input:
     def read() -> Records:
         for number, line in lines:
             text = _text(line, f"{place}:{number}")
             yield _given([text], options, f"{place}:{number}"), {"text": text}
 
-    return Source(read(), ["text"])
+    return Input(read(), ["text"])
 
 
 def _given(values: Sequence[str], options: Options, place: str) -> Any:
@@ -149,7 +149,7 @@ def _text(line: bytes, place: str) -> str:
         ) from None
 
 
-def _sentences(path: Path, options: Options) -> Source:
+def _sentences(path: Path, options: Options) -> Input:
     """Words with their other columns; if there are several, the last one holds tags."""
     word_at = position("text", options, 0)
 
@@ -172,10 +172,10 @@ def _sentences(path: Path, options: Options) -> Source:
             yield record["words"], record
 
     first = next(read(), None)
-    return Source(read(), list(first[1]) if first else ["words"])
+    return Input(read(), list(first[1]) if first else ["words"])
 
 
-def _table(path: Path, options: Options, delimiter: str) -> Source:
+def _table(path: Path, options: Options, delimiter: str) -> Input:
     columns, records, delimiter = read_table(path, options, delimiter)
     rows = _sound(path, records)
     if not columns:
@@ -189,7 +189,7 @@ def _table(path: Path, options: Options, delimiter: str) -> Source:
         for line, row in rows
     )
     # Only these are recognised again without a line that states them.
-    return Source(found, fields, delimiter if delimiter in ",;|" else TABLES["csv"], marked, cells=True)
+    return Input(found, fields, delimiter if delimiter in ",;|" else TABLES["csv"], marked, cells=True)
 
 
 def _named(columns: list[str], options: Options, path: Path) -> tuple[list[str], list[int]]:
@@ -233,7 +233,7 @@ def _text_or_words(values: Sequence[Any], options: Options, place: str) -> Any:
     return text if words else "" if text is None else str(text)
 
 
-def _columns(path: Path, options: Options) -> Source:
+def _columns(path: Path, options: Options) -> Input:
     with open_parquet(path) as file:
         fields, texts_at = _named(file.schema_arrow.names, options, path)
 
@@ -248,7 +248,7 @@ def _columns(path: Path, options: Options) -> Source:
                     record[fields[texts_at[0]]] = text
                 yield text, record
 
-    return Source(read(), fields)
+    return Input(read(), fields)
 
 
 def as_json(value: Any) -> Any:

@@ -55,20 +55,17 @@ def writer(
     path = Path(output).expanduser()
     delimiter = delimiter if kind == "csv" else TABLES.get(kind, "")
     columns: list[str] = []
-    try:
-        with atomic_write(path, zipped=path.suffix.lower() == ".gz") as file:
-            if kind == "csv" and marked:
-                file.write(MARK)
-            if kind == "jsonl":
-                yield _to_json(file)
-            elif kind == "conll":
-                yield _to_columns(file)
-            else:
-                yield _to_table(file, delimiter, fields, columns)
-                if not columns:
-                    _row_writer(file, delimiter)([*fields, *without_rows()])
-    except OSError as error:
-        raise UserError(f"output={output}: cannot be written: {error.strerror}", "Choose another place.") from None
+    with atomic_write(path, zipped=path.suffix.lower() == ".gz") as file:
+        if kind == "csv" and marked:
+            file.write(MARK)
+        if kind == "jsonl":
+            yield _to_json(file)
+        elif kind == "conll":
+            yield _to_columns(file)
+        else:
+            yield _to_table(file, delimiter, fields, columns)
+            if not columns:
+                _row_writer(file, delimiter)([*fields, *without_rows()])
 
 
 def _to_json(file: IO[str], escaped: bool = False) -> Callable[[Record], None]:

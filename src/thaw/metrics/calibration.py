@@ -8,7 +8,7 @@ BINS = 15
 RANGE = (0.05, 20.0)  # of the temperatures that are tried
 
 
-def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
+def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
     """Expected calibration error over bins of equal width (Guo et al. 2017), computed by torchmetrics.
 
     Args:
@@ -21,7 +21,7 @@ def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins
     # With the confidence as the probability of being right, the binary error equals the multi-class one. Torchmetrics
     # would put a confidence of exactly 1 into a bin of its own.
     sure = torch.from_numpy(np.minimum(np.asarray(confidence, dtype=np.float64), np.nextafter(1, 0)))
-    return float(binary_calibration_error(sure, torch.from_numpy(correct.astype(np.int64)), bins))
+    return float(binary_calibration_error(sure, torch.from_numpy(correct.astype(np.int64)), BINS))
 
 
 def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:
@@ -69,15 +69,15 @@ def confidence(probabilities: np.ndarray, gold: np.ndarray) -> tuple[np.ndarray,
     return probabilities.max(-1), probabilities.argmax(-1) == gold
 
 
-def reliability(sure: np.ndarray, correct: np.ndarray, bins: int = BINS) -> list[dict[str, Any]]:
+def reliability(sure: np.ndarray, correct: np.ndarray) -> list[dict[str, Any]]:
     """The non-empty bins of a reliability diagram: ``rows``, mean ``confidence``, ``accuracy``."""
-    position = np.minimum((sure * bins).astype(int), bins - 1)
+    position = np.minimum((sure * BINS).astype(int), BINS - 1)
     return [
         {
             "rows": int(own.sum()),
             "confidence": float(sure[own].mean()),
             "accuracy": float(correct[own].mean()),
         }
-        for i in range(bins)
+        for i in range(BINS)
         if (own := position == i).any()
     ]

@@ -1,7 +1,7 @@
 """Labels that are likely wrong, found without an encoder: by a bag of words, or by each word's usual tag."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,15 +36,21 @@ def suspicious_labels(texts: Sequence[Any], gold: Sequence[Any], labels: LabelSe
     if len(texts) < 2 * FOLDS or (labels.task == "sequence" and sum(np.bincount(np.asarray(gold)) > 1) < 2):
         return []
     logits = np.empty((len(texts), len(labels)))
+    for held, known, theirs, others in _held_out(texts, gold, folds):
+        with warnings.catch_warnings():
+            # If words do not predict the label, the fit may not converge to the last digit.
+            warnings.simplefilter("ignore")
+            logits[held] = bag_of_words(known, theirs, others, labels)
+    return doubted(probabilities(logits, labels), gold, labels)
+
+
+def _held_out(
+    texts: Sequence[Any], gold: Sequence[Any], folds: np.ndarray
+) -> Iterator[tuple[list[int], list[Any], list[Any], list[Any]]]:
+    """The rows of each fold; the texts of all others, and their labels; the texts of the fold."""
     for fold in range(FOLDS):
         kept, held = ([int(i) for i in np.flatnonzero(chosen)] for chosen in (folds != fold, folds == fold))
-        others = [texts[i] for i in held]
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # if words do not predict the label, the fit may not converge to the last digit
-            logits[held] = bag_of_words([texts[i] for i in kept], [gold[i] for i in kept], others, labels)
-    return doubted(probabilities(logits, labels), gold, labels)
+        yield held, [texts[i] for i in kept], [gold[i] for i in kept], [texts[i] for i in held]
 
 
 def doubted(scores: np.ndarray, gold: Sequence[Any], labels: LabelSet) -> list[dict[str, Any]]:
@@ -78,12 +84,9 @@ def doubted(scores: np.ndarray, gold: Sequence[Any], labels: LabelSet) -> list[d
 def _tags(texts: Sequence[Any], gold: Sequence[Any], labels: LabelSet, folds: np.ndarray) -> list[dict[str, Any]]:
     at: list[tuple[int, int]] = []
     scores: list[np.ndarray] = []
-    for fold in range(FOLDS if len(texts) >= FOLDS else 0):
-        kept, held = ([int(i) for i in np.flatnonzero(chosen)] for chosen in (folds != fold, folds == fold))
-        others = [texts[i] for i in held]
-        given = frequent_tags([texts[i] for i in kept], [gold[i] for i in kept], others, labels)
+    for held, known, tags, others in _held_out(texts, gold, folds) if len(texts) >= FOLDS else ():
         at += [(i, j) for i in held for j in range(len(texts[i]))]
-        scores += [np.exp(own) for own in given]
+        scores += [np.exp(own) for own in frequent_tags(known, tags, others, labels)]
     if not at:
         return []
     flat = np.concatenate(scores)

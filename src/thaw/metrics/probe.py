@@ -21,9 +21,9 @@ def linear_probe(vectors: np.ndarray, gold: np.ndarray, others: np.ndarray, labe
     from sklearn.preprocessing import StandardScaler
 
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(vectors, gold)
-    result = np.full((len(others), len(labels)), SMALLEST)
+    result: np.ndarray = np.full((len(others), len(labels)), SMALLEST)
     result[:, model.classes_] = model.predict_proba(others)
-    return np.asarray(result)
+    return result
 
 
 def projections(vectors: np.ndarray) -> dict[str, np.ndarray]:

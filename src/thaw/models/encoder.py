@@ -13,6 +13,7 @@ from torch import nn
 
 from thaw.errors import UserError
 from thaw.labels import LabelSet, Task
+from thaw.models.segments import add_segment_ids
 
 # The linear layers that IA3 rescales (Liu et al. 2022), by the names that the architectures give them.
 KEY_VALUE = re.compile(r"(^|\.)(key|value|k|v|k_lin|v_lin|k_proj|v_proj|key_proj|value_proj|Wqkv)$")
@@ -115,7 +116,7 @@ def resolve_length(wanted: int | None, limit: int) -> int:
 
 
 def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Module:
-    """An encoder with a head for the labels, in float32.
+    """An encoder with a head for the labels, in float32, which tells the two texts of a pair apart by itself.
 
     The head is new, unless the folder holds a fine-tuned encoder whose head has the right size: that one is kept.
 
@@ -169,6 +170,8 @@ def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Mo
                 f"{config.model_type} has no gradient checkpointing", "Set model.gradient_checkpointing=false."
             )
         network.activation_checkpointing_enable()
+    if labels.pairs:
+        add_segment_ids(body_of(network)[1], load_tokenizer(folder, labels.task, trust))
     return network.float()
 
 

@@ -15,7 +15,7 @@ from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs, figures
 from thaw.models.checksum import checksum
 from thaw.models.cuda_graphs import PRECISIONS, StepGraphs, on_one_gpu
-from thaw.models.encoder import blocks, load_encoder, load_tokenizer
+from thaw.models.encoder import blocks, load_encoder
 from thaw.models.freezing import (
     ASIDE,
     STAGED,
@@ -29,7 +29,6 @@ from thaw.models.freezing import (
 from thaw.models.losses import make_loss
 from thaw.models.optimization import learning_rates, make_schedule, parameter_groups
 from thaw.models.prefix import FrozenPrefix, States
-from thaw.models.segments import add_segment_ids
 from thaw.models.speed import accelerate
 
 
@@ -52,25 +51,21 @@ class EncoderModule(pl.LightningModule):
         self.labels, self.config = labels, config
         self.save_hyperparameters({"labels": labels.to_dict(), **config})
         self.network = load_encoder(folder, labels, config["model"])
-        if labels.pairs:
-            tokenizer = load_tokenizer(folder, labels.task, config["model"]["trust_remote_code"])
-            add_segment_ids(self.network, tokenizer)
         # In a list, since the peft model wraps the network: as a submodule it would list every parameter twice.
         self.adapters = [add_adapters(self.network, config["freeze"])]
         accelerate(self.network)
-        self.prefix: tuple[FrozenPrefix, dict[str, States]] | None = None  # set by `Reuse`: stored states by split
+        self.stored: tuple[FrozenPrefix, dict[str, States]] | None = None  # set by `Reuse`: the states by split
         self.parts = blocks(self.network)
-        self.trainable_names = trainable(
-            self.parts, config["freeze"], epochs and epochs - 1
-        )  # each stage trains more than the one before
+        # Each stage trains more than the one before.
+        self.ever_trained = trainable(self.parts, config["freeze"], epochs and epochs - 1)
         optimizer, freeze = config["optimizer"], config["freeze"]
         self.probe_lr: float | None = freeze.get("probe_lr")
         if self.probe_lr and epochs and probing(freeze, epochs - 1):  # the run ends before anything else trains
             optimizer = {**optimizer, "head_lr": self.probe_lr}
-        self.rates = learning_rates(self.parts, self.trainable_names, optimizer)
+        self.rates = learning_rates(self.parts, self.ever_trained, optimizer)
         # Grouped now, since strategies that shard weights flatten matrices to vectors.
         self.groups = parameter_groups(self.parts, self.rates, optimizer["weight_decay"], self.probe_lr)
-        self.table = parameter_table(self.network, self.trainable_names, self.rates, self.probe_lr)
+        self.table = parameter_table(self.network, self.ever_trained, self.rates, self.probe_lr)
         self.loss = make_loss(config["loss"], labels)
         self.wants_graphs = False
         self.graphs: StepGraphs | None = None
@@ -78,7 +73,7 @@ class EncoderModule(pl.LightningModule):
         self.seen: list[Outputs] = []
         self.steps = 0  # of the whole run
         self.frozen_checksum = ""
-        self.training_names: set[str] = set()  # the names of the parameters that train
+        self.now_trained: set[str] = set()  # the names of the parameters that train
         self.thaw_for(0)
 
     def setup(self, stage: str) -> None:
@@ -89,7 +84,7 @@ class EncoderModule(pl.LightningModule):
     def thaw_for(self, epoch: int) -> bool:
         """Make the parameters trainable that the strategy names for an epoch; returns whether that changed anything."""
         names = trainable(self.parts, self.config["freeze"], epoch)
-        changed, self.training_names = names != self.training_names, names
+        changed, self.now_trained = names != self.now_trained, names
         freeze_to(self.parts, names)
         self.train(self.training)
         return changed
@@ -106,7 +101,7 @@ class EncoderModule(pl.LightningModule):
         trainer = self.trainer
         if not (self.wants_graphs and on_one_gpu(trainer.strategy) and trainer.precision in PRECISIONS):
             return None
-        if self.prefix is not None:  # every step reads stored states from memory
+        if self.stored is not None:  # every step reads stored states from memory
             return None
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return StepGraphs(self.losses, parameters, trainer.accumulate_grad_batches)
@@ -118,10 +113,10 @@ class EncoderModule(pl.LightningModule):
 
     def logits(self, batch: dict[str, Tensor], split: str) -> Tensor:
         """The logits of a batch, from stored states of the frozen layers if there are any."""
-        if self.prefix is None:
+        if self.stored is None:
             result: Tensor = self(batch["input_ids"], batch["attention_mask"])
             return result
-        prefix, states = self.prefix
+        prefix, states = self.stored
         return prefix(states[split], batch)
 
     def on_train_start(self) -> None:
@@ -171,11 +166,7 @@ class EncoderModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Metrics over the whole split, each row counted once: processes exchange their outputs."""
         parts, self.seen = self.seen, []
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            everyone: list[list[Outputs]] = [[] for _ in range(self.trainer.world_size)]
-            torch.distributed.all_gather_object(everyone, parts)
-            parts = [part for own in everyone for part in own]
-        outputs = Outputs.join(parts)
+        outputs = Outputs.join([part for own in gathered(parts, self.trainer) for part in own])
         values = {"loss": outputs.loss(self.loss), **figures(outputs, self.labels, strict=self.config["strict"])}
         self.log_dict({f"val/{name}": value for name, value in values.items()}, batch_size=1, rank_zero_only=False)
 
@@ -209,7 +200,7 @@ class EncoderModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["frozen_checksum"] = self.frozen_checksum
-        checkpoint["state_dict"] = self.trained(checkpoint["state_dict"])
+        checkpoint["state_dict"] = self.without_frozen(checkpoint["state_dict"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if checkpoint["frozen_checksum"] != self.frozen_checksum:
@@ -218,11 +209,20 @@ class EncoderModule(pl.LightningModule):
                 "Put the encoder's files back, or start a new run.",
             )
 
-    def trained(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def without_frozen(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The part of a state that trains at some stage of this run."""
-        return {name: value for name, value in state.items() if name.removeprefix("network.") in self.trainable_names}
+        return {name: value for name, value in state.items() if name.removeprefix("network.") in self.ever_trained}
 
     def frozen_state(self) -> dict[str, Tensor]:
         """The part of the state that never trains in this run."""
         state = self.state_dict()
-        return {name: state[name] for name in state.keys() - self.trained(state).keys()}
+        return {name: state[name] for name in state.keys() - self.without_frozen(state).keys()}
+
+
+def gathered(value: Any, trainer: pl.Trainer) -> list[Any]:
+    """The value of every process, in the order of ranks."""
+    if trainer.world_size == 1:
+        return [value]
+    everyone: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(everyone, value)
+    return everyone

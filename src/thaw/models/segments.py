@@ -4,16 +4,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from thaw.models.encoder import body_of
 
-
-def add_segment_ids(network: Any, tokenizer: Any) -> None:
-    """Make a network compute its own ``token_type_ids`` for pairs: 0 in the first text, 1 in the second.
+def add_segment_ids(body: Any, tokenizer: Any) -> None:
+    """Make an encoder compute its own ``token_type_ids`` for pairs: 0 in the first text, 1 in the second.
 
     They follow from the token ids, so that no other code has to deal with them. Encoders without segments (DistilBERT,
     RoBERTa and relatives, DeBERTa-v3, ModernBERT) are left unchanged.
     """
-    kinds = getattr(network.config, "type_vocab_size", None) or 0
+    kinds = getattr(body.config, "type_vocab_size", None) or 0
     if kinds < 2 or "token_type_ids" not in tokenizer.model_input_names:
         return
 
@@ -21,7 +19,7 @@ def add_segment_ids(network: Any, tokenizer: Any) -> None:
         ids = args[0] if args else given["input_ids"]
         return args, {**given, "token_type_ids": segments(ids, tokenizer.sep_token_id)}
 
-    body_of(network)[1].register_forward_pre_hook(add, with_kwargs=True)
+    body.register_forward_pre_hook(add, with_kwargs=True)
 
 
 def segments(ids: Tensor, separator: int) -> Tensor:

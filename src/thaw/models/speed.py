@@ -51,9 +51,8 @@ class Dropout(torch.autograd.Function):
         kept = numbers[: values.numel()].bitwise_and_(STEPS - 1).ge(dropped).view(values.shape)
         ctx.save_for_backward(kept)
         ctx.scale = STEPS / (STEPS - dropped)
-        return (
-            kept.view(torch.int8).to(values.dtype).mul_(values).mul_(ctx.scale)
-        )  # faster than multiplying by booleans
+        # Faster than multiplying by booleans.
+        return kept.view(torch.int8).to(values.dtype).mul_(values).mul_(ctx.scale)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:

@@ -7,26 +7,27 @@ from typing import Any
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from thaw import runs
 from thaw.errors import UserError, counted
 from thaw.labels import LabelSet
 from thaw.metrics.paired import mcnemar, paired_bootstrap
+from thaw.reporting.html import write_html
 from thaw.reporting.members import settings_of
 from thaw.reporting.published import compare_with_paper
 from thaw.reporting.reading import Rows, marked, scorer_of, shown
-from thaw.reporting.run_page import render
 from thaw.reporting.summary import interval, number, table, titled
 from thaw.reporting.sweep import summarise
 from thaw.reporting.wandb_report import make_report
+from thaw.settings import plain
 
 FLIPS = 100  # changed rows on the page; all are counted
 
 
 def report(config: DictConfig) -> None:
     """What ``report.py`` does: summarise a multirun, here or on W&B, or compare two runs."""
-    settings: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    settings = plain(config)
     listed = settings["runs"]
     if not isinstance(listed, list):
         listed = str(listed).removeprefix("[").removesuffix("]").split(",")
@@ -57,8 +58,7 @@ def report(config: DictConfig) -> None:
         raise UserError(f"runs={','.join(names)}: the same run twice", "Give two.")
     result = compare(first, second, settings["split"])
     path = Path(settings["output"]).expanduser().absolute()
-    with runs.atomic_write(path) as file:
-        file.write(render("comparison.html", result))
+    write_html(path, "comparison.html", result)
     print(table(result["title"], ["", "first", "second", "difference", "95 %", "p"], figure_rows(result)))
     for line in result["findings"]:
         print(line)

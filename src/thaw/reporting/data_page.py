@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from thaw import runs
 from thaw.labels import LabelSet
 from thaw.reporting import advice, data_plots, plots, summary
 from thaw.reporting.drawing import visible
+from thaw.reporting.html import write_html
 from thaw.reporting.reading import marked
-from thaw.reporting.run_page import render
 
 WORDS = 12  # in each list on the console
 LONGEST_PIECE = 40  # characters of a piece on the console
@@ -24,8 +23,7 @@ def write_page(path: Path, result: Mapping[str, Any]) -> None:
         path: of the HTML file.
         result: as in ``data.json``.
     """
-    with runs.atomic_write(path) as file:
-        file.write(render("data.html", {**_context(result), "result": result}))
+    write_html(path, "data.html", {**_context(result), "result": result})
 
 
 def _context(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -121,10 +121,10 @@ def visible(text: str) -> str:
     return INVISIBLE.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
 
 
-def shaded(axes: Axes, shares: np.ndarray, colour: str = BLUE) -> None:
+def shaded(axes: Axes, shares: np.ndarray) -> None:
     """A matrix as an image in which higher values are more opaque, which works on any background."""
     pixels = np.zeros((*shares.shape, 4))
-    pixels[..., :3] = to_rgb(colour)
+    pixels[..., :3] = to_rgb(BLUE)
     pixels[..., 3] = shares
     axes.imshow(pixels, interpolation="none", aspect="auto")
     axes.grid(False)

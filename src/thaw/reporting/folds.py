@@ -1,6 +1,5 @@
 """Cross-validation: every row as a run saw it that did not train on it, and which labels that puts in doubt."""
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,9 +11,8 @@ import numpy as np
 from thaw import runs
 from thaw.labels import LabelSet
 from thaw.metrics.intervals import of_scorer
-from thaw.metrics.label_noise import doubted, doubted_words
 from thaw.reporting.members import FOLD, Group
-from thaw.reporting.reading import Rows, probability_matrix, scorer_of, worth_reading
+from thaw.reporting.reading import Rows, scorer_of, suspects, suspicious
 from thaw.reporting.summary import interval, number
 
 PREDICTIONS, ERRORS = "out_of_fold.jsonl", "label_errors.csv"
@@ -71,21 +69,8 @@ def label_errors(found: OutOfFold) -> list[dict[str, Any]]:
     Not those of labels that the run could not know, since all their rows are in its fold.
     """
     unseen = [(fold, label) for fold, names in found.unseen.items() for label in names]
-    return [one for one in _doubts(found) if (found.rows[one["row"]].get("fold"), one["label"]) not in unseen]
-
-
-def _doubts(found: OutOfFold) -> list[dict[str, Any]]:
-    rows, labels = found.rows, found.labels
-    if labels.task != "token":
-        gold: list[Any] = [
-            [labels.ids[name] for name in row["label"]] if isinstance(row["label"], list) else labels.ids[row["label"]]
-            for row in rows
-        ]
-        return doubted(probability_matrix(rows, labels), gold, labels)
-    at = [(i, j) for i, row in enumerate(rows) for j, score in enumerate(row["scores"]) if score is not None]
-    sure, own = (np.array([rows[i][name][j] for i, j in at]) for name in ("scores", "true_scores"))
-    best, truth = (np.array([labels.ids[rows[i][name][j]] for i, j in at]) for name in ("predicted", "label"))
-    return doubted_words(at, sure, own, best, truth, labels)
+    everywhere = suspects(found.rows, found.labels)
+    return [one for one in everywhere if (found.rows[one["row"]].get("fold"), one["label"]) not in unseen]
 
 
 def write(folder: Path, found: OutOfFold) -> dict[str, Any]:
@@ -97,18 +82,14 @@ def write(folder: Path, found: OutOfFold) -> dict[str, Any]:
     runs.write_jsonl(folder / PREDICTIONS, found.rows)
     errors, token = label_errors(found), found.labels.task == "token"
     columns = ["place", *(["word"] if token else []), "label", "suggested", *PROBABILITIES.values(), "text"]
-    with runs.atomic_write(folder / ERRORS) as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        for one in errors:
-            row = found.rows[one["row"]]
-            said: dict[str, Any] = {"text": " ".join(row["words"]), "word": row["words"][one["word"]]} if token else {}
-            probabilities = {column: f"{one[name]:.4f}" for name, column in PROBABILITIES.items()}
-            writer.writerow({"place": row["place"], "label": one["label"], "suggested": one["suggested"],
-                             "text": row.get("text"), **said, **probabilities})  # fmt: skip
-    reading, kept = worth_reading(found.rows, found.labels)[-1], {one["row"] + 1 for one in errors}
-    reading["rows"] = [row for row in reading["rows"] if row["row"] in kept]
-    return {"errors": len(errors), "reading": reading}
+    cells = []
+    for one in errors:
+        row = found.rows[one["row"]]
+        place = [row["place"], row["words"][one["word"]]] if token else [row["place"]]
+        text = " ".join(row["words"]) if token else row["text"]
+        cells.append([*place, one["label"], one["suggested"], *(f"{one[name]:.4f}" for name in PROBABILITIES), text])
+    runs.write_csv(folder / ERRORS, columns, cells)
+    return {"errors": len(errors), "reading": suspicious(errors, found.rows, found.labels)}
 
 
 def table_rows(found: Sequence[tuple[Group, OutOfFold]], names: Sequence[str]) -> tuple[list[str], list[list[str]]]:

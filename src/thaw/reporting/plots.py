@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from thaw.metrics.calibration import BINS
 from thaw.reporting.drawing import (
     BLUE,
     DASHES,
@@ -57,12 +58,12 @@ def radar(corners: Mapping[str, Sequence[float]]) -> str:
 
 
 @styled
-def baseline_bars(name: str, values: Mapping[str, float], interval: Sequence[float] | None) -> str:
-    """One metric of the run next to that of the baselines.
+def baseline_bars(values: Mapping[str, float], interval: Sequence[float] | None) -> str:
+    """The F1 of the run next to that of the baselines.
 
     Args:
-        values: name -> metric, the run last.
-        interval: of the run's metric.
+        values: name -> F1, the run last.
+        interval: of the run's F1.
     """
     figure = new_figure(PANEL[0], 70 + 38 * len(values))
     axes: Any = figure.subplots()
@@ -82,8 +83,8 @@ def baseline_bars(name: str, values: Mapping[str, float], interval: Sequence[flo
     axes.set_xlim(min(0, *values.values()), 1.12)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
     axes.grid(axis="y", visible=False)
-    axes.set_title(name)
-    return picture(figure, f"{name} beside the baselines")
+    axes.set_title("F1")
+    return picture(figure, "F1 beside the baselines")
 
 
 @styled
@@ -209,14 +210,14 @@ def ranking_curves(truth: np.ndarray, scores: np.ndarray, names: Sequence[str]) 
     return pictures
 
 
-def thinned(points: np.ndarray, most: int = POINTS) -> np.ndarray:
-    """At most so many points of a curve, evenly spaced along its length on the page."""
-    if len(points) <= most:
+def thinned(points: np.ndarray) -> np.ndarray:
+    """At most `POINTS` points of a curve, evenly spaced along its length on the page."""
+    if len(points) <= POINTS:
         return points
     spread = np.ptp(points, axis=0)
     steps = np.abs(np.diff(points, axis=0)) / np.where(spread > 0, spread, 1)
     length = np.concatenate(([0.0], np.cumsum(steps.sum(axis=1))))
-    wanted = np.linspace(0, length[-1], most)
+    wanted = np.linspace(0, length[-1], POINTS)
     return points[np.unique(np.concatenate(([0], np.searchsorted(length, wanted).clip(0, len(points) - 1))))]
 
 
@@ -225,8 +226,8 @@ def reliability_diagram(bins: Sequence[Mapping[str, Any]], title: str, error: fl
     """Accuracy by confidence; the bars below show how many rows are in each bin."""
     figure = new_figure(PANEL[0] * 0.85, 330)
     axes, below = figure.subplots(2, sharex=True, height_ratios=[4, 1])
-    width = 1 / 15
-    left = np.array([np.floor(min(one["confidence"] / width, 14)) * width for one in bins])
+    width = 1 / BINS
+    left = np.array([np.floor(min(one["confidence"] / width, BINS - 1)) * width for one in bins])
     right = np.array([one["accuracy"] for one in bins])
     rows = np.array([one["rows"] for one in bins])
     sure = np.array([one["confidence"] for one in bins])

@@ -9,16 +9,12 @@ from typing import Any
 from thaw import runs
 from thaw.errors import UserError
 from thaw.metrics.baselines import UNTRAINED
+from thaw.reporting.html import write_html
 from thaw.reporting.members import Group, Member, grouped, overridden, read_members, swept_keys
-from thaw.reporting.run_page import render
 from thaw.reporting.summary import markdown_table, table
 from thaw.reporting.sweep import spread
+from thaw.settings import NEUTRAL
 
-NEUTRAL = (
-    "resume", "sweep", "data.num_workers", "data.eval_batch_size", "data.on_bad_row", "freeze.reuse", "freeze.reuse_gb",
-    "trainer", "trainer.accelerator", "trainer.devices", "trainer.progress_bar", "trainer.checkpoint_every",
-    "trainer.log_every", "trainer.cuda_graphs",
-)  # fmt: skip
 SAME_PROTOCOL = ("experiment", "seed", "data.path")  # data.path names a copy of the same data
 HEADER = ["experiment", "figure", "published", "obtained", "runs", "difference", "verdict"]
 BEFORE = "untrained "
@@ -141,12 +137,9 @@ def compare_with_paper(folder: Path) -> None:
         "experiments": parts,
         "unfinished": unfinished,
     }
-    with runs.atomic_write(folder / "paper.html") as file:
-        file.write(render("paper.html", context))
-    with runs.atomic_write(folder / "paper.md") as file:
-        file.write(_markdown(f"Published and obtained: {folder.name}", rows, parts, sources))
-    with runs.atomic_write(folder / "paper.csv") as file:
-        csv.writer(file, lineterminator="\n").writerows([HEADER, *rows])
+    write_html(folder / "paper.html", "paper.html", context)
+    runs.write_text(folder / "paper.md", _markdown(f"Published and obtained: {folder.name}", rows, parts, sources))
+    runs.write_csv(folder / "paper.csv", HEADER, rows)
     print(table("Published and obtained", HEADER, rows))
     for member in unfinished:
         print(f"{member.status}: {member.folder.name} {member.error}")

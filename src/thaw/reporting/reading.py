@@ -8,7 +8,7 @@ import numpy as np
 from thaw.labels import UNREAD, LabelSet
 from thaw.metrics.entities import entity_counts, spans
 from thaw.metrics.intervals import proportion
-from thaw.metrics.label_errors import likely_label_errors, likely_tag_errors
+from thaw.metrics.label_noise import doubted, doubted_words
 from thaw.metrics.probabilities import DIGITS
 from thaw.metrics.scorers import Scorer, entity_scorer, label_scorer, tag_scorer, words_right
 from thaw.reporting.entity_errors import BOUNDARY
@@ -20,7 +20,7 @@ LENGTHS = 5  # groups of texts by length
 SMALLEST = 0.5 * 10**-DIGITS  # what predictions round to 0
 
 Rows = Sequence[dict[str, Any]]
-Group = dict[str, Any]
+Listing = dict[str, Any]
 """``title``, ``about``, ``rows``: each ``row`` (from 1), ``place``, ``parts``, ``true``, ``predicted`` and ``note``."""
 
 
@@ -33,17 +33,16 @@ def label_matrix(rows: Rows, labels: LabelSet, field: str = "label") -> np.ndarr
     """0 or 1 (rows, labels): the true labels of sequence and multi-label predictions, or those ``predicted``."""
     result = np.zeros((len(rows), len(labels)), dtype=np.int64)
     for line, row in zip(result, rows, strict=True):
-        own = row[field] if isinstance(row[field], list) else [row[field]]
-        line[[labels.ids[name] for name in own]] = 1
+        line[labels.ids_of(row[field])] = 1
     return result
 
 
 def label_pairs(rows: Rows, labels: LabelSet) -> list[tuple[str, str]]:
     """True and predicted label of each row, or for token tasks of each word that was not cut off."""
-    pairs = [(row["label"], row["predicted"]) for row in rows]
     if labels.task != "token":
-        return pairs
-    return [pair for true, given in pairs for pair in zip(true, given, strict=True) if pair[1] is not None]
+        return [(row["label"], row["predicted"]) for row in rows]
+    words = [zip(row["label"], row["predicted"], row["scores"], strict=True) for row in rows]
+    return [(true, given) for own in words for true, given, score in own if score is not None]
 
 
 def scorer_of(labels: LabelSet, rows: Rows, strict: bool) -> Scorer:
@@ -65,15 +64,18 @@ def scorer_of(labels: LabelSet, rows: Rows, strict: bool) -> Scorer:
     return label_scorer(truth, chosen, probability_matrix(rows, labels), labels)
 
 
-def worth_reading(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | None = None) -> list[Group]:
+def worth_reading(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | None = None) -> list[Listing]:
     """The lists of rows worth reading.
 
     Args:
         rows: as in ``predictions/``.
         thresholds: of a multi-label task.
     """
-    if labels.task == "token":
-        return _words(rows, labels)
+    lists = _words(rows, labels) if labels.task == "token" else _texts(rows, labels, thresholds)
+    return [*lists, suspicious(suspects(rows, labels), rows, labels)]
+
+
+def _texts(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | None) -> list[Listing]:
     scores, truth = probability_matrix(rows, labels), label_matrix(rows, labels)
     if labels.task == "multi_label":
         return _several(rows, labels, scores, truth, np.asarray(thresholds or [0.5] * len(labels)))
@@ -88,13 +90,11 @@ def worth_reading(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | No
         mistaken = f", {labels.names[predicted[i]]} {best[i]:.3f}" if predicted[i] != gold[i] else ""
         return f"loss {loss[i]:.2f}: {labels.names[gold[i]]} {own[i]:.3f}{mistaken}"
 
-    suspects = likely_label_errors(scores, gold)
     lists = [
         ("Highest loss", "The true label gets the least probability.", _first(everyone, -loss), told),
         ("Most confident mistakes", "Confident and wrong.", _first(wrong, -best[wrong]), told),
         ("Closest calls", "The top two labels are nearly tied.", _first(everyone, margin),
          lambda i: f"{best[i]:.3f} against {second[i]:.3f}"),
-        ("Likely label errors", _about_errors(len(suspects)), suspects[:SHOWN], told),
     ]  # fmt: skip
     return [_group(title, about, chosen, rows, note) for title, about, chosen, note in lists]
 
@@ -131,18 +131,13 @@ def _sure(row: dict[str, Any]) -> float:
     return min(max(score, 1 - score) for score in scores.values())
 
 
-def _several(rows: Rows, labels: LabelSet, scores: np.ndarray, truth: np.ndarray, limits: np.ndarray) -> list[Group]:
+def _several(rows: Rows, labels: LabelSet, scores: np.ndarray, truth: np.ndarray, limits: np.ndarray) -> list[Listing]:
     everyone = np.arange(len(rows))
     own = np.where(truth == 1, scores, 1 - scores)
     loss = -np.log(np.maximum(own, SMALLEST)).mean(-1)
     distance = np.abs(scores - limits)
     mistaken = np.where((scores >= limits) != truth, distance, -1.0)
     wrong = np.flatnonzero(mistaken.max(-1) > 0)
-    pairs = []
-    for label in range(len(labels)):
-        both = np.column_stack([1 - scores[:, label], scores[:, label]])
-        pairs += [(own[i, label], i) for i in likely_label_errors(both, truth[:, label])]
-    suspects = np.array(list(dict.fromkeys(i for _, i in sorted(pairs))), dtype=np.int64)
 
     def worst(i: int) -> str:
         label = int(own[i].argmin())
@@ -160,28 +155,34 @@ def _several(rows: Rows, labels: LabelSet, scores: np.ndarray, truth: np.ndarray
         ("Highest loss", "The true labels get the least probability.", _first(everyone, -loss), worst),
         ("Most confident mistakes", "Confident and wrong.", _first(wrong, -mistaken[wrong].max(-1)), mistake),
         ("Closest calls", "A label lies next to its threshold.", _first(everyone, distance.min(-1)), nearest),
-        ("Likely label errors", _about_errors(len(suspects)), suspects[:SHOWN], worst),
     ]
     return [_group(title, about, chosen, rows, note) for title, about, chosen, note in lists]
 
 
-def _words(rows: Rows, labels: LabelSet) -> list[Group]:
+def _read_words(
+    rows: Rows, labels: LabelSet
+) -> tuple[list[tuple[int, int]], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of each word that was not cut off: row and place, the scores of its predicted and true tag, and their ids."""
     at = [(i, j) for i, row in enumerate(rows) for j, score in enumerate(row["scores"]) if score is not None]
-    sure = np.array([rows[i]["scores"][j] for i, j in at])
-    own = np.array([rows[i]["true_scores"][j] for i, j in at])
-    gold = np.array([labels.ids[rows[i]["label"][j]] for i, j in at], dtype=np.int64)
-    predicted = np.array([labels.ids[rows[i]["predicted"][j]] for i, j in at], dtype=np.int64)
+    sure, own = (np.array([rows[i][name][j] for i, j in at]) for name in ("scores", "true_scores"))
+    best, truth = (
+        np.array([labels.ids[rows[i][name][j]] for i, j in at], dtype=np.int64) for name in ("predicted", "label")
+    )
+    return at, sure, own, best, truth
+
+
+def _words(rows: Rows, labels: LabelSet) -> list[Listing]:
+    at, sure, own, predicted, gold = _read_words(rows, labels)
     loss = -np.log(np.maximum(own, SMALLEST))
     of_row = np.array([i for i, _ in at], dtype=np.int64)
     sums = np.bincount(of_row, weights=loss, minlength=len(rows))
     wrong = np.flatnonzero(predicted != gold)
-    suspects = likely_tag_errors(sure, own, predicted, gold)
 
     def told(k: int) -> str:
         mistaken = f", {labels.names[predicted[k]]} {sure[k]:.3f}" if predicted[k] != gold[k] else ""
         return f"{labels.names[gold[k]]} {own[k]:.3f}{mistaken}"
 
-    def words(title: str, about: str, chosen: Iterable[int]) -> Group:
+    def words(title: str, about: str, chosen: Iterable[int]) -> Listing:
         found = [(at[k], f"{rows[at[k][0]]['words'][at[k][1]]}: {told(k)}") for k in chosen]
         return {"title": title, "about": about,
                 "rows": [{**_where(rows, i), "parts": marked(rows[i], labels, j), "note": note}
@@ -194,14 +195,36 @@ def _words(rows: Rows, labels: LabelSet) -> list[Group]:
                   for i in sentences]},
         words("Most confident mistakes", "Words that are confident and wrong.", _first(wrong, -sure[wrong])),
         words("Closest calls", "Words whose tag is least sure.", _first(np.arange(len(at)), sure)),
-        words("Likely label errors", _about_errors(len(suspects)), suspects[:SHOWN]),
     ]  # fmt: skip
 
 
-def _about_errors(count: int) -> str:
-    found = f"{count:,} found"
-    said = "the run is as sure of another label as it is of rows with that label"
-    return f"{found} by confident learning: {said}. The weaker the run, the more of them are its own mistakes."
+def suspects(rows: Rows, labels: LabelSet) -> list[dict[str, Any]]:
+    """Likely label errors by confident learning (Northcutt et al. 2021), the most suspicious first.
+
+    Returns:
+        As `thaw.metrics.label_noise.suspicious_labels`.
+    """
+    if labels.task != "token":
+        return doubted(probability_matrix(rows, labels), [labels.ids_of(row["label"]) for row in rows], labels)
+    at, sure, own, best, truth = _read_words(rows, labels)
+    return doubted_words(at, sure, own, best, truth, labels)
+
+
+def suspicious(found: Sequence[dict[str, Any]], rows: Rows, labels: LabelSet) -> Listing:
+    """The first of the likely label errors that `suspects` found, as the page shows them."""
+    shown_rows = []
+    for one in found[:SHOWN]:
+        row, note = rows[one["row"]], f"{one['label']} {one['own']:.3f}, {one['suggested']} {one['sure']:.3f}"
+        if "word" in one:
+            said = {"parts": marked(row, labels, one["word"]), "note": f"{row['words'][one['word']]}: {note}"}
+        else:
+            said = {**shown(row), "note": note}
+        shown_rows.append({**said, **_where(rows, one["row"])})
+    about = (
+        f"{len(found):,} found by confident learning: the run is as sure of another label as it is of rows with that "
+        "label. The weaker the run, the more of them are its own mistakes."
+    )
+    return {"title": "Likely label errors", "about": about, "rows": shown_rows}
 
 
 def _first(rows: np.ndarray, key: np.ndarray) -> np.ndarray:
@@ -209,7 +232,7 @@ def _first(rows: np.ndarray, key: np.ndarray) -> np.ndarray:
     return rows[np.argsort(key, kind="stable")[:SHOWN]]
 
 
-def _group(title: str, about: str, chosen: Iterable[int], rows: Rows, note: Any) -> Group:
+def _group(title: str, about: str, chosen: Iterable[int], rows: Rows, note: Any) -> Listing:
     own = [{**shown(rows[i]), **_where(rows, i), "note": note(i)} for i in chosen]
     return {"title": title, "about": about, "rows": own}
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from thaw import runs
 from thaw.labels import LabelSet
@@ -14,8 +13,9 @@ from thaw.metrics.baselines import UNTRAINED
 from thaw.metrics.entities import entity_types
 from thaw.metrics.intervals import RESAMPLES, proportion
 from thaw.reporting import advice, plots, summary
-from thaw.reporting.drawing import visible
 from thaw.reporting.entity_errors import by_surface, error_matrix
+from thaw.reporting.html import render as render  # for explanations.py
+from thaw.reporting.html import write_html
 from thaw.reporting.reading import label_matrix, label_pairs, length_bins, probability_matrix, worth_reading
 
 Rows = Sequence[dict[str, Any]]
@@ -70,8 +70,7 @@ def write_page(run: Path, split: str, metrics: Mapping[str, Any], predictions: R
         **_origin(run, metrics),
         "explanations": explained.name if (explained := explanations_path(run, split)).is_file() else "",
     }
-    with runs.atomic_write(page_path(run, split)) as file:
-        file.write(render("run.html", context))
+    write_html(page_path(run, split), "run.html", context)
 
 
 def write_own_page(run: Path) -> None:
@@ -80,19 +79,6 @@ def write_own_page(run: Path) -> None:
     write_page(
         run, split, runs.read_json(run / "metrics.json"), runs.read_jsonl(run / "predictions" / f"{split}.jsonl")
     )
-
-
-def render(template: str, context: Mapping[str, Any]) -> str:
-    """Render a template; everything is escaped except our own SVG."""
-    environment = Environment(
-        loader=PackageLoader("thaw.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
-    # A lone surrogate, which JSON can escape but UTF-8 cannot encode, becomes a question mark.
-    return environment.get_template(template).render(context).encode("utf-8", "replace").decode("utf-8")
 
 
 def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Rows, labels: LabelSet) -> dict[str, Any]:
@@ -109,7 +95,7 @@ def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Ro
         if len(known) > 2:
             pictures.append(plots.radar(known))
         bars = {**{name: figures["f1"] for name, figures in beside.items()}, "this run": own["f1"]}
-        pictures.insert(0, plots.baseline_bars("F1", bars, pairs.get(f"{split}/f1")))
+        pictures.insert(0, plots.baseline_bars(bars, pairs.get(f"{split}/f1")))
     environment = runs.read_json(run / "environment.json")
     tested = "" if split in ("test", "validation") else f", on {split}"
     return {
@@ -157,7 +143,7 @@ def _curves(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def _classes(run: Path, split: str, metrics: Mapping[str, Any], predictions: Rows, labels: LabelSet) -> dict[str, Any]:
     gold = [row["label"] for row in predictions]
-    ids = [[labels.ids[name] for name in own] if isinstance(own, list) else labels.ids[own] for own in gold]
+    ids = list(map(labels.ids_of, gold))
     counts = summary.occurrences(ids, labels)
     confused: list[list[str]] = []
     confusions: list[str] = []
@@ -168,7 +154,7 @@ def _classes(run: Path, split: str, metrics: Mapping[str, Any], predictions: Row
     elif labels.task != "multi_label":
         pairs = label_pairs(predictions, labels)
         size = len(labels)
-        flat = np.array([labels.ids[true] * size + labels.ids[given] for true, given in pairs])
+        flat = np.array([labels.ids[true] * size + labels.ids[given] for true, given in pairs], dtype=np.int64)
         table = np.bincount(flat, minlength=size * size).reshape(size, size)
         confusions = plots.confusion(table, labels.names, counted)
         confused = _most_confused(table, labels.names) if size > 2 else []

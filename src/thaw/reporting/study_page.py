@@ -1,6 +1,5 @@
 """The page and the table of a study: its best trial, the scores over time, the importance of parameters."""
 
-import csv
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ import numpy as np
 
 from thaw import runs
 from thaw.reporting.drawing import BLUE, INK, MUTED, ORANGE, new_figure, picture, short, styled
-from thaw.reporting.run_page import render
+from thaw.reporting.html import write_html
 from thaw.reporting.summary import number
 
 Rows = Sequence[Mapping[str, Any]]
@@ -63,14 +62,11 @@ def write_study(
         "rows": table,
         "errors": [(row["trial"], row["error"]) for row in rows if row["error"]],
     }
-    with runs.atomic_write(folder / "study.html") as file:
-        file.write(render("study.html", context))
-    with runs.atomic_write(folder / "study.csv") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["trial", "state", monitor, "seconds", "run", *names, "error"])
-        for row in rows:
-            own = [row["trial"], row["state"], row["score"], row["seconds"], row["folder"]]
-            writer.writerow([*own, *(row["parameters"].get(name, "") for name in names), row["error"]])
+    write_html(folder / "study.html", "study.html", context)
+    columns = ["trial", "state", monitor, "seconds", "run", *names, "error"]
+    cells = ([row["trial"], row["state"], row["score"], row["seconds"], row["folder"],
+              *map(row["parameters"].get, names), row["error"]] for row in rows)  # fmt: skip
+    runs.write_csv(folder / "study.csv", columns, cells)
     lines = [f"Trials     {context['counts']}"]
     if best is not None:
         lines += [f"Best       {monitor} {best['score']:.4f}, trial {best['trial']}", f"Again      {command}"]

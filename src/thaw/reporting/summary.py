@@ -1,5 +1,6 @@
 """What a run prints about itself: tables for the terminal."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from thaw.data.pairs import joined
 from thaw.labels import LabelSet
+from thaw.metrics.entities import entity_types, spans
 from thaw.runs import display, shell_path
 
 Rows = Sequence[Sequence[str]]
@@ -146,10 +148,6 @@ def label_rows(values: Mapping[str, float | None], split: str, counts: dict[str,
 
 def occurrences(gold: Sequence[Any], labels: LabelSet) -> dict[str, int]:
     """How often each label, or each entity type, occurs in the true labels."""
-    from collections import Counter
-
-    from thaw.metrics.entities import entity_types, spans
-
     if labels.entities:
         found = Counter(kind for row in gold for kind, _, _ in spans([labels.names[i] for i in row]))
         return {kind: found.get(kind, 0) for kind in entity_types(labels)}

@@ -1,19 +1,17 @@
 """The summary of a multirun: what was swept, what it gave over seeds, the best, and what failed."""
 
-import csv
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from thaw import runs
 from thaw.errors import counted
 from thaw.reporting import advice, folds, summary, sweep_plots
+from thaw.reporting.html import write_html
 from thaw.reporting.members import FOLD, Group, Member, described, grouped, monitored, read_members, swept_keys
 from thaw.reporting.rivals import best_of, rivals
-from thaw.reporting.run_page import render
 from thaw.reporting.summary import number
 
 OUT_OF_FOLD = "Out of fold: every row, predicted by a run that did not train on it"
@@ -161,10 +159,8 @@ def summarise(folder: Path) -> list[Member]:
     if not doubts:  # of an earlier summary
         for name in (folds.PREDICTIONS, folds.ERRORS):
             (folder / name).unlink(missing_ok=True)
-    with runs.atomic_write(folder / "summary.html") as file:
-        file.write(render("sweep.html", context))
-    with runs.atomic_write(folder / "summary.md") as file:
-        file.write(_markdown(title, over, tables, unfinished))
+    write_html(folder / "summary.html", "sweep.html", context)
+    runs.write_text(folder / "summary.md", _markdown(title, over, tables, unfinished))
     _write_csv(folder / "runs.csv", members)
     print(summary.table(title, over.header, over.rows))
     for line in over.findings:
@@ -201,16 +197,10 @@ def _markdown(
 def _write_csv(path: Path, members: Sequence[Member]) -> None:
     keys = list(dict.fromkeys(key for member in members for key in member.settings))
     figures = list(dict.fromkeys(name for member in members for name in member.figures or {}))
-    rows: list[Mapping[str, Any]] = [
-        {
-            "run": member.folder.name, **member.settings, "status": member.status, "scored by": member.monitor,
-            "score": member.score,
-            **(member.figures or {}), "seconds": member.seconds, "error": member.error,
-        }
-        for member in members
-    ]  # fmt: skip
     columns = ["run", *keys, "status", "scored by", "score", *figures, "seconds", "error"]
-    with runs.atomic_write(path) as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    rows = (
+        [member.folder.name, *map(member.settings.get, keys), member.status, member.monitor, member.score,
+         *map((member.figures or {}).get, figures), member.seconds, member.error]
+        for member in members
+    )  # fmt: skip
+    runs.write_csv(path, columns, rows)

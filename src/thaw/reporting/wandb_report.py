@@ -45,9 +45,9 @@ def make_report(folder: Path, target: str) -> None:
     command = runs.sync_command(folder)
     if target == DRY_RUN:
         path = folder / "wandb_report.json"
-        with runs.atomic_write(path) as file:
-            # Exactly what Report.save sends.
-            file.write(report._to_model().spec.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
+        # Exactly what Report.save sends.
+        sent = report._to_model().spec.model_dump_json(by_alias=True, exclude_none=True, indent=2)
+        runs.write_text(path, sent + "\n")
         print(f"Report   {runs.display(path)}   (not sent)")
     else:
         print(f"Report   {publish(report, group, command)}")

@@ -1,6 +1,5 @@
 """Callbacks that report on every run: the history, and a line for each validation."""
 
-import csv
 import logging
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from thaw.reporting.progress import training_bar
-from thaw.runs import atomic_write
+from thaw.runs import write_csv
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +56,7 @@ class History(pl.Callback):
         if not trainer.is_global_zero:
             return
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        with atomic_write(self.path) as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_csv(self.path, columns, (map(row.get, columns) for row in self.rows))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if self.rows:  # otherwise the rows of the checkpoint may not have been loaded yet

@@ -29,7 +29,7 @@ def finish(
     folder: Path,
     module: EncoderModule,
     data: TextDataModule,
-    prefix: Callable[[Any], FrozenPrefix] | None,
+    make_prefix: Callable[[Any], FrozenPrefix] | None,
     best: ModelCheckpoint,
     times: dict[str, float],
     rows: float,
@@ -50,14 +50,14 @@ def finish(
     if data.truncation == "start":
         data.tokenizer.truncation_side = data.tokenizer.init_kwargs["truncation_side"] = "left"  # the latter is saved
     clock = time.perf_counter()
-    baselines = score_untrained(cfg, module, data, prefix, last)
+    baselines = score_untrained(cfg, module, data, make_prefix, last)
     times["baselines"] = time.perf_counter() - clock
     clock = time.perf_counter()
     saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
     module.load_state_dict({**module.frozen_state(), **saved["state_dict"]})
     save_labels(folder, data)
     save_model(folder, module, data.tokenizer)
-    results = evaluate_splits(cfg, folder, data, Predictor.from_run(folder, prefix=prefix), scored)
+    results = evaluate_splits(cfg, folder, data, Predictor.from_run(folder, prefix=make_prefix), scored)
     times["evaluate"] = time.perf_counter() - clock
     score = best.best_model_score
     (seen,) = (pair["rows"] for pair in data.summary["shared"] if (pair["in"], pair["also_in"]) == (last, "train"))
@@ -84,7 +84,7 @@ def score_untrained(
     cfg: dict[str, Any],
     module: EncoderModule,
     data: TextDataModule,
-    prefix: Callable[[Any], FrozenPrefix] | None,
+    make_prefix: Callable[[Any], FrozenPrefix] | None,
     split: str,
 ) -> dict[str, dict[str, float]]:
     """The baselines of a split, among them the network as it was before training."""
@@ -92,7 +92,7 @@ def score_untrained(
         module.network,
         data.tokenizer,
         data.labels,
-        prefix,
+        make_prefix,
         max_length=data.max_length,
         truncation=data.truncation,
         batch_size=cfg["data"]["eval_batch_size"],

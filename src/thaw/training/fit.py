@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from thaw import runs
@@ -23,6 +23,7 @@ from thaw.models.freezing import trainable
 from thaw.models.module import EncoderModule
 from thaw.models.speed import compile_layers
 from thaw.reporting import advice, summary
+from thaw.settings import plain
 from thaw.training.callbacks import History, ValidationLines
 from thaw.training.finishing import finish
 from thaw.training.pruning import pruning
@@ -67,7 +68,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     if config.resume:
         folder, config = continued(config)
     runs.make_absolute(config)
-    cfg: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    cfg = plain(config)
     first = runs.rank() == 0
     check_accelerator(cfg["trainer"]["accelerator"])
 
@@ -87,7 +88,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     module = make_module(cfg, encoder, data.labels)
     if first:
         log.info(summary.table("Parameters", *summary.parameter_rows(module.table)))
-        if module.trainable_names != trainable(module.parts, cfg["freeze"]):
+        if module.ever_trained != trainable(module.parts, cfg["freeze"]):
             log.warning("freeze=%s: the run ends before its later stages begin.", cfg["freeze"]["name"])
     reuse = Reuse(cfg["freeze"], data, compiled=cfg["trainer"]["compile"])
     trainer, best, resumable = trainer_of(cfg, folder, module, data, reuse, multirun)
@@ -105,10 +106,10 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
             return None
         batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         rows = len(data.rows["train"]) * batches / max(float(trainer.num_training_batches), 1.0)
-        prefix = reuse.prefix if module.prefix and reuse.exact else None
+        make_prefix = reuse.make_prefix if module.stored and reuse.exact else None
         release(trainer, module)
         # A fresh module, since strategies such as FSDP leave the trained one in a form of their own.
-        result = finish(cfg, folder, make_module(cfg, encoder, data.labels), data, prefix, best, times, rows)
+        result = finish(cfg, folder, make_module(cfg, encoder, data.labels), data, make_prefix, best, times, rows)
         resumable.forget()
         log_evaluation(loggers, folder, result, data.labels)
         return result["best"]["score"]

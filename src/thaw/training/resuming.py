@@ -16,14 +16,14 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from thaw import runs
 from thaw.data.module import TextDataModule
 from thaw.errors import Interrupted, UserError
-from thaw.models.module import EncoderModule
+from thaw.models.module import EncoderModule, gathered
 from thaw.runs import resume_command
-from thaw.settings import INTERVAL, check
+from thaw.settings import INTERVAL, check, plain
 
 log = logging.getLogger(__name__)
 
@@ -249,21 +249,11 @@ def agreed(values: list[int], trainer: pl.Trainer) -> list[int]:
     return largest
 
 
-def gathered(value: Any, trainer: pl.Trainer) -> list[Any]:
-    """The value of every process, in the order of ranks."""
-    if trainer.world_size == 1:
-        return [value]
-    everyone: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(everyone, value)
-    return everyone
-
-
 def continued(config: DictConfig) -> tuple[Path, DictConfig]:
     """The folder and the config of the run named by ``resume=``."""
     folder = runs.open_unfinished(config.resume)
     saved = runs.load_config(folder)
-    plain: Any = OmegaConf.to_container(saved, resolve=True)
-    check(plain)  # it may have been edited
+    check(plain(saved))  # it may have been edited
     saved.resume = str(folder)
     return folder, saved
 
@@ -305,5 +295,5 @@ def check_same_size(saved: dict[str, Any], processes: int) -> None:
 
 def check_same_weights(state: dict[str, torch.Tensor], module: EncoderModule) -> None:
     """Refuse a checkpoint with other weights than the run trains; loading is not strict and would not notice."""
-    if state.keys() != module.trained(module.state_dict()).keys():
+    if state.keys() != module.without_frozen(module.state_dict()).keys():
         raise UserError(f"checkpoints/{LAST} holds other weights than this run trains", "Start a new run.")

@@ -54,11 +54,11 @@ class Reuse(pl.Callback):
         depth = self.depth_at(module, trainer.current_epoch)
         if depth == self.depth:
             return
-        self.depth, module.prefix = depth, None
+        self.depth, module.stored = depth, None
         if self.settings["reuse"] == "off" or not depth:
             return
         try:
-            module.prefix = self._stored(trainer, module)
+            module.stored = self._stored(trainer, module)
         except Unusable as reason:
             if self.settings["reuse"] == "on":
                 raise UserError(f"freeze.reuse=on: {reason}", "Use freeze.reuse=auto, or off.") from None
@@ -71,7 +71,7 @@ class Reuse(pl.Callback):
         if not isinstance(trainer.strategy, WHOLE):
             raise Unusable(SPLIT_UP)
         self.precision = str(trainer.precision)
-        prefix = self.prefix(module.network, context=trainer.precision_plugin.forward_context)
+        prefix = self.make_prefix(module.network, context=trainer.precision_plugin.forward_context)
         # Passes of the whole stage, so that a run resumed near its end decides as it did before.
         passes = min(
             sum(self.depth_at(module, epoch) == self.depth for epoch in range(trainer.max_epochs or 0)),
@@ -92,7 +92,7 @@ class Reuse(pl.Callback):
         """Whether stored states equal what the evaluation computes to the last bit: only in plain float32."""
         return self.precision == "32-true" and self.settings["reuse_dtype"] == "float32" and not self.compiled
 
-    def prefix(self, network: Any, **options: Any) -> FrozenPrefix:
+    def make_prefix(self, network: Any, **options: Any) -> FrozenPrefix:
         """The prefix of a network, with the depth of the current stage."""
         batch_size, pad_id = self.data.data["eval_batch_size"], self.data.tokenizer.pad_token_id
         return FrozenPrefix(

@@ -5,7 +5,7 @@ import pytest
 
 from thaw.labels import LabelSet
 from thaw.metrics.baselines import bag_of_words, frequent_tags, majority
-from thaw.metrics.calibration import confidence, expected_calibration_error, fit_temperature, reliability
+from thaw.metrics.calibration import confidence, expected_calibration_error, fit_temperature, reliability, selective
 from thaw.metrics.label_errors import likely_label_errors, likely_tag_errors
 from thaw.metrics.probabilities import sigmoid, softmax
 
@@ -19,6 +19,14 @@ def test_the_temperature_that_was_put_in_is_found(temperature: float) -> None:
     before = expected_calibration_error(*confidence(softmax(honest * 3), gold))
     after = expected_calibration_error(*confidence(softmax(honest), gold))
     assert after < 0.01 < before
+
+
+def test_the_most_confident_predictions_are_counted_with_those_of_the_same_score() -> None:
+    sure = np.array([0.9, 0.5, 0.8, 0.7, 0.7, 0.6, 0.95, 0.7, 0.99, 0.4])
+    correct = np.array([True, False, True, False, True, False, True, True, True, False])
+    found = [(part["score"], part["rows"], part["right"]) for part in selective(sure, correct)]
+    assert found == [(0.4, 10, 6), (0.5, 9, 6), (0.6, 8, 6), (0.7, 7, 6)]
+    assert selective(np.array([0.5]), np.array([True])) == [{"score": 0.5, "rows": 1, "right": 1}]
 
 
 @pytest.mark.parametrize("rows", [2, 44, 1_000])

@@ -13,7 +13,6 @@ from thaw.data.encoding import cut, encodings, pair_tokens, special_tokens
 from thaw.data.pairs import BETWEEN, joined, parted, shares
 from thaw.data.ragged import flattened
 from thaw.data.spans import PARTS, is_punctuation, word_spans
-from thaw.errors import UserError
 from thaw.inference.attribution import Attribution, attribute, check_method
 from thaw.inference.masking import Reading, Target
 from thaw.inference.predictor import Predictor, Text
@@ -201,9 +200,6 @@ def explained(
         results: as ``Predictor.stream`` gives them.
         run: the run, as named on the page.
         page: the file that is written at the end.
-
-    Raises:
-        UserError: when the page cannot be written.
     """
     waiting, shown = iter(results), list[dict[str, Any]]()
     while chunk := list(itertools.islice(waiting, CHUNK)):
@@ -214,10 +210,7 @@ def explained(
                 shown.append({"text": text if isinstance(text, str) else " ".join(text), "explanation": found})
             yield {**result, "explanation": found}
     path = Path(page).expanduser().absolute()
-    try:
-        write_explanations(path, method, f"Of {run}.", shown)
-    except OSError as error:
-        raise UserError(f"explain_page={page}: cannot be written: {error.strerror}", "Choose another place.") from None
+    write_explanations(path, method, f"Of {run}.", shown)
     print(f"Explanations  {display(path)}", file=sys.stderr)
 
 

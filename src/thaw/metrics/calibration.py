@@ -6,6 +6,7 @@ import numpy as np
 
 BINS = 15
 RANGE = (0.05, 20.0)  # of the temperatures that are tried
+SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)  # of the rows, the most confident first
 
 
 def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
@@ -81,3 +82,20 @@ def reliability(sure: np.ndarray, correct: np.ndarray) -> list[dict[str, Any]]:
         for i in range(BINS)
         if (own := position == i).any()
     ]
+
+
+def selective(sure: np.ndarray, correct: np.ndarray) -> list[dict[str, Any]]:
+    """How often the most confident predictions are right: the risk-coverage curve (El-Yaniv and Wiener 2010).
+
+    Args:
+        sure: probability of the predicted label, (rows,).
+        correct: whether it is right, (rows,).
+
+    Returns:
+        For `SHARES` of the rows: ``score``, from which on they are kept, the ``rows`` and ``right`` ones among them.
+        Rows of the same score are kept or left out together.
+    """
+    order = np.sort(sure)[::-1]
+    limits = dict.fromkeys(float(order[max(int(np.ceil(share * len(order))), 1) - 1]) for share in SHARES)
+    kept = ((limit, sure >= limit) for limit in limits)
+    return [{"score": limit, "rows": int(own.sum()), "right": int(correct[own].sum())} for limit, own in kept]

@@ -7,9 +7,8 @@ from typing import Any
 from rich.style import Style
 from rich.text import Text
 
-from thaw import runs
 from thaw.reporting.drawing import BLUE, ORANGE, visible
-from thaw.reporting.run_page import render
+from thaw.reporting.html import write_html
 from thaw.reporting.summary import number
 
 FAINT = 0.04  # share of the strongest value in a text below which words are not coloured
@@ -50,8 +49,7 @@ def write_explanations(path: Path, method: str, subtitle: str, items: Sequence[I
         },
         "items": [_item(item) for item in items],
     }
-    with runs.atomic_write(path) as file:
-        file.write(render("explanation.html", context))
+    write_html(path, "explanation.html", context)
 
 
 def _item(item: Item) -> Item:

@@ -10,11 +10,11 @@ import numpy as np
 from thaw import runs
 from thaw.labels import LabelSet
 from thaw.metrics.baselines import UNTRAINED
+from thaw.metrics.calibration import selective
 from thaw.metrics.entities import entity_types
 from thaw.metrics.intervals import RESAMPLES, proportion
 from thaw.reporting import advice, plots, summary
 from thaw.reporting.entity_errors import by_surface, error_matrix
-from thaw.reporting.html import render as render  # for explanations.py
 from thaw.reporting.html import write_html
 from thaw.reporting.reading import label_matrix, label_pairs, length_bins, probability_matrix, worth_reading
 
@@ -63,7 +63,7 @@ def write_page(run: Path, split: str, metrics: Mapping[str, Any], predictions: R
         **_headline(run, split, metrics, predictions, labels),
         **_curves(run, metrics),
         **_classes(run, split, metrics, predictions, labels),
-        **_calibration(split, metrics, saved, labels),
+        **_calibration(split, metrics, saved, predictions, labels),
         **_reading(run, predictions, labels, saved.get("thresholds")),
         **_trained(run, metrics),
         **_data(run),
@@ -188,7 +188,9 @@ def _most_confused(table: np.ndarray, names: Sequence[str]) -> list[list[str]]:
     return [[names[i], names[j], f"{off[i, j]:,}", f"{off[i, j] / table[i].sum():.1%}"] for i, j in pairs if off[i, j]]
 
 
-def _calibration(split: str, metrics: Mapping[str, Any], saved: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
+def _calibration(
+    split: str, metrics: Mapping[str, Any], saved: Mapping[str, Any], predictions: Rows, labels: LabelSet
+) -> dict[str, Any]:
     bins = metrics["calibration"][split]
     across = "share true" if labels.task == "multi_label" else "accuracy"
     ece, mended = metrics.get(f"{split}/ece"), metrics.get(f"{split}/ece_calibrated")
@@ -201,7 +203,19 @@ def _calibration(split: str, metrics: Mapping[str, Any], saved: Mapping[str, Any
         "made_worse": advice.made_worse(metrics, split),
         "temperature": saved.get("temperature"),
         "calibration_pictures": pictures,
+        "selective": _selective(predictions, labels) if labels.task == "sequence" else [],
     }
+
+
+def _selective(predictions: Rows, labels: LabelSet) -> list[list[str]]:
+    correct = np.array([row["label"] == row["predicted"] for row in predictions])
+    table = []
+    for part in selective(probability_matrix(predictions, labels).max(-1), correct):
+        accuracy, low, high = proportion(part["right"], part["rows"])
+        share = part["rows"] / len(predictions)
+        score = summary.number(part["score"], 3)
+        table.append([f"{share:.0%}", score, summary.number(accuracy, 3), f"{low:.3f} to {high:.3f}"])
+    return table
 
 
 def _reading(run: Path, predictions: Rows, labels: LabelSet, thresholds: Sequence[float] | None) -> dict[str, Any]:

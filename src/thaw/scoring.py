@@ -42,7 +42,7 @@ def predict_rows(predictor: Predictor, texts: Sequence[Any], gold: Sequence[Any]
         gold: an id, a list of ids, or an id for each word.
         name: of the rows, shown with the progress.
     """
-    encoded = predictor.encode(texts, gold)
+    encoded = predictor.encode(texts, gold, whole=True)
     with counting(len(texts), f"evaluating {name}") as progress:
         return predictor.outputs(encoded, progress)
 

@@ -13,6 +13,7 @@ from conftest import Fitted, configured
 from thaw import runs
 from thaw.evaluation import evaluate
 from thaw.inference.export import export
+from thaw.inference.labelling import label
 from thaw.inference.predictor import Predictor
 from thaw.training.fit import fit
 
@@ -32,7 +33,9 @@ def test_pipeline_gives_the_labels_and_scores_of_predict(architecture: str, fitt
 
 
 @pytest.mark.parametrize("truncation", ["start", "middle"])
-def test_what_is_cut_of_long_texts_is_the_same_everywhere(truncation: str, fitted: Fitted) -> None:
+def test_what_is_cut_of_long_texts_is_the_same_everywhere(
+    truncation: str, fitted: Fitted, capsys: pytest.CaptureFixture[str]
+) -> None:
     from transformers import pipeline
 
     run = fitted("distilbert", "data=imdb_sample", "data.max_length=16", f"data.truncation={truncation}")
@@ -42,6 +45,8 @@ def test_what_is_cut_of_long_texts_is_the_same_everywhere(truncation: str, fitte
     again = [json.loads(line) for line in (run / "predictions/test.jsonl").open(encoding="utf-8")]
     assert [row["probabilities"] for row in again] == [pytest.approx(row["probabilities"]) for row in saved]
     export(configured(f"run={run}", "format=onnx", verb="export"))
+    label(configured(f"run={run}", f"text={json.dumps(texts[0])}", verb="predict"))
+    assert f"note: the text has more than 16 tokens, and the {truncation} was not read" in capsys.readouterr().err
     for backend in ("torch", "onnx"):
         found = Predictor.from_run(run, backend=backend)(texts, probabilities=True)
         assert [row["probabilities"] for row in found] == [

@@ -28,6 +28,7 @@ class Named:
 
     def __init__(self, label: str) -> None:
         self.label, self.clean, self.labels = label, False, LabelSet("sequence", (label,), (1,))
+        self.cut = 0
 
     def __call__(self, texts: Iterable[Any], probabilities: bool) -> list[dict[str, Any]]:
         return list(self.stream(texts, probabilities))

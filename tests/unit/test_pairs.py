@@ -140,13 +140,14 @@ def test_words_of_both_texts_are_explained_where_they_stand(encoders: Encoders) 
     (short, long) = read(predictor, ["He came. [SEP] She came, too.", f"{CORPUS[0]} [SEP] {CORPUS[1]}"])
     text = "He came. [SEP] She came, too."
     assert [text[start:end] for start, end in short.words] == ["He", "came", ".", "She", "came", ",", "too", "."]
-    assert short.read == len(text)
+    assert short.unread == []
     assert short.ids.tolist() == tokenizer("He came.", "She came, too.")["input_ids"]
     for word, (start, end) in enumerate(short.words):
         assert tokenizer.decode(short.ids[short.owner == word]).strip() == text[start:end]
     expected = tokenizer(CORPUS[0], CORPUS[1], truncation="longest_first", max_length=16)["input_ids"]
     assert long.ids.tolist() == expected
-    assert len(CORPUS[0]) < long.read < len(CORPUS[0]) + len(CORPUS[1])
+    whole = f"{CORPUS[0]} [SEP] {CORPUS[1]}"
+    assert [end for _, end in long.unread] == [len(CORPUS[0]), len(whole)], "each text is cut at its end"
 
 
 ROWS = [("It rains.", "It is wet.", "yes"), ("It rains, a lot.", "It is dry.", "no")]

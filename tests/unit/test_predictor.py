@@ -17,7 +17,9 @@ from thaw.inference.network import torch_logits
 from thaw.inference.predictor import Predictor
 from thaw.inference.words import joiners, split_windows
 from thaw.labels import LabelSet
+from thaw.metrics.outputs import figures
 from thaw.models.encoder import load_encoder, load_tokenizer
+from thaw.scoring import predict_rows
 from tiny_models import ARCHITECTURES, CORPUS
 
 Encoders = Callable[[str], Path]
@@ -210,6 +212,19 @@ def test_a_token_is_read_in_the_window_that_shows_more_around_it(encoders: Encod
     predictor = Predictor(torch_logits(ShortSighted()), tokenizer, LABELS["tags"], max_length=16)
     (found,) = predictor(["a " * 100])
     assert [one["type"] for one in found["entities"]] == ["VERB", *["NOUN"] * 98, "VERB"]
+
+
+def test_long_texts_are_scored_as_they_are_predicted(encoders: Encoders) -> None:
+    tokenizer = load_tokenizer(encoders("bert"), "token")
+    network = load_encoder(encoders("bert"), LABELS["token"], {})
+    predictor = Predictor(torch_logits(network), tokenizer, LABELS["token"], max_length=16)
+    texts = [["a", "b"], ["d", "\u200b", "unhappiness", "c"] * 40, ["c"] * 15]
+    predicted = [row["tags"] for row in predictor(texts)]
+    gold = [[LABELS["token"].ids[tag] for tag in tags] for tags in predicted]
+    outputs = predict_rows(predictor, texts, gold, "test")
+    assert [row.tolist() for row in outputs.tags(LABELS["token"])] == gold
+    assert [len(row) for row in outputs.words] == [2, 120, 15]
+    assert figures(outputs, LABELS["token"])["accuracy"] == 1
 
 
 def by_letter(encoders: Encoders, architecture: str = "bert", **options: Any) -> Predictor:

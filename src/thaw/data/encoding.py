@@ -21,6 +21,7 @@ from thaw.labels import IGNORED, LabelSet
 
 CHUNK = 2_000  # texts handed to the tokenizer at once
 CHUNK_CHARACTERS = 4_000_000  # likewise: what a tokenizer gives out takes fifty times as many bytes
+UNLIMITED = 2**31  # tokens: what the encoder cannot read at once is read in windows
 VERSION = 1  # of the arrays' layout; part of the cache key
 FROM_START = {"end": 1.0, "middle": 0.25, "start": 0.0}  # what is cut -> share of the kept tokens that stand before
 

@@ -53,6 +53,7 @@ def label(config: DictConfig) -> None:
     if not str(config.text).strip():
         print("warning: there is no text; its prediction means nothing", file=sys.stderr)
     (result,) = predict(predictor, [str(config.text)], config)
+    say_cut(predictor, 1)
     if config.output is None and sys.stdout.isatty():
         show_result(result)
         return
@@ -121,7 +122,15 @@ def label_records(predictor: Predictor, source: Input, suffix: str, config: Dict
         print(f"warning: {blank:,} of {labelled:,} rows {lacks}{nothing}", file=sys.stderr)
     if not labelled:
         print(f"warning: {config.input} holds no text", file=sys.stderr)
+    say_cut(predictor, labelled)
     say_where(config.output, labelled)
+
+
+def say_cut(predictor: Predictor, rows: int) -> None:
+    if predictor.cut:
+        which = f"{predictor.cut:,} of {rows:,} texts have" if rows > 1 else "the text has"
+        lost = "" if predictor.labels.pairs else f", and the {predictor.truncation} was not read"
+        print(f"note: {which} more than {predictor.max_length} tokens{lost}", file=sys.stderr)
 
 
 def say_where(output: str | None, rows: int) -> None:

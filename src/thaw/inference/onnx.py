@@ -70,8 +70,10 @@ def load_onnx(
         threads: CPU threads; None takes ``OMP_NUM_THREADS``, or one for each core that this process may use.
 
     Raises:
-        UserError: when the folder holds no such model, or ONNX Runtime is not installed.
+        UserError: when ``quantize`` is not known, the folder holds no such model, or ONNX Runtime is not installed.
     """
+    if quantize not in FILES:
+        raise UserError(f"quantize={quantize} is not known", "Give int8, or leave it out.")
     path = Path(folder).expanduser() / FILES[quantize]
     if not path.is_file():
         option = f" quantize={quantize}" if quantize else ""

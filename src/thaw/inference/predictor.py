@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thaw.data.cleaning import clean_html
-from thaw.data.encoding import Encoded, chunks, encode_split, encode_texts
+from thaw.data.encoding import UNLIMITED, Encoded, chunks, encode_split, encode_texts
 from thaw.data.pairs import joined, parted
 from thaw.data.ragged import capped, gather, sorted_batches
 from thaw.data.spans import word_spans
 from thaw.errors import UserError
-from thaw.inference.tagging import tag_texts
+from thaw.inference.tagging import tag_texts, window_logits
 from thaw.labels import LabelSet, required
 from thaw.metrics.probabilities import probabilities
 
@@ -59,6 +59,9 @@ class Predictor:
         calibrated: give probabilities at that temperature; this changes scores, but never labels.
         clean: remove HTML from each text, as in training.
         joined_by: token tasks: punctuation that may be inside a word, see `joiners`.
+
+    Attributes:
+        cut: how many of the texts so far were cut.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Predictor:
         self.thresholds = thresholds or [0.5] * len(labels)
         self.temperature, self.calibrated = temperature, calibrated
         self.clean, self.joined_by = clean, joined_by
+        self.cut = 0
 
     @classmethod
     def from_run(
@@ -205,16 +209,16 @@ class Predictor:
                 return list(map(whole, words))
         raise TypeError(f"{text!r} is no text; lists of words are for token tasks")
 
-    def encode(self, texts: Sequence[Any], gold: Sequence[Any]) -> Encoded:
+    def encode(self, texts: Sequence[Any], gold: Sequence[Any], whole: bool = False) -> Encoded:
         """Labelled rows, as the network reads them.
 
         Args:
             texts: strings, or lists of words.
             gold: an id, a list of ids, or an id for each word.
+            whole: do not cut long lists of words, which are then read in windows.
         """
-        return encode_split(
-            texts, gold, self.labels, self.tokenizer, self.max_length, "first", truncation=self.truncation
-        )
+        length = UNLIMITED if whole and self.labels.task == "token" else self.max_length
+        return encode_split(texts, gold, self.labels, self.tokenizer, length, "first", truncation=self.truncation)
 
     def outputs(
         self,
@@ -234,6 +238,16 @@ class Predictor:
         from thaw.metrics.outputs import Outputs
         from thaw.models.prefix import Unusable
 
+        if encoded.kept.max() > self.max_length:
+            words = np.split(encoded.words, encoded.offsets[1:-1])
+            tags = np.split(encoded.tags, encoded.tag_offsets[1:-1])
+            at = [row >= 0 for row in words]
+            if progress:
+                progress(len(encoded))
+            logits = [row[own] for row, own in zip(self.row_logits(encoded.ids, encoded.offsets), at, strict=True)]
+            return Outputs(
+                np.arange(len(encoded)), logits, tags, [row[own] for row, own in zip(words, at, strict=True)]
+            )
         try:
             states = self.prefix.states(encoded) if self.prefix else None
         except Unusable:  # too large to store: run the whole network instead
@@ -275,8 +289,10 @@ class Predictor:
         return capped(batches, lengths, self.batch_tokens) if self.batch_tokens else batches
 
     def row_logits(self, ids: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
-        """Logits of each row of a flat array, in order; in token tasks without padding."""
+        """Logits of each row of a flat array, in order; in token tasks without padding, and of rows of any length."""
         lengths = np.diff(offsets)
+        if lengths.max() > self.max_length:
+            return window_logits(self, ids, offsets)
         batches = self.batches_of(lengths)
         padding = self.tokenizer.pad_token_id
         results: list[np.ndarray] = [np.empty(0)] * len(lengths)
@@ -286,7 +302,8 @@ class Predictor:
         return results
 
     def _classes(self, texts: list[str], every: bool) -> Iterator[dict[str, Any]]:
-        ids, offsets, _ = encode_texts(texts, self.tokenizer, self.max_length, self.labels.pairs, self.truncation)
+        ids, offsets, lengths = encode_texts(texts, self.tokenizer, self.max_length, self.labels.pairs, self.truncation)
+        self.cut += int((lengths > self.max_length).sum())
         logits = np.stack(self.row_logits(ids, offsets))
         scores = self.probabilities(logits)
         for text, own, plain in zip(texts, scores, probabilities(logits, self.labels), strict=True):

@@ -1,11 +1,12 @@
 """Token-level predictions of a `Predictor`: the tags of words, and the entities that they mark."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thaw.data.encoding import encodings, special_tokens
+from thaw.data.encoding import UNLIMITED, encode_words, special_tokens
 from thaw.data.ragged import flattened
 from thaw.data.spans import word_spans
 from thaw.inference.words import split_windows, tagged
@@ -16,49 +17,56 @@ if TYPE_CHECKING:
 
 
 def tag_texts(predictor: "Predictor", texts: "Sequence[Text]") -> Iterator[dict[str, Any]]:
-    """The entities of each text, or the tags of each list of words.
-
-    A text is split into words, which are encoded as in training. Long texts are read in overlapping windows.
-    """
-    tokenizer, labels = predictor.tokenizer, predictor.labels
+    """The entities of each text, or the tags of each list of words; a text is split into words as in training."""
     places = [word_spans(text, predictor.joined_by) if isinstance(text, str) else [] for text in texts]
     words = [
         [text[start:end] for start, end in own] if isinstance(text, str) else list(text)
         for text, own in zip(texts, places, strict=True)
     ]
-    encoded = encodings(tokenizer, words, words=True)
-    before, after = special_tokens(tokenizer)
-    room = predictor.max_length - len(before) - len(after)
-    windows: list[tuple[int, int, int]] = []  # number of the text, first token, token after the last
-    rows: list[np.ndarray] = []
-    for i, encoding in enumerate(encoded):
-        ids = encoding.ids  # a new list at each call, as is word_ids
-        for start, end in split_windows(len(ids), room):
-            windows.append((i, start, end))
-            rows.append(np.array(before + ids[start:end] + after, dtype=np.int32))
-    logits = predictor.row_logits(*flattened(rows))
-    merged = [np.zeros((len(encoding), len(labels)), dtype=np.float32) for encoding in encoded]
-    reach = [np.full(len(encoding), -1) for encoding in encoded]
-    for (i, start, end), own in zip(windows, logits, strict=True):
-        # If windows overlap, a token takes its logits from the one with more context around it.
-        edges = np.minimum(np.arange(end - start), np.arange(end - start)[::-1])
-        better = edges > reach[i][start:end]
-        merged[i][start:end][better] = own[len(before) : len(before) + end - start][better]
-        reach[i][start:end][better] = edges[better]
-    for text, own_places, encoding, own in zip(texts, places, encoded, merged, strict=True):
-        scores = predictor.probabilities(own) if len(own) else own
-        said = _first_tokens(encoding.word_ids, scores, labels)
+    ids, offsets, _, owners = encode_words(words, predictor.tokenizer, UNLIMITED)
+    logits = predictor.row_logits(ids, offsets)
+    for text, own_places, (start, end), own in zip(texts, places, pairwise(offsets), logits, strict=True):
+        said = _first_tokens(owners[start:end].tolist(), predictor.probabilities(own), predictor.labels)
         if isinstance(text, str):
-            yield {"text": text, "entities": _entities(text, own_places, said, labels)}
+            yield {"text": text, "entities": _entities(text, own_places, said, predictor.labels)}
         else:
-            yield {"words": text, **_word_tags(text, said, labels)}
+            yield {"words": text, **_word_tags(text, said, predictor.labels)}
+
+
+def window_logits(predictor: "Predictor", ids: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
+    """The logits of rows of any length, of which long ones are read in overlapping windows.
+
+    A token takes its logits from the window with most context around it; special tokens of a row get zeros.
+
+    Args:
+        ids, offsets: as in `Encoded`.
+
+    Returns:
+        (tokens, labels) for each row.
+    """
+    before, after = map(len, special_tokens(predictor.tokenizer))
+    windows: list[tuple[int, int, int]] = []  # number of the row, first token, token after the last
+    parts: list[np.ndarray] = []
+    for i, (first, last) in enumerate(pairwise(offsets)):
+        start_marks, tokens, end_marks = np.split(ids[first:last], [before, last - first - after])
+        for start, end in split_windows(len(tokens), predictor.max_length - before - after):
+            windows.append((i, before + start, before + end))
+            parts.append(np.concatenate((start_marks, tokens[start:end], end_marks)))
+    merged = [np.zeros((length, len(predictor.labels)), dtype=np.float32) for length in np.diff(offsets)]
+    context = [np.full(length, -1) for length in np.diff(offsets)]
+    for (i, start, end), logits in zip(windows, predictor.row_logits(*flattened(parts)), strict=True):
+        around = np.minimum(np.arange(end - start), np.arange(end - start)[::-1])
+        better = around > context[i][start:end]
+        merged[i][start:end][better] = logits[before : before + end - start][better]
+        context[i][start:end][better] = around[better]
+    return merged
 
 
 def _first_tokens(owners: Sequence[int], scores: np.ndarray, labels: LabelSet) -> dict[int, tuple[str, float]]:
     """Tag and score of each word that has a token, from its first sub-token."""
     said: dict[int, tuple[str, float]] = {}
     for word, own in zip(owners, scores, strict=True):
-        if word not in said:
+        if word >= 0 and word not in said:  # -1: special tokens
             said[word] = labels.names[int(own.argmax())], float(own.max())
     return said
 

@@ -15,7 +15,8 @@ from thaw.data.ragged import flattened
 from thaw.data.spans import PARTS, is_punctuation, word_spans
 from thaw.inference.attribution import Attribution, attribute, check_method
 from thaw.inference.masking import Reading, Target
-from thaw.inference.predictor import Predictor, Text
+from thaw.inference.predictor import Predictor
+from thaw.inference.texts import Text
 from thaw.inference.words import tagged
 from thaw.reporting.explanations import write_explanations
 from thaw.reporting.progress import counting

@@ -13,8 +13,9 @@ from thaw.data.pairs import BETWEEN, parted
 from thaw.data.rows import Options, words_in
 from thaw.errors import UserError, counted
 from thaw.inference.attribution import check_method
-from thaw.inference.predictor import Predictor, Text
+from thaw.inference.predictor import Predictor
 from thaw.inference.records import TABLES, Input, Record, kind_of, read_records, unused_key
+from thaw.inference.texts import Text
 from thaw.inference.writing import output_format, writer
 from thaw.reporting.progress import counting
 from thaw.reporting.summary import number, table

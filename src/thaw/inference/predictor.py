@@ -13,11 +13,12 @@ import numpy as np
 
 from thaw.data.cleaning import clean_html
 from thaw.data.encoding import UNLIMITED, Encoded, chunks, encode_split, encode_texts
-from thaw.data.pairs import joined, parted
+from thaw.data.pairs import joined
 from thaw.data.ragged import capped, gather, sorted_batches
 from thaw.data.spans import word_spans
 from thaw.errors import UserError
 from thaw.inference.tagging import tag_texts, window_logits
+from thaw.inference.texts import Given, Text, pair_of, whole
 from thaw.labels import LabelSet, required
 from thaw.metrics.probabilities import probabilities
 
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     from thaw.models.prefix import FrozenPrefix
 
 BACKENDS = ("torch", "onnx", "onnx_int8")
-Text = str | Sequence[str]
-"""A text; for token tasks also a list of words; for runs trained on pairs also the two texts of a pair."""
-Given = Text | Mapping[str, str]
-"""A text, or a pair in the form of transformers' pipeline: ``{"text": first, "text_pair": second}``."""
 Arrays = tuple[np.ndarray, np.ndarray]
 """A batch: token ids and attention mask, both (rows, tokens)."""
 
@@ -320,25 +317,6 @@ class Predictor:
         """The words that a text is split into, for token tasks."""
         text = whole(text)
         return [text[start:end] for start, end in word_spans(text, self.joined_by)]
-
-
-def pair_of(text: Any) -> tuple[str, str]:
-    """The two texts of a pair given in any of the supported forms.
-
-    Raises:
-        ValueError: when it is not a pair.
-    """
-    if isinstance(text, str):
-        return parted(text)
-    match text:
-        case [str(first), str(second)] | {"text": str(first), "text_pair": str(second)}:
-            return first, second
-    raise ValueError(f"{text!r} is not a pair of texts")
-
-
-def whole(text: str) -> str:
-    """A text without lone surrogates, which are not characters and which tokenizers and files reject."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def require_temperature(saved: dict[str, Any], calibrated: bool, folder: str | Path) -> None:

@@ -29,7 +29,7 @@ from thaw.data.rows import (
 )
 from thaw.data.tables import Table, read_table
 from thaw.errors import UserError
-from thaw.inference.predictor import Text, pair_of
+from thaw.inference.texts import Text, pair_of
 
 Record = dict[str, Any]
 Records = Iterator[tuple[Text, Record]]

@@ -13,7 +13,8 @@ from thaw.inference.words import split_windows, tagged
 from thaw.labels import LabelSet
 
 if TYPE_CHECKING:
-    from thaw.inference.predictor import Predictor, Text
+    from thaw.inference.predictor import Predictor
+    from thaw.inference.texts import Text
 
 
 def tag_texts(predictor: "Predictor", texts: "Sequence[Text]") -> Iterator[dict[str, Any]]:

@@ -17,7 +17,6 @@ from thaw.hub import locate_encoder
 from thaw.inference.attribution import check_method
 from thaw.inference.explanation import explain_rows
 from thaw.inference.predictor import Predictor
-from thaw.labels import LabelSet
 from thaw.models.encoder import load_encoder
 from thaw.models.speed import accelerate
 from thaw.reporting import summary
@@ -69,7 +68,7 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
     if settings["output"] and config["data"]["path"]:
         runs.check_not_over(settings["output"], config["data"]["path"], "the data of the run")
     if settings["data"].get("path"):
-        rows = new_rows(run, config["data"], settings["data"], predictor.labels, settings["split"])
+        rows = new_rows(run, config["data"], settings["data"], predictor, settings["split"])
     else:
         rows = Labelled(settings["split"], *runs.saved_rows(run, settings["split"], predictor.labels))
     outputs = predict_rows(predictor, rows.texts, rows.gold, rows.name)
@@ -91,17 +90,19 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
     return rows.name, len(rows.texts), own
 
 
-def new_rows(run: Path, data: dict[str, Any], new: dict[str, Any], labels: LabelSet, split: str) -> Labelled:
+def new_rows(run: Path, data: dict[str, Any], new: dict[str, Any], predictor: Predictor, split: str) -> Labelled:
     """Rows of a file or folder other than the run's own.
 
     Args:
         data: the ``data`` group of the run.
         new: what differs from it; None takes the run's.
+        predictor: of the run, which splits texts with marked entities into words.
         split: of a folder that holds several.
     """
     given = {key: value for key, value in new.items() if value is not None}
+    labels = predictor.labels
     anew = {"task": labels.task, "format": None, "train_size": None}
-    texts, gold, places, skipped = load_labelled({**data, **anew, **given}, labels, split)
+    texts, gold, places, skipped = load_labelled({**data, **anew, **given}, labels, split, predictor.joined_by)
     path = Path(str(given["path"])).expanduser()
     name = path.name.removesuffix(".gz").rsplit(".", 1)[0] + (f"_{split}" if path.is_dir() else "")
     name = unused_name(run, f"new_{name}" if name in SPLITS else name, texts)

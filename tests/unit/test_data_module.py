@@ -18,6 +18,8 @@ from conftest import ROOT, configured
 from thaw.data import module
 from thaw.data.module import TextDataModule, load_labelled, prepared
 from thaw.errors import UserError
+from thaw.evaluation import new_rows
+from thaw.labels import LabelSet
 from thaw.models.encoder import load_tokenizer
 
 DEFAULTS = yaml.safe_load((ROOT / "conf" / "data" / "_data.yaml").read_text())
@@ -515,6 +517,14 @@ def test_new_data_may_be_written_in_another_way(
     asked = configured("run=x", f"data.path={tmp_path / name}", *settings, verb="evaluate").data
     given = {key: value for key, value in asked.items() if value is not None}
     assert load_labelled({**DEFAULTS, "format": None, **given}, labels, "test") == (['"5'], [2], [f"{name}:1"], [])
+
+
+def test_new_texts_with_marked_entities_are_split_into_words_as_the_run_splits_them(tmp_path: Path) -> None:
+    new = jsonl(tmp_path / "new.jsonl", {"text": "See E-404 in Oslo.", "entities": [[13, 17, "LOC"]]})
+    labels = LabelSet("token", ("O", "B-LOC", "I-LOC"), (3, 1, 0))
+    predictor = SimpleNamespace(labels=labels, joined_by="-")
+    found = new_rows(tmp_path, DEFAULTS, {"path": str(new)}, predictor, "test")  # type: ignore[arg-type]
+    assert (found.texts, found.gold) == ([["See", "E-404", "in", "Oslo", "."]], [[0, 0, 0, 1, 0]])
 
 
 @pytest.mark.parametrize("other", [{"sampler": "balanced"}, {"group_by_length": False}, {"padding": "max_length"}])

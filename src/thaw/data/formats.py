@@ -72,22 +72,24 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
         else:
             tokens = tokens or marks_spans(record[label])
             answer = record.get("answer") if label in SPAN_COLUMNS else None
-            yield marked(line, text_of([record[name] for name in texts]), record[label], tokens, answer)
+            text_or_words = text_of([record[name] for name in texts])
+            yield marked(line, text_or_words, record[label], tokens, answer, options.joined_by)
 
 
-def marked(line: int, text: Any, label: Any, tokens: bool, answer: Any = None) -> Row | Bad:
+def marked(line: int, text: Any, label: Any, tokens: bool, answer: Any = None, joined_by: str = "") -> Row | Bad:
     """A row; entities given as character spans become words with tags.
 
     Args:
         tokens: whether no label, or an empty list, means no entities.
         answer: of Prodigy's user, if the row has one.
+        joined_by: as for `word_spans`.
     """
     if answer in ("reject", "ignore"):
         return Bad(line, f"its answer is {answer!r}, so its entities are not correct")
     if not isinstance(text, str) or not (marks_spans(label) or (tokens and label in ([], None))):
         return Row(line, text, label)
     try:
-        return Row(line, *tagged_words(text, label or []))
+        return Row(line, *tagged_words(text, label or [], joined_by))
     except ValueError as error:
         return Bad(line, str(error))
 
@@ -116,8 +118,8 @@ def read_parquet(path: Path, options: Options) -> Iterator[Row | Bad]:
             if isinstance(record, Bad):
                 yield record
                 continue
-            given, *answer = record[len(texts) :]
-            yield marked(row, text_of(record[: len(texts)]), name_of(given, names), tokens, *answer)
+            given, answer = record[len(texts)], record[-1] if answers else None
+            yield marked(row, text_of(record[: len(texts)]), name_of(given, names), tokens, answer, options.joined_by)
 
 
 def holds_spans(schema: Any, column: str) -> bool:

@@ -228,7 +228,7 @@ def short_place(place: str) -> str:
 
 
 def load_labelled(
-    data: dict[str, Any], labels: LabelSet, split: str
+    data: dict[str, Any], labels: LabelSet, split: str, joined_by: str = ""
 ) -> tuple[list[Any], list[Any], list[str], list[str]]:
     """Rows of a new file with the labels of a finished run.
 
@@ -236,6 +236,7 @@ def load_labelled(
         data: the ``data`` group, with ``path``.
         labels: of the run.
         split: which split, where the path is a folder of several.
+        joined_by: punctuation inside the words of the run, for texts with marked entities.
 
     Returns:
         (texts, label ids, places of the rows, skipped rows).
@@ -245,7 +246,7 @@ def load_labelled(
         raise UserError(
             f"data.text_column={data.get('text_column')}: the run takes its texts from {needs}", "Change it."
         )
-    source = sources.load(data, needs=split)
+    source = sources.load({**data, "joined_by": joined_by}, needs=split)
     name = "all" if "all" in source.splits else split
     if (found := form_of(source)) != labels.task and "token" in (found, labels.task):
         where = ", ".join(source.files[name])

@@ -70,6 +70,7 @@ class Options:
         group: prefix of these settings in messages; ``predict.py`` has no groups.
         lenient: look for a usual name if the stated column does not exist.
         pairs: whether a single column holds pairs, with a mark between the two texts.
+        joined_by: punctuation that may be inside a word of a text with marked entities, see `word_spans`.
     """
 
     text_column: str | int | list[str | int] | None = None
@@ -82,6 +83,7 @@ class Options:
     group: str = "data."
     lenient: bool = False
     pairs: bool = False
+    joined_by: str = ""
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def load_path(path: Path, data: dict[str, Any], needs: str = "train") -> Source:
 
 def options(data: dict[str, Any], **others: Any) -> Options:
     """The reader options within the ``data`` group, and others."""
-    keys = ("text_column", "label_column", "separator", "quoting", "header", "encoding")
+    keys = ("text_column", "label_column", "separator", "quoting", "header", "encoding", "joined_by")
     stated = {key: data[key] for key in keys if data.get(key) is not None}
     return Options(**stated, tokens=data.get("task") == "token", **others)
 

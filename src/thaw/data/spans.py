@@ -68,13 +68,16 @@ def word_spans(text: str, joined_by: str = "") -> list[tuple[int, int]]:
     return found
 
 
-def tagged_words(text: str, label: Sequence[Any]) -> tuple[list[str], list[str]]:
+def tagged_words(text: str, label: Sequence[Any], joined_by: str = "") -> tuple[list[str], list[str]]:
     """The words of a text and their tags; a word belongs to an entity even if only a part of it is marked.
+
+    Args:
+        joined_by: as for `word_spans`.
 
     Raises:
         ValueError: when an entity is not within the text, or two of them share a word.
     """
-    places = word_spans(text)
+    places = word_spans(text, joined_by)
     tags = ["O"] * len(places)
     for start, end, kind in sorted(filter(None, map(read_span, label))):
         if not 0 <= start < end <= len(text):

@@ -21,17 +21,28 @@ from thaw.errors import UserError
         ("한국어 문장.", "한국어 문장 ."),
         ("I 😀👍🏽 it", "I 😀👍🏽 it"),
         (" ", ""),
+        ("●Paris →Rome Adidas® ™", "● Paris → Rome Adidas ® ™"),
+        ("$5 £3 5°C C++ A&B 4×4 m²", "$ 5 £ 3 5 ° C C + + A & B 4 × 4 m²"),
+        ("🇩🇪Berlin ❤️ 5️⃣ e\u0301clair", "🇩🇪 Berlin ❤️ 5️⃣ e\u0301clair"),
+        ("👨\u200d👩\u200d👧!", "👨\u200d👩\u200d👧 !"),
     ],
 )
-def test_words_end_at_blanks_and_punctuation(text: str, words: str) -> None:
+def test_words_end_at_blanks_punctuation_and_symbols(text: str, words: str) -> None:
     assert [text[start:end] for start, end in word_spans(text)] == words.split()
 
 
 def test_words_of_a_text_end_where_those_of_the_training_data_did() -> None:
-    text = "See E-404 (ORA-00942), it's 3.5 or x- -y, J. (U.S.) ok."
-    assert [text[start:end] for start, end in word_spans(text, "-.")] == [
-        "See", "E-404", "(", "ORA-00942", ")", ",", "it", "'", "s", "3.5", "or", "x", "-", "-", "y", ",",
+    text = "See E-404 (ORA-00942), it's 3.5°C or x- -y, J. (U.S.) ok."
+    assert [text[start:end] for start, end in word_spans(text, "-.°")] == [
+        "See", "E-404", "(", "ORA-00942", ")", ",", "it", "'", "s", "3.5°C", "or", "x", "-", "-", "y", ",",
         "J.", "(", "U.S.", ")", "ok", ".",
+    ]  # fmt: skip
+
+
+def test_invisible_characters_are_inside_words_alone() -> None:
+    text = "\ufeffRome \u200b, \u200bParis\u200b: Zwi\u00adschen\u00ad می\u200cخواهم"
+    assert [text[start:end] for start, end in word_spans(text)] == [
+        "Rome", ",", "Paris", ":", "Zwi\u00adschen", "می\u200cخواهم",
     ]  # fmt: skip
 
 

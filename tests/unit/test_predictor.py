@@ -264,6 +264,7 @@ def test_the_marks_within_words_are_learnt_from_the_data() -> None:
     data = [["E-404", "U.S.", "it", "'s"], ["A-1", "e.g.", "n't", "'s"], ["B-2", "3.5", "O'Brien", "'s", "a/b", "-"]]
     assert joiners(data) == "-."
     assert joiners([["plain", "words", ".", "E", "-", "404"]]) == ""
+    assert joiners([["5°C", "-3°C", "20°C", "20", "°", "™"]]) == "°"
 
 
 @pytest.mark.parametrize("room", [1, 2, 3, 4, 7, 62])

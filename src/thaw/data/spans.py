@@ -4,11 +4,14 @@ import re
 import string
 import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 # Chinese and Japanese are written without spaces: there each character counts as a word.
 NO_BLANKS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+OF_NO_BLANKS = re.compile(f"[{NO_BLANKS}]")
 PARTS = re.compile(f"[{NO_BLANKS}]|[^\\s{NO_BLANKS}]+")
+WORDS = re.compile("c|pm*|s[sm]*(i+[sm]+)*|[wm]+(i+[wm]+)*")  # in the kinds of characters that `kind_of` tells apart
 START, END = ("start", "start_offset"), ("end", "end_offset")
 TYPE = ("label", "type", "entity", "entity_group", "tag")
 Span = tuple[int, int, str]
@@ -39,9 +42,27 @@ def marks_spans(label: Any) -> bool:
     return isinstance(label, list) and bool(label) and all(read_span(item) for item in label)
 
 
+@cache
+def kind_of(character: str) -> str:
+    """A letter for how a character divides a text into words, as `WORDS` has them.
+
+    Returns:
+        A space, ``c`` of Chinese and Japanese, ``p`` for punctuation, ``s`` for other symbols, ``m`` for marks on what
+        stands before them, such as accents, ``i`` for invisible characters, such as byte order marks; else ``w``.
+    """
+    if character.isspace():
+        return " "
+    if OF_NO_BLANKS.fullmatch(character):
+        return "c"
+    if is_punctuation(character):
+        return "p"
+    category = unicodedata.category(character)
+    return "i" if category == "Cf" else {"M": "m", "S": "s"}.get(category[0], "w")
+
+
 def joins(text: str, at: int) -> bool:
-    """Whether the character is punctuation between two letters or digits."""
-    return 0 < at < len(text) - 1 and is_punctuation(text[at]) and text[at - 1].isalnum() and text[at + 1].isalnum()
+    """Whether the character is punctuation or another symbol between two letters or digits."""
+    return 0 < at < len(text) - 1 and kind_of(text[at]) in "ps" and text[at - 1].isalnum() and text[at + 1].isalnum()
 
 
 def ends_initial(text: str, at: int) -> bool:
@@ -50,22 +71,20 @@ def ends_initial(text: str, at: int) -> bool:
 
 
 def word_spans(text: str, joined_by: str = "") -> list[tuple[int, int]]:
-    """Start and end (exclusive) of each word; words end at white space and punctuation, which is a word by itself.
+    """Start and end (exclusive) of each word.
+
+    Words end at white space, at punctuation, each of which is a word by itself, and at other symbols, of which several
+    may be a word, as in emoji. Invisible characters at the edges of a word are left out.
 
     Args:
-        joined_by: punctuation that may be inside a word, see `thaw.inference.words.joiners`.
+        joined_by: punctuation and symbols that may be inside a word, see `thaw.inference.words.joiners`.
     """
-    found: list[tuple[int, int]] = []
-    for part in PARTS.finditer(text):
-        start = part.start()
-        for at in range(part.start(), part.end()):
-            within = text[at] in joined_by and (joins(text, at) or ends_initial(text, at))
-            if is_punctuation(text[at]) and not within:
-                found += [(start, at), (at, at + 1)] if start < at else [(at, at + 1)]
-                start = at + 1
-        if start < part.end():
-            found.append((start, part.end()))
-    return found
+    kinds = list(map(kind_of, text))
+    if joined_by:
+        for at, character in enumerate(text):
+            if character in joined_by and (joins(text, at) or ends_initial(text, at)):
+                kinds[at] = "w"
+    return [word.span() for word in WORDS.finditer("".join(kinds))]
 
 
 def tagged_words(text: str, label: Sequence[Any], joined_by: str = "") -> tuple[list[str], list[str]]:

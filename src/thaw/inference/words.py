@@ -17,10 +17,10 @@ def tagged(labels: LabelSet, tags: Sequence[str]) -> list[tuple[str, int, int]]:
 
 
 def joiners(sentences: Iterable[Sequence[str]]) -> str:
-    """The punctuation that occurs inside the words of a data set more often than at their edges.
+    """The punctuation and symbols that occur inside the words of a data set more often than at their edges.
 
-    Some data sets keep ``E-404``, ``U.S.`` and ``3.5`` as words, others split them; ``it's`` is mostly split. A full
-    stop at the end does not count, since abbreviations have one.
+    Some data sets keep ``E-404``, ``U.S.``, ``3.5`` and ``5°C`` as words, others split them; ``it's`` is mostly split.
+    A full stop at the end does not count, since abbreviations have one.
     """
     inside, outside = Counter[str](), Counter[str]()
     for words in sentences:

@@ -134,6 +134,11 @@ def test_a_word_belongs_to_the_entity_that_a_part_of_it_is_marked_as() -> None:
         ([[0, 30, "PER"]], "a.jsonl:2: the entity 'PER' at 0 to 30 is not within the 19 characters"),
         ([[4, 5, "PER"]], "a.jsonl:2: the entity 'PER' at 4 to 5 holds no word"),
         ([[0, 8, "PER"], [5, 13, "X"]], "a.jsonl:2: two entities share 'Lee'; a word has one tag"),
+        (
+            [[0, 8, "B-PER"]],
+            "a.jsonl:2: the entity at 0 to 8 is labelled 'B-PER', a tag of words, not a type such as PER",
+        ),
+        ([[0, 8, " O"]], "a.jsonl:2: the entity at 0 to 8 is labelled ' O', a tag of words"),
     ],
 )
 def test_entities_that_cannot_be_are_told(spans: list[Any], said: str, tmp_path: Path) -> None:

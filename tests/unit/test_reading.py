@@ -156,6 +156,14 @@ def test_many_names_are_counted_and_tags_may_be_absent() -> None:
     assert not notes(data_of({"train": train, "test": dict.fromkeys(names, 0)}, "token"))
 
 
+def test_entity_types_that_a_split_lacks_are_noted() -> None:
+    train, test = {"O": 9, "B-X": 3, "I-X": 0, "B-Y": 0, "I-Y": 0}, {"O": 9, "B-X": 0, "I-X": 0, "B-Y": 1, "I-Y": 2}
+    assert notes(data_of({"train": train, "test": test}, "token")) == [
+        "types without a word in train: Y",
+        "types without a word in test: X",
+    ]
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [

@@ -94,13 +94,17 @@ def tagged_words(text: str, label: Sequence[Any], joined_by: str = "") -> tuple[
         joined_by: as for `word_spans`.
 
     Raises:
-        ValueError: when an entity is not within the text, or two of them share a word.
+        ValueError: when an entity is not within the text, two of them share a word, or a type is a tag already.
     """
     places = word_spans(text, joined_by)
     tags = ["O"] * len(places)
     for start, end, kind in sorted(filter(None, map(read_span, label))):
         if not 0 <= start < end <= len(text):
             raise ValueError(f"the entity {kind!r} at {start} to {end} is not within the {len(text)} characters")
+        if kind.strip() == "O" or kind.strip().startswith(("B-", "I-")):
+            raise ValueError(
+                f"the entity at {start} to {end} is labelled {kind!r}, a tag of words, not a type such as PER"
+            )
         within = [i for i, (first, last) in enumerate(places) if first < end and start < last]
         if not within:
             raise ValueError(f"the entity {kind!r} at {start} to {end} holds no word")

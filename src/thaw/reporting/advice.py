@@ -1,5 +1,6 @@
 """What is unusual about data and figures, in lines that say what to do."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ def notes(summary: dict[str, Any]) -> list[str]:
     if summary.get("truncation") == "end" and (cut := summary["splits"]["train"]["truncated"]) >= TRUNCATED:
         lines.append(f"the end of {cut:.0%} of the training texts is not read: data.truncation=middle reads it")
     if summary["task"] == "token":
-        return lines + _odd_tags(summary["labels"])
+        return lines + _odd_tags(summary["labels"]) + _absent_types(summary["splits"])
     if summary["task"] == "sequence":
         lines += _odd_labels(summary["labels"], sizes["train"])
     if absent := [label for label in summary["labels"] if label in FOR_MISSING]:
@@ -74,6 +75,19 @@ def _odd_tags(names: Sequence[str]) -> list[str]:
     if len(plain) < len(names) - 1 and plain and any(name.startswith("B-") for name in names):
         return [f"tags that are neither O nor begin with B- or I-, and so mark no entity: {listed(plain)}"]
     return []
+
+
+def _absent_types(splits: Mapping[str, Any]) -> list[str]:
+    """The entity types that a split lacks."""
+    lines = []
+    for name, split in splits.items():
+        words = Counter[str]()
+        for tag, count in split["labels"].items():
+            if tag[:2] in ("B-", "I-"):
+                words[tag[2:]] += count
+        if absent := [kind for kind, count in words.items() if not count]:
+            lines.append(f"types without a word in {name}: {listed(absent)}")
+    return lines
 
 
 def of_run(

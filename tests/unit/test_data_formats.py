@@ -239,7 +239,7 @@ def test_conll_columns(content: str, word: str, ending: str, tmp_path: Path) -> 
     assert found(path) == [([word, "sings"], ["B-PER", "O"]), (["rain"], ["O"])]
 
 
-def test_comments_above_a_sentence_of_conll_columns_are_none_of_its_words(tmp_path: Path) -> None:
+def test_comments_around_sentences_of_conll_columns_are_none_of_their_words(tmp_path: Path) -> None:
     universal = (
         "# newdoc id = 1\n# sent_id = 0\n# text = Anna sings\n1\tAnna\tB-PER\n2\tsings\tO\n\n# newpar\n1\t#\tO\n"
     )
@@ -249,6 +249,11 @@ def test_comments_above_a_sentence_of_conll_columns_are_none_of_its_words(tmp_pa
     assert read(write(tmp_path / "other.conll", plain), "conll") == [
         Row(2, ["EU", "#"], ["B-ORG", "O"]),
         Row(5, ["#"], ["O"]),
+    ]
+    documents = "#begin document (bc/cctv_0000); part 000\nEU B-ORG\n\n#end document\n#begin document (a)\n#begin O\n"
+    assert read(write(tmp_path / "documents.conll", documents), "conll") == [
+        Row(2, ["EU"], ["B-ORG"]),
+        Row(6, ["#begin"], ["O"]),
     ]
 
 

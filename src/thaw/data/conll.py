@@ -8,8 +8,8 @@ from pathlib import Path
 from thaw.data.rows import Bad, Options, Row, decoded
 from thaw.errors import UserError, counted
 
-# Comments as CoNLL-U and MultiCoNER write them above a sentence; "# O" is the word "#".
-COMMENT = re.compile(r"# *(newdoc|newpar)\b|# *[\w:.-]+ *=|# id ")
+# Comments as CoNLL-U, MultiCoNER and CoNLL-2012 write them around sentences; "# O" is the word "#".
+COMMENT = re.compile(r"# *(newdoc|newpar)\b|# *[\w:.-]+ *=|# id |#(begin|end) document\b")
 
 TAG = re.compile(r"O|[BIESLUM]-\S+")
 LOOKED_AT = 50  # lines that are read to recognise the format
@@ -38,8 +38,8 @@ def read_conll(path: Path, options: Options) -> Iterator[Row | Bad]:
 def sentences(path: Path, options: Options) -> Iterator[tuple[int, list[list[str]]] | Bad]:
     """The sentences of a file whose columns are separated by spaces or tabs.
 
-    ``-DOCSTART-`` lines and comments above a sentence (``# id = 1``) are skipped. A malformed line makes its whole
-    sentence `Bad`.
+    ``-DOCSTART-`` lines and comments around sentences (``# id = 1``, ``#end document``) are skipped. A malformed line
+    makes its whole sentence `Bad`.
 
     Returns:
         For each sentence the number of its first line, and the columns of each of its lines.

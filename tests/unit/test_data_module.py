@@ -21,6 +21,7 @@ from thaw.errors import UserError
 from thaw.evaluation import new_rows
 from thaw.labels import LabelSet
 from thaw.models.encoder import load_tokenizer
+from thaw.reporting.advice import notes
 
 DEFAULTS = yaml.safe_load((ROOT / "conf" / "data" / "_data.yaml").read_text())
 Prepare = Callable[..., TextDataModule]
@@ -380,6 +381,16 @@ def test_skipped_rows_are_all_counted_and_some_shown(prepare: Prepare, tmp_path:
     data = prepare(path, on_bad_row="skip")
     assert data.summary["skipped"] == {"all": 1_000}
     assert len(data.summary["skipped_rows"]) == 20
+
+
+def test_entities_that_begin_or_end_inside_a_word_are_noted(prepare: Prepare, tmp_path: Path) -> None:
+    """JavaScript counts an emoji as two, so offsets of tools written in it are shifted after one."""
+    rows = [{"text": f"{i} {emoji} Anna Lee left", "entities": [[start, start + 8, "PER"]]}
+            for i in range(10) for emoji, start in (("a", 4), ("😀", 5), ("😀", 4))]  # fmt: skip
+    summary = prepare(jsonl(tmp_path / "a.jsonl", *rows)).summary
+    assert summary["inside_words"] == 10
+    said = f"10 entities begin or end inside a word, such as 'nna Lee ' ({tmp_path}/a.jsonl:2): do the offsets count"
+    assert any(note.startswith(said) for note in notes(summary))
 
 
 # The cache and the batches

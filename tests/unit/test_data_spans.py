@@ -122,9 +122,10 @@ def test_answers_and_wrong_entities_of_parquet_are_told_with_their_row(tmp_path:
 
 
 def test_a_word_belongs_to_the_entity_that_a_part_of_it_is_marked_as() -> None:
-    assert tagged_words("iPhones, new ", [[0, 6, "PRODUCT"], [9, 13, "X"]]) == (
+    assert tagged_words("iPhones, new ", [[0, 6, "PRODUCT"], [8, 13, "X"]]) == (
         ["iPhones", ",", "new"],
         ["B-PRODUCT", "O", "B-X"],
+        ["iPhone"],
     )
 
 

@@ -39,7 +39,7 @@ def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[
     values = [item for value in (text, label) for item in (value if isinstance(value, list) else [value])]
     if not all(map(encodable, values)):
         return Bad(row.line, "half of a character (a lone surrogate), as in a broken emoji")
-    return Row(row.line, text, to_iob2(label) if isinstance(text, list) else label)
+    return row._replace(text=text, label=to_iob2(label) if isinstance(text, list) else label)
 
 
 def _text(text: Any, clean: bool) -> str | list[str]:

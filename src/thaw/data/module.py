@@ -98,7 +98,8 @@ class TextDataModule(pl.LightningDataModule):
             if name in self.source.splits:
                 log.info("The %s split, %s, is left alone: data.fold divides train.", name, self.source.files[name][0])
                 del self.source.splits[name], self.source.files[name]
-        self.source.skipped = [one for one in self.source.skipped if one[0] not in names]
+        for found in (self.source.skipped, self.source.inside):
+            found[:] = [one for one in found if one[0] not in names]
 
     def place(self, split: str, row: dict[str, Any]) -> str:
         """Where a row stands: file and line."""

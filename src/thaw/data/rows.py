@@ -40,11 +40,15 @@ LABEL_COLUMNS = (
 
 
 class Row(NamedTuple):
-    """One example: its line, its text (or words, or both texts of a pair), and its raw label or labels."""
+    """One example: its line, its text (or words, or both texts of a pair), and its raw label or labels.
+
+    ``inside`` lists what is marked as an entity and begins or ends inside a word.
+    """
 
     line: int
     text: str | list[str] | tuple[Any, ...]
     label: Any
+    inside: Sequence[str] = ()
 
 
 class Bad(NamedTuple):

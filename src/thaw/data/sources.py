@@ -41,6 +41,7 @@ class Source:
         files: the files of each split, as shown in messages; a row's ``file`` is a position in this list.
         names: label names that the data itself states (ClassLabel).
         skipped: rows left out, as (split, place, problem).
+        inside: entities that are marked from or to inside a word, as (split, place, what is marked).
         listings: the files in each folder of the aclImdb layout, in the order of its rows.
         schema: the Arrow schema of all splits, set by the first row: what is a list there is a list in every row.
     """
@@ -49,6 +50,7 @@ class Source:
     files: dict[str, list[str]] = field(default_factory=dict)
     names: list[str] | None = None
     skipped: list[tuple[str, str, str]] = field(default_factory=list)
+    inside: list[tuple[str, str, str]] = field(default_factory=list)
     listings: dict[str, list[str]] = field(default_factory=dict)
     schema: Any = None
 
@@ -254,7 +256,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
     behind_numbers = given and not any(str(name).isdigit() for name in given)
     for file, raw in rows:
         if behind_numbers and isinstance(raw, Row) and isinstance(raw.text, list):
-            raw = Row(raw.line, raw.text, name_of(raw.label, given))  # before tags are converted to IOB2
+            raw = raw._replace(label=name_of(raw.label, given))  # before tags are converted to IOB2
         row = checked(raw, data.get("label_separator"), bool(data.get("clean_html")), given)
         if isinstance(row, Row):
             shape = _schema(row)
@@ -276,6 +278,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
             source.skipped.append((split, place, row.problem))
             skipped += 1
             continue
+        source.inside += [(split, source.place(split, file, row.line), marked) for marked in row.inside]
         held.append({"text": row.text, "label": row.label, "line": row.line, "file": file})
         if len(held) == CHUNK:
             chunks.append(pa.Table.from_pylist(held, schema=source.schema))

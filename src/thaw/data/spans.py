@@ -87,17 +87,20 @@ def word_spans(text: str, joined_by: str = "") -> list[tuple[int, int]]:
     return [word.span() for word in WORDS.finditer("".join(kinds))]
 
 
-def tagged_words(text: str, label: Sequence[Any], joined_by: str = "") -> tuple[list[str], list[str]]:
+def tagged_words(text: str, label: Sequence[Any], joined_by: str = "") -> tuple[list[str], list[str], list[str]]:
     """The words of a text and their tags; a word belongs to an entity even if only a part of it is marked.
 
     Args:
         joined_by: as for `word_spans`.
 
+    Returns:
+        (words, tags, what is marked as an entity and begins or ends inside a word).
+
     Raises:
         ValueError: when an entity is not within the text, two of them share a word, or a type is a tag already.
     """
     places = word_spans(text, joined_by)
-    tags = ["O"] * len(places)
+    tags, inside = ["O"] * len(places), []
     for start, end, kind in sorted(filter(None, map(read_span, label))):
         if not 0 <= start < end <= len(text):
             raise ValueError(f"the entity {kind!r} at {start} to {end} is not within the {len(text)} characters")
@@ -110,7 +113,9 @@ def tagged_words(text: str, label: Sequence[Any], joined_by: str = "") -> tuple[
             raise ValueError(f"the entity {kind!r} at {start} to {end} holds no word")
         if taken := [i for i in within if tags[i] != "O"]:
             raise ValueError(f"two entities share {text[slice(*places[taken[0]])]!r}; a word has one tag")
+        if places[within[0]][0] < start or end < places[within[-1]][1]:
+            inside.append(text[start:end])
         tags[within[0]] = f"B-{kind.strip()}"
         for i in within[1:]:
             tags[i] = f"I-{kind.strip()}"
-    return [text[start:end] for start, end in places], tags
+    return [text[start:end] for start, end in places], tags, inside

@@ -11,7 +11,7 @@ from thaw.data.rows import Values
 from thaw.data.sources import Source
 from thaw.labels import LabelSet, count_labels
 
-SHOWN = 20  # skipped rows listed in the summary; all are counted
+SHOWN = 20  # skipped rows, and odd entities, listed in the summary; all are counted
 
 
 def label_counts(rows: Any, labels: LabelSet) -> tuple[int, ...]:
@@ -53,6 +53,8 @@ def summarise(rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSe
         ],
         "skipped": dict(skipped),
         "skipped_rows": [f"{place}: {problem}" for _, place, problem in source.skipped[:SHOWN]],
+        "inside_words": len(source.inside),
+        "inside_words_rows": [f"{marked!r} ({place})" for _, place, marked in source.inside[:SHOWN]],
     }
 
 

@@ -33,6 +33,10 @@ def notes(summary: dict[str, Any]) -> list[str]:
         lines.append(f"labels that differ only in case or blanks: {listed(several)}")
     if summary.get("truncation") == "end" and (cut := summary["splits"]["train"]["truncated"]) >= TRUNCATED:
         lines.append(f"the end of {cut:.0%} of the training texts is not read: data.truncation=middle reads it")
+    if inside := summary.get("inside_words"):  # older runs lack it
+        some = "1 entity begins or ends" if inside == 1 else f"{inside:,} entities begin or end"
+        such_as = summary["inside_words_rows"][0]
+        lines.append(f"{some} inside a word, such as {such_as}: do the offsets count characters?")
     if summary["task"] == "token":
         return lines + _odd_tags(summary["labels"]) + _absent_types(summary["splits"])
     if summary["task"] == "sequence":

@@ -1,6 +1,8 @@
 """Entities marked by characters become words with tags."""
 
+import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,37 @@ def test_a_text_without_entities_is_one_of_words_too(tmp_path: Path) -> None:
     assert read(tmp_path, *rows) == [("So it is .", "O O O O"), TAGGED]
     rows = [{"text": row["text"], "label": row["entities"]} for row in rows]
     assert read(tmp_path, *rows, task="token") == [("So it is .", "O O O O"), TAGGED]
+
+
+@pytest.mark.parametrize("write", [json.dumps, str])
+@pytest.mark.parametrize("column", ["entities", "label"])
+def test_entities_in_the_cells_of_a_table_are_read_too(
+    column: str, write: Callable[[Any], str], tmp_path: Path
+) -> None:
+    spans = [{"type": "PER", "start": 0, "end": 8, "score": 0.9}, {"type": "LOC", "start": 14, "end": 18}]
+    rows = [(TEXT, write(spans)), ("So it is.", "[]"), (TEXT, write([(0, 8, "PER"), (14, 18, "LOC")]))]
+    path = tmp_path / "a.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("text", column), *rows, *[("so", "")] * (column == "entities")])
+    (found,) = load({"path": str(path)}).splits.values()
+    assert [(" ".join(row["text"]), " ".join(row["label"])) for row in found] == [
+        TAGGED, ("So it is .", "O O O O"), TAGGED, *[("so", "O")] * (column == "entities"),
+    ]  # fmt: skip
+
+
+def test_entities_that_do_not_fit_their_text_are_told(tmp_path: Path) -> None:
+    words = "the text is a list of words; entities marked by characters need the text itself"
+    for row, said in (
+        ({"tokens": ["Anna", "Lee"], "entities": [{"start": 0, "end": 8, "label": "PER"}]}, words),
+        ({"text": TEXT, "entities": "PER"}, "the entities are text, not a list"),
+    ):
+        with pytest.raises(UserError, match=rf"a\.jsonl:1: {said}"):
+            read(tmp_path, row)
+        path = tmp_path / "a.csv"
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([("text", "entities"), [str(value) for value in row.values()]])
+        with pytest.raises(UserError, match=rf"a\.csv:2: {said}"):
+            load({"path": str(path)})
 
 
 @pytest.mark.parametrize("kind", ["parquet", "hub"])

@@ -30,7 +30,7 @@ from thaw.data.rows import (
     text_of,
     zipped,
 )
-from thaw.data.spans import marks_spans, tagged_words
+from thaw.data.spans import marked, marks_spans
 from thaw.data.tables import read_delimited
 from thaw.errors import UserError
 
@@ -55,7 +55,7 @@ def read_txt(path: Path, options: Options) -> Iterator[Row | Bad]:
 def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
     """One JSON object per line. The text may be a list of words; the label a list of labels, or of character spans."""
     texts: list[str] = []
-    label, tokens = "", False
+    label, spans = "", False
     for line, text in decoded(path, options):
         if isinstance(text, str) and not text.strip():
             continue
@@ -65,33 +65,14 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
             continue
         if not texts:
             texts, label = named_columns(list(record), options, f"{path}:{line}")
-            tokens = options.tokens or label in SPAN_COLUMNS
         missing = [name for name in (*texts, label) if name not in record]
         if missing:
             yield Bad(line, f"the field {missing[0]!r} is missing")
         else:
-            tokens = tokens or marks_spans(record[label])
+            spans = spans or marks_spans(record[label])
             answer = record.get("answer") if label in SPAN_COLUMNS else None
-            text_or_words = text_of([record[name] for name in texts])
-            yield marked(line, text_or_words, record[label], tokens, answer, options.joined_by)
-
-
-def marked(line: int, text: Any, label: Any, tokens: bool, answer: Any = None, joined_by: str = "") -> Row | Bad:
-    """A row; entities given as character spans become words with tags.
-
-    Args:
-        tokens: whether no label, or an empty list, means no entities.
-        answer: of Prodigy's user, if the row has one.
-        joined_by: as for `word_spans`.
-    """
-    if answer in ("reject", "ignore"):
-        return Bad(line, f"its answer is {answer!r}, so its entities are not correct")
-    if not isinstance(text, str) or not (marks_spans(label) or (tokens and label in ([], None))):
-        return Row(line, text, label)
-    try:
-        return Row(line, *tagged_words(text, label or [], joined_by))
-    except ValueError as error:
-        return Bad(line, str(error))
+            row = Row(line, text_of([record[name] for name in texts]), record[label])
+            yield marked(row, label, options, spans, answer)
 
 
 def json_object(line: int, text: str) -> dict[str, Any] | Bad:
@@ -112,14 +93,14 @@ def read_parquet(path: Path, options: Options) -> Iterator[Row | Bad]:
     with open_parquet(path) as file:
         texts, label = named_columns(file.schema_arrow.names, options, path)
         names = class_names(file.schema_arrow, label)
-        tokens = options.tokens or label in SPAN_COLUMNS or holds_spans(file.schema_arrow, label)
+        spans = holds_spans(file.schema_arrow, label)
         answers = ["answer"] if label in SPAN_COLUMNS and "answer" in file.schema_arrow.names else []
         for row, record in parquet_rows(file, [*texts, label, *answers]):
             if isinstance(record, Bad):
                 yield record
                 continue
-            given, answer = record[len(texts)], record[-1] if answers else None
-            yield marked(row, text_of(record[: len(texts)]), name_of(given, names), tokens, answer, options.joined_by)
+            given, answer = name_of(record[len(texts)], names), record[-1] if answers else None
+            yield marked(Row(row, text_of(record[: len(texts)]), given), label, options, spans, answer)
 
 
 def holds_spans(schema: Any, column: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 from thaw.data import formats
 from thaw.data.checking import NO_LABEL, checked
 from thaw.data.rows import CHUNK, NOT_UTF8, Bad, Options, Row, class_names, dataset_of, name_of, named_columns, text_of
+from thaw.data.spans import marked
 from thaw.data.splits import SPLITS
 from thaw.errors import UserError
 from thaw.hub import WAYS_OUT, go_offline_if_unreachable
@@ -222,8 +223,7 @@ def _load_hub(data: dict[str, Any]) -> Source:
             continue
         source.names = class_names(dataset.features.arrow_schema, label)
         source.files[split] = [f"{name}/{split_name}"]
-        tokens = data.get("task") == "token" or formats.holds_spans(dataset.features.arrow_schema, label)
-        rows = ((0, row) for row in _hub_rows(dataset, texts, label, source.names, tokens))
+        rows = ((0, row) for row in _hub_rows(dataset, texts, label, source.names, options(data)))
         source.splits[split] = _table(source, split, rows, data)
     if "train" not in source.splits:
         raise UserError(f"data.hub={name}: no split train; it has: {', '.join(map(str, loaded))}", "Use another.")
@@ -237,12 +237,12 @@ def _unlabelled(dataset: Any, label: str) -> bool:
     return isinstance(dataset.features[label], datasets.ClassLabel) and dataset.unique(label) == [-1]
 
 
-def _hub_rows(dataset: Any, texts: list[str], label: str, names: list[str] | None, tokens: bool) -> Iterator[Row | Bad]:
-    line = 0
+def _hub_rows(dataset: Any, texts: list[str], label: str, names: list[str] | None, own: Options) -> Iterator[Row | Bad]:
+    line, spans = 0, formats.holds_spans(dataset.features.arrow_schema, label)
     for batch in dataset.select_columns([*texts, label]).iter(batch_size=CHUNK):
-        for *values, own in zip(*(batch[name] for name in texts), batch[label], strict=True):
+        for *values, given in zip(*(batch[name] for name in texts), batch[label], strict=True):
             line += 1
-            yield formats.marked(line, text_of(values), name_of(own, names), tokens)
+            yield marked(Row(line, text_of(values), name_of(given, names)), label, own, spans)
 
 
 def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], data: dict[str, Any]) -> Any:
@@ -278,7 +278,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
             source.skipped.append((split, place, row.problem))
             skipped += 1
             continue
-        source.inside += [(split, source.place(split, file, row.line), marked) for marked in row.inside]
+        source.inside += [(split, source.place(split, file, row.line), part) for part in row.inside]
         held.append({"text": row.text, "label": row.label, "line": row.line, "file": file})
         if len(held) == CHUNK:
             chunks.append(pa.Table.from_pylist(held, schema=source.schema))

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from thaw.data.rows import SPAN_COLUMNS, Bad, Options, Row
+
 # Chinese and Japanese are written without spaces: there each character counts as a word.
 NO_BLANKS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 OF_NO_BLANKS = re.compile(f"[{NO_BLANKS}]")
@@ -26,11 +28,11 @@ def read_span(item: Any) -> Span | None:
     """Start, end (exclusive) and type of an entity; None if the item is not an entity.
 
     ``{"start": 0, "end": 5, "label": "PER"}`` (Prodigy, and this project's predictions under ``type``), the same with
-    ``start_offset`` and ``end_offset`` or ``[0, 5, "PER"]`` (doccano).
+    ``start_offset`` and ``end_offset`` or ``[0, 5, "PER"]`` (doccano; in spaCy a tuple).
     """
     if isinstance(item, Mapping):
         item = [next((item[key] for key in keys if item.get(key) is not None), None) for keys in (START, END, TYPE)]
-    if not isinstance(item, list) or len(item) != 3:
+    if not isinstance(item, list | tuple) or len(item) != 3:
         return None
     start, end, kind = item
     numbers = all(isinstance(value, int) and not isinstance(value, bool) for value in (start, end))
@@ -85,6 +87,29 @@ def word_spans(text: str, joined_by: str = "") -> list[tuple[int, int]]:
             if character in joined_by and (joins(text, at) or ends_initial(text, at)):
                 kinds[at] = "w"
     return [word.span() for word in WORDS.finditer("".join(kinds))]
+
+
+def marked(row: Row, column: str, options: Options, spans: bool = False, answer: Any = None) -> Row | Bad:
+    """A row; entities given as character spans become words with tags.
+
+    Args:
+        column: of the label.
+        spans: whether other rows of the column hold entities; no label then means none, as in `SPAN_COLUMNS`.
+        answer: of Prodigy's user, if the row has one.
+    """
+    text, label, spans = row.text, row.label, spans or column in SPAN_COLUMNS
+    if answer in ("reject", "ignore"):
+        return Bad(row.line, f"its answer is {answer!r}, so its entities are not correct")
+    if isinstance(text, list) and marks_spans(label):
+        return Bad(row.line, "the text is a list of words; entities marked by characters need the text itself")
+    if isinstance(text, str) and isinstance(label, str) and spans:
+        return Bad(row.line, "the entities are text, not a list")
+    if not isinstance(text, str) or not (marks_spans(label) or ((spans or options.tokens) and label in ([], None))):
+        return row
+    try:
+        return Row(row.line, *tagged_words(text, label or [], options.joined_by))
+    except ValueError as error:
+        return Bad(row.line, str(error))
 
 
 def tagged_words(text: str, label: Sequence[Any], joined_by: str = "") -> tuple[list[str], list[str], list[str]]:

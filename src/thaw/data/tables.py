@@ -11,6 +11,7 @@ from typing import Any
 
 from thaw.data.rows import (
     NOT_UTF8,
+    SPAN_COLUMNS,
     Bad,
     Options,
     Row,
@@ -21,6 +22,7 @@ from thaw.data.rows import (
     text_of,
     words_in,
 )
+from thaw.data.spans import marked, marks_spans
 from thaw.errors import UserError, counted
 
 csv.field_size_limit(sys.maxsize)  # long documents in one field are data, not an attack
@@ -168,21 +170,27 @@ def read_delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row
     columns, records, _ = read_table(path, options, delimiter)
     texts, label = named_columns(columns, options, path) if columns else ([], "")
     texts_at, label_at = [columns.index(name) for name in texts], columns.index(label) if columns else 0
+    spans = False
     for line, record in records:
         if isinstance(record, Bad):
             yield record
         else:
-            text = text_of([record[i] for i in texts_at])
-            yield _undecodable(line, record) or _listed(Row(line, text, record[label_at]))
+            row = _listed(Row(line, text_of([record[i] for i in texts_at]), record[label_at]), label)
+            spans = spans or marks_spans(row.label)
+            yield _undecodable(line, record) or marked(row, label, options, spans)
 
 
-def _listed(row: Row) -> Row:
-    """A row whose cells contain lists, read as such: words with their tags, or several labels."""
+def _listed(row: Row, column: str) -> Row:
+    """A row whose cells contain lists, read as such: words with their tags, several labels, or entities.
+
+    Args:
+        column: of the label.
+    """
     labels = list_in(row.label)
     if labels is None:
-        return row
+        return row._replace(label=None) if column in SPAN_COLUMNS and not row.label.strip() else row
     words = words_in(row.text) if isinstance(row.text, str) else None
-    return Row(row.line, row.text if words is None else words, labels)
+    return row._replace(text=row.text if words is None else words, label=labels)
 
 
 def _undecodable(line: int, fields: list[str]) -> Bad | None:

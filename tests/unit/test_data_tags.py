@@ -96,6 +96,16 @@ def test_entities_are_the_same_in_every_scheme_and_format(
         assert data.labels.names == ("O", "B-ORG", "I-ORG", "B-PER", "I-PER")
 
 
+@pytest.mark.parametrize("name", ["a.conll", "train.conll"])
+def test_a_single_sentence_is_one_whose_blank_lines_are_missing(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("Anna B-PER\nmet O\n" * 120)
+    with pytest.raises(UserError, match=rf"{name}: a single sentence of 240 words\. Blank lines divide sentences"):
+        read({"path": str(tmp_path if name == "train.conll" else tmp_path / name)})
+    (tmp_path / "two.conll").write_text("Anna B-PER\nmet O\n\n" * 2)
+    with pytest.raises(UserError, match=r"two\.conll: too few rows to divide: "):
+        read({"path": str(tmp_path / "two.conll")})
+
+
 def test_names_of_another_scheme_name_numbers_too(tmp_path: Path) -> None:
     names = ["O", "S-PER", "B-ORG", "I-ORG", "E-ORG"]
     path = tmp_path / "some.jsonl"

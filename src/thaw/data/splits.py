@@ -123,6 +123,12 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where:
     train, and shares no text with the others.
     """
     seed, train_size, eval_size = data["split_seed"], data.get("train_size"), data.get("eval_size")
+    whole = found["all"] if "all" in found else found["train"]
+    if labels.task == "token" and len(whole) == 1 and "validation" not in found:
+        raise UserError(
+            f"{where}: a single sentence of {counted(len(whole[0]['text']), 'word')}",
+            "Blank lines divide sentences in CoNLL columns; other formats have a row for each.",
+        )
     if data.get("fold"):
         found = _with_fold_as_test(found, labels, data)
     if "all" in found:
@@ -143,7 +149,7 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where:
             parts["train"], parts["validation"] = _validation_from_train(parts["train"], labels, data)
     for name in parts:
         if not len(parts[name]):
-            if len(labels) > 0.9 * (total := sum(map(len, parts.values()))):
+            if labels.task != "token" and len(labels) > 0.9 * (total := sum(map(len, parts.values()))):
                 said = f"{counted(len(labels), 'label')} in {counted(total, 'row')}"
                 raise UserError(
                     f"{where}: {said}: too many labels to divide them", "Check data.label_column, or give more rows."

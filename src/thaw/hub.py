@@ -33,7 +33,7 @@ SAFETENSORS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 PICKLED = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
 WAYS_OUT = (
     "Three ways out: a local path ({key}=<folder>), a mirror (HF_ENDPOINT=https://... python train.py ...), "
-    "or the sample that needs no Hub (model=minilm data=emotion_sample)."
+    "or the sample that needs no Hub (model=minilm data={sample})."
 )
 
 
@@ -117,7 +117,7 @@ def _from_hub(name: str, revision: str | None, code: bool) -> Path:
             f"model.name={name}: the Hub cannot be reached and the local cache does not hold it"
             if is_offline_mode()
             else f"model.name={name}: cannot be fetched: {error}",
-            WAYS_OUT.format(key="model.name"),
+            WAYS_OUT.format(key="model.name", sample="emotion_sample"),
         ) from error
 
 

@@ -41,6 +41,10 @@ POSITIVE: Rule = (lambda value: _number(value) and value > 0, "a number above 0"
 NONNEGATIVE: Rule = (lambda value: _number(value) and value >= 0, "a number of at least 0")
 FRACTION: Rule = (lambda value: _number(value) and 0 <= value <= 1, "a number from 0 to 1")
 BELOW_ONE: Rule = (lambda value: _number(value) and 0 <= value < 1, "a number from 0 to below 1")
+SIZE: Rule = (
+    lambda value: COUNT[0](value) or (POSITIVE[0](value) and value < 1),
+    "a whole number of rows, or a fraction below 1",
+)
 TEXT: Rule = (lambda value: isinstance(value, str) and bool(value), "a text")
 PAGE: Rule = (lambda value: TEXT[0](value) and value.endswith(".html"), "a file name that ends in .html")
 
@@ -148,7 +152,7 @@ RULES: dict[str, Rule] = {
     "data.header": FLAG,
     "data.encoding": ENCODING,
     "data.group_by_length": FLAG,
-    "data.validation_size": or_null(POSITIVE),
+    "data.validation_size": or_null(SIZE),
     "data.split_seed": SEED,
     "data.folds": (lambda value: _whole(value) and value > 1, "a whole number of at least 2"),
     "data.fold": or_null(COUNT),

@@ -167,6 +167,8 @@ def test_every_setting_is_read_by_something() -> None:
         ("optimizer.layer_decay", True),
         ("optimizer.weight_decay", -0.1),
         ("optimizer.schedule", "exponential"),
+        ("data.validation_size", 2.0),
+        ("data.validation_size", 0),
         ("optimizer.warmup_ratio", 1.5),
         ("optimizer.warmup_steps", 0.5),
         ("loss.label_smoothing", 1.0),

@@ -16,6 +16,7 @@ from thaw.data.formats import READERS
 from thaw.data.rows import Bad, Options, Row
 from thaw.data.sources import load_path
 from thaw.data.tables import SAMPLE, own_delimiter, read_table
+from thaw.errors import UserError
 
 ROWS = [
     ("the sun is out; i am happy", "joy"),
@@ -255,6 +256,12 @@ def test_comments_around_sentences_of_conll_columns_are_none_of_their_words(tmp_
         Row(2, ["EU"], ["B-ORG"]),
         Row(6, ["#begin"], ["O"]),
     ]
+
+
+def test_json_lines_are_not_taken_for_conll_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "some.conll", '\n{"text": "Anna sings.", "entities": [[0, 4, "PER"]]}\n{"text": "so"}\n')
+    with pytest.raises(UserError, match=r"some\.conll:2: JSON Lines, not columns\. Set data\.format=jsonl\."):
+        read(path, "conll")
 
 
 def test_conll_columns_can_be_chosen(tmp_path: Path) -> None:

@@ -176,7 +176,10 @@ def test_evaluation_takes_all_of_a_split_that_has_fewer_rows(prepare: Prepare, t
         ({"train_size": 1}, "the training split has only the label"),
         ({"task": "regression"}, "data.task=regression is not known. Choose one of: sequence, multi_label, token."),
         ({"task": "token"}, "data.task=token, but each row has one label."),
-        ({"label_names": ["joy", "fear"]}, "train.csv:3: the label 'anger' is unknown; known: joy, fear."),
+        (
+            {"label_names": ["joy", "fear"]},
+            "train.csv:3: the label 'anger' is unknown; known: joy, fear. Correct it, add it to data.label_names,",
+        ),
         (
             {"label_names": ["joy", "Anger", "fear"]},
             "train.csv:3: the label 'anger' is unknown (did you mean 'Anger'?); known: joy, Anger, fear.",
@@ -496,8 +499,9 @@ def test_balanced_needs_one_label_per_text(prepare: Prepare, tmp_path: Path) -> 
 def test_new_data_takes_the_labels_of_the_run(prepare: Prepare, tmp_path: Path) -> None:
     labels = prepare(csv(tmp_path / "a.csv", 30)).labels
     new = jsonl(tmp_path / "new.jsonl", {"text": "a", "label": "joy"}, {"text": "b", "label": "other"})
-    with pytest.raises(UserError, match=r"new\.jsonl:2: the label 'other' is unknown; known: anger, fear, joy"):
-        load_labelled({**DEFAULTS, "path": str(new)}, labels, "test")
+    said = r"new\.jsonl:2: the label 'other' is unknown; known: anger, fear, joy\. Correct it, or leave such rows out"
+    with pytest.raises(UserError, match=said):
+        load_labelled({**DEFAULTS, "path": str(new), "label_names": ["anger", "fear", "joy"]}, labels, "test")
     found = load_labelled({**DEFAULTS, "path": str(new), "on_bad_row": "skip"}, labels, "test")
     assert found == (["a"], [2], ["new.jsonl:1"], [f"{new}:2: the label 'other' is unknown"])
     csv(tmp_path / "train.csv", 3)
@@ -536,6 +540,12 @@ def test_new_texts_with_marked_entities_are_split_into_words_as_the_run_splits_t
     predictor = SimpleNamespace(labels=labels, joined_by="-")
     found = new_rows(tmp_path, DEFAULTS, {"path": str(new)}, predictor, "test")  # type: ignore[arg-type]
     assert (found.texts, found.gold) == ([["See", "E-404", "in", "Oslo", "."]], [[0, 0, 0, 1, 0]])
+    jsonl(new, {"text": "See E-404 in Oslo.", "label": "LOC"})
+    said = (
+        r"each row has one label\. The run needs rows with a list of words with a tag each, or a text with marked ent"
+    )
+    with pytest.raises(UserError, match=said):
+        new_rows(tmp_path, {**DEFAULTS, "task": None}, {"path": str(new), "task": None}, predictor, "test")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("other", [{"sampler": "balanced"}, {"group_by_length": False}, {"padding": "max_length"}])

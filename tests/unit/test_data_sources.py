@@ -450,6 +450,20 @@ def test_the_hub_without_a_training_split_is_an_error(monkeypatch: pytest.Monkey
         hub(monkeypatch, test={"text": ["c"], "label": [1]})
 
 
+@pytest.mark.parametrize(("task", "sample"), [("token", "conll2003_sample"), (None, "emotion_sample")])
+def test_without_the_hub_a_sample_of_the_same_task_is_named(
+    task: str | None, sample: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ConnectionError("no network")
+
+    import datasets
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(UserError, match=rf"no Hub \(model=minilm data={sample}\)"):
+        load({"hub": "owner/name", "task": task})
+
+
 def test_html_is_cleaned_before_anything_looks_at_the_text(tmp_path: Path) -> None:
     fill(tmp_path, {"a.txt": "a<br />b &amp; c;x\n"})
     assert texts(load_path(tmp_path / "a.txt", {"clean_html": True}))["all"] == ["a b & c"]

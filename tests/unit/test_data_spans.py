@@ -166,6 +166,7 @@ def test_a_word_belongs_to_the_entity_that_a_part_of_it_is_marked_as() -> None:
     ("spans", "said"),
     [
         ([[0, 30, "PER"]], "a.jsonl:2: the entity 'PER' at 0 to 30 is not within the 19 characters"),
+        ([[3, 3, "PER"]], "a.jsonl:2: the entity 'PER' at 3 to 3 is empty: the end is one past the last character"),
         ([[4, 5, "PER"]], "a.jsonl:2: the entity 'PER' at 4 to 5 holds no word"),
         ([[0, 8, "PER"], [5, 13, "X"]], "a.jsonl:2: two entities share 'Lee'; a word has one tag"),
         (

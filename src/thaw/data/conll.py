@@ -11,6 +11,7 @@ from thaw.errors import UserError, counted
 # Comments as CoNLL-U, MultiCoNER and CoNLL-2012 write them around sentences; "# O" is the word "#".
 COMMENT = re.compile(r"# *(newdoc|newpar)\b|# *[\w:.-]+ *=|# id |#(begin|end) document\b")
 
+JSON = re.compile(r'\{ *"[^"]*" *:')  # how an object begins
 TAG = re.compile(r"O|[BIESLUM]-\S+")
 LOOKED_AT = 50  # lines that are read to recognise the format
 
@@ -43,6 +44,9 @@ def sentences(path: Path, options: Options) -> Iterator[tuple[int, list[list[str
 
     Returns:
         For each sentence the number of its first line, and the columns of each of its lines.
+
+    Raises:
+        UserError: when the file holds JSON Lines.
     """
     rows: list[list[str]] = []
     start, width = 0, 0
@@ -63,6 +67,9 @@ def sentences(path: Path, options: Options) -> Iterator[tuple[int, list[list[str
             yield from sentence()
             rows, bad = [], None
             continue
+        if not width and JSON.match(text):
+            remedy = f"Set {options.group}format=jsonl."
+            raise UserError(f"{path}:{line}: JSON Lines, not columns", remedy)
         width = width or len(fields)
         if len(fields) != width:
             bad = bad or Bad(line, f"{counted(len(fields), 'column')} where the first line has {width}")

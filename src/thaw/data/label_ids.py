@@ -85,7 +85,9 @@ def with_ids(source: Source, split: str, labels: LabelSet, data: dict[str, Any])
             if close := [name for name in labels.names if folded(name) == folded(unknown.args[0])]:
                 problem += f" (did you mean {close[0]!r}?)"
             if data.get("on_bad_row") != "skip":
-                remedy = "Correct it, or leave such rows out: data.on_bad_row=skip."
+                # The labels of a finished run, whose training rows are counted, stay as they are.
+                add = " add it to data.label_names," if data.get("label_names") and not labels.rows else ""
+                remedy = f"Correct it,{add} or leave such rows out: data.on_bad_row=skip."
                 raise UserError(f"{place}: {problem}; known: {known}", remedy) from None
             source.skipped.append((split, place, problem))
             continue

@@ -251,7 +251,8 @@ def load_labelled(
     name = "all" if "all" in source.splits else split
     if (found := form_of(source)) != labels.task and "token" in (found, labels.task):
         where = ", ".join(source.files[name])
-        raise UserError(f"{where}: each row has {FORMS[found]}", f"The run needs rows with {FORMS[labels.task]}.")
+        needs = FORMS[labels.task] + (", or a text with marked entities" if labels.entities else "")
+        raise UserError(f"{where}: each row has {FORMS[found]}", f"The run needs rows with {needs}.")
     detect_task(source, data)  # and give the labels its form
     rows = with_ids(source, name, labels, data)
     places = [

@@ -210,7 +210,8 @@ def _load_hub(data: dict[str, Any]) -> Source:
             problem += "the Hub cannot be reached and the local cache does not hold it"
         else:
             problem += f"cannot be loaded: {error}"
-        raise UserError(problem, WAYS_OUT.format(key="data.path")) from None
+        sample = "conll2003_sample" if data.get("task") == "token" else "emotion_sample"
+        raise UserError(problem, WAYS_OUT.format(key="data.path", sample=sample)) from None
     # A split with exactly the usual name comes before one that contains it (test before test_extra).
     for split_name, dataset in sorted(loaded.items(), key=lambda item: str(item[0]).lower() not in SPLIT_NAMES):
         split = split_of(str(split_name))

@@ -122,11 +122,15 @@ def tagged_words(text: str, label: Sequence[Any], joined_by: str = "") -> tuple[
         (words, tags, what is marked as an entity and begins or ends inside a word).
 
     Raises:
-        ValueError: when an entity is not within the text, two of them share a word, or a type is a tag already.
+        ValueError: when an entity is empty, not within the text, or shares a word with another, or a type is a tag.
     """
     places = word_spans(text, joined_by)
     tags, inside = ["O"] * len(places), []
     for start, end, kind in sorted(filter(None, map(read_span, label))):
+        if start >= end:
+            raise ValueError(
+                f"the entity {kind!r} at {start} to {end} is empty: the end is one past the last character"
+            )
         if not 0 <= start < end <= len(text):
             raise ValueError(f"the entity {kind!r} at {start} to {end} is not within the {len(text)} characters")
         if kind.strip() == "O" or kind.strip().startswith(("B-", "I-")):

@@ -77,7 +77,7 @@ def test_entities_of_the_sample(extra: list[str], tmp_path: Path) -> None:
     assert set(result["lengths"]["words"]) == {"train", "validation", "test"}
 
 
-def test_duplicates_and_leaks_are_told_with_their_places(tmp_path: Path) -> None:
+def test_duplicates_and_leaks_are_told_with_their_places(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [(f"the {i}th text about something else number {i * i} and nothing more", "ab"[i % 2]) for i in range(40)]
     (tmp_path / "train.txt").write_text("".join(f"{text};{label}\n" for text, label in rows))
     long = "a quite long text of many words that is nearly the same as one in training"
@@ -87,6 +87,7 @@ def test_duplicates_and_leaks_are_told_with_their_places(tmp_path: Path) -> None
     with (tmp_path / "val.txt").open("a") as file:
         file.write(f"{rows[7][0]};b\n{long} indeed;b\n")
     result = explored(tmp_path / "out", "data=txt", f"data.path={tmp_path}")
+    assert "\nnote: texts of validation that are also in train: 1\n" in capsys.readouterr().out
     exact, near = result["duplicates"], result["near"]
     assert (exact["rows"], exact["groups"], exact["across"], exact["contrary"]) == (2, 2, 1, 1)
     assert [row["place"] for row in exact["listed"][0]["members"]] == [

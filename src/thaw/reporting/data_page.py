@@ -157,6 +157,8 @@ def console(result: Mapping[str, Any]) -> list[str]:
         names = {"accuracy": "accuracy", "macro F1": "f1_macro", "accuracy of the majority class": "majority"}
         rows = [[name, summary.number(features[key])] for name, key in names.items()]
         lines.append(summary.table(f"Linear probe of {features['pooling']} vectors", ["", "validation"], rows))
+    if notes := advice.notes(data):
+        lines.append("\n" + "\n".join(f"note: {visible(line)}" for line in notes))
     return lines + [f"skipped {line}" for line in advice.left_out(data)]
 
 

@@ -44,8 +44,11 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
         conf = Path(function.__code__.co_filename).resolve().parent / "conf"
+        begun = False
 
         def task(config: DictConfig) -> Any:
+            nonlocal begun
+            begun = True
             return perform(function, config, rules, conf, name)
 
         def main() -> None:
@@ -60,8 +63,8 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
             except KeyboardInterrupt as error:  # while a multirun starts or ends
                 fail(error, conf, name)
             except (HydraException, OmegaConfBaseException, UserError, OSError, ValueError, RuntimeError) as error:
-                # `perform` deals with its own errors: this one is Hydra's, which makes the run folder.
-                if isinstance(error, OSError) and error.filename:
+                # Raised by Hydra when it creates the run folder.
+                if isinstance(error, OSError) and error.filename and not begun:
                     error = UserError(f"{error.filename}: cannot be made: {error.strerror}", "Change hydra.run.dir.")
                 fail(error, conf, name)
 

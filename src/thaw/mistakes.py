@@ -39,7 +39,6 @@ TRAINER = {  # arguments of transformers' Trainer and its example scripts, which
     "per_device_train_batch_size": "data.batch_size",
     "per_device_eval_batch_size": "data.eval_batch_size",
     "max_seq_length": "data.max_length",
-    "truncation_side": "data.truncation",
     "max_train_samples": "data.train_size",
     "max_eval_samples": "data.eval_size",
     "dataset_name": "data.hub",
@@ -107,8 +106,7 @@ class Script:
 
 
 def readable(error: Exception, conf: Path, name: str) -> Exception:
-    """One line for a file that cannot be read or written, and for what Hydra or OmegaConf spread over several lines;
-    any other error unchanged.
+    """One line for an error that Hydra or OmegaConf spread over several; any other error unchanged.
 
     Args:
         conf, name: of the `Script` that raised it.
@@ -118,8 +116,6 @@ def readable(error: Exception, conf: Path, name: str) -> Exception:
         return error
     if type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported here
         return UserError(text.split(". ")[0], OUT_OF_MEMORY.get(name, "CUDA_VISIBLE_DEVICES= runs it without the GPU."))
-    if isinstance(error, OSError) and error.filename:
-        return UserError(f"{error.filename}: {error.strerror}", "Choose another place, or see to its permissions.")
     if isinstance(error, OverrideParseException):
         return _unparsable(str(error.override), script)
     if not isinstance(error, HydraException | OmegaConfBaseException | ValueError | RuntimeError):

@@ -126,6 +126,7 @@ def _comparable(config: DictConfig) -> Any:
     for key in INERT:
         group, _, name = key.rpartition(".")
         (plain[group] if group else plain).pop(name, None)
+    plain["data"].setdefault("truncation", "end")  # runs of earlier versions lack it
     if plain["data"].get("fold") is None:  # then how many folds there would be has no effect
         for name in ("fold", "folds"):
             plain["data"].pop(name, None)

@@ -5,6 +5,7 @@
 """
 
 import csv
+import errno
 import gzip
 import json
 import math
@@ -26,6 +27,7 @@ from thaw.labels import LabelSet
 FAILURE = "failure.json"  # why a run of a multirun failed
 PRUNED = "pruned.json"  # when a trial was ended early because others were better
 PLACES = (("data", "path"), ("model", "name"))  # the settings that may name a file or folder
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # why something cannot be written at all
 LOCK = ".lock"  # held while a process writes to the folder
 
 
@@ -38,23 +40,35 @@ def atomic_write(path: Path, zipped: bool = False) -> Iterator[IO[str]]:
     Args:
         zipped: compress with gzip.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    opened = gzip.open if zipped else open
+    with writing(path, temporary):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with opened(temporary, "wt", encoding="utf-8", errors="replace", newline="\n") as file:
+                yield file
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+@contextmanager
+def writing(path: Path, temporary: Path) -> Iterator[None]:
+    """Say in one line why a place cannot be written; other errors, such as of reading meanwhile, stay as they are."""
     try:
-        with (gzip.open if zipped else open)(temporary, "wt", encoding="utf-8", errors="replace", newline="\n") as file:
-            yield file
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        _name_place(error, temporary, path)
+        yield
+    except OSError as error:
+        place = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+        if (
+            error.errno in NO_ROOM
+            or place in (path, temporary, *path.parents)
+            or temporary in getattr(place, "parents", ())
+        ):
+            remedy = "Choose another place, or see to its permissions."
+            raise UserError(f"{path}: cannot be written: {error.strerror}", remedy) from error
         raise
-
-
-def _name_place(error: BaseException, temporary: Path, path: Path) -> None:
-    """Make an error name the place that was asked for; a full disk would name none."""
-    if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
-        error.filename = str(path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -124,19 +138,19 @@ def replace_folder(path: Path, save: Callable[[str], Any]) -> None:
     """Replace a folder by a new one that appears under its name only once it is complete."""
     temporary, before = (path.with_name(f".{path.name}.{os.getpid()}{end}") for end in ("", ".old"))
     shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        save(str(temporary))
-        if path.exists():
-            os.replace(path, before)
-        os.replace(temporary, path)
-    except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if before.exists() and not path.exists():
-            os.replace(before, path)
-        _name_place(error, temporary, path)
-        raise
-    finally:
-        shutil.rmtree(before, ignore_errors=True)
+    with writing(path, temporary):
+        try:
+            save(str(temporary))
+            if path.exists():
+                os.replace(path, before)
+            os.replace(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if before.exists() and not path.exists():
+                os.replace(before, path)
+            raise
+        finally:
+            shutil.rmtree(before, ignore_errors=True)
 
 
 def check_not_over(output: str | Path, source: str | Path, name: str) -> None:

@@ -1,6 +1,7 @@
 """The house rules of the design: imports run one way, start-up is light, errors are one line."""
 
 import ast
+import errno
 import os
 import re
 import subprocess
@@ -18,7 +19,7 @@ from thaw.errors import UserError
 from thaw.help import comments, dotted, first_values
 from thaw.instantiate import build
 from thaw.job import run_folder
-from thaw.mistakes import TRAINER, Script, readable
+from thaw.mistakes import TRAINER, Script
 from thaw.multirun import job_folder, multirun_folder
 from thaw.overrides import latest, quoted, unquoted
 
@@ -435,30 +436,35 @@ def write_folder(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("write", "name", "told"),
+    ("write", "name", "reason"),
     [
-        (write_page, "file/page.html", "file: "),
-        (write_page, "x" * 252, f"{'x' * 252}: File name too long. "),
-        (write_folder, "file/export", "file/export: Not a directory. "),
-        (write_folder, "none/export", "none/export: No such file or directory. "),
+        (write_page, "file/page.html", "File exists"),
+        (write_page, "x" * 252, "File name too long"),
+        (write_folder, "file/export", "Not a directory"),
+        (write_folder, "none/export", "No such file or directory"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_told_in_one_line(
-    write: Callable[[Path], None], name: str, told: str, tmp_path: Path
+    write: Callable[[Path], None], name: str, reason: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OSError) as caught:  # noqa: PT011
+    with pytest.raises(UserError) as caught:
         write(tmp_path / name)
-    said = readable(caught.value, ROOT / "conf", "report")
-    assert isinstance(said, UserError)
-    assert str(said).startswith(f"{tmp_path}/{told}")
-    assert str(said).endswith("Choose another place, or see to its permissions.")
+    remedy = "Choose another place, or see to its permissions."
+    assert str(caught.value) == f"{tmp_path / name}: cannot be written: {reason}. {remedy}"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_an_error_of_no_file_keeps_its_traceback() -> None:
-    error = ConnectionResetError(104, "Connection reset by peer")
-    assert readable(error, ROOT / "conf", "report") is error
+def test_what_fails_while_a_file_is_open_is_blamed_on_it_only_if_there_is_no_room(tmp_path: Path) -> None:
+    failures: list[tuple[OSError, type[Exception]]] = [
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), ConnectionResetError),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/other/file"), FileNotFoundError),
+        (OSError(errno.ENOSPC, "No space left on device"), UserError),
+    ]
+    for failure, expected in failures:
+        with pytest.raises(expected), runs.atomic_write(tmp_path / "out.csv"):
+            raise failure
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_the_trainer_calls_its_arguments_names_settings_that_there_are() -> None:

@@ -12,7 +12,7 @@ from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs, figures
 from thaw.reporting.advice import left_out, notes, of_run
 from thaw.reporting.folds import OutOfFold, in_order, write
-from thaw.reporting.reading import label_pairs, marked, scorer_of
+from thaw.reporting.reading import label_pairs, marked, scorer_of, suspects, suspicious
 from thaw.runs import read_jsonl
 from thaw.scoring import prediction_rows
 
@@ -64,6 +64,8 @@ def test_likely_label_errors_of_all_folds_are_listed_with_their_place(tmp_path: 
     assert [(one["place"], one["label"], one["suggested"]) for one in found] == [
         ("a.csv:4", "no", "without no"), ("a.csv:4", "without yes", "yes"),
     ]  # fmt: skip
+    (shown,) = suspicious(suspects(listed, several), listed, several)["rows"]
+    assert shown["note"] == "no 0.050, without no 0.950; without yes 0.050, yes 0.950"
     words = {"words": ["Ann", "in", "Rome"], "true_scores": [0.9, 0.9, 0.1], "scores": [0.9, 0.9, 0.9]}
     rome = {"place": "b.conll:9", **words, "label": ["B-PER", "O", "O"], "predicted": ["B-PER", "O", "B-LOC"]}
     right = {"place": "b.conll:5", **words, "label": ["B-PER", "O", "B-LOC"], "predicted": ["B-PER", "O", "B-LOC"],

@@ -17,7 +17,7 @@ from thaw.reporting import summary, sweep_plots
 from thaw.reporting.members import read_members
 from thaw.reporting.summary import markdown_table
 from thaw.reporting.sweep import command_of, overview, summarise
-from thaw.settings import check
+from thaw.settings import ADDED, check
 
 Make = Callable[..., Path]
 
@@ -181,16 +181,18 @@ def test_near_duplicates_of_many_alike_are_at_least_so_many(tmp_path: Path, enco
         assert f"<p>{said}{alike} different texts have a near duplicate: {said.lower()}{near['pairs']} pairs" in page
 
 
-def test_runs_of_versions_without_folds_count_as_done(make: Make) -> None:
+@pytest.mark.parametrize("changed", ["data.fold=1", "data.truncation=middle"])
+def test_runs_of_earlier_versions_count_as_done(changed: str, make: Make) -> None:
     run, config = make("one"), configured()
     (run / "report.html").touch()
     OmegaConf.set_struct(config, False)
-    del config.data["fold"], config.data["folds"]
+    for key in ADDED:
+        del config.data[key.removeprefix("data.")]
     runs.save_config(run, config)
     assert not set_aside(run, configured())
     assert not set_aside(run, configured("data.folds=10"))
     check(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-    assert set_aside(run, configured("data.fold=1"))
+    assert set_aside(run, configured(changed))
 
 
 def set_aside(run: Path, config: DictConfig) -> bool:

@@ -163,7 +163,7 @@ def _encode(
             row = before + cut(encoding.ids, room, truncation) + after
             held += row
             kept.append(len(row))
-            lengths.append(len(encoding.ids) + len(before) + len(after))
+            lengths.append(len(encoding) + len(before) + len(after))
             if split:
                 numbers += [-1] * len(before) + cut(encoding.word_ids, room) + [-1] * len(after)
         ids.append(np.array(held, dtype=np.int32))  # an array of each chunk: a million small ones would take much room

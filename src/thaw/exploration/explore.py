@@ -34,7 +34,10 @@ def explore(config: DictConfig, overrides: Sequence[str]) -> None:
     max_length = resolve_length(settings["data"]["max_length"], limit)
     if settings["text"] is not None:
         pieces = pieces_of(
-            settings["text"], load_tokenizer(encoder, "sequence", trust), max_length, settings["data"]["truncation"]
+            settings["text"],
+            load_tokenizer(encoder, "sequence", trust),
+            max_length,
+            settings["data"].get("truncation", "end"),
         )
         print(data_page.pieces_table(settings["text"], pieces, max_length))
         return

@@ -239,9 +239,9 @@ class Predictor:
             words = np.split(encoded.words, encoded.offsets[1:-1])
             tags = np.split(encoded.tags, encoded.tag_offsets[1:-1])
             at = [row >= 0 for row in words]
+            logits = [row[own] for row, own in zip(self.row_logits(encoded.ids, encoded.offsets), at, strict=True)]
             if progress:
                 progress(len(encoded))
-            logits = [row[own] for row, own in zip(self.row_logits(encoded.ids, encoded.offsets), at, strict=True)]
             return Outputs(
                 np.arange(len(encoded)), logits, tags, [row[own] for row, own in zip(words, at, strict=True)]
             )

@@ -192,7 +192,8 @@ def training_rows(run: Path, config: DictConfig, metrics: dict[str, Any]) -> lis
     saved = runs.read_json(run / "labels.json")
     return [
         *([name, f"{split['rows']:,} rows"] for name, split in counts.items()),
-        ["tokens at most", f"{saved['max_length']} (the {saved.get('truncation', 'end')} of longer texts is cut)"],
+        ["tokens at most", str(saved["max_length"])],
+        *([["of longer texts is cut the", cut]] if (cut := saved.get("truncation", "end")) != "end" else []),
         *(
             [["thresholds", ", ".join(f"{value:.3f}" for value in saved["thresholds"])]]
             if "thresholds" in saved

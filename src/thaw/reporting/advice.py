@@ -37,6 +37,8 @@ def notes(summary: dict[str, Any]) -> list[str]:
         some = "1 entity begins or ends" if inside == 1 else f"{inside:,} entities begin or end"
         such_as = summary["inside_words_rows"][0]
         lines.append(f"{some} inside a word, such as {such_as}: do the offsets count characters?")
+    if summary["task"] == "token" and (unread := summary["splits"]["train"].get("unread", 0)):
+        lines.append(f"words of train beyond data.max_length, which are not trained on: {unread:,}")
     if summary["task"] == "token":
         return lines + _odd_tags(summary["labels"]) + _absent_types(summary["splits"])
     if summary["task"] == "sequence":
@@ -120,9 +122,10 @@ def of_run(
         cut = data["splits"]["train"]["truncated"] if data else 0.0
         more = " More data.epochs or another optimizer.lr may help." if own < 1 else ""
         if more and best == BAG_OF_WORDS and cut >= TRUNCATED:  # a bag of words reads whole texts
+            middle = " data.truncation=middle," if data and data.get("truncation") == "end" else ""
             more = (
-                " More data.epochs, another optimizer.lr, data.truncation=middle, or a larger data.max_length (if need "
-                f"be, another encoder) may help: {cut:.0%} of the training rows are truncated."
+                f" More data.epochs, another optimizer.lr,{middle} or a larger data.max_length (if need be, another "
+                f"encoder) may help: {cut:.0%} of the training rows are truncated."
             )
         lines.append(f"{best} {said} ({beside[best]:.3f}, this run {own:.3f}).{more}")
     if never := [name for name, count in counts.items() if count and not metrics[f"{split}/recall/{name}"]]:

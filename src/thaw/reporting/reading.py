@@ -212,14 +212,18 @@ def suspects(rows: Rows, labels: LabelSet) -> list[dict[str, Any]]:
 
 def suspicious(found: Sequence[dict[str, Any]], rows: Rows, labels: LabelSet) -> Listing:
     """The first of the likely label errors that `suspects` found, as the page shows them."""
+    doubts: dict[tuple[int, int | None], list[str]] = {}  # of a text, for each of its labels; of a word
+    for one in found:
+        doubt = f"{one['label']} {one['own']:.3f}, {one['suggested']} {one['sure']:.3f}"
+        doubts.setdefault((one["row"], one.get("word")), []).append(doubt)
     shown_rows = []
-    for one in found[:SHOWN]:
-        row, note = rows[one["row"]], f"{one['label']} {one['own']:.3f}, {one['suggested']} {one['sure']:.3f}"
-        if "word" in one:
-            said = {"parts": marked(row, labels, one["word"]), "note": f"{row['words'][one['word']]}: {note}"}
-        else:
+    for (i, word), several in list(doubts.items())[:SHOWN]:
+        row, note = rows[i], "; ".join(several)
+        if word is None:
             said = {**shown(row), "note": note}
-        shown_rows.append({**said, **_where(rows, one["row"])})
+        else:
+            said = {"parts": marked(row, labels, word), "note": f"{row['words'][word]}: {note}"}
+        shown_rows.append({**said, **_where(rows, i)})
     about = (
         f"{len(found):,} found by confident learning: the run is as sure of another label as it is of rows with that "
         "label. The weaker the run, the more of them are its own mistakes."

@@ -24,6 +24,7 @@ TILES = {
     "multi_label": ("f1_micro", "f1_macro", "map", "subset_accuracy", "ece"),
     "token": ("f1", "precision", "recall", "accuracy", "ece"),
 }
+DIGITS = 6  # of scores, as in the output of predict.py
 RADAR = {
     "sequence": {"accuracy": "accuracy", "F1": "f1_macro", "precision": "precision_macro", "recall": "recall_macro",
                  "AUC": "auc"},
@@ -213,8 +214,8 @@ def _selective(predictions: Rows, labels: LabelSet) -> list[list[str]]:
     for part in selective(probability_matrix(predictions, labels).max(-1), correct):
         accuracy, low, high = proportion(part["right"], part["rows"])
         share = part["rows"] / len(predictions)
-        score = summary.number(part["score"], 3)
-        table.append([f"{share:.0%}", score, summary.number(accuracy, 3), f"{low:.3f} to {high:.3f}"])
+        score = np.floor(part["score"] * 10**DIGITS) / 10**DIGITS  # rounded up, it would leave rows out
+        table.append([f"{share:.0%}", f"{score:.{DIGITS}f}", summary.number(accuracy, 3), f"{low:.3f} to {high:.3f}"])
     return table
 
 

@@ -66,7 +66,7 @@ def data_tables(summary: dict[str, Any]) -> list[tuple[str, Sequence[str], Rows]
         ["truncated", *(f"{split['truncated']:.1%}" for split in splits.values())],
         *(
             [title, *(f"{split[key]:,}" for split in splits.values())]
-            for key, title in (("unread", "words cut off"), ("unlabelled", "rows without a label"))
+            for key, title in (("unread", "words cut off in training"), ("unlabelled", "rows without a label"))
             if key in splits["train"]
         ),
         ["repeated texts", *(f"{split['repeated']:,}" for split in splits.values())],

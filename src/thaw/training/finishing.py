@@ -47,8 +47,8 @@ def finish(
     scored = [split for split in ("validation", "test") if split in data.rows]
     last = scored[-1]
     data.tokenizer.model_max_length = data.max_length  # so that pipelines cut where predict.py does
-    if data.truncation == "start":
-        data.tokenizer.truncation_side = data.tokenizer.init_kwargs["truncation_side"] = "left"  # the latter is saved
+    side = "left" if data.truncation == "start" else "right"
+    data.tokenizer.truncation_side = data.tokenizer.init_kwargs["truncation_side"] = side  # the latter is saved
     clock = time.perf_counter()
     baselines = score_untrained(cfg, module, data, make_prefix, last)
     times["baselines"] = time.perf_counter() - clock

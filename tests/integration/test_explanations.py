@@ -61,7 +61,7 @@ def test_predict_explains_a_table(fitted: Fitted, script: Run, tmp_path: Path) -
         (["batch_size=0"], "batch_size=0 is not a whole number of at least 1"),
         (
             ["explain=leave_one_out", "explain_page=/dev/null/page.html"],
-            "error: /dev/null: File exists. Choose another",
+            "error: /dev/null/page.html: cannot be written: ",
         ),
     ],
 )

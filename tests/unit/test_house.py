@@ -438,9 +438,9 @@ def write_folder(path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "name", "reason"),
     [
-        (write_page, "file/page.html", "File exists"),
+        (write_page, "file/page.html", "{file} is a file, not a folder"),
         (write_page, "x" * 252, "File name too long"),
-        (write_folder, "file/export", "Not a directory"),
+        (write_folder, "file/export", "{file} is a file, not a folder"),
         (write_folder, "none/export", "No such file or directory"),
     ],
 )
@@ -451,7 +451,8 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(
     with pytest.raises(UserError) as caught:
         write(tmp_path / name)
     remedy = "Choose another place, or see to its permissions."
-    assert str(caught.value) == f"{tmp_path / name}: cannot be written: {reason}. {remedy}"
+    told = reason.format(file=tmp_path / "file")
+    assert str(caught.value) == f"{tmp_path / name}: cannot be written: {told}. {remedy}"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

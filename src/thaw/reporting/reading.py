@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from thaw.errors import counted
 from thaw.labels import UNREAD, LabelSet
 from thaw.metrics.entities import entity_counts, spans
 from thaw.metrics.intervals import proportion
@@ -224,9 +225,10 @@ def suspicious(found: Sequence[dict[str, Any]], rows: Rows, labels: LabelSet) ->
         else:
             said = {"parts": marked(row, labels, word), "note": f"{row['words'][word]}: {note}"}
         shown_rows.append({**said, **_where(rows, i)})
+    of = f" in {counted(len(doubts), 'text')}" if labels.task == "multi_label" else ""
     about = (
-        f"{len(found):,} found by confident learning: the run is as sure of another label as it is of rows with that "
-        "label. The weaker the run, the more of them are its own mistakes."
+        f"{len(found):,} found{of} by confident learning: the run is as sure of another label as it is of rows with "
+        "that label. The weaker the run, the more of them are its own mistakes."
     )
     return {"title": "Likely label errors", "about": about, "rows": shown_rows}
 

@@ -235,7 +235,7 @@ class Predictor:
         from thaw.metrics.outputs import Outputs
         from thaw.models.prefix import Unusable
 
-        if encoded.kept.max() > self.max_length:
+        if encoded.kept.max() > self.max_length:  # of a token task: the long rows are read in windows
             words = np.split(encoded.words, encoded.offsets[1:-1])
             tags = np.split(encoded.tags, encoded.tag_offsets[1:-1])
             at = [row >= 0 for row in words]

@@ -188,6 +188,9 @@ class Summarise(Callback):
         except Occupied as error:  # Hydra would only log a warning
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        except OSError as error:  # likewise
+            print(f"error: {folder}: cannot be made: {error.strerror}. Change hydra.sweep.dir.", file=sys.stderr)
+            sys.exit(2)
 
     def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
         # The parts of a trainer form reference cycles: without this, the weights of several runs would pile up.

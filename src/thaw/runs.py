@@ -65,9 +65,9 @@ def writing(path: Path, temporary: Path) -> Iterator[None]:
         place = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
         if place and (place in (path, temporary, *path.parents) or temporary in place.parents):
             file = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
-            reason = f"{file} is a file, not a folder" if file else error.strerror
+            why = f"{file} is a file, not a folder" if file else error.strerror
             remedy = "Choose another place, or see to its permissions."
-            raise UserError(f"{path}: cannot be written: {reason}", remedy) from error
+            raise UserError(f"{path}: cannot be written: {why}", remedy) from error
         raise
 
 

@@ -55,6 +55,12 @@ def test_a_study_that_cannot_begin_leaves_nothing(script: Run, tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_cannot_be_made_is_one_line(script: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = script("train.py", "-m", "seed=1,2", f"hydra.sweep.dir={tmp_path}/file/x", ok=False)
+    assert done.stderr == f"error: {tmp_path}/file/x: cannot be made: Not a directory. Change hydra.sweep.dir.\n"
+
+
 def test_processes_side_by_side(encoders: Callable[[str], Path], script: Run, tmp_path: Path) -> None:
     """joblib: two trials of a study at once, each with its share of the cores, reporting to the same file."""
     done = script(

@@ -71,7 +71,14 @@ def test_long_sentences_are_learnt_to_their_end(encoders: Encoders, tmp_path: Pa
             words[rng.randrange(20, 38)] = "a B-PER"
             rows.append("\n".join(words))
         (tmp_path / f"{split}.conll").write_text("\n\n".join(rows))
-    settings = [f"data.path={tmp_path}", "data=conll", "data.max_length=12", "data.epochs=10", "optimizer.lr=1e-2", "data.batch_size=8"]
+    settings = [
+        f"data.path={tmp_path}",
+        "data=conll",
+        "data.max_length=12",
+        "data.epochs=10",
+        "optimizer.lr=1e-2",
+        "data.batch_size=8",
+    ]
     run = tmp_path / "run"
     fit(configured(f"model.name={encoders('bert')}", *settings), run)
     metrics = json.loads((run / "metrics.json").read_text())

@@ -295,7 +295,17 @@ def test_words_with_tags_are_a_token_task(prepare: Prepare, tmp_path: Path) -> N
     assert data.labels.rows == 14
     assert sum(data.labels.counts) == sum(map(len, data.rows["train"]["text"]))
     batches = list(data.train_dataloader())
-    assert set(batches[0]) == {"input_ids", "attention_mask", "padded", "labels", "words", "tags", "rows", "sentences", "weight"}
+    assert set(batches[0]) == {
+        "input_ids",
+        "attention_mask",
+        "padded",
+        "labels",
+        "words",
+        "tags",
+        "rows",
+        "sentences",
+        "weight",
+    }
     assert np.mean([batch["weight"] for batch in batches]) == pytest.approx(1)
     plain = prepare(path, group_by_length=False)
     assert set(next(iter(plain.train_dataloader()))) == set(batches[0]) - {"weight"}

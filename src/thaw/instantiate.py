@@ -1,16 +1,18 @@
 """The only call of hydra.utils.instantiate, behind an allow-list, so that a config cannot run arbitrary code."""
 
+import inspect
 from typing import Any
 
-from thaw.errors import UserError
+from thaw.errors import UserError, reason
 
 ALLOWED = ("torch.optim.", "pytorch_lightning.callbacks.", "pytorch_lightning.loggers.", "thaw.")
 
 
-def build(config: dict[str, Any], **arguments: Any) -> Any:
+def build(config: dict[str, Any], key: str, **arguments: Any) -> Any:
     """Build the object whose ``_target_`` the config names.
 
     Args:
+        key: of the config, for messages.
         config: holds ``_target_`` and the keyword arguments.
         arguments: keyword arguments that no config file can hold, such as parameters.
 
@@ -23,15 +25,29 @@ def build(config: dict[str, Any], **arguments: Any) -> Any:
 
     for target in _targets(config):
         if not target.startswith(ALLOWED):
-            raise UserError(f"_target_: {target} may not be built from a config", f"Allowed: {', '.join(ALLOWED)}.")
+            raise UserError(f"{key}: {target} may not be built from a config", f"Allowed: {', '.join(ALLOWED)}.")
     try:
         return instantiate(config, **arguments, _convert_="all")
     except InstantiationException as error:
-        if isinstance(lacking := error.__cause__, ModuleNotFoundError):  # raised by the target, not by its lookup
-            package = f": pip install {lacking.name.partition('.')[0]}" if lacking.name else ""
-            raise UserError(f"{config['_target_']}: {lacking}", f"Install the package{package}.") from error
-        reason = str(error).split("full_key")[0]
-        raise UserError(f"{config['_target_']} could not be built: {reason}", "Check its settings.") from error
+        cause, target = error.__cause__, f"{key}: {config['_target_']}"
+        if isinstance(cause, ModuleNotFoundError):  # raised by the target, not by its lookup
+            package = f": pip install {cause.name.partition('.')[0]}" if cause.name else ""
+            raise UserError(f"{target}: {cause}", f"Install the package{package}.") from error
+        if isinstance(cause, ImportError):
+            raise UserError(f"{target}: there is no such class", "Check its name.") from error
+        lacks = " ".join(f"'~{key}.{name}'" for name in _not_taken(config))
+        remedy = f"Leave out what it does not take: {lacks}." if lacks else "Check its settings."
+        raise UserError(f"{target} could not be built: {reason(cause or error)}", remedy) from error
+
+
+def _not_taken(config: dict[str, Any]) -> list[str]:
+    """The settings that are no arguments of the target."""
+    from hydra.utils import get_object
+
+    taken = inspect.signature(get_object(config["_target_"])).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in taken.values()):
+        return []
+    return [name for name in config if name != "_target_" and name not in taken]
 
 
 def _targets(plain: Any) -> list[str]:

@@ -3,8 +3,10 @@
 Nothing heavy is imported here, as in `thaw.cli`.
 """
 
+import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from thaw.errors import UserError
@@ -34,14 +36,20 @@ def latest(argument: str) -> str:
     if value != "latest" or key not in LATEST or Path(value).exists():
         return argument
     what, name = LATEST[key]
-    files = [file for depth in ("*/*", "*/*/*") for file in Path("outputs").glob(f"{depth}/{name}")]
-    if key == "resume":
-        files = [file for file in files if not file.with_name("metrics.json").exists()]
+    files = [file for file in _files(name) if key != "resume" or not file.with_name("metrics.json").exists()]
     if not files:
         raise UserError(f"{argument}: there is no {what} below outputs/", f"Give its folder: {key}=...")
     folder = max(files, key=lambda file: file.stat().st_mtime).parent
     print(f"{key}={folder}", file=sys.stderr)
     return f"{key}={folder}"
+
+
+def _files(name: str) -> Iterator[Path]:
+    """The files of a name below ``outputs/``, not of folders within a run."""
+    for folder, folders, names in os.walk("outputs"):
+        if name in names:
+            yield Path(folder, name)
+        folders[:] = [one for one in folders if one != "earlier" and "config.yaml" not in names]
 
 
 def unquoted(override: str) -> str:
@@ -82,8 +90,7 @@ def _quoted_text(key: str, value: str) -> str:
     odd = not value.isascii() or SPECIAL.search(value) or re.search(special, value) or NUMBER.fullmatch(value)
     if value == "null" or (key in FREE_TEXT and key != "text" and not odd):
         return value
-    if "\n" in value or "\r" in value:
-        value = " ".join(value.split())
+    value = re.sub(r"[\r\n]", " ", value)  # the grammar has no line ends; the places of entities stay what they are
     # Hydra takes a backslash for an escape only before a quote, so only those there are doubled.
     escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + (found[2] and "\\'"), value.replace("${", "\\${"))
     return f"'{escaped}'"

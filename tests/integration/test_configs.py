@@ -84,12 +84,13 @@ def test_every_pair_of_options_composes_and_instantiates(encoders: Callable[[str
         settings = plain["optimizer"]
         optimizer = build(
             settings["class"],
+            "optimizer.class",
             params=parameter_groups(module.parts, module.rates, settings["weight_decay"]),
             lr=settings["lr"],
         )
         assert isinstance(optimizer, torch.optim.Optimizer)
-        for callback in plain["callbacks"].values():
-            build(callback)
+        for name, callback in plain["callbacks"].items():
+            build(callback, name)
         if chosen["logger"] == "tensorboard":
             make_loggers(plain, tmp_path)
 

@@ -268,6 +268,7 @@ def test_evaluate_on_new_data_with_the_same_labels(fitted: Fitted, tmp_path: Pat
     assert 0 <= values["new/accuracy"] <= 1
     (tmp_path / "only").mkdir()
     (tmp_path / "only/test.txt").write_text("i am happy;joy\ni am sad;sadness\n", encoding="utf-8")
+    (tmp_path / "only/train.txt").write_text("no label\n")  # of a split that is not evaluated
     *_, values = evaluate_run({**base, "data": {"path": str(tmp_path / "only")}})
     assert "only_test/accuracy" in values
     name, *_ = evaluate_run({**base, "data": {"path": str(tmp_path / "only/test.txt")}})

@@ -8,8 +8,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -137,6 +139,16 @@ def test_latest_names_the_folder_that_is_meant(tmp_path: Path, monkeypatch: pyte
     assert latest("resume=latest") == "resume=outputs/emotion/bert/stopped"
     assert latest("runs=latest") == "runs=outputs/multirun/rates"
     assert latest("text=latest") == "text=latest"
+    for age, name in enumerate(["mine/metrics.json", "team/emotion/bert/first/metrics.json"], start=100):
+        path = tmp_path / "outputs" / name  # as hydra.run.dir and data.name may say
+        path.parent.mkdir(parents=True)
+        path.touch()
+        path.with_name("config.yaml").touch()
+        os.utime(path, (age, age))
+        assert latest("run=latest") == f"run={path.parent.relative_to(tmp_path)}"
+    (path.parent / "wandb/files").mkdir(parents=True)
+    (path.parent / "wandb/files/config.yaml").touch()
+    assert latest("resume=latest") == "resume=outputs/emotion/bert/stopped"
     (tmp_path / "latest").mkdir()
     assert latest("run=latest") == "run=latest"  # a folder of that name
 
@@ -226,9 +238,9 @@ def test_a_multirun_without_lists_has_a_name() -> None:
 
 def test_only_known_targets_are_built() -> None:
     with pytest.raises(UserError, match=r"os\.system may not be built"):
-        build({"_target_": "os.system", "command": "true"})
+        build({"_target_": "os.system", "command": "true"}, "callbacks.own")
     with pytest.raises(UserError, match="may not be built"):
-        build({"_target_": "torch.optim.AdamW", "params": [{"_target_": "subprocess.run"}]})
+        build({"_target_": "torch.optim.AdamW", "params": [{"_target_": "subprocess.run"}]}, "optimizer.class")
 
 
 @pytest.mark.parametrize(
@@ -249,9 +261,29 @@ def test_a_package_that_something_built_needs_is_named(
 
     monkeypatch.setattr(job, "stem", fail)
     with pytest.raises(UserError, match=re.escape(said)):
-        build({"_target_": "thaw.job.stem"})
-    with pytest.raises(UserError, match="could not be built"):
-        build({"_target_": "thaw.job.misspelled"})
+        build({"_target_": "thaw.job.stem"}, "logger.own")
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            {"_target_": "thaw.job.misspelled"},
+            "optimizer.class: thaw.job.misspelled: there is no such class. Check its",
+        ),
+        (
+            {"_target_": "torch.optim.RMSprop", "betas": [0.9, 0.99], "alpha": 0.9, "fused": True},
+            "Leave out what it does not take: '~optimizer.class.betas' '~optimizer.class.fused'.",
+        ),
+        (
+            {"_target_": "torch.optim.AdamW", "betas": [5, 0.9]},
+            "could not be built: Invalid beta parameter at index 0: 5.",
+        ),
+    ],
+)
+def test_what_cannot_be_built_says_what_to_change(config: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        build(config, "optimizer.class", params=[torch.zeros(1)])
 
 
 @pytest.mark.parametrize(

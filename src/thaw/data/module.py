@@ -247,7 +247,7 @@ def load_labelled(
         raise UserError(
             f"data.text_column={data.get('text_column')}: the run takes its texts from {needs}", "Change it."
         )
-    source = sources.load({**data, "joined_by": joined_by}, needs=split)
+    source = sources.load({**data, "joined_by": joined_by}, only=split)
     name = "all" if "all" in source.splits else split
     if (found := form_of(source)) != labels.task and "token" in (found, labels.task):
         where = ", ".join(source.files[name])

@@ -61,25 +61,27 @@ class Source:
         return self.listings[path][line - 1] if path in self.listings else f"{path}:{line}"
 
 
-def load(data: dict[str, Any], needs: str = "train") -> Source:
+def load(data: dict[str, Any], only: str | None = None) -> Source:
     """Read the data that the ``data`` group of the config describes.
 
     Args:
-        needs: the split that a folder must have; training needs ``train``, evaluation the one it evaluates.
+        only: read no other split of a folder; None reads all, of which there must be ``train``.
 
     Raises:
         UserError: for anything that cannot be read, with file, line and remedy.
     """
     check_source(data)
     if data.get("path"):
-        return load_path(Path(os.path.expanduser(str(data["path"]))), data, needs)
+        return load_path(Path(os.path.expanduser(str(data["path"]))), data, only)
     return _load_hub(data)
 
 
-def load_path(path: Path, data: dict[str, Any], needs: str = "train") -> Source:
+def load_path(path: Path, data: dict[str, Any], only: str | None = None) -> Source:
     """Read a file, or a folder with a file or folder for each split."""
     tokens = data.get("task") == "token"
-    files = {"all": [path]} if path.is_file() else _split_files(path, data, tokens, needs)
+    files = {"all": [path]} if path.is_file() else _split_files(path, data, tokens, only or "train")
+    if only in files:
+        files = {only: files[only]}
     source = Source()
     for split, parts in files.items():
         source.files[split] = [str(part) for part in parts]

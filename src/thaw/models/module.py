@@ -65,6 +65,8 @@ class EncoderModule(pl.LightningModule):
         self.rates = learning_rates(self.parts, self.ever_trained, optimizer)
         # Grouped now, since strategies that shard weights flatten matrices to vectors.
         self.groups = parameter_groups(self.parts, self.rates, optimizer["weight_decay"], self.probe_lr)
+        # Once now, so that a run with an impossible optimizer does not begin.
+        build(optimizer["class"], "optimizer.class", params=self.groups, lr=optimizer["lr"])
         self.table = parameter_table(self.network, self.ever_trained, self.rates, self.probe_lr)
         self.loss = make_loss(config["loss"], labels)
         self.wants_graphs = False
@@ -175,7 +177,7 @@ class EncoderModule(pl.LightningModule):
         chosen = settings["class"]
         if "fused" in chosen and self.trainer.precision in ("16-mixed", "16-true"):
             chosen = {**chosen, "fused": False}  # fused updates unscale half-precision gradients after clipping
-        optimizer = build(chosen, params=self.groups, lr=settings["lr"])
+        optimizer = build(chosen, "optimizer.class", params=self.groups, lr=settings["lr"])
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = make_schedule(optimizer, settings, steps, min(self.probe_steps(), steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -155,7 +155,7 @@ def trainer_of(
     settings = cfg["trainer"]
     counts = data.summary["splits"]["validation"]["labels"]
     best = best_checkpoint(folder, cfg["monitor"], cfg["mode"])
-    own = {name: build(callback) for name, callback in cfg["callbacks"].items()}
+    own = {name: build(callback, f"callbacks.{name}") for name, callback in cfg["callbacks"].items()}
     for name, callback in own.items():
         if getattr(callback, "monitor", None) is not None:
             key = f"callbacks.{name}.monitor"

@@ -56,7 +56,7 @@ def make_loggers(cfg: dict[str, Any], folder: Path, multirun: bool = False) -> l
         if kind == "wandb" and not settings["offline"] and (earlier := sorted(folder.glob("wandb/run-*"))):
             # It continues on W&B as well. The folders are named run-<time>-<id>.
             settings = {"id": earlier[-1].name.split("-", 2)[2], **settings}
-        logger = build(settings, save_dir=str(folder))
+        logger = build(settings, f"logger.{kind}", save_dir=str(folder))
         trackers.append(Tracker(kind, logger, None if multirun else folder))
     return trackers
 

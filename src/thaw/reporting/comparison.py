@@ -9,7 +9,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from thaw import runs
+from thaw import files, runs
 from thaw.errors import UserError, counted
 from thaw.labels import LabelSet
 from thaw.metrics.paired import mcnemar, paired_bootstrap
@@ -77,8 +77,8 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
         if not path.is_file():
             held = ", ".join(sorted(other.stem for other in path.parent.glob("*.jsonl")))
             raise UserError(f"{runs.display(run)}: the run holds no predictions for {split}", f"It holds: {held}.")
-        labels.append(LabelSet.from_dict(runs.read_json(run / "labels.json")))
-        rows.append(runs.read_jsonl(path))
+        labels.append(LabelSet.from_dict(files.read_json(run / "labels.json")))
+        rows.append(files.read_jsonl(path))
     if difference := different(labels, rows):
         names = f"{runs.display(first)} and {runs.display(second)}"
         raise UserError(f"{names} were not tested on the same rows: {difference}", "Compare runs on the same data.")
@@ -138,7 +138,7 @@ def _truth(row: dict[str, Any]) -> Any:
 
 
 def _described(run: Path) -> dict[str, Any]:
-    environment, metrics = runs.read_json(run / "environment.json"), runs.read_json(run / "metrics.json")
+    environment, metrics = files.read_json(run / "environment.json"), files.read_json(run / "metrics.json")
     return {
         "name": runs.display(run),
         "command": environment["command"],

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from thaw.data.rows import NOT_UTF8
+from thaw.data.lines import NOT_UTF8
 from thaw.data.sources import Source, load, load_path, split_of
 from thaw.errors import UserError
 

@@ -14,7 +14,9 @@ from typing import Any
 
 from thaw.data import formats
 from thaw.data.checking import NO_LABEL, checked
-from thaw.data.rows import CHUNK, NOT_UTF8, Bad, Options, Row, class_names, dataset_of, name_of, named_columns, text_of
+from thaw.data.columns import class_names, name_of, named_columns
+from thaw.data.lines import NOT_UTF8
+from thaw.data.rows import CHUNK, Bad, Options, Row, dataset_of, text_of
 from thaw.data.spans import marked
 from thaw.data.splits import SPLITS
 from thaw.errors import UserError

@@ -10,7 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.data import sources
 from thaw.data.pairs import BETWEEN, parted
-from thaw.data.rows import Options, words_in
+from thaw.data.rows import Options
+from thaw.data.tables import words_in
 from thaw.errors import UserError, counted
 from thaw.files import check_not_over
 from thaw.inference.attribution import check_method

@@ -15,8 +15,9 @@ from thaw.labels import LabelSet
 from thaw.metrics.paired import mcnemar, paired_bootstrap
 from thaw.reporting.html import write_html
 from thaw.reporting.members import settings_of
+from thaw.reporting.predictions import Rows, scorer_of
 from thaw.reporting.published import compare_with_paper
-from thaw.reporting.reading import Rows, marked, scorer_of, shown
+from thaw.reporting.reading import marked, shown
 from thaw.reporting.summary import interval, number, table, titled
 from thaw.reporting.sweep import summarise
 from thaw.reporting.wandb_report import make_report

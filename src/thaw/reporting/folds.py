@@ -12,7 +12,8 @@ from thaw import files, runs
 from thaw.labels import LabelSet
 from thaw.metrics.intervals import of_scorer
 from thaw.reporting.members import FOLD, Group
-from thaw.reporting.reading import Rows, scorer_of, suspects, suspicious
+from thaw.reporting.predictions import Rows, scorer_of
+from thaw.reporting.reading import suspects, suspicious
 from thaw.reporting.summary import interval, number
 
 PREDICTIONS, ERRORS = "out_of_fold.jsonl", "label_errors.csv"

@@ -16,9 +16,9 @@ from thaw.metrics.intervals import RESAMPLES, proportion
 from thaw.reporting import advice, plots, summary
 from thaw.reporting.entity_errors import by_surface, error_matrix
 from thaw.reporting.html import write_html
-from thaw.reporting.reading import label_matrix, label_pairs, length_bins, probability_matrix, worth_reading
+from thaw.reporting.predictions import Rows, label_matrix, label_pairs, length_bins, probability_matrix
+from thaw.reporting.reading import worth_reading
 
-Rows = Sequence[dict[str, Any]]
 TILES = {
     "sequence": ("accuracy", "f1", "auc", "mcc", "ece"),
     "multi_label": ("f1_micro", "f1_macro", "map", "subset_accuracy", "ece"),

@@ -12,7 +12,7 @@ from thaw.files import read_jsonl
 from thaw.instantiate import build
 from thaw.labels import LabelSet
 from thaw.reporting.members import CHOSEN, overridden, picks_a_file
-from thaw.reporting.reading import label_pairs
+from thaw.reporting.predictions import label_pairs
 from thaw.runs import known_splits, sync_command
 
 PACKAGES = ("wandb", "tensorboard")  # each has an extra of the same name

@@ -143,9 +143,9 @@ def sync_command(folder: Path) -> str:
 def make_absolute(config: DictConfig) -> None:
     """Make local paths absolute, so that the run can be resumed or evaluated from anywhere."""
     for group, key in PLACES:
-        value = config[group][key]
-        if value and os.path.exists(os.path.expanduser(value)):
-            config[group][key] = os.path.abspath(os.path.expanduser(value))
+        place = os.path.expanduser(config[group][key] or "")
+        if os.path.exists(place):
+            config[group][key] = os.path.abspath(place)
 
 
 def save_config(run: Path, config: DictConfig) -> None:

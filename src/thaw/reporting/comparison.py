@@ -114,11 +114,7 @@ def different(labels: Sequence[LabelSet], rows: Sequence[Rows]) -> str:
         odd = sorted(set(first.names) ^ set(second.names))
         return f"the labels differ: {', '.join(odd[:5])} in one only"
     field = "words" if first.task == "token" else "text"
-
-    def keys(own: Rows) -> list[str]:
-        return [str(row[field]) for row in own]
-
-    ours, theirs = (keys(own) for own in rows)
+    ours, theirs = ([str(row[field]) for row in own] for own in rows)
     if len(ours) != len(theirs):
         only = sum((Counter(ours) - Counter(theirs)).values()), sum((Counter(theirs) - Counter(ours)).values())
         return f"{len(ours):,} rows against {len(theirs):,}, {only[0]:,} and {only[1]:,} of them in one only"
@@ -159,17 +155,11 @@ def _findings(right: Sequence[np.ndarray], test: Mapping[str, float] | None, lab
 
 
 def _flip(i: int, rows: Sequence[Rows], right: Sequence[np.ndarray], labels: LabelSet) -> dict[str, Any]:
+    flip = {"row": i + 1, "better": "first" if right[0][i] else "second"}
     if labels.task == "token":
-        texts = [{"parts": marked(own[i], labels)} for own in rows]
-        return {"row": i + 1, "better": "first" if right[0][i] else "second", "sides": texts}
-    one, other = shown(rows[0][i]), shown(rows[1][i])
-    return {
-        "row": i + 1,
-        "better": "first" if right[0][i] else "second",
-        "parts": one["parts"],
-        "true": one["true"],
-        "predicted": [one["predicted"], other["predicted"]],
-    }
+        return {**flip, "sides": [{"parts": marked(own[i], labels)} for own in rows]}
+    sides = [shown(own[i]) for own in rows]
+    return {**flip, **sides[0], "predicted": [side["predicted"] for side in sides]}
 
 
 def figure_rows(result: Mapping[str, Any]) -> list[list[str]]:

@@ -137,12 +137,11 @@ def confusion(counts: np.ndarray, names: Sequence[str], unit: str = "rows") -> l
     shares = counts / np.maximum(total, 1)
     told = [
         [
-            f"{names[i]} taken for {names[j]}: {counts[i, j]:,} of {total[i, 0]:,} ({shares[i, j]:.1%})"
-            if i != j
-            else f"{names[i]} found: {counts[i, j]:,} of {total[i, 0]:,} ({shares[i, j]:.1%})"
-            for j in range(len(names))
+            f"{own} {'found' if i == j else f'taken for {other}'}: "
+            f"{counts[i, j]:,} of {total[i, 0]:,} ({shares[i, j]:.1%})"
+            for j, other in enumerate(names)
         ]
-        for i in range(len(names))
+        for i, own in enumerate(names)
     ]
     few = len(names) <= 12
     whole = [[f"{value:,}" if value else "" for value in line] for line in counts] if few else None

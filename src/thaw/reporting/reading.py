@@ -48,13 +48,14 @@ def _texts(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | None) -> 
         mistaken = f", {labels.names[predicted[i]]} {best[i]:.3f}" if predicted[i] != gold[i] else ""
         return f"loss {loss[i]:.2f}: {labels.names[gold[i]]} {own[i]:.3f}{mistaken}"
 
-    lists = [
-        ("Highest loss", "The true label gets the least probability.", _first(everyone, -loss), told),
-        ("Most confident mistakes", "Confident and wrong.", _first(wrong, -best[wrong]), told),
-        ("Closest calls", "The top two labels are nearly tied.", _first(everyone, margin),
-         lambda i: f"{best[i]:.3f} against {second[i]:.3f}"),
-    ]  # fmt: skip
-    return [_group(title, about, chosen, rows, note) for title, about, chosen, note in lists]
+    def tied(i: int) -> str:
+        return f"{best[i]:.3f} against {second[i]:.3f}"
+
+    return [
+        _group("Highest loss", "The true label gets the least probability.", _first(everyone, -loss), rows, told),
+        _group("Most confident mistakes", "Confident and wrong.", _first(wrong, -best[wrong]), rows, told),
+        _group("Closest calls", "The top two labels are nearly tied.", _first(everyone, margin), rows, tied),
+    ]
 
 
 def rows_to_explain(
@@ -101,20 +102,17 @@ def _several(rows: Rows, labels: LabelSet, scores: np.ndarray, truth: np.ndarray
         label = int(own[i].argmin())
         return f"loss {loss[i]:.2f}; {labels.names[label]} {scores[i, label]:.3f}"
 
-    def mistake(i: int) -> str:
-        label = int(mistaken[i].argmax())
+    def compared(i: int, label: int) -> str:
         return f"{labels.names[label]} {scores[i, label]:.3f}, threshold {limits[label]:.3f}"
 
-    def nearest(i: int) -> str:
-        label = int(distance[i].argmin())
-        return f"{labels.names[label]} {scores[i, label]:.3f}, threshold {limits[label]:.3f}"
-
-    lists = [
-        ("Highest loss", "The true labels get the least probability.", _first(everyone, -loss), worst),
-        ("Most confident mistakes", "Confident and wrong.", _first(wrong, -mistaken[wrong].max(-1)), mistake),
-        ("Closest calls", "A label lies next to its threshold.", _first(everyone, distance.min(-1)), nearest),
-    ]
-    return [_group(title, about, chosen, rows, note) for title, about, chosen, note in lists]
+    mistakes, calls = _first(wrong, -mistaken[wrong].max(-1)), _first(everyone, distance.min(-1))
+    return [
+        _group("Highest loss", "The true labels get the least probability.", _first(everyone, -loss), rows, worst),
+        _group("Most confident mistakes", "Confident and wrong.", mistakes, rows,
+               lambda i: compared(i, int(mistaken[i].argmax()))),
+        _group("Closest calls", "A label lies next to its threshold.", calls, rows,
+               lambda i: compared(i, int(distance[i].argmin()))),
+    ]  # fmt: skip
 
 
 def _read_words(

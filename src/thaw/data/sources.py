@@ -160,7 +160,6 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
 
     chunks: list[Any] = []
     held: list[dict[str, Any]] = []
-    skipped = 0
     given = data.get("label_names") or []
     behind_numbers = given and not any(str(name).isdigit() for name in given)
     for file, raw in rows:
@@ -185,7 +184,6 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
                 remedy = "Say what the file is (data.encoding=cp1252)" if NOT_UTF8 in row.problem else "Fix the row"
                 raise UserError(f"{place}: {row.problem}", f"{remedy}, or leave such rows out: data.on_bad_row=skip.")
             source.skipped.append((split, place, row.problem))
-            skipped += 1
             continue
         source.inside += [(split, source.place(split, file, row.line), part) for part in row.inside]
         held.append({"text": row.text, "label": row.label, "line": row.line, "file": file})
@@ -196,7 +194,8 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
         chunks.append(pa.Table.from_pylist(held, schema=source.schema))
     if not chunks:
         where = ", ".join(source.files[split])
-        left = f"; all {skipped} were skipped, the last since {source.skipped[-1][2]}" if skipped else ""
+        skipped = [problem for own, _, problem in source.skipped if own == split]
+        left = f"; all {len(skipped)} were skipped, the last since {skipped[-1]}" if skipped else ""
         raise UserError(f"{where}: no rows{left}", "Check data.path and data.format.")
     return dataset_of(pa.concat_tables(chunks))
 

@@ -124,9 +124,7 @@ def different(labels: Sequence[LabelSet], rows: Sequence[Rows]) -> str:
         changed = [i for i, (own, other) in enumerate(zip(ours, theirs, strict=True)) if own != other]
         return f"{len(changed):,} of {len(ours):,} texts differ, first in row {changed[0] + 1:,}"
     changed = [i for i, (own, other) in enumerate(zip(*rows, strict=True)) if _truth(own) != _truth(other)]
-    if changed:
-        return f"the true labels of {len(changed):,} rows differ, first in row {changed[0] + 1:,}"
-    return ""
+    return f"the true labels of {len(changed):,} rows differ, first in row {changed[0] + 1:,}" if changed else ""
 
 
 def _truth(row: dict[str, Any]) -> Any:

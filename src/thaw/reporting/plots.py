@@ -74,9 +74,8 @@ def baseline_bars(values: Mapping[str, float], interval: Sequence[float] | None)
         middle = list(values.values())[-1]
         axes.errorbar(middle, 0, xerr=[[max(middle - interval[0], 0)], [max(interval[1] - middle, 0)]], color=INK,
                       capsize=4, linewidth=1.2)  # fmt: skip
-    ends = [max(value, interval[1] if interval and place == 0 else 0)
-            for value, place in zip(values.values(), places, strict=True)]  # fmt: skip
-    for place, value, end in zip(places, values.values(), ends, strict=True):
+    for place, value in zip(places, values.values(), strict=True):
+        end = max(value, interval[1] if interval and place == 0 else 0)
         axes.text(max(end, 0) + 0.02, place, f"{value:.3f}", va="center", color=INK)
     axes.set_yticks(places, [short(label, 30) for label in values])
     axes.tick_params(axis="y", labelcolor=INK, length=0)

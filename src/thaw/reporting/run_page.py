@@ -77,9 +77,8 @@ def write_page(run: Path, split: str, metrics: Mapping[str, Any], predictions: R
 def write_own_page(run: Path) -> None:
     """Write the page of a finished run, from its folder alone."""
     split = runs.known_splits(run)[-1]
-    write_page(
-        run, split, files.read_json(run / "metrics.json"), files.read_jsonl(run / "predictions" / f"{split}.jsonl")
-    )
+    predictions = files.read_jsonl(run / "predictions" / f"{split}.jsonl")
+    write_page(run, split, files.read_json(run / "metrics.json"), predictions)
 
 
 def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Rows, labels: LabelSet) -> dict[str, Any]:
@@ -136,10 +135,8 @@ def _curves(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
     if path.is_file():
         with path.open(encoding="utf-8", newline="") as file:
             history = list(csv.DictReader(file))
-    return {
-        "best": best,
-        "curve_pictures": plots.training_curves(history, best["monitor"], best["step"]) if history else [],
-    }
+    pictures = plots.training_curves(history, best["monitor"], best["step"]) if history else []
+    return {"best": best, "curve_pictures": pictures}
 
 
 def _classes(run: Path, split: str, metrics: Mapping[str, Any], predictions: Rows, labels: LabelSet) -> dict[str, Any]:

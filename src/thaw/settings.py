@@ -178,7 +178,6 @@ RULES: dict[str, Rule] = {
     "trainer.progress_bar": FLAG,
 }
 
-
 EXPORT_RULES: dict[str, Rule] = {
     "run": TEXT,
     "format": or_null(one_of("onnx", "merged")),
@@ -198,7 +197,6 @@ EXPLORE_RULES: dict[str, Rule] = {
     "output": OPTIONAL_TEXT,
 }
 
-
 SWEEPER_RULES: dict[str, Rule] = {
     "hydra.sweeper.params": (
         lambda value: isinstance(value, dict | DictConfig),
@@ -213,7 +211,6 @@ SWEEPER_RULES: dict[str, Rule] = {
     "hydra.sweeper.warmup_validations": NATURAL,
     "hydra.sweeper.storage": OPTIONAL_TEXT,
 }
-
 
 EXPLAIN_RULES: dict[str, Rule] = {
     "explain": or_null(one_of("shap", "integrated_gradients", "leave_one_out")),

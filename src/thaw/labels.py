@@ -12,7 +12,7 @@ Task = Literal["sequence", "multi_label", "token"]
 NUMBER = re.compile(r"-?[0-9]{1,18}")
 TASKS: tuple[Task, ...] = get_args(Task)
 GIVEN = "as given by the data or data.label_names"
-UNREAD = -1  # label id of a word that truncation cut off, in tag sets without O
+UNREAD = -1  # label id of a word without a token, in tag sets without O
 IGNORED = -100  # label id that torch's losses skip: special tokens, sub-tokens that continue a word
 
 
@@ -69,7 +69,7 @@ class LabelSet:
 
     @property
     def outside(self) -> int:
-        """Id of the tag O, for words in no entity and words cut off; `UNREAD` in tag sets without O."""
+        """Id of the tag O, for words in no entity and words without a token; `UNREAD` in tag sets without O."""
         return self.ids.get("O", UNREAD)
 
     def balanced_weights(self) -> list[float]:

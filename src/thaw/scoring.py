@@ -42,8 +42,8 @@ def predict_rows(predictor: Predictor, texts: Sequence[Any], gold: Sequence[Any]
         gold: an id, a list of ids, or an id for each word.
         name: of the rows, shown with the progress.
     """
-    encoded = predictor.encode(texts, gold, whole=True)
-    with counting(len(texts), f"evaluating {name}") as progress:
+    encoded = predictor.encode(texts, gold)
+    with counting(len(encoded), f"evaluating {name}") as progress:
         return predictor.outputs(encoded, progress)
 
 
@@ -104,7 +104,7 @@ def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]
         for text, gold, predicted, logits, words in zip(
             texts, outputs.gold, tags, outputs.logits, outputs.words, strict=True
         ):
-            scores: list[float | None] = [None] * len(gold)  # None: cut off by truncation
+            scores: list[float | None] = [None] * len(gold)  # None: a word without a token
             true_scores: list[float | None] = [None] * len(gold)
             for word, own in zip(words, probabilities(logits, labels), strict=True):
                 scores[word] = round(float(own.max()), DIGITS)

@@ -38,7 +38,7 @@ def trained(encoders: Encoders, folder: Path, *overrides: str) -> Path:
         ["freeze=first_n", "freeze.n=1", "data.epochs=2", "trainer.precision=bf16-mixed"],
         ["freeze=lp_ft", "freeze.probe_epochs=2", "data.epochs=3"],
         ["freeze=gradual", "freeze.every=2", "data.epochs=6"],
-        ["freeze=all_but_last_n", "data=conll2003_sample", "data.epochs=2"],
+        ["freeze=all_but_last_n", "data=conll2003_sample", "data.max_length=12", "data.epochs=2"],
     ],
     ids=lambda settings: settings[0],
 )

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from thaw.inference.export import export
 from thaw.inference.labelling import label
 from thaw.inference.predictor import Predictor
 from thaw.training.fit import fit
+
+Encoders = Callable[[str], Path]
 
 
 @pytest.mark.parametrize("architecture", ["distilbert", "roberta", "modernbert"])
@@ -56,6 +59,33 @@ def test_what_is_cut_of_long_texts_is_the_same_everywhere(
         theirs = pipeline("text-classification", model=str(run / "model"), top_k=None)(texts, truncation=True)
         for own, other in zip(saved, theirs, strict=True):
             assert own["probabilities"] == pytest.approx({row["label"]: row["score"] for row in other}, abs=1e-5)
+
+
+def test_long_sentences_are_learnt_to_their_end(encoders: Encoders, tmp_path: Path) -> None:
+    """Every entity stands beyond what the encoder reads at once; validations while training see it, too."""
+    rng = random.Random(0)
+    for split, count in (("train", 60), ("validation", 20), ("test", 20)):
+        rows = []
+        for _ in range(count):
+            words = [f"{rng.choice('cdef')} O" for _ in range(40)]
+            words[rng.randrange(20, 38)] = "a B-PER"
+            rows.append("\n".join(words))
+        (tmp_path / f"{split}.conll").write_text("\n\n".join(rows))
+    settings = [
+        f"data.path={tmp_path}",
+        "data=conll",
+        "data.max_length=12",
+        "data.epochs=10",
+        "optimizer.lr=1e-2",
+        "data.batch_size=8",
+    ]
+    run = tmp_path / "run"
+    fit(configured(f"model.name={encoders('bert')}", *settings), run)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["test/f1"] > 0.9
+    assert metrics["best"]["score"] == pytest.approx(metrics["validation/f1"])
+    splits = json.loads((run / "data.json").read_text())["splits"]
+    assert (splits["train"]["windowed"], splits["train"]["rows"], splits["train"]["unread"]) == (1, 60, 0)
 
 
 def test_pipeline_gives_the_entities_of_predict(fitted: Fitted) -> None:

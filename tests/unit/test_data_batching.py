@@ -31,7 +31,7 @@ def like_tweets(rows: int) -> np.ndarray:
 def encoded(lengths: np.ndarray, labels: np.ndarray | None = None) -> Encoded:
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     labels = np.arange(len(lengths)) % 3 if labels is None else labels
-    return Encoded(np.arange(1, offsets[-1] + 1), offsets, lengths, labels, NONE, NONE, NONE)
+    return Encoded(np.arange(1, offsets[-1] + 1), offsets, lengths, labels, NONE, NONE, NONE, NONE)
 
 
 def flat(batches: Any) -> list[int]:
@@ -195,19 +195,22 @@ def test_widths_by_eights_are_few_and_stay_within_the_longest_row_and_the_budget
 
 def test_batches_of_words() -> None:
     data = Encoded(
-        ids=np.array([1, 5, 6, 2, 1, 7, 2]),
-        offsets=np.array([0, 4, 7]),
-        lengths=np.array([4, 3]),
-        labels=np.array([IGNORED, 3, 4, IGNORED, IGNORED, 5, IGNORED]),
-        words=np.array([-1, 0, 2, -1, -1, 0, -1]),
-        tags=np.array([3, 0, 4, 5]),
-        tag_offsets=np.array([0, 3, 4]),
+        ids=np.array([1, 5, 6, 2, 1, 7, 2, 1, 8, 2]),
+        offsets=np.array([0, 4, 7, 10]),
+        lengths=np.array([4, 4]),
+        labels=np.array([IGNORED, 3, 4, IGNORED, IGNORED, 5, IGNORED, IGNORED, 6, IGNORED]),
+        words=np.array([-1, 0, 2, -1, -1, 0, -1, -1, 1, -1]),
+        tags=np.array([3, 0, 4, 5, 6]),
+        tag_offsets=np.array([0, 3, 5]),
+        sentences=np.array([0, 1, 1]),
     )
     batch = EncodedDataset(data, pad_id=0, pad_to=5)[[1, 0]]
     assert batch["input_ids"].tolist() == [[1, 7, 2, 0, 0], [1, 5, 6, 2, 0]]
     assert batch["labels"].tolist() == [[IGNORED, 5, *[IGNORED] * 3], [IGNORED, 3, 4, IGNORED, IGNORED]]
     assert batch["words"].tolist() == [[-1, 0, -1, -1, -1], [-1, 0, 2, -1, -1]]
-    assert batch["tags"].tolist() == [[5, IGNORED, IGNORED], [3, 0, 4]]
+    assert batch["tags"].tolist() == [[5, 6, IGNORED], [3, 0, 4]]
+    assert (batch["rows"].tolist(), batch["sentences"].tolist()) == ([1, 0], [1, 0])
+    assert EncodedDataset(data, pad_id=0)[[2]]["tags"].tolist() == [[5, 6]]
 
 
 def test_weights_let_every_token_count_alike_in_whichever_batch_it_is() -> None:
@@ -215,7 +218,7 @@ def test_weights_let_every_token_count_alike_in_whichever_batch_it_is() -> None:
     labels = np.where(np.arange(lengths.sum()) % 3, IGNORED, 1)
     losses = np.random.default_rng(1).random(lengths.sum())
     data = encoded(lengths, labels)
-    data = replace(data, words=labels, tags=labels, tag_offsets=data.offsets)
+    data = replace(data, words=labels, tags=labels, tag_offsets=data.offsets, sentences=np.arange(len(data)))
     batches = list(Batches(data, 16, seed=1))
     dataset = EncodedDataset(data, pad_id=0, usual=(labels != IGNORED).sum() / len(batches))
     weighted = []

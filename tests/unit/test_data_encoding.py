@@ -83,24 +83,21 @@ def test_the_middle_is_cut_after_a_quarter_of_what_is_kept(tokenizer: Any) -> No
     assert encode_texts([text], tokenizer, 12, truncation="middle")[0].tolist() == whole
 
 
-@pytest.mark.parametrize("max_length", [3, 16, 64])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_words_are_encoded_as_the_tokenizer_does(family: str, max_length: int, encoders: Callable[[str], Path]) -> None:
+def test_words_are_encoded_as_the_tokenizer_does(family: str, encoders: Callable[[str], Path]) -> None:
     tokenizer = load_tokenizer(encoders(family), "token")
-    ids, offsets, lengths, words = encode_words(SENTENCES, tokenizer, max_length)
-    expected = tokenizer(SENTENCES, is_split_into_words=True, truncation=True, max_length=max_length)
+    ids, offsets, words = encode_words(SENTENCES, tokenizer)
+    expected = tokenizer(SENTENCES, is_split_into_words=True, verbose=False)
     assert rows(ids, offsets) == expected["input_ids"]
     own = [[-1 if word is None else word for word in expected.word_ids(i)] for i in range(len(SENTENCES))]
     assert rows(words, offsets) == own
-    whole = tokenizer(SENTENCES, is_split_into_words=True, verbose=False)
-    assert lengths.tolist() == [len(row) for row in whole["input_ids"]]
 
 
 @pytest.mark.parametrize("family", ["roberta", "modernbert"])
 def test_byte_level_words_begin_with_a_blank_as_in_a_text(family: str, encoders: Callable[[str], Path]) -> None:
     """Without it a word would be encoded as the inside of another, and say nothing of it."""
     tokenizer = load_tokenizer(encoders(family), "token")
-    ids, *_ = encode_words([["Maria", "came", "home"]], tokenizer, 64)
+    ids, *_ = encode_words([["Maria", "came", "home"]], tokenizer)
     assert ids.tolist() == tokenizer(" Maria came home")["input_ids"]
 
 
@@ -138,26 +135,48 @@ def test_every_labelled_subtoken_can_be_scored_as_a_word(tokenizer: Any) -> None
     scored = encode_split(SENTENCES, tags, TAGS, tokenizer, 16, "all", score_subwords=True)
     assert scored.labels.tolist() == plain.labels.tolist()
     assert scored.tags.tolist() == plain.labels[plain.labels != IGNORED].tolist()
-    for words, own, gold in zip(
-        rows(scored.words, scored.offsets), rows(plain.labels, plain.offsets), rows(scored.tags, scored.tag_offsets),
-        strict=True,
-    ):  # fmt: skip
-        assert [gold[word] for word in words if word >= 0] == [label for label in own if label != IGNORED]
+    gold = rows(scored.tags, scored.tag_offsets)
+    for sentence, words, own in zip(
+        scored.sentences, rows(scored.words, scored.offsets), rows(plain.labels, plain.offsets), strict=True
+    ):
+        assert [gold[sentence][word] for word in words if word >= 0] == [label for label in own if label != IGNORED]
 
 
 @pytest.mark.parametrize("subwords", ["first", "all"])
 def test_every_tag_is_kept_also_of_words_without_tokens(subwords: str, tokenizer: Any) -> None:
-    """What vanishes in tokenisation, or is cut off by truncation, still counts in the evaluation."""
+    """What vanishes in tokenisation still counts in the evaluation."""
     tags = [[1, 2, 2, 0][: len(sentence)] + [0] * max(len(sentence) - 4, 0) for sentence in SENTENCES]
-    encoded = encode_split(SENTENCES, tags, TAGS, tokenizer, 16, subwords)
+    encoded = encode_split(SENTENCES, tags, TAGS, tokenizer, 64, subwords)
     assert rows(encoded.tags, encoded.tag_offsets) == tags
     words = [[word for word in row if word >= 0] for row in rows(encoded.words, encoded.offsets)]
     assert words[:2] == [[0, 1, 2, 3], [1]]  # each word once, at its first sub-token
     assert words[3] == []
-    assert words[4] == [0]
-    assert encoded.truncated == 2
+    assert_learnt(encoded, tags, subwords)
+
+
+@pytest.mark.parametrize("subwords", ["first", "all"])
+@pytest.mark.parametrize("max_length", [3, 5, 16])
+def test_every_word_of_a_long_sentence_is_learnt_once(subwords: str, max_length: int, tokenizer: Any) -> None:
+    tags = [[1, 2, 2, 0][: len(sentence)] + [0] * max(len(sentence) - 4, 0) for sentence in SENTENCES]
+    whole = encode_split(SENTENCES, tags, TAGS, tokenizer, 10_000, subwords)
+    encoded = encode_split(SENTENCES, tags, TAGS, tokenizer, max_length, subwords)
+    assert encoded.kept.max() == max_length
+    assert encoded.lengths.tolist() == whole.kept.tolist()
+    assert encoded.too_long == (whole.kept > max_length).mean()
+    assert whole.too_long == 0
+    assert encoded.tags.tolist() == whole.tags.tolist()
+    for flat in ("labels", "words"):
+        nothing = IGNORED if flat == "labels" else -1
+        own, expected = getattr(encoded, flat), getattr(whole, flat)
+        assert own[own != nothing].tolist() == expected[expected != nothing].tolist()
+    assert_learnt(encoded, tags, subwords)
+
+
+def assert_learnt(encoded: Encoded, tags: list[list[int]], subwords: str) -> None:
+    """At the first sub-token of each word stands its tag; with ``first`` nowhere else."""
     at = encoded.words >= 0
-    gold = [tags[row][word] for row, own in enumerate(words) for word in own]
+    sentences = np.repeat(encoded.sentences, encoded.kept)[at]
+    gold = [tags[sentence][word] for sentence, word in zip(sentences, encoded.words[at], strict=True)]
     assert encoded.labels[at].tolist() == gold
     if subwords == "first":
         assert set(encoded.labels[~at]) == {IGNORED}
@@ -203,7 +222,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def some_encoded() -> Encoded:
     empty = np.empty(0, dtype=np.int64)
-    return Encoded(np.arange(1000), np.array([0, 600, 1000]), np.array([600, 400]), np.array([1, 0]), *[empty] * 3)
+    return Encoded(np.arange(1000), np.array([0, 600, 1000]), np.array([600, 400]), np.array([1, 0]), *[empty] * 4)
 
 
 def test_the_same_key_is_made_once(empty_cache: Path) -> None:
@@ -232,7 +251,7 @@ def make():
     with open(sys.argv[1], "a") as file:
         file.write("made\\n")
     time.sleep(0.5)
-    return Encoded(*[np.arange(100)] * 7)
+    return Encoded(*[np.arange(100)] * 8)
 print(cached_split("key", make).ids.sum())
 """
     log = empty_cache / "log"
@@ -255,7 +274,7 @@ def dies(path, array):
         os._exit(9)
     saved.append(save(path, array))
 np.save = dies
-cached_split("key", lambda: Encoded(*[np.arange(100)] * 7))
+cached_split("key", lambda: Encoded(*[np.arange(100)] * 8))
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 9
     assert not (cache_folder() / "encoded" / "key").exists()

@@ -29,6 +29,7 @@ WRITTEN = {
     "csv": "label,text,id\n" + "".join('{},"{}",7\n'.format(label, text.replace('"', '""')) for text, label in ROWS),
     "tsv": "text\tlabel\n" + "".join('"{}"\t{}\n'.format(text.replace('"', '""'), label) for text, label in ROWS),
     "jsonl": "".join(json.dumps({"label": label, "text": text}) + "\n" for text, label in ROWS),
+    "json": json.dumps([{"label": label, "text": text} for text, label in ROWS], indent=2) + "\n",
 }  # fmt: skip
 
 
@@ -256,6 +257,31 @@ def test_comments_around_sentences_of_conll_columns_are_none_of_their_words(tmp_
         Row(2, ["EU"], ["B-ORG"]),
         Row(6, ["#begin"], ["O"]),
     ]
+
+
+def test_objects_of_a_json_array_have_the_lines_they_begin_in(tmp_path: Path) -> None:
+    content = '\n [\n{"text": "a",\n "label": "x"}, {"text": "b", "label": "y"},\n\n5, {"text": "c", "label": "x"}\n]\n'
+    rows = read(write(tmp_path / "a.json", content), "jsonl")
+    bad = Bad(6, "not a JSON object, as each row should be")
+    assert rows == [Row(3, "a", "x"), Row(4, "b", "y"), bad, Row(6, "c", "x")]
+    assert read(write(tmp_path / "none.json", "[ ]"), "jsonl") == []
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "problem"),
+    [
+        ('[{"text": "a", "label": "x"},\n', 1, "Expecting value"),
+        ('[{"text": "a", "label": "x"}\n\n', 2, "the array does not end"),
+        ('[\n{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}]', 3, "a comma is missing between two objects"),
+        ('[{"text": "a", "label": "x"},\n{"text": "b" "label": "y"}]', 2, "Expecting ',' delimiter"),
+        ('[{"text": "a", "label": "x"},\n' + "[" * 100_000, 2, "recursion"),
+    ],
+)
+def test_a_damaged_json_array_is_refused_as_a_whole(content: str, line: int, problem: str, tmp_path: Path) -> None:
+    """What follows the damage would be lost, however bad rows are treated."""
+    path = write(tmp_path / "a.json", content)
+    with pytest.raises(UserError, match=rf"a\.json:{line}: not valid JSON: .*{problem}.* one object a line"):
+        load_path(path, {"on_bad_row": "skip"})
 
 
 def test_json_lines_are_not_taken_for_conll_columns(tmp_path: Path) -> None:

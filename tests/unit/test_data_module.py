@@ -295,7 +295,17 @@ def test_words_with_tags_are_a_token_task(prepare: Prepare, tmp_path: Path) -> N
     assert data.labels.rows == 14
     assert sum(data.labels.counts) == sum(map(len, data.rows["train"]["text"]))
     batches = list(data.train_dataloader())
-    assert set(batches[0]) == {"input_ids", "attention_mask", "padded", "labels", "words", "tags", "rows", "weight"}
+    assert set(batches[0]) == {
+        "input_ids",
+        "attention_mask",
+        "padded",
+        "labels",
+        "words",
+        "tags",
+        "rows",
+        "sentences",
+        "weight",
+    }
     assert np.mean([batch["weight"] for batch in batches]) == pytest.approx(1)
     plain = prepare(path, group_by_length=False)
     assert set(next(iter(plain.train_dataloader()))) == set(batches[0]) - {"weight"}
@@ -363,16 +373,19 @@ def test_the_summary_counts_what_there_is(prepare: Prepare, tmp_path: Path) -> N
 
 
 def test_what_no_figure_can_count_is_counted(prepare: Prepare, tmp_path: Path) -> None:
-    """Words that truncation cuts off, and rows without any label."""
-    (tmp_path / "train.conll").write_text("".join(f"w{i} {'B-X' if i < 20 else 'O'}\n" for i in range(40)) + "\na O\n")
+    """Sentences read in windows, words that the tokenizer leaves nothing of, and rows without any label."""
+    (tmp_path / "train.conll").write_text(
+        "".join(f"w{i} {'B-X' if i < 20 else 'O'}\n" for i in range(40)) + "\n\u00ad O\n"
+    )
     (tmp_path / "test.conll").write_text("a O\nb B-X\n")
     (tmp_path / "validation.conll").write_text("a O\nb B-X\n")
     data = prepare(tmp_path, max_length=12)
-    kept = sum(word >= 0 for word in data.encoded["train"].words)
-    assert (data.summary["splits"]["train"]["unread"], data.summary["splits"]["test"]["unread"]) == (41 - kept, 0)
+    splits = data.summary["splits"]
+    assert (splits["train"]["unread"], splits["test"]["unread"]) == (1, 0)
+    assert (splits["train"]["windowed"], splits["test"]["windowed"]) == (0.5, 0)
     scored = prepare(tmp_path, max_length=12, subword_labels="all", score_subwords=True)
     assert scored.summary["splits"] == data.summary["splits"], "words, though sub-tokens are scored"
-    assert len(scored.encoded["train"].tags) < len(data.encoded["train"].tags)
+    assert len(scored.encoded["train"].tags) > len(data.encoded["train"].tags)
     rows = [("a", ["x"]), ("b", ["x", "y"]), ("c", [])] * 10
     several = prepare(jsonl(tmp_path / "a.jsonl", *({"text": text, "label": own} for text, own in rows)))
     assert sum(split["unlabelled"] for split in several.summary["splits"].values()) == 10

@@ -175,7 +175,6 @@ WRONG_ROWS = [
     wrong("a.csv", CSV.encode() + b"caf\xe9,x\n", "a.csv:4", f"{NOT_UTF8} in field 1"),
     wrong("a.tsv", CSV.replace(",", "\t") + "c\n", "a.tsv:4", "1 field where the header has 2"),
     wrong("a.jsonl", JSONL + '{"text": "c", "label": "x"},\n', "a.jsonl:3", "not valid JSON: Extra data at column 28"),
-    wrong("a.jsonl", '[{"text": "a", "label": "x"},\n' + JSONL, "a.jsonl:1", "the beginning of a JSON array"),
     wrong("a.jsonl", '{"text": "a", "label": ["x"]}\n' * 2 + '{"text": "c", "label": null}\n', "a.jsonl:3",
           "the label is missing; [] says that a text has none"),
     wrong("a.jsonl", JSONL + '{"text": "c", "label": null}\n', "a.jsonl:3", "the label is missing"),

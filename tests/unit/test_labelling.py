@@ -135,7 +135,8 @@ def test_a_bad_json_line_is_told_before_anything_is_predicted(
     for bad, said in (
         ('{"text": ', "not valid JSON"),
         ("[1]", "not a JSON object"),
-        ('{"id": 1}', "no column with a usual name for the text; it has: id. Set text_column."),
+        ('{"id": 1}', "the field 'text' is missing. Add it, or set text_column."),
+        ('{"id": 1, "sentence": "another field"}', "the field 'text' is missing. Add it, or set text_column."),
         ("[" * 100_000, "not readable as JSON"),
     ):
         with pytest.raises(UserError, match=rf"in\.jsonl:2: {said}"):
@@ -161,8 +162,15 @@ def test_an_excel_workbook_is_to_be_saved_as_csv(predict: Predict) -> None:
 
 
 def test_columns_of_one_name_are_all_kept(predict: Predict) -> None:
-    (row,) = predict("in.csv", "text,id,text,,\nfirst,7,second,a,b\n")
+    (row,) = predict("in.csv", "text,id,id,,\nfirst,7,second,a,b\n")
     assert list(row.values()) == ["first", "7", "second", "a", "b", "A", 5]
+    with pytest.raises(UserError, match=r"in\.csv: several columns are named 'text'"):
+        predict("in.csv", "text,id,text\nfirst,7,second\n")
+
+
+def test_records_of_a_json_array(predict: Predict) -> None:
+    rows = predict("in.json", '[{"id": 1, "text": "so"},\n {"text": "fine", "more": [1]}]')
+    assert [(row["text"], row["score"]) for row in rows] == [("so", 2), ("fine", 4)]
 
 
 # Tables are read as training reads them
@@ -311,7 +319,8 @@ def test_text_of_another_encoding_is_refused_and_read_where_it_is_named(name: st
         "in.jsonl": '\n{"text": "so"}\n{"text": "schön"}',
     }
     with pytest.raises(
-        UserError, match=rf"{name}:3: not UTF-8\. Save it as UTF-8, or set its encoding, for example encoding=cp1252"
+        UserError,
+        match=rf"{name}:3: not UTF-8[^.]*\. Save it as UTF-8, or set its encoding, for example encoding=cp1252",
     ):
         predict(name, content[name].encode("cp1252"))
     assert predict(name, content[name].encode("cp1252"), "encoding=cp1252")[-1]["text"] == "schön"
@@ -320,6 +329,8 @@ def test_text_of_another_encoding_is_refused_and_read_where_it_is_named(name: st
 def test_another_column_than_that_of_the_run_is_told(predict: Predict, capsys: pytest.CaptureFixture[str]) -> None:
     predict("in.csv", "title,text\na,no\n", text_column="body")
     assert "in.csv: no column 'body' as in the run; 'text' is read.\n" in capsys.readouterr().err
+    predict("in.jsonl", '{"title": "a", "text": "no"}\n', text_column="body")
+    assert "in.jsonl: no column 'body' as in the run; 'text' is read.\n" in capsys.readouterr().err
     predict("in.csv", "title,body\na,no\n", text_column="body")
     assert not capsys.readouterr().err
 

@@ -1,5 +1,7 @@
 """From batches to the figures of a whole split."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -25,8 +27,8 @@ def sequence_batch(rows: list[int]) -> Outputs:
 
 
 def token_batch(rows: list[int], lengths: list[int], kept: list[int]) -> Outputs:
-    """Sentences of some words, of which truncation keeps the first few; each word is two tokens between two special
-    ones, and its logits name the word.
+    """Sentences of some words, of which the first few have tokens; each has two, between two special ones, and its
+    logits name the word.
     """
     words = torch.full((len(rows), 2 * max(kept) + 2), -1)
     tags = torch.full((len(rows), max(lengths)), IGNORED)
@@ -35,7 +37,9 @@ def token_batch(rows: list[int], lengths: list[int], kept: list[int]) -> Outputs
         words[row, 1 : 2 * own + 1 : 2] = torch.arange(own)
         tags[row, :length] = 1
         logits[row, :, 1] = torch.arange(words.shape[1])
-    return Outputs.of_batch({"rows": torch.tensor(rows), "words": words, "tags": tags, "labels": words}, logits)
+    return Outputs.of_batch(
+        {"rows": torch.tensor(rows), "sentences": torch.tensor(rows), "words": words, "tags": tags}, logits
+    )
 
 
 def test_join_restores_the_order_of_rows() -> None:
@@ -53,14 +57,27 @@ def test_join_restores_the_order_of_sentences() -> None:
     assert [row[:, 1].tolist() for row in joined.logits] == [[1], [1, 3], [1, 3, 5]]  # of the first sub-tokens
 
 
-def test_words_that_truncation_cut_off_count_as_outside() -> None:
+def test_join_puts_the_windows_of_a_sentence_together() -> None:
+    whole = token_batch([7], [5], [5])
+    parts = [
+        replace(whole, logits=[whole.logits[0][own]], words=[whole.words[0][own]])
+        for own in (slice(4, 5), slice(0, 2), slice(2, 4))
+    ]
+    joined = Outputs.join([parts[0], token_batch([3], [1], [1]), *parts[1:]])
+    assert joined.rows.tolist() == [3, 7]
+    assert [len(row) for row in joined.gold] == [1, 5]
+    assert joined.words[1].tolist() == [0, 1, 2, 3, 4]
+    assert joined.logits[1].tolist() == whole.logits[0].tolist()
+
+
+def test_words_without_a_token_count_as_outside() -> None:
     outputs = token_batch([0], [5], [2])
     (tags,) = outputs.tags(ENTITIES)
     assert [ENTITIES.names[i] for i in tags] == [ENTITIES.names[1]] * 2 + ["O"] * 3
     assert figures(outputs, ENTITIES)["accuracy"] == 2 / 5
 
 
-def test_words_that_truncation_cut_off_are_wrong_where_no_tag_is_outside() -> None:
+def test_words_without_a_token_are_wrong_where_no_tag_is_outside() -> None:
     outputs = token_batch([0], [5], [2])
     outputs.gold[0][2:] = 0  # the id that was once taken for outside
     found, resampled = figures(outputs, TAGS), scorer(outputs, TAGS)(np.ones((1, 1)))

@@ -15,7 +15,7 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from thaw.errors import UserError
 from thaw.inference.network import torch_logits
 from thaw.inference.predictor import Predictor
-from thaw.inference.words import joiners, split_windows
+from thaw.inference.words import joiners
 from thaw.labels import LabelSet
 from thaw.metrics.outputs import figures
 from thaw.models.encoder import load_encoder, load_tokenizer
@@ -265,15 +265,6 @@ def test_the_marks_within_words_are_learnt_from_the_data() -> None:
     assert joiners(data) == "-."
     assert joiners([["plain", "words", ".", "E", "-", "404"]]) == ""
     assert joiners([["5°C", "-3°C", "20°C", "20", "°", "™"]]) == "°"
-
-
-@pytest.mark.parametrize("room", [1, 2, 3, 4, 7, 62])
-def test_windows_cover_a_text_of_any_length(room: int) -> None:
-    for length in range(200):
-        windows = split_windows(length, room)
-        assert all(end - start <= room for start, end in windows)
-        assert sorted({i for start, end in windows for i in range(start, end)}) == list(range(length))
-        assert windows == sorted(windows)
 
 
 def test_several_labels_are_given_from_their_thresholds_on(encoders: Encoders) -> None:

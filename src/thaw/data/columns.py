@@ -65,23 +65,30 @@ def _column_remedy(role: str, options: Options, where: Path | str, wanted: str |
 
 
 def text_columns(columns: list[str], options: Options, where: Path | str) -> list[str]:
-    """The column of the text, or the two of a pair."""
-    if not isinstance(options.text_column, list):
-        return [find_column(columns, "text", options, where, options.text_column)]
-    exactly = replace(options, lenient=False)
-    return [find_column(columns, "text", exactly, where, one) for one in options.text_column]
+    """The column of the text, or the two of a pair; each name must be unique."""
+    if isinstance(options.text_column, list):
+        exactly = replace(options, lenient=False)
+        found = [find_column(columns, "text", exactly, where, one) for one in options.text_column]
+    else:
+        found = [find_column(columns, "text", options, where, options.text_column)]
+    _require_unique(columns, found, where)
+    return found
 
 
 def named_columns(columns: list[str], options: Options, where: Path | str) -> tuple[list[str], str]:
-    """The column of the text, or two for pairs, and that of the label; each name must be unique."""
+    """The column of the text, or two for pairs, and that of the label."""
     texts = text_columns(columns, options, where)
     label = find_column(columns, "label", options, where, options.label_column)
     if label in texts:
         remedy = "Set data.text_column and data.label_column to different ones."
         raise UserError(f"{where}: the column {label!r} is both text and label", remedy)
-    if twice := [column for column in (*texts, label) if columns.count(column) > 1]:
-        raise UserError(f"{where}: several columns are named {twice[0]!r}", "Rename all but one of them.")
+    _require_unique(columns, [label], where)
     return texts, label
+
+
+def _require_unique(columns: list[str], names: list[str], where: Path | str) -> None:
+    if twice := [name for name in names if columns.count(name) > 1]:
+        raise UserError(f"{where}: several columns are named {twice[0]!r}", "Rename all but one of them.")
 
 
 def class_names(schema: Any, column: str) -> list[str] | None:

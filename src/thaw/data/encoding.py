@@ -16,13 +16,13 @@ import numpy as np
 
 from thaw.cache import cached, open_array
 from thaw.data.pairs import parted, shares
+from thaw.data.windows import Windows, windows_over
 from thaw.errors import UserError
 from thaw.labels import IGNORED, LabelSet
 
 CHUNK = 2_000  # texts handed to the tokenizer at once
 CHUNK_CHARACTERS = 4_000_000  # likewise: what a tokenizer gives out takes fifty times as many bytes
-UNLIMITED = 2**31  # tokens: what the encoder cannot read at once is read in windows
-VERSION = 1  # of the arrays' layout; part of the cache key
+VERSION = 2  # of the arrays' layout; part of the cache key
 FROM_START = {"end": 1.0, "middle": 0.25, "start": 0.0}  # what is cut -> share of the kept tokens that stand before
 
 
@@ -30,15 +30,19 @@ FROM_START = {"end": 1.0, "middle": 0.25, "start": 0.0}  # what is cut -> share 
 class Encoded:
     """One split, ready for batching. Row ``i`` owns ``ids[offsets[i]:offsets[i + 1]]``.
 
+    In token tasks a sentence longer than the encoder reads is several rows, see `windows_over`; each of its words is
+    learnt and predicted in one of them.
+
     Args:
         ids: token ids of all rows, special tokens included, int32.
         offsets: where each row starts, int64, one more than rows.
-        lengths: tokens of each row before truncation, int32.
+        lengths: tokens of each text or sentence in full, int32.
         labels: sequence: an id for each row. Multi-label: 0 or 1 for each row and label. Token: an id for each
             token, `IGNORED` where nothing is to be learnt.
         words: token tasks: the number of the word at its first sub-token, -1 at all other tokens; else empty.
-        tags: token tasks: the label of every word, also of those that truncation cut off; else empty.
-        tag_offsets: token tasks: where each row's tags start; else empty.
+        tags: token tasks: the label of every word of each sentence; else empty.
+        tag_offsets: token tasks: where each sentence's tags start; else empty.
+        sentences: token tasks: the number of the sentence that each row belongs to; else empty.
     """
 
     ids: np.ndarray
@@ -48,6 +52,7 @@ class Encoded:
     words: np.ndarray
     tags: np.ndarray
     tag_offsets: np.ndarray
+    sentences: np.ndarray
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -58,9 +63,10 @@ class Encoded:
         return np.diff(self.offsets)
 
     @property
-    def truncated(self) -> int:
-        """Rows that lost tokens."""
-        return int((self.lengths > self.kept).sum())
+    def too_long(self) -> float:
+        """The share of texts that are truncated, or of sentences that are read in windows."""
+        long = np.bincount(self.sentences) > 1 if len(self.sentences) else self.lengths > self.kept
+        return float(long.mean())
 
 
 def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
@@ -131,44 +137,50 @@ def encode_texts(
     """
     if pairs:
         return _encode_pairs(texts, tokenizer, max_length)
-    return _encode(texts, tokenizer, max_length, truncation=truncation)[:3]
-
-
-def encode_words(
-    sentences: Iterable[Sequence[str]], tokenizer: Any, max_length: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Token ids of sentences given as words.
-
-    Returns:
-        (ids, offsets, lengths, words): as `encode_texts`, and the number of the word that each token belongs to, -1
-        for special tokens.
-
-    A byte-level tokenizer needs ``add_prefix_space``; without it words are encoded as if there were no blanks between.
-    """
-    return _encode(map(list, sentences), tokenizer, max_length, split=True)
-
-
-def _encode(
-    items: Iterable[Any], tokenizer: Any, max_length: int, split: bool = False, truncation: str = "end"
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     before, after = special_tokens(tokenizer)
     room = max_length - len(before) - len(after)
     ids: list[np.ndarray] = []
-    words: list[np.ndarray] = []
     kept, lengths = [], []
-    for chunk in chunks(items, CHUNK):
+    for chunk in chunks(texts, CHUNK):
         held: list[int] = []
-        numbers: list[int] = []
-        for encoding in encodings(tokenizer, chunk, words=split):
+        for encoding in encodings(tokenizer, chunk):
             row = before + cut(encoding.ids, room, truncation) + after
             held += row
             kept.append(len(row))
             lengths.append(len(encoding) + len(before) + len(after))
-            if split:
-                numbers += [-1] * len(before) + cut(encoding.word_ids, room) + [-1] * len(after)
         ids.append(np.array(held, dtype=np.int32))  # an array of each chunk: a million small ones would take much room
+    return np.concatenate(ids), _offsets(kept), np.array(lengths, dtype=np.int32)
+
+
+def encode_words(sentences: Iterable[Sequence[str]], tokenizer: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Token ids of whole sentences given as words.
+
+    Returns:
+        (ids, offsets, words): as in `Encoded`, and the number of the word that each token belongs to, -1 for special
+        tokens.
+
+    A byte-level tokenizer needs ``add_prefix_space``; without it words are encoded as if there were no blanks between.
+    """
+    before, after = special_tokens(tokenizer)
+    ids: list[np.ndarray] = []
+    words: list[np.ndarray] = []
+    lengths = []
+    for chunk in chunks(map(list, sentences), CHUNK):
+        held: list[int] = []
+        numbers: list[int] = []
+        for encoding in encodings(tokenizer, chunk, words=True):
+            held += before + encoding.ids + after
+            numbers += [-1] * len(before) + encoding.word_ids + [-1] * len(after)
+            lengths.append(len(before) + len(encoding) + len(after))
+        ids.append(np.array(held, dtype=np.int32))
         words.append(np.array(numbers, dtype=np.int32))
-    return np.concatenate(ids), _offsets(kept), np.array(lengths, dtype=np.int32), np.concatenate(words)
+    return np.concatenate(ids), _offsets(lengths), np.concatenate(words)
+
+
+def windows_of(offsets: np.ndarray, tokenizer: Any, max_length: int) -> Windows:
+    """The windows in which the rows of `encode_words` are read."""
+    before, after = special_tokens(tokenizer)
+    return windows_over(offsets, (len(before), len(after)), max_length)
 
 
 def _encode_pairs(texts: Iterable[str], tokenizer: Any, max_length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -228,8 +240,8 @@ def encode_split(
         texts: strings, or lists of words for token tasks.
         label_ids: an id, a list of ids (multi-label), or an id for each word; gone through twice.
         subwords: as in `align`.
-        score_subwords: every labelled sub-token that truncation left counts as a word.
-        truncation: as in `encode_texts`; words are cut at the end.
+        score_subwords: every labelled sub-token counts as a word.
+        truncation: as in `encode_texts`; sentences are not cut.
     """
     empty = np.empty(0, dtype=np.int64)
     if labels.task != "token":
@@ -240,8 +252,8 @@ def encode_split(
             targets = np.zeros((len(offsets) - 1, len(labels)), dtype=np.int8)
             for row, own in enumerate(label_ids):
                 targets[row, own] = 1
-        return Encoded(ids, offsets, lengths, targets, empty, empty, empty)
-    ids, offsets, lengths, words = encode_words(texts, tokenizer, max_length)
+        return Encoded(ids, offsets, lengths, targets, empty, empty, empty, empty)
+    ids, offsets, words = encode_words(texts, tokenizer)
     targets, firsts = np.empty(len(ids), dtype=np.int64), np.empty(len(ids), dtype=bool)
     for row, tags in enumerate(label_ids):
         own = slice(offsets[row], offsets[row + 1])
@@ -251,14 +263,16 @@ def encode_split(
         parts = [slice(start, end) for start, end in itertools.pairwise(offsets)]
         words = np.concatenate([np.cumsum(firsts[own]) - 1 for own in parts])
         label_ids = [targets[own][firsts[own]] for own in parts]
+    windows = windows_of(offsets, tokenizer, max_length)
     return Encoded(
-        ids,
-        offsets,
-        lengths,
-        targets,
-        np.where(firsts, words, -1),
+        ids[windows.at],
+        windows.offsets,
+        np.diff(offsets).astype(np.int32),
+        np.where(windows.own, targets[windows.at], IGNORED),
+        np.where(windows.own & firsts[windows.at], words[windows.at], -1),
         np.fromiter(itertools.chain.from_iterable(label_ids), dtype=np.int64),
         _offsets([len(row) for row in label_ids]),
+        windows.rows,
     )
 
 

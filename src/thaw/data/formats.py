@@ -4,7 +4,6 @@ Readers never decide what to do about a bad row: they yield it as `Bad`, and `so
 """
 
 import gzip
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +14,7 @@ from typing import IO, Any
 
 from thaw.data.columns import SPAN_COLUMNS, class_names, name_of, named_columns
 from thaw.data.conll import read_conll
+from thaw.data.json_objects import json_objects
 from thaw.data.lines import NOT_UTF8, decoded, open_lines, readable, zipped
 from thaw.data.rows import Bad, Options, Row, text_of
 from thaw.data.spans import marked, marks_spans
@@ -40,13 +40,10 @@ def read_txt(path: Path, options: Options) -> Iterator[Row | Bad]:
 
 
 def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
-    """One JSON object per line. The text may be a list of words; the label a list of labels, or of character spans."""
+    """JSON objects. The text may be a list of words; the label a list of labels, or of character spans."""
     texts: list[str] = []
     label, spans = "", False
-    for line, text in decoded(path, options):
-        if isinstance(text, str) and not text.strip():
-            continue
-        record = json_object(line, text) if isinstance(text, str) else text
+    for line, record in json_objects(path, options):
         if isinstance(record, Bad):
             yield record
             continue
@@ -60,19 +57,6 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
             answer = record.get("answer") if label in SPAN_COLUMNS else None
             row = Row(line, text_of([record[name] for name in texts]), record[label])
             yield marked(row, label, options, spans, answer)
-
-
-def json_object(line: int, text: str) -> dict[str, Any] | Bad:
-    """The object in a line of a JSON Lines file."""
-    try:
-        record = json.loads(text)
-    except json.JSONDecodeError as error:
-        if line == 1 and text.lstrip().startswith("["):  # pandas and other tools write one array over many lines
-            return Bad(line, "the beginning of a JSON array; each line should be an object (pandas: lines=True)")
-        return Bad(line, f"not valid JSON: {error.msg} at column {error.colno}")
-    except (ValueError, RecursionError) as error:  # numbers or nesting beyond what Python reads
-        return Bad(line, f"not readable as JSON: {error}")
-    return record if isinstance(record, dict) else Bad(line, "not a JSON object; each line should be one")
 
 
 def read_parquet(path: Path, options: Options) -> Iterator[Row | Bad]:
@@ -194,6 +178,7 @@ SUFFIXES = {
     ".parquet": "parquet",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "jsonl",
     ".csv": "csv",
     ".tsv": "tsv",
     ".txt": "txt",

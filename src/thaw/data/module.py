@@ -30,7 +30,7 @@ class TextDataModule(pl.LightningDataModule):
     Args:
         data: the ``data`` group of the config, as a plain dict.
         tokenizer: of the encoder; called with the task, since token tasks want word boundaries kept.
-        max_length: tokens kept of each text at most.
+        max_length: tokens kept of each text, or of words in each window, at most.
         seed: of the order of the training batches; splits and subsets have fixed seeds of their own.
 
     Attributes (after `prepare`):
@@ -64,7 +64,7 @@ class TextDataModule(pl.LightningDataModule):
         self.summary = summarise(self.rows, plain, self.labels, self.source)  # of words, whatever is scored
         self.summary["fold"] = self.data.get("fold")
         single = self.labels.task != "token" and not self.labels.pairs
-        self.summary["truncation"] = self.truncation if single else None  # others are always cut at the end
+        self.summary["truncation"] = self.truncation if single else None  # pairs are cut at the end, words not at all
         self.encoded = {name: self._encode(rows, True) for name, rows in self.rows.items()} if scored else plain
 
     def read(self) -> None:

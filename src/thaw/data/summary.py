@@ -39,9 +39,9 @@ def summarise(rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSe
                 "rows": len(rows[name]),
                 "labels": dict(zip(labels.names, label_counts(rows[name], labels), strict=True)),
                 "tokens": _lengths(encoded[name].lengths),
-                "truncated": encoded[name].truncated / len(encoded[name]),
+                "windowed" if labels.task == "token" else "truncated": encoded[name].too_long,
                 "repeated": splits.repeated(keys[name]),
-                **_lost(rows[name], encoded[name], labels),
+                **_odd(rows[name], encoded[name], labels),
                 "fingerprint": prints[name],
             }
             for name in names
@@ -58,8 +58,8 @@ def summarise(rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSe
     }
 
 
-def _lost(rows: Any, encoded: Encoded, labels: LabelSet) -> dict[str, int]:
-    """Token tasks: words that truncation cuts off in training. Multi-label tasks: rows without any label."""
+def _odd(rows: Any, encoded: Encoded, labels: LabelSet) -> dict[str, int]:
+    """Token tasks: words that the tokenizer leaves nothing of. Multi-label tasks: rows without any label."""
     if labels.task == "token":
         return {"unread": len(encoded.tags) - int((np.asarray(encoded.words) >= 0).sum())}
     return {"unlabelled": sum(not own for own in rows["label"][:])} if labels.task == "multi_label" else {}

@@ -109,7 +109,7 @@ def label_records(predictor: Predictor, source: Input, suffix: str, config: Dict
         counting(None, "labelling") as progress,
     ):
         for result, (text, record) in zip(results, kept, strict=True):
-            if columns:  # the words come first, whatever their field is called; words that were cut off get the tag _
+            if columns:  # the words come first, whatever their field is called; words without a token get the tag _
                 others = {name: value for name, value in record.items() if value is not text}
                 record = {key: result["words"], **others}
                 result["tags"] = [tag or "_" for tag in result["tags"]]

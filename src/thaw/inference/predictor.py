@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thaw.data.cleaning import clean_html
-from thaw.data.encoding import UNLIMITED, Encoded, chunks, encode_split, encode_texts
+from thaw.data.encoding import Encoded, chunks, encode_split, encode_texts
 from thaw.data.pairs import joined
 from thaw.data.ragged import capped, gather, sorted_batches
 from thaw.data.spans import word_spans
 from thaw.errors import UserError
-from thaw.inference.tagging import tag_texts, window_logits
+from thaw.inference.tagging import tag_texts
 from thaw.inference.texts import Given, Text, pair_of, whole
 from thaw.labels import LabelSet, required
 from thaw.metrics.probabilities import probabilities
@@ -207,16 +207,16 @@ class Predictor:
                 return list(map(whole, words))
         raise TypeError(f"{text!r} is no text; lists of words are for token tasks")
 
-    def encode(self, texts: Sequence[Any], gold: Sequence[Any], whole: bool = False) -> Encoded:
+    def encode(self, texts: Sequence[Any], gold: Sequence[Any]) -> Encoded:
         """Labelled rows, as the network reads them.
 
         Args:
             texts: strings, or lists of words.
             gold: an id, a list of ids, or an id for each word.
-            whole: do not cut long lists of words, which are then read in windows.
         """
-        length = UNLIMITED if whole and self.labels.task == "token" else self.max_length
-        return encode_split(texts, gold, self.labels, self.tokenizer, length, "first", truncation=self.truncation)
+        return encode_split(
+            texts, gold, self.labels, self.tokenizer, self.max_length, "first", truncation=self.truncation
+        )
 
     def outputs(
         self,
@@ -224,7 +224,7 @@ class Predictor:
         progress: Callable[[int], None] | None = None,
         batches: Sequence[np.ndarray] | None = None,
     ) -> "Outputs":
-        """Logits and true labels of an encoded split, in the order of its rows.
+        """Logits and true labels of an encoded split, in the order of its texts or sentences.
 
         Args:
             progress: called with the number of rows after each batch.
@@ -236,16 +236,6 @@ class Predictor:
         from thaw.metrics.outputs import Outputs
         from thaw.models.prefix import Unusable
 
-        if encoded.kept.max() > self.max_length:  # of a token task: the long rows are read in windows
-            words = np.split(encoded.words, encoded.offsets[1:-1])
-            tags = np.split(encoded.tags, encoded.tag_offsets[1:-1])
-            at = [row >= 0 for row in words]
-            logits = [row[own] for row, own in zip(self.row_logits(encoded.ids, encoded.offsets), at, strict=True)]
-            if progress:
-                progress(len(encoded))
-            return Outputs(
-                np.arange(len(encoded)), logits, tags, [row[own] for row, own in zip(words, at, strict=True)]
-            )
         try:
             states = self.prefix.states(encoded) if self.prefix else None
         except Unusable:  # too large to store: run the whole network instead
@@ -287,10 +277,8 @@ class Predictor:
         return capped(batches, lengths, self.batch_tokens) if self.batch_tokens else batches
 
     def row_logits(self, ids: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
-        """Logits of each row of a flat array, in order; in token tasks without padding, and of rows of any length."""
+        """Logits of each row of a flat array, in order; in token tasks without padding."""
         lengths = np.diff(offsets)
-        if lengths.max() > self.max_length:
-            return window_logits(self, ids, offsets)
         batches = self.batches_of(lengths)
         padding = self.tokenizer.pad_token_id
         results: list[np.ndarray] = [np.empty(0)] * len(lengths)

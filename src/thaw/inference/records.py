@@ -7,6 +7,7 @@ import datetime
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 
 from thaw.data.columns import text_columns
 from thaw.data.conll import looks_like_conll, position, sentences
-from thaw.data.formats import check_no_workbook, format_of, json_object, open_parquet, parquet_rows
+from thaw.data.formats import check_no_workbook, format_of, open_parquet, parquet_rows
+from thaw.data.json_objects import json_objects
 from thaw.data.lines import MARK, NOT_UTF8, numbered, open_bytes, open_lines, readable
 from thaw.data.pairs import joined
 from thaw.data.rows import Bad, Options, text_of
@@ -25,6 +27,7 @@ from thaw.inference.texts import Text, pair_of
 Record = dict[str, Any]
 Records = Iterator[tuple[Text, Record]]
 TABLES = {"csv": ",", "tsv": "\t"}
+ENCODING = "Save it as UTF-8, or set its encoding, for example encoding=cp1252."
 KINDS = ("txt", *TABLES, "jsonl", "parquet", "conll")
 
 
@@ -89,9 +92,7 @@ def read_records(source: str, kind: str, options: Options) -> Input:
     if kind == "conll":
         return _sentences(path, options)
     if kind == "jsonl":
-        # Read twice: records may differ in their fields, and the names of added fields must be free in all of them.
-        fields = dict.fromkeys(field for _, record in _objects(path, options) for field in record)
-        return Input(_objects(path, options), fields)
+        return _objects(path, options)
     if kind == "parquet":
         return _columns(path, options)
     return _table(path, options, TABLES[kind])
@@ -135,9 +136,7 @@ def _text(line: bytes, place: str) -> str:
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError:
-        raise UserError(
-            f"{place}: {NOT_UTF8}", "Save it as UTF-8, or set its encoding, for example encoding=cp1252."
-        ) from None
+        raise UserError(f"{place}: {NOT_UTF8}", ENCODING) from None
 
 
 def _sentences(path: Path, options: Options) -> Input:
@@ -185,13 +184,19 @@ def _table(path: Path, options: Options, delimiter: str) -> Input:
 
 def _named(columns: list[str], options: Options, path: Path) -> tuple[list[str], list[int]]:
     """The fields of some columns, those of the same name included, and the positions of their texts."""
-    texts = text_columns(columns, options, path)
-    if isinstance(options.text_column, str) and texts != [options.text_column]:
-        print(f"{path}: no column {options.text_column!r} as in the run; {texts[0]!r} is read.", file=sys.stderr)
+    texts = _texts_of(columns, options, path)
     fields: list[str] = []
     for name in columns:
         fields.append(unused_key(name, fields, "other_"))
     return fields, [columns.index(name) for name in texts]
+
+
+def _texts_of(columns: list[str], options: Options, path: Path) -> list[str]:
+    """The column of the texts, or the two of pairs; a note says so if it is not that of the run."""
+    texts = text_columns(columns, options, path)
+    if isinstance(options.text_column, str) and texts != [options.text_column]:
+        print(f"{path}: no column {options.text_column!r} as in the run; {texts[0]!r} is read.", file=sys.stderr)
+    return texts
 
 
 def _sound(path: Path, records: Table) -> Iterator[tuple[int, list[str]]]:
@@ -202,15 +207,26 @@ def _sound(path: Path, records: Table) -> Iterator[tuple[int, list[str]]]:
         yield line, [_text(field.encode("utf-8", "surrogateescape"), f"{path}:{line}") for field in record]
 
 
-def _objects(path: Path, options: Options) -> Records:
-    for line, raw in open_lines(path, options.encoding):
-        if not raw.strip():
-            continue
-        record = json_object(line, _text(raw, f"{path}:{line}"))
-        if isinstance(record, Bad):
-            raise UserError(f"{path}:{line}: {record.problem}", "Fix the line.")
-        values = [record[name] for name in text_columns(list(record), options, f"{path}:{line}")]
-        yield _text_or_words(values, options, f"{path}:{line}"), record
+def _objects(path: Path, options: Options) -> Input:
+    def records() -> Iterator[tuple[str, Record]]:
+        for line, record in json_objects(path, options):
+            if isinstance(record, Bad):
+                remedy = ENCODING if record.problem.startswith(NOT_UTF8) else "Fix the line."
+                raise UserError(f"{path}:{line}: {record.problem}", remedy)
+            yield f"{path}:{line}", record
+
+    # Read twice: records may differ in their fields, and the names of added fields must be free in all of them.
+    counts, rows = Counter[str](), 0
+    for _, record in records():
+        counts.update(record.keys())
+        rows += 1
+    texts = _texts_of(list(counts), options, path) if rows else []
+    for name in texts:
+        if counts[name] < rows:
+            place = next(place for place, record in records() if name not in record)
+            raise UserError(f"{place}: the field {name!r} is missing", "Add it, or set text_column.")
+    found = ((_text_or_words([record[name] for name in texts], options, place), record) for place, record in records())
+    return Input(found, list(counts))
 
 
 def _text_or_words(values: Sequence[Any], options: Options, place: str) -> Any:

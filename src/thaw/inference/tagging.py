@@ -1,15 +1,13 @@
 """Token-level predictions of a `Predictor`: the tags of words, and the entities that they mark."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thaw.data.encoding import UNLIMITED, encode_words, special_tokens
-from thaw.data.ragged import flattened
+from thaw.data.encoding import encode_words, windows_of
 from thaw.data.spans import word_spans
-from thaw.inference.words import split_windows, tagged
+from thaw.inference.words import tagged
 from thaw.labels import LabelSet
 
 if TYPE_CHECKING:
@@ -24,50 +22,27 @@ def tag_texts(predictor: "Predictor", texts: "Sequence[Text]") -> Iterator[dict[
         [text[start:end] for start, end in own] if isinstance(text, str) else list(text)
         for text, own in zip(texts, places, strict=True)
     ]
-    ids, offsets, _, owners = encode_words(words, predictor.tokenizer, UNLIMITED)
-    logits = predictor.row_logits(ids, offsets)
-    for text, own_places, (start, end), own in zip(texts, places, pairwise(offsets), logits, strict=True):
-        said = _first_tokens(owners[start:end].tolist(), predictor.probabilities(own), predictor.labels)
+    ids, offsets, owners = encode_words(words, predictor.tokenizer)
+    windows = windows_of(offsets, predictor.tokenizer, predictor.max_length)
+    logits = np.concatenate(predictor.row_logits(ids[windows.at], windows.offsets))
+    # Each token in one window, and no special tokens.
+    scores, read = predictor.probabilities(logits[windows.own]), windows.at[windows.own]
+    bounds = np.searchsorted(read, offsets[1:-1])
+    for text, own_places, own_words, own in zip(
+        texts, places, np.split(owners[read], bounds), np.split(scores, bounds), strict=True
+    ):
+        said = _first_tokens(own_words.tolist(), own, predictor.labels)
         if isinstance(text, str):
             yield {"text": text, "entities": _entities(text, own_places, said, predictor.labels)}
         else:
             yield {"words": text, **_word_tags(text, said, predictor.labels)}
 
 
-def window_logits(predictor: "Predictor", ids: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
-    """The logits of rows of any length, of which long ones are read in overlapping windows.
-
-    A token takes its logits from the window with most context around it; special tokens of a row get zeros.
-
-    Args:
-        ids, offsets: as in `Encoded`.
-
-    Returns:
-        (tokens, labels) for each row.
-    """
-    before, after = map(len, special_tokens(predictor.tokenizer))
-    windows: list[tuple[int, int, int]] = []  # number of the row, first token, token after the last
-    parts: list[np.ndarray] = []
-    for i, (first, last) in enumerate(pairwise(offsets)):
-        start_marks, tokens, end_marks = np.split(ids[first:last], [before, last - first - after])
-        for start, end in split_windows(len(tokens), predictor.max_length - before - after):
-            windows.append((i, before + start, before + end))
-            parts.append(np.concatenate((start_marks, tokens[start:end], end_marks)))
-    merged = [np.zeros((length, len(predictor.labels)), dtype=np.float32) for length in np.diff(offsets)]
-    context = [np.full(length, -1) for length in np.diff(offsets)]
-    for (i, start, end), logits in zip(windows, predictor.row_logits(*flattened(parts)), strict=True):
-        around = np.minimum(np.arange(end - start), np.arange(end - start)[::-1])
-        better = around > context[i][start:end]
-        merged[i][start:end][better] = logits[before : before + end - start][better]
-        context[i][start:end][better] = around[better]
-    return merged
-
-
 def _first_tokens(owners: Sequence[int], scores: np.ndarray, labels: LabelSet) -> dict[int, tuple[str, float]]:
     """Tag and score of each word that has a token, from its first sub-token."""
     said: dict[int, tuple[str, float]] = {}
     for word, own in zip(owners, scores, strict=True):
-        if word >= 0 and word not in said:  # -1: special tokens
+        if word not in said:
             said[word] = labels.names[int(own.argmax())], float(own.max())
     return said
 

@@ -1,4 +1,4 @@
-"""Words and entities of texts, and windows over long texts."""
+"""Words and entities of texts."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -31,12 +31,3 @@ def joiners(sentences: Iterable[Sequence[str]]) -> str:
             if len(word) > 1:
                 outside.update([word[0], *word[-1].rstrip(".")])
     return "".join(sorted(mark for mark, count in inside.items() if count > max(outside[mark], ACCIDENTS)))
-
-
-def split_windows(length: int, room: int) -> list[tuple[int, int]]:
-    """Overlapping windows of at most ``room`` tokens that cover a text; neighbours share a quarter."""
-    if length <= room:
-        return [(0, length)]
-    step = max(room - room // 4, 1)
-    starts = list(range(0, length - room, step))
-    return [(start, start + room) for start in starts] + [(length - room, length)]

@@ -21,13 +21,13 @@ from thaw.metrics.probabilities import probabilities
 
 @dataclass(frozen=True)
 class Outputs:
-    """Logits and true labels of some rows.
+    """Logits and true labels of some rows, or in token tasks of some sentences.
 
     Args:
-        rows: row numbers.
-        logits: sequence and multi-label: (rows, labels). Token: a (words, labels) array for each row, for the words
-            that were not cut off.
-        gold: sequence: ids (rows,). Multi-label: 0 or 1 (rows, labels). Token: an id array for each row, all words.
+        rows: their numbers.
+        logits: sequence and multi-label: (rows, labels). Token: a (words, labels) array for each sentence, for the
+            words that have tokens.
+        gold: sequence: ids (rows,). Multi-label: 0 or 1 (rows, labels). Token: an id array for each sentence.
         words: token: the word that each line of the logits belongs to; else empty.
     """
 
@@ -40,13 +40,12 @@ class Outputs:
     def of_batch(cls, batch: dict[str, torch.Tensor], logits: torch.Tensor) -> "Outputs":
         """The outputs of one batch, moved to the CPU."""
         values = logits.detach().float().cpu().numpy()
-        rows = batch["rows"].cpu().numpy()
         if "words" not in batch:
-            return cls(rows, values, batch["labels"].cpu().numpy())
+            return cls(batch["rows"].cpu().numpy(), values, batch["labels"].cpu().numpy())
         words, tags = batch["words"].cpu().numpy(), batch["tags"].cpu().numpy()
         at = [row >= 0 for row in words]
         return cls(
-            rows,
+            batch["sentences"].cpu().numpy(),
             [value[own] for value, own in zip(values, at, strict=True)],
             [row[row != IGNORED] for row in tags],
             [row[own] for row, own in zip(words, at, strict=True)],
@@ -54,21 +53,25 @@ class Outputs:
 
     @classmethod
     def join(cls, parts: Sequence["Outputs"]) -> "Outputs":
-        """All parts in the order of their row numbers."""
+        """All parts in the order of their numbers, with the windows of each sentence joined."""
         rows = np.concatenate([part.rows for part in parts])
         order = np.argsort(rows, kind="stable")
         if isinstance(parts[0].logits, np.ndarray):
-            logits = np.concatenate([part.logits for part in parts])[order]
-            return cls(rows[order], logits, np.concatenate([part.gold for part in parts])[order])
-
-        def flat(name: str) -> list[Any]:
-            rows_of = [row for part in parts for row in getattr(part, name)]
-            return [rows_of[i] for i in order]
-
-        return cls(rows[order], flat("logits"), flat("gold"), flat("words"))
+            values = np.concatenate([part.logits for part in parts])[order]
+            return cls(rows[order], values, np.concatenate([part.gold for part in parts])[order])
+        every = [row for part in parts for row in zip(part.logits, part.gold, part.words, strict=True)]
+        sentences, starts = np.unique(rows[order], return_index=True)
+        logits, gold, words = [], [], []
+        for windows in np.split(order, starts[1:]):
+            own = np.concatenate([every[i][2] for i in windows])
+            rank = np.argsort(own)  # several processes may have read windows out of their order
+            logits.append(np.concatenate([every[i][0] for i in windows])[rank])
+            gold.append(every[windows[0]][1])
+            words.append(own[rank])
+        return cls(sentences, logits, gold, words)
 
     def tags(self, labels: LabelSet) -> list[np.ndarray]:
-        """Token tasks: the predicted id of every word; words that were cut off have O, or `UNREAD`."""
+        """Token tasks: the predicted id of every word; words without a token have O, or `UNREAD`."""
         result = []
         for logits, gold, words in zip(self.logits, self.gold, self.words, strict=True):
             own = np.full(len(gold), labels.outside)
@@ -77,7 +80,7 @@ class Outputs:
         return result
 
     def flat(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logits and true labels of every row, or for token tasks of every word that was not cut off."""
+        """Logits and true labels of every row, or for token tasks of every word that has a token."""
         if not self.words:
             return self.logits, self.gold
         gold = np.concatenate([own[words] for own, words in zip(self.gold, self.words, strict=True)])

@@ -37,8 +37,6 @@ def notes(summary: dict[str, Any]) -> list[str]:
         some = "1 entity begins or ends" if inside == 1 else f"{inside:,} entities begin or end"
         such_as = summary["inside_words_rows"][0]
         lines.append(f"{some} inside a word, such as {such_as}: do the offsets count characters?")
-    if summary["task"] == "token" and (unread := summary["splits"]["train"].get("unread", 0)):
-        lines.append(f"words of train beyond data.max_length, which are not trained on: {unread:,}")
     if summary["task"] == "token":
         return lines + _odd_tags(summary["labels"]) + _absent_types(summary["splits"])
     if summary["task"] == "sequence":
@@ -119,7 +117,7 @@ def of_run(
     best = max(beside, key=lambda name: beside[name], default="")
     if beside and beside[best] >= own:
         said = "does as well in F1" if beside[best] == own else "has the higher F1"
-        cut = data["splits"]["train"]["truncated"] if data else 0.0
+        cut = data["splits"]["train"].get("truncated", 0.0) if data else 0.0
         more = " More data.epochs or another optimizer.lr may help." if own < 1 else ""
         if more and best == BAG_OF_WORDS and cut >= TRUNCATED:  # a bag of words reads whole texts
             middle = " data.truncation=middle," if data and data.get("truncation") == "end" else ""

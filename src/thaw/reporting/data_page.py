@@ -65,7 +65,7 @@ def _context(result: Mapping[str, Any]) -> dict[str, Any]:
         "length_pictures": [
             data_plots.length_boxes(lengths["words"], "words", lengths["by"]),
             data_plots.length_boxes(lengths["tokens"], "tokens", lengths["by"], result["max_length"]),
-            data_plots.truncation(result["truncation"], result["max_length"]),
+            data_plots.truncation(result["truncation"], result["max_length"], result["task"] == "token"),
         ],
         "words": [
             ("Cost the most pieces", "Frequent words that are split.", vocabulary["costly"]),

@@ -117,23 +117,28 @@ def length_boxes(groups: Mapping[str, Mapping[str, float]], unit: str, by: str, 
 
 
 @styled
-def truncation(curve: Mapping[str, Sequence[float]], chosen: int) -> str:
-    """How much each ``data.max_length`` cuts off; see `thaw.data.survey.truncation_curve`."""
+def truncation(curve: Mapping[str, Sequence[float]], chosen: int, windows: bool) -> str:
+    """How much each ``data.max_length`` cuts off; see `thaw.data.survey.truncation_curve`.
+
+    Args:
+        windows: nothing is cut off, but read in further windows.
+    """
+    title = "Windows" if windows else "Truncation"
     figure = new_figure(PANEL[0], PANEL[1])
     axes: Any = figure.subplots()
     x, texts, tokens = (np.array(curve[name]) for name in ("max_length", "texts", "tokens"))
-    axes.plot(x, texts, "-", color=BLUE, label="texts that lose tokens")
-    axes.plot(x, tokens, "--", color=ORANGE, label="tokens lost")
+    axes.plot(x, texts, "-", color=BLUE, label="sentences in windows" if windows else "texts that lose tokens")
+    axes.plot(x, tokens, "--", color=ORANGE, label="tokens beyond the first" if windows else "tokens lost")
     if chosen <= x.max():
         axes.axvline(chosen, color=RED, linestyle=":", linewidth=1.2, label=f"max_length={chosen}")
     axes.set(xlabel="max_length", xlim=(0, x.max() * 1.02), ylim=(-0.02, 1.02))
     axes.yaxis.set_major_formatter(percent)
-    axes.set_title("Truncation")
+    axes.set_title(title)
     figure.legend(loc="outside lower center", ncols=2)
     width = x.max() / len(x)
-    areas = [(a - width / 2, 0, width, 1, f"max_length={a}: {b:.1%} of the texts lose {c:.1%} of all tokens")
+    areas = [(a - width / 2, 0, width, 1, f"max_length={a}: {b:.1%} of the texts are longer, by {c:.1%} of all tokens")
              for a, b, c in zip(x, texts, tokens, strict=True)]  # fmt: skip
-    return picture(figure, "Truncation by max_length", [(axes, areas)])
+    return picture(figure, f"{title} by max_length", [(axes, areas)])
 
 
 @styled

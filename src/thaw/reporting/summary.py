@@ -17,6 +17,9 @@ from thaw.runs import display, shell_path
 
 Rows = Sequence[Sequence[str]]
 SHOWN_LABELS = 30  # rows of a table by label
+# Facts about data that only some tasks have: key, title, format.
+OF_TASK = (("truncated", "truncated", ".1%"), ("windowed", "read in windows", ".1%"),
+           ("unread", "words without a token", ","), ("unlabelled", "rows without a label", ","))  # fmt: skip
 
 
 def interactive() -> bool:
@@ -63,10 +66,9 @@ def data_tables(summary: dict[str, Any]) -> list[tuple[str, Sequence[str], Rows]
         ["tokens per text, median", *(f"{split['tokens']['median']:g}" for split in splits.values())],
         ["tokens per text, 95 %", *(f"{split['tokens']['p95']:.0f}" for split in splits.values())],
         ["tokens per text, longest", *(f"{split['tokens']['max']}" for split in splits.values())],
-        ["truncated", *(f"{split['truncated']:.1%}" for split in splits.values())],
         *(
-            [title, *(f"{split[key]:,}" for split in splits.values())]
-            for key, title in (("unread", "words cut off in training"), ("unlabelled", "rows without a label"))
+            [title, *(format(split[key], form) for split in splits.values())]
+            for key, title, form in OF_TASK
             if key in splits["train"]
         ),
         ["repeated texts", *(f"{split['repeated']:,}" for split in splits.values())],

@@ -1,0 +1,89 @@
+"""The objects of a JSON file: one a line (JSON Lines), or one array of them, as pandas and label tools write it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from thaw.data.lines import decoded
+from thaw.data.rows import Bad, Options
+from thaw.errors import UserError
+
+BLANK = " \t\r\n"
+
+
+def json_objects(path: Path, options: Options) -> Iterator[tuple[int, dict[str, Any] | Bad]]:
+    """The objects of a file, each with the line that it begins in.
+
+    Raises:
+        UserError: when the file is missing, unreadable or no text, or an array cannot be read to its end.
+    """
+    lines = decoded(path, options)
+    first = True
+    for line, text in lines:
+        if isinstance(text, Bad):
+            yield line, text
+        elif first and text.lstrip(BLANK).startswith("["):
+            yield from _array(path, line, text, lines)
+        elif text.strip(BLANK):
+            yield line, _object(line, text)
+        else:
+            continue
+        first = False
+
+
+def _object(line: int, text: str) -> dict[str, Any] | Bad:
+    try:
+        return _checked(line, json.loads(text))
+    except json.JSONDecodeError as error:
+        return Bad(line, f"not valid JSON: {error.msg} at column {error.colno}")
+    except (ValueError, RecursionError) as error:  # numbers or nesting beyond what Python reads
+        return Bad(line, f"not readable as JSON: {error}")
+
+
+def _checked(line: int, value: Any) -> dict[str, Any] | Bad:
+    return value if isinstance(value, dict) else Bad(line, "not a JSON object, as each row should be")
+
+
+def _array(
+    path: Path, line: int, first: str, lines: Iterator[tuple[int, str | Bad]]
+) -> Iterator[tuple[int, dict[str, Any] | Bad]]:
+    """The objects of an array.
+
+    Args:
+        line, first: number and text of the line with its bracket.
+        lines: those that follow.
+    """
+    parts = [first]
+    for number, part in lines:
+        if isinstance(part, Bad):
+            raise UserError(f"{path}:{number}: {part.problem}", "Fix the line: an array is read as a whole.")
+        parts.append(part)
+    text, decoder = "\n".join(parts), json.JSONDecoder()
+    at = _after_blanks(text, text.index("[") + 1)
+    counted = 0
+    while not text.startswith("]", at):
+        line, counted = line + text.count("\n", counted, at), at
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            there, reason = error.pos, error.msg
+        except (ValueError, RecursionError) as error:
+            there, reason = at, str(error)
+        else:
+            yield line, _checked(line, value)
+            at = there = _after_blanks(text, end)
+            if text.startswith(",", at):
+                at = _after_blanks(text, at + 1)
+                continue
+            if text.startswith("]", at):
+                break
+            reason = "the array does not end" if at == len(text) else "a comma is missing between two objects"
+        place = f"{path}:{line + text.count(chr(10), counted, there)}"
+        raise UserError(f"{place}: not valid JSON: {reason}", "Fix it, or give one object a line (pandas: lines=True).")
+
+
+def _after_blanks(text: str, at: int) -> int:
+    while text[at : at + 1] and text[at] in BLANK:
+        at += 1
+    return at

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from thaw import runs
+from thaw import files, runs
 from thaw.data.module import TextDataModule, load_labelled
 from thaw.data.splits import SPLITS, rows_fingerprint, shared, text_keys
 from thaw.errors import UserError, counted
@@ -66,7 +66,7 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
     predictor = Predictor.from_run(run)
     config = plain(runs.load_config(run))
     if settings["output"] and config["data"]["path"]:
-        runs.check_not_over(settings["output"], config["data"]["path"], "the data of the run")
+        files.check_not_over(settings["output"], config["data"]["path"], "the data of the run")
     if settings["data"].get("path"):
         rows = new_rows(run, config["data"], settings["data"], predictor, settings["split"])
     else:
@@ -74,12 +74,12 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
     outputs = predict_rows(predictor, rows.texts, rows.gold, rows.name)
     result = score_rows(predictor, outputs, rows.texts, rows.places, config)
     # Written at once: from now on the name belongs to these rows.
-    runs.write_jsonl(run / "predictions" / f"{rows.name}.jsonl", result.predictions)
+    files.write_jsonl(run / "predictions" / f"{rows.name}.jsonl", result.predictions)
     if settings["output"]:
-        runs.write_jsonl(Path(settings["output"]).expanduser(), result.predictions)
+        files.write_jsonl(Path(settings["output"]).expanduser(), result.predictions)
     if settings.get("explain"):
         explain_rows(run, rows.name, predictor, result.predictions, settings)
-    metrics = runs.read_json(run / "metrics.json")
+    metrics = files.read_json(run / "metrics.json")
     own = join_figures({rows.name: result})
     if known := metrics["baselines"].get(rows.name):  # the split that the run was tested on
         own |= {"baselines": {rows.name: known}, "notes": metrics.get("notes", [])}
@@ -110,7 +110,7 @@ def new_rows(run: Path, data: dict[str, Any], new: dict[str, Any], predictor: Pr
     listed.unlink(missing_ok=True)  # of an earlier evaluation
     if not skipped:
         return Labelled(name, texts, gold, places)
-    runs.write_json(listed, skipped)
+    files.write_json(listed, skipped)
     note = f"Rows skipped: {len(skipped):,} of {len(skipped) + len(texts):,}, such as {skipped[0]}."
     return Labelled(name, texts, gold, places, [note])
 
@@ -119,7 +119,7 @@ def unused_name(run: Path, name: str, texts: Sequence[Any]) -> str:
     """The name itself, or the first with a number that does not stand for the predictions of other texts."""
     unused, number = name, 1
     while (path := run / "predictions" / f"{unused}.jsonl").is_file():
-        if [row["words"] if "words" in row else row["text"] for row in runs.read_jsonl(path)] == list(texts):
+        if [row["words"] if "words" in row else row["text"] for row in files.read_jsonl(path)] == list(texts):
             break
         number += 1
         unused = f"{name}_{number}"
@@ -155,7 +155,7 @@ def training_rows(run: Path, config: dict[str, Any], predictor: Predictor) -> Ma
     data = TextDataModule(config["data"], lambda _: predictor.tokenizer, predictor.max_length, config["seed"])
     data.read()
     train: Mapping[str, Any] = data.rows["train"][:]
-    known = runs.read_json(run / "data.json")["splits"]["train"]["fingerprint"]
+    known = files.read_json(run / "data.json")["splits"]["train"]["fingerprint"]
     if rows_fingerprint(train["text"], train["label"]) != known:
         raise UserError("the training data has changed since the run", "Restore it.")
     return train
@@ -187,9 +187,9 @@ def other_baselines(
 
 def check_output(path: Path, run: str, data: str | None) -> None:
     """Refuse, before any work, to write over the data, into the run, or where nothing can be written."""
-    runs.check_not_over(path, run, "the run folder, which gets its own")
+    files.check_not_over(path, run, "the run folder, which gets its own")
     if data:
-        runs.check_not_over(path, data, "data.path")
+        files.check_not_over(path, data, "data.path")
     if path.suffix != ".jsonl" or path.is_dir():
         raise UserError(f"output={path}: predictions are JSON lines", "Give the name of a file that ends in .jsonl.")
     try:

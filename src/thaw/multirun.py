@@ -21,7 +21,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from thaw import runs
+from thaw import files, runs
 from thaw.errors import Occupied, UserError
 from thaw.reporting import pages
 from thaw.settings import INERT
@@ -116,7 +116,7 @@ def begin(config: DictConfig, folder: Path) -> float | None:
         log.warning("%s was written after it began. To train it anew, remove its folder.", runs.display(changed))
     if not (folder / "report.html").is_file():  # killed before the page was drawn
         pages.draw(folder)
-    score = runs.read_json(folder / "metrics.json")["best"]["score"]
+    score = files.read_json(folder / "metrics.json")["best"]["score"]
     return float("nan") if score is None else float(score)
 
 
@@ -140,8 +140,7 @@ def _written_since(data: str | None, seen: Path) -> Path | None:
     if not data or not seen.is_file():
         return None
     path, then = Path(data), seen.stat().st_mtime
-    files = (file for file in (path, *path.rglob("*")) if file.is_file())
-    return next((file for file in files if file.stat().st_mtime > then), None)
+    return next((file for file in (path, *path.rglob("*")) if file.is_file() and file.stat().st_mtime > then), None)
 
 
 def _free(path: Path) -> Path:
@@ -168,7 +167,7 @@ def keep_failure(error: Exception, folder: Path) -> float:
         traceback.print_exception(error)
         failure["traceback"] = "".join(traceback.format_exception(error))
     if not (folder / "metrics.json").is_file():  # otherwise the run is complete and something after it failed
-        runs.write_json(folder / runs.FAILURE, failure)
+        files.write_json(folder / runs.FAILURE, failure)
     print(f"error: {failure['error']}", file=sys.stderr)
     return float("nan")
 

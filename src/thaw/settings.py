@@ -58,27 +58,6 @@ def or_null(rule: Rule) -> Rule:
 
 
 OPTIONAL_TEXT = or_null(TEXT)
-
-
-def better(monitor: str) -> str:
-    """Which direction is better for a metric: ``min`` for losses and the calibration error, else ``max``."""
-    return "min" if monitor in ("train/loss", "val/loss", "val/ece") else "max"
-
-
-def numbers_to(last: Any) -> str:
-    """``1,2,3``: the values of a sweep; of what is no such number a single one, whose run says so."""
-    return ",".join(map(str, range(1, last + 1))) if COUNT[0](last) else "1"
-
-
-def times(value: Any, *factors: float) -> str:
-    """A number times each of several factors, as the values of a sweep; what is no number as it is."""
-    return ",".join(f"{value * factor:.3g}" for factor in factors) if POSITIVE[0](value) else str(value)
-
-
-OmegaConf.register_new_resolver("better", better, replace=True)
-OmegaConf.register_new_resolver("times", times, replace=True)
-OmegaConf.register_new_resolver("numbers_to", numbers_to, replace=True)
-
 INTERVAL = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|min|h)")
 ENCODING: Rule = (_encoding, "a text encoding, such as utf-8 or cp1252")
 COLUMN: Rule = (lambda value: TEXT[0](value) or _whole(value), "the name of a column, or its position")
@@ -199,7 +178,6 @@ RULES: dict[str, Rule] = {
     "trainer.progress_bar": FLAG,
 }
 
-
 EXPORT_RULES: dict[str, Rule] = {
     "run": TEXT,
     "format": or_null(one_of("onnx", "merged")),
@@ -219,7 +197,6 @@ EXPLORE_RULES: dict[str, Rule] = {
     "output": OPTIONAL_TEXT,
 }
 
-
 SWEEPER_RULES: dict[str, Rule] = {
     "hydra.sweeper.params": (
         lambda value: isinstance(value, dict | DictConfig),
@@ -234,7 +211,6 @@ SWEEPER_RULES: dict[str, Rule] = {
     "hydra.sweeper.warmup_validations": NATURAL,
     "hydra.sweeper.storage": OPTIONAL_TEXT,
 }
-
 
 EXPLAIN_RULES: dict[str, Rule] = {
     "explain": or_null(one_of("shap", "integrated_gradients", "leave_one_out")),
@@ -264,6 +240,26 @@ EVALUATE_RULES: dict[str, Rule] = {
     "data.encoding": ENCODING,
     "baselines": FLAG,
 }
+
+
+def better(monitor: str) -> str:
+    """Which direction is better for a metric: ``min`` for losses and the calibration error, else ``max``."""
+    return "min" if monitor in ("train/loss", "val/loss", "val/ece") else "max"
+
+
+def numbers_to(last: Any) -> str:
+    """``1,2,3``: the values of a sweep; of what is no such number a single one, whose run says so."""
+    return ",".join(map(str, range(1, last + 1))) if COUNT[0](last) else "1"
+
+
+def times(value: Any, *factors: float) -> str:
+    """A number times each of several factors, as the values of a sweep; what is no number as it is."""
+    return ",".join(f"{value * factor:.3g}" for factor in factors) if POSITIVE[0](value) else str(value)
+
+
+OmegaConf.register_new_resolver("better", better, replace=True)
+OmegaConf.register_new_resolver("times", times, replace=True)
+OmegaConf.register_new_resolver("numbers_to", numbers_to, replace=True)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thaw.errors import Pruned, UserError, missing
-from thaw.runs import FAILURE, read_json
+from thaw.files import read_json
+from thaw.runs import FAILURE
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override

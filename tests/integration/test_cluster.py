@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, Run, configured, files_of, only_run
-from thaw.runs import read_json
+from thaw.files import read_json
 from thaw.training.fit import fit
 
 SLURM = {

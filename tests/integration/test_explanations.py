@@ -11,12 +11,12 @@ import pytest
 from rich.console import Console
 
 from conftest import Fitted, Run, configured
-from thaw import runs
+from thaw import files
 from thaw.evaluation import evaluate_run
+from thaw.files import read_jsonl
 from thaw.inference.explanation import explain
 from thaw.inference.predictor import Predictor
 from thaw.reporting.explanations import plot, write_explanations
-from thaw.runs import read_jsonl
 from thaw.training.fit import fit
 
 NASTY = '<script>alert("joy")</script> so \u202ehappy & {{ 7 * 7 }} \x1b[31m 🎉'
@@ -104,7 +104,7 @@ def test_evaluate_explains_entities(rows: int, fitted: Fitted) -> None:
 def test_several_labels_are_explained_one_by_one(encoders: Callable[[str], Path], tmp_path: Path) -> None:
     moods = [{"text": f"{i} {'happy ' * (i % 2)}", "labels": ["joy"] * (i % 2) + ["odd"] * (i % 3)} for i in range(60)]
     moods = [{**row, "labels": sorted(set(row["labels"]))} for row in moods]
-    runs.write_jsonl(tmp_path / "moods.jsonl", moods)
+    files.write_jsonl(tmp_path / "moods.jsonl", moods)
     settings = [f"model.name={encoders('bert')}", "data=jsonl", f"data.path={tmp_path}/moods.jsonl", "data.epochs=1"]
     fit(configured(*settings), tmp_path / "run")
     evaluate_run({"run": str(tmp_path / "run"), **SETTINGS, "explain": "integrated_gradients", "explain_rows": 2})

@@ -19,8 +19,9 @@ from hydra.core.hydra_config import HydraConfig
 
 from conftest import ROOT, Run, configured, only_run
 from thaw.errors import UserError
+from thaw.files import read_jsonl
 from thaw.multirun import begin, keep_failure
-from thaw.runs import occupy, read_jsonl
+from thaw.runs import occupy
 from thaw.training.fit import fit
 
 TWO = ["data.train_size=64", "data.eval_size=25", "data.epochs=2", "model.dropout=0", "optimizer.lr=1e-2"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from conftest import Fitted, configured
-from thaw import runs
+from thaw import files, runs
 from thaw.evaluation import evaluate
 from thaw.inference.export import export
 from thaw.inference.labelling import label
@@ -216,8 +216,8 @@ def test_the_last_step_is_validated_wherever_it_is(
 
 def test_predict_reads_json_lines_and_names_a_bad_one(fitted: Fitted, tmp_path: Path) -> None:
     from thaw.errors import UserError
+    from thaw.files import read_jsonl
     from thaw.inference.labelling import label
-    from thaw.runs import read_jsonl
 
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text('{"id": 1, "text": "I am happy"}\n\n{"id": 2, "text": null}\n{"id": 3, "text": "\\ud83d"}\n')
@@ -293,7 +293,7 @@ def test_evaluate_on_new_data_with_the_same_labels(fitted: Fitted, tmp_path: Pat
     assert evaluate_run({**base, "data": again})[0] == "new", "the same texts"
     (tmp_path / "new.csv").write_text("body,mood\ni am happy today,joy\n")
     assert evaluate_run({**base, "data": again})[0] == "new_2", "others of the same name"
-    assert len(runs.read_jsonl(run / "predictions/new.jsonl")) == 2
+    assert len(files.read_jsonl(run / "predictions/new.jsonl")) == 2
     with pytest.raises(UserError, match="this lies in the data of the run"):
         evaluate_run({**base, "output": f"{runs.load_config(run).data.path}/own.jsonl", "data": {"path": None}})
 
@@ -307,7 +307,7 @@ def test_evaluate_says_which_rows_the_run_was_trained_on(
     from thaw.reporting.run_page import page_path
 
     run = fitted("distilbert")
-    seen = runs.read_jsonl(run / "predictions/test.jsonl")[:3]
+    seen = files.read_jsonl(run / "predictions/test.jsonl")[:3]
     train = Path(runs.load_config(run).data.path) / "train.txt"
     lines = [f"{row['text']};{row['label']}" for row in seen]
     shuffled = Dataset.from_dict({"line": train.read_text().splitlines()}).shuffle(seed=42)  # as data.train_size

@@ -15,7 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from conftest import configured
-from thaw import runs
+from thaw import files
 from thaw.errors import UserError
 from thaw.evaluation import evaluate_run
 from thaw.inference.predictor import Predictor
@@ -85,7 +85,7 @@ def entities(encoders: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
 
 
 def check_figures(run: Path, kinds: str) -> None:
-    metrics, page = runs.read_json(run / "metrics.json"), page_of(run / "report.html")
+    metrics, page = files.read_json(run / "metrics.json"), page_of(run / "report.html")
     names = {name.split("/", 1)[1] for name in metrics if name.startswith("test/")}
     known = (metrics["test/loss"], *metrics["intervals"]["test/loss"], metrics["validation/loss"])
     assert page.figures["figures/loss"] == [value for value in known if value is not None]
@@ -143,16 +143,16 @@ def test_entities_are_told_apart(entities: Path) -> None:
     page = page_of(entities / "report.html")
     for words in ("missed", "spurious", "wrong boundary", "seen in training", "not seen in training"):
         assert words in page.text
-    assert runs.read_json(entities / "surfaces.json")
+    assert files.read_json(entities / "surfaces.json")
 
 
 def test_the_page_tells_of_a_temperature_that_does_harm(nasty: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(nasty, tmp_path / "run"))
-    metrics = runs.read_json(run / "metrics.json")
+    metrics = files.read_json(run / "metrics.json")
     for name, value in (("ece", 0.02), ("ece_calibrated", 0.28)):
         metrics[f"test/{name}"] = value
         metrics["intervals"][f"test/{name}"] = [value - 0.01, value + 0.01]
-    write_page(run, "test", metrics, runs.read_jsonl(run / "predictions/test.jsonl"))
+    write_page(run, "test", metrics, files.read_jsonl(run / "predictions/test.jsonl"))
     page = (run / "report.html").read_text()
     assert "so here it does harm" in page
     assert "raises the calibration error of test from 0.020 to 0.280" in page
@@ -160,11 +160,11 @@ def test_the_page_tells_of_a_temperature_that_does_harm(nasty: Path, tmp_path: P
 
 def test_the_page_tells_of_texts_that_are_too_long(nasty: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(nasty, tmp_path / "run"))
-    metrics, data = runs.read_json(run / "metrics.json"), runs.read_json(run / "data.json")
+    metrics, data = files.read_json(run / "metrics.json"), files.read_json(run / "data.json")
     data["splits"]["train"]["truncated"] = 0.4
-    runs.write_json(run / "data.json", data)
+    files.write_json(run / "data.json", data)
     metrics["test/f1"], metrics["baselines"]["test"]["TF-IDF, logistic regression"]["f1"] = 0.5, 0.75
-    write_page(run, "test", metrics, runs.read_jsonl(run / "predictions/test.jsonl"))
+    write_page(run, "test", metrics, files.read_jsonl(run / "predictions/test.jsonl"))
     assert "40% of the training rows are truncated" in (run / "report.html").read_text()
 
 
@@ -176,7 +176,7 @@ def test_evaluate_writes_the_page_again(nasty: Path, tmp_path: Path) -> None:
     assert (nasty / "report.html").read_text(encoding="utf-8") == before
     evaluate_run({**settings, "split": "validation"})
     page = page_of(nasty / "report-validation.html")
-    assert page.figures["figures/loss"][0] == pytest.approx(runs.read_json(nasty / "metrics.json")["validation/loss"])
+    assert page.figures["figures/loss"][0] == pytest.approx(files.read_json(nasty / "metrics.json")["validation/loss"])
     assert ["picked the checkpoint" in text for text in (before, page.text)] == [False, True]
     rows = [{"text": text, "label": label} for label, text in NASTY.items()]
     (tmp_path / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -189,8 +189,8 @@ def test_baselines_of_other_rows_are_learnt_again(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run: Path = request.getfixturevalue(kind)
-    metrics = runs.read_json(run / "metrics.json")
-    rows = runs.read_jsonl(run / "predictions" / "test.jsonl")
+    metrics = files.read_json(run / "metrics.json")
+    rows = files.read_jsonl(run / "predictions" / "test.jsonl")
     again = [{"text": row.get("text") or row["words"], "label": row["label"]} for row in rows]
     (tmp_path / "again.jsonl").write_text("".join(json.dumps(row) + "\n" for row in again))
     settings = {"run": str(run), "split": "test", "output": str(tmp_path / "out.jsonl")}
@@ -216,7 +216,7 @@ def test_baselines_of_other_rows_are_learnt_again(
 
 
 def test_the_temperature_is_used_when_asked_for(nasty: Path) -> None:
-    temperature = runs.read_json(nasty / "labels.json")["temperature"]
+    temperature = files.read_json(nasty / "labels.json")["temperature"]
     texts = list(NASTY.values())
     plain = Predictor.from_run(nasty)(texts, probabilities=True)
     mended = Predictor.from_run(nasty, calibrated=True)(texts, probabilities=True)
@@ -229,9 +229,9 @@ def test_the_temperature_is_used_when_asked_for(nasty: Path) -> None:
 def test_a_run_without_a_temperature_says_so(nasty: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(nasty, copy)
-    saved = runs.read_json(copy / "labels.json")
+    saved = files.read_json(copy / "labels.json")
     del saved["temperature"]
-    runs.write_json(copy / "labels.json", saved)
+    files.write_json(copy / "labels.json", saved)
     with pytest.raises(UserError, match="has no temperature"):
         Predictor.from_run(copy, calibrated=True)
 
@@ -243,13 +243,13 @@ def test_two_runs_are_compared(nasty: Path, encoders: Callable[[str], Path], tmp
     out = tmp_path / "out.html"
     report(configured(f"runs='{nasty},{other}'", f"output={out}", verb="report"))
     page, result = page_of(out), compare(nasty, other, "test")
-    ours, theirs = (runs.read_json(run / "metrics.json") for run in (nasty, other))
+    ours, theirs = (files.read_json(run / "metrics.json") for run in (nasty, other))
     for name in ("accuracy", "f1", "mcc"):
         first, second, difference, low, high = page.figures[f"figures/{name}"]
         assert (first, second) == pytest.approx((ours[f"test/{name}"], theirs[f"test/{name}"]))
         assert difference == pytest.approx(second - first)
         assert low <= difference <= high
-    rows = [runs.read_jsonl(run / "predictions/test.jsonl") for run in (nasty, other)]
+    rows = [files.read_jsonl(run / "predictions/test.jsonl") for run in (nasty, other)]
     right = [[row["label"] == row["predicted"] for row in own] for own in rows]
     assert result["flipped"] == sum(a != b for a, b in zip(*right, strict=True))
     assert "McNemar" in page.text
@@ -273,7 +273,7 @@ def test_other_test_rows_are_refused(change: Any, said: str, nasty: Path, tmp_pa
     copy = tmp_path / "run"
     shutil.copytree(nasty, copy)
     path = copy / "predictions/test.jsonl"
-    runs.write_jsonl(path, change(runs.read_jsonl(path)))
+    files.write_jsonl(path, change(files.read_jsonl(path)))
     with pytest.raises(UserError, match=said):
         compare(nasty, copy, "test")
 
@@ -312,13 +312,13 @@ def test_large_pages_are_small_and_soon_made(rows: int, classes: int, words: int
     outputs, texts = Outputs(np.arange(rows), logits, gold), [f"{i} " + "word " * words for i in range(rows)]
     predictor: Any = Known(labels)
     own = {"max_length": 64, "clean_html": False}
-    runs.write_json(tmp_path / "labels.json", {**labels.to_dict(), **own, **settle(predictor, outputs)})
+    files.write_json(tmp_path / "labels.json", {**labels.to_dict(), **own, **settle(predictor, outputs)})
     config = {"strict_iob2": False, "loss": {"label_smoothing": 0, "focal_gamma": 0, "class_weights": None}}
     clock = time.perf_counter()
     result = score_rows(predictor, outputs, texts, [f"a.txt:{i}" for i in range(rows)], config)
-    old = runs.read_json(nasty / "metrics.json")
+    old = files.read_json(nasty / "metrics.json")
     kept = {key: old[key] for key in ("baselines", "best", "seconds", "rows_per_second", "trainable", "parameters")}
-    runs.write_jsonl(tmp_path / "predictions/test.jsonl", result.predictions)
+    files.write_jsonl(tmp_path / "predictions/test.jsonl", result.predictions)
     write_page(tmp_path, "test", {**kept, **join_figures({"test": result})}, result.predictions)
     assert time.perf_counter() - clock < 20
     (path,) = tmp_path.glob("report*.html")

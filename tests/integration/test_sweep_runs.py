@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Run
-from thaw.runs import read_json
+from thaw.files import read_json
 
 SMALL = ["data.train_size=48", "data.eval_size=20", "data.epochs=1"]
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from thaw.data.rows import NOT_UTF8
-from thaw.data.sources import Source, load, load_path, split_of
+from thaw.data.layout import split_of
+from thaw.data.lines import NOT_UTF8
+from thaw.data.sources import Source, load, load_path
 from thaw.errors import UserError
 
 CSV = "text,label\na,x\nb,y\n"

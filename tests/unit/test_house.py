@@ -16,7 +16,7 @@ from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from conftest import ROOT, configured
-from thaw import job, runs
+from thaw import files, job
 from thaw.errors import UserError
 from thaw.help import comments, dotted, first_values
 from thaw.instantiate import build
@@ -35,7 +35,7 @@ LAYERS = [
     {"reporting"},
     {"data", "models"},
     {"metrics"},
-    {"hub", "cache", "memory", "runs", "settings", "instantiate", "labels", "errors", "study"},
+    {"hub", "cache", "memory", "files", "runs", "settings", "instantiate", "labels", "errors", "study"},
 ]
 """From the scripts downwards: a module imports its own layer or those below."""
 
@@ -459,12 +459,12 @@ def test_a_group_of_another_script_is_told_from_a_misspelling(choice: str, tmp_p
 
 
 def write_page(path: Path) -> None:
-    with runs.atomic_write(path) as file:
+    with files.atomic_write(path) as file:
         file.write("page")
 
 
 def write_folder(path: Path) -> None:
-    runs.replace_folder(path, lambda place: Path(place).mkdir())
+    files.replace_folder(path, lambda place: Path(place).mkdir())
 
 
 @pytest.mark.parametrize(
@@ -495,7 +495,7 @@ def test_what_fails_while_a_file_is_open_is_blamed_on_it_only_if_there_is_no_roo
         (OSError(errno.ENOSPC, "No space left on device"), UserError),
     ]
     for failure, expected in failures:
-        with pytest.raises(expected), runs.atomic_write(tmp_path / "out.csv"):
+        with pytest.raises(expected), files.atomic_write(tmp_path / "out.csv"):
             raise failure
     assert not list(tmp_path.iterdir())
 

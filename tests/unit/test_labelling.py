@@ -13,11 +13,11 @@ import pytest
 
 from conftest import configured
 from thaw.errors import UserError
+from thaw.files import read_jsonl
 from thaw.inference import labelling
 from thaw.inference.records import read_records
 from thaw.inference.writing import writer
 from thaw.labels import LabelSet
-from thaw.runs import read_jsonl
 from thaw.settings import PREDICT_RULES, check
 
 Predict = Callable[..., list[dict[str, Any]]]

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from thaw.files import read_jsonl
 from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs, figures
 from thaw.reporting.advice import left_out, notes, of_run
 from thaw.reporting.folds import OutOfFold, in_order, write
-from thaw.reporting.reading import label_pairs, marked, scorer_of, suspects, suspicious
-from thaw.runs import read_jsonl
+from thaw.reporting.predictions import label_pairs, scorer_of
+from thaw.reporting.reading import marked, suspects, suspicious
 from thaw.scoring import prediction_rows
 
 ENTITIES = LabelSet("token", ("O", "B-LOC", "I-LOC", "B-PER", "I-PER"), (1,) * 5)

@@ -10,7 +10,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from conftest import Run, configured
-from thaw import runs
+from thaw import files, runs
 from thaw.exploration.explore import explore
 from thaw.multirun import begin
 from thaw.reporting import summary, sweep_plots
@@ -29,15 +29,15 @@ def make(tmp_path: Path) -> Make:
     def run(name: str, *overrides: str, split: str = "test", rows: str = "a") -> Path:
         folder = tmp_path / "sweep" / name
         runs.save_config(folder, config := configured(*overrides))
-        runs.write_json(folder / "environment.json", {"command": f"python train.py {name}", "overrides": overrides})
-        runs.write_json(
+        files.write_json(folder / "environment.json", {"command": f"python train.py {name}", "overrides": overrides})
+        files.write_json(
             folder / "data.json", {"splits": {"train": {"rows": 90}, "validation": {"rows": 9, "labels": {rows: 9}}}}
         )
         figures = {"validation/f1": 0.5, f"{split}/accuracy": 0.6, f"{split}/f1": 0.5, "baselines": {}}
         best = {"best": {"monitor": config.monitor, "score": 0.5, "step": 8}, "seconds": {"train": 2.0}}
-        runs.write_json(folder / "metrics.json", figures | best)
+        files.write_json(folder / "metrics.json", figures | best)
         for own in dict.fromkeys(["validation", split]):
-            runs.write_jsonl(folder / f"predictions/{own}.jsonl", [])
+            files.write_jsonl(folder / f"predictions/{own}.jsonl", [])
         return folder
 
     return run
@@ -121,7 +121,7 @@ def test_what_a_setting_makes_fail_is_not_said_to_be_worth_another_try(
 ) -> None:
     sweep = make("one", "freeze=head").parent
     failure = {"overrides": ["freeze=none"], "error": "wrong", **({} if mendable else {"traceback": "Traceback"})}
-    runs.write_json(sweep / "two" / runs.FAILURE, failure)
+    files.write_json(sweep / "two" / runs.FAILURE, failure)
     summarise(sweep)
     told = "Not finished: 1." if mendable else "Not finished: 1; the same command tries them again."
     assert told in capsys.readouterr().out.splitlines()
@@ -175,7 +175,7 @@ def test_near_duplicates_of_many_alike_are_at_least_so_many(tmp_path: Path, enco
         (tmp_path / "rows.txt").write_text("".join(f"{row};{'ab'[i % 2]}\n" for i, row in enumerate(rows)))
         settings = [f"model.name={encoders('bert')}", "data=txt", f"data.path={tmp_path}/rows.txt"]
         explore(configured(*settings, f"output={tmp_path}/out", verb="explore"), settings)
-        near = runs.read_json(tmp_path / "out/data.json")["near"]
+        near = files.read_json(tmp_path / "out/data.json")["near"]
         assert near["pairs"] == 1 if alike == 2 else near["pairs"] < alike * (alike - 1) / 2
         page = (tmp_path / "out/data.html").read_text()
         assert f"<p>{said}{alike} different texts have a near duplicate: {said.lower()}{near['pairs']} pairs" in page

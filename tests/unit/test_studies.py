@@ -16,7 +16,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from conftest import ROOT
 from hydra_plugins.thaw_optuna.sweeper import OptunaSweeper
 from thaw.errors import Pruned, UserError
-from thaw.runs import FAILURE, write_json
+from thaw.files import write_json
+from thaw.runs import FAILURE
 from thaw.study import ask, join, open_study, untried
 
 RATE = "optimizer.lr=tag(log,interval(1e-4,1e-1))"

@@ -11,7 +11,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from conftest import Run, configured
-from thaw import runs
+from thaw import files, runs
 from thaw.errors import UserError
 from thaw.reporting.members import read_members
 from thaw.reporting.wandb_report import build_report, make_report, send_table
@@ -31,14 +31,14 @@ def multirun(tmp_path: Path) -> Make:
         for number, own in enumerate(overrides):
             run = folder / f"run-{number}"
             runs.save_config(run, configured(*own, f"logger={logger}"))
-            runs.write_json(run / "environment.json", {"command": f"python train.py run {number}", "overrides": own})
+            files.write_json(run / "environment.json", {"command": f"python train.py run {number}", "overrides": own})
             splits = {"train": {"rows": 90}, "validation": {"rows": 9, "labels": {}}}
-            runs.write_json(run / "data.json", {"splits": splits})
+            files.write_json(run / "data.json", {"splits": splits})
             metrics = {"validation/f1": 0.5 + number / 100, "test/accuracy": 0.6, "test/f1": 0.5, "baselines": {}}
             best = {"best": {"monitor": "val/f1", "score": 0.5 + number / 100, "step": 8}, "seconds": {"train": 2.0}}
-            runs.write_json(run / "metrics.json", metrics | best)
-            runs.write_jsonl(run / "predictions/test.jsonl", [])
-            runs.write_json(folder / f"run-{number}/wandb/offline-run-1-abc{number}/run-abc{number}.wandb", {})
+            files.write_json(run / "metrics.json", metrics | best)
+            files.write_jsonl(run / "predictions/test.jsonl", [])
+            files.write_json(folder / f"run-{number}/wandb/offline-run-1-abc{number}/run-abc{number}.wandb", {})
         return folder
 
     return make
@@ -91,9 +91,9 @@ def test_a_report_is_saved_with_what_the_multirun_gave(multirun: Make, script: R
 
 def test_a_report_tells_published_from_obtained_and_what_failed(multirun: Make) -> None:
     folder = multirun(*[["experiment=emotion_distilbert_last_layer", f"seed={seed}"] for seed in (1, 2)])
-    runs.write_json(folder / "run-2" / runs.FAILURE, {"overrides": ["seed=3"], "error": "no such file"})
+    files.write_json(folder / "run-2" / runs.FAILURE, {"overrides": ["seed=3"], "error": "no such file"})
     make_report(folder, "dry_run")
-    spec = runs.read_json(folder / "wandb_report.json")
+    spec = files.read_json(folder / "wandb_report.json")
     _, published, failed = (block["content"] for block in parts(spec, "markdown-block"))
     assert published.startswith("| experiment | figure | published | obtained |")
     assert "| emotion_distilbert_last_layer | test/accuracy | 0.83 ±" in published

@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from thaw.data.rows import Bad, Options, Row, decoded
+from thaw.data.lines import decoded
+from thaw.data.rows import Bad, Options, Row
 from thaw.errors import UserError, counted
 
 # Comments as CoNLL-U, MultiCoNER and CoNLL-2012 write them around sentences; "# O" is the word "#".

@@ -1,7 +1,6 @@
 """One reader per file format: a path in, rows out, with the line number of every problem.
 
 Readers never decide what to do about a bad row: they yield it as `Bad`, and `sources` stops or counts.
-Lines end at ``\\n`` alone: some IMDB reviews contain U+0085, at which ``str.splitlines`` would break them.
 """
 
 import gzip
@@ -13,23 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from thaw.data.columns import SPAN_COLUMNS, class_names, name_of, named_columns
 from thaw.data.conll import read_conll
 from thaw.data.json_objects import json_objects
-from thaw.data.rows import (
-    NOT_UTF8,
-    SPAN_COLUMNS,
-    Bad,
-    Options,
-    Row,
-    class_names,
-    decoded,
-    name_of,
-    named_columns,
-    open_lines,
-    readable,
-    text_of,
-    zipped,
-)
+from thaw.data.lines import NOT_UTF8, decoded, open_lines, readable, zipped
+from thaw.data.rows import Bad, Options, Row, text_of
 from thaw.data.spans import marked, marks_spans
 from thaw.data.tables import read_delimited
 from thaw.errors import UserError

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from thaw.data.rows import Bad, Options, decoded
+from thaw.data.lines import decoded
+from thaw.data.rows import Bad, Options
 from thaw.errors import UserError
 
 BLANK = " \t\r\n"

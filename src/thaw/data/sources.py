@@ -6,7 +6,6 @@ strings here, and ids later, once all labels of the training split are known.
 
 import logging
 import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,23 +13,17 @@ from typing import Any
 
 from thaw.data import formats
 from thaw.data.checking import NO_LABEL, checked
-from thaw.data.rows import CHUNK, NOT_UTF8, Bad, Options, Row, class_names, dataset_of, name_of, named_columns, text_of
+from thaw.data.columns import class_names, name_of, named_columns
+from thaw.data.layout import SPLIT_NAMES, kind_of, split_files, split_of
+from thaw.data.lines import NOT_UTF8
+from thaw.data.rows import CHUNK, Bad, Options, Row, dataset_of, text_of
 from thaw.data.spans import marked
-from thaw.data.splits import SPLITS
 from thaw.errors import UserError
 from thaw.hub import WAYS_OUT, go_offline_if_unreachable
 from thaw.settings import check_source
 
-log = logging.getLogger(__name__)
-
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    **dict.fromkeys(("val", "valid", "validation", "dev", "testa"), "validation"),
-    **dict.fromkeys(("test", "testb"), "test"),
-}
 WITHOUT_COLUMNS = {"txt", "conll", "folder"}
-HASH = re.compile(r"(?<=-of-\d{5})-[0-9a-f]{16}")  # in the names of shards that older push_to_hub versions wrote
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -78,8 +71,7 @@ def load(data: dict[str, Any], only: str | None = None) -> Source:
 
 def load_path(path: Path, data: dict[str, Any], only: str | None = None) -> Source:
     """Read a file, or a folder with a file or folder for each split."""
-    tokens = data.get("task") == "token"
-    files = {"all": [path]} if path.is_file() else _split_files(path, data, tokens, only or "train")
+    files = {"all": [path]} if path.is_file() else split_files(path, data, only or "train")
     if only in files:
         files = {only: files[only]}
     source = Source()
@@ -87,7 +79,7 @@ def load_path(path: Path, data: dict[str, Any], only: str | None = None) -> Sour
         source.files[split] = [str(part) for part in parts]
         folders = [part for part in parts if part.is_dir()]
         source.listings |= {str(folder): [str(text) for text in formats.folder_texts(folder)] for folder in folders}
-        kinds = [_format(part, data, tokens) for part in parts]
+        kinds = [kind_of(part, data) for part in parts]
         if isinstance(data.get("text_column"), list) and (flat := WITHOUT_COLUMNS.intersection(kinds)):
             problem = f"data.text_column={data['text_column']}: the format {min(flat)} has no columns with names"
             raise UserError(f"{path}: {problem}", "Write pairs of texts as csv, tsv, jsonl or parquet.")
@@ -98,7 +90,7 @@ def load_path(path: Path, data: dict[str, Any], only: str | None = None) -> Sour
         )
         source.splits[split] = _table(source, split, rows, data)
     first = next(iter(files.values()))[0]
-    if _format(first, data, tokens) == "parquet":
+    if kind_of(first, data) == "parquet":
         with formats.open_parquet(first) as file:
             _, label = named_columns(file.schema_arrow.names, options(data), first)
             source.names = class_names(file.schema_arrow, label)
@@ -110,90 +102,6 @@ def options(data: dict[str, Any], **others: Any) -> Options:
     keys = ("text_column", "label_column", "separator", "quoting", "header", "encoding", "joined_by")
     stated = {key: data[key] for key in keys if data.get(key) is not None}
     return Options(**stated, tokens=data.get("task") == "token", **others)
-
-
-def _format(path: Path, data: dict[str, Any], tokens: bool) -> str:
-    if path.is_dir():
-        return "folder"
-    stated = data.get("format")
-    kind = stated or formats.format_of(path, tokens) or ("conll" if tokens else None)
-    if kind not in formats.READERS or kind == "folder":
-        formats.check_no_workbook(path)
-        what = f"data.format={stated} is not known" if stated else "the format is not clear from the name"
-        known = ", ".join(kind for kind in formats.READERS if kind != "folder")
-        raise UserError(f"{path}: {what}", f"Set data.format to one of: {known}.")
-    return kind
-
-
-def _split_files(folder: Path, data: dict[str, Any], tokens: bool, needs: str) -> dict[str, list[Path]]:
-    """The files, or aclImdb folders, of each split; if there are several formats, the first that has the split needed.
-
-    The layout of the Hub is supported: sharded files in ``data/`` or in a folder for each config.
-    """
-    stated, config = data.get("format"), data.get("hub_config")
-    if config and (folder / str(config)).is_dir():
-        folder = folder / str(config)
-    found = _by_format(folder, stated, tokens)
-    kind = next((kind for kind in formats.READERS if needs in found.get(kind, {})), None)
-    if kind is None:
-        names = sorted(entry.name for entry in folder.iterdir())[:8] or ["nothing"]
-        raise UserError(
-            f"{folder}: no split {needs}{f' in the format {stated}' if stated else ''}; it holds: {', '.join(names)}",
-            "Name the files train.*, validation.* and test.* (.txt .csv .tsv .jsonl .parquet .conll, or .gz of these), "
-            "or give a single file.",
-        )
-    files = found[kind]
-    if others := [parts[0].name for own in found.values() for split, parts in own.items() if split not in files]:
-        raise UserError(
-            f"{folder}: {others[0]} has another format than {files[needs][0].name}",
-            "Use one format, or choose the files with data.format.",
-        )
-    for split, parts in files.items():
-        _check_shards(folder, split, parts)
-    if set(files) == {"train"} and len(files["train"]) == 1 and kind != "folder":
-        return {"all": files["train"]}
-    return {split: files[split] for split in SPLITS if split in files}
-
-
-def _by_format(folder: Path, stated: str | None, tokens: bool) -> dict[str, dict[str, list[Path]]]:
-    """The files of each format, or of the stated one, by the split that their names imply."""
-    found: dict[str, dict[str, list[Path]]] = {}
-    unclear: dict[str, list[Path]] = {}
-    for entry in sorted({*folder.iterdir(), *folder.glob("data/*"), *folder.glob("*/*.parquet")}):
-        split = split_of(entry.name)
-        if split is None or entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            kind = "folder" if any(inner.is_dir() for inner in entry.iterdir()) else None
-        else:
-            kind = formats.format_of(entry, tokens)
-        if kind is not None and stated in (None, kind):
-            found.setdefault(kind, {}).setdefault(split, []).append(entry)
-        elif kind in (None, "txt", "conll") and entry.is_file():
-            unclear.setdefault(split, []).append(entry)
-    # Names such as eng.train or test.txt do not imply a format; they take the stated one if no other file fits.
-    if assumed := stated or ("conll" if tokens else None):
-        for split, entries in unclear.items():
-            found.setdefault(assumed, {}).setdefault(split, entries)
-    return found
-
-
-def _check_shards(folder: Path, split: str, parts: list[Path]) -> None:
-    """Refuse several files for a split unless they are shards: in one folder, their names differing only in numbers."""
-    plain = {part.with_name(HASH.sub("", part.name)) for part in parts}
-    if len(plain) < len(parts) or len({(part.parent, re.sub(r"\d+", "", part.name)) for part in plain}) > 1:
-        raise UserError(
-            f"{folder}: several files for {split}: {', '.join(str(part.relative_to(folder)) for part in parts)}",
-            "Move those you do not mean elsewhere, or give their folder as data.path.",
-        )
-
-
-def split_of(name: str) -> str | None:
-    """The split that a file or folder name implies: ``train.txt``, ``emotion_val.csv``, ``eng.testa``."""
-    for part in re.split(r"[._\-]", name.lower()):
-        if part in SPLIT_NAMES:
-            return SPLIT_NAMES[part]
-    return None
 
 
 def _load_hub(data: dict[str, Any]) -> Source:
@@ -254,7 +162,6 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
 
     chunks: list[Any] = []
     held: list[dict[str, Any]] = []
-    skipped = 0
     given = data.get("label_names") or []
     behind_numbers = given and not any(str(name).isdigit() for name in given)
     for file, raw in rows:
@@ -279,7 +186,6 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
                 remedy = "Say what the file is (data.encoding=cp1252)" if NOT_UTF8 in row.problem else "Fix the row"
                 raise UserError(f"{place}: {row.problem}", f"{remedy}, or leave such rows out: data.on_bad_row=skip.")
             source.skipped.append((split, place, row.problem))
-            skipped += 1
             continue
         source.inside += [(split, source.place(split, file, row.line), part) for part in row.inside]
         held.append({"text": row.text, "label": row.label, "line": row.line, "file": file})
@@ -290,7 +196,8 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
         chunks.append(pa.Table.from_pylist(held, schema=source.schema))
     if not chunks:
         where = ", ".join(source.files[split])
-        left = f"; all {skipped} were skipped, the last since {source.skipped[-1][2]}" if skipped else ""
+        skipped = [problem for own, _, problem in source.skipped if own == split]
+        left = f"; all {len(skipped)} were skipped, the last since {skipped[-1]}" if skipped else ""
         raise UserError(f"{where}: no rows{left}", "Check data.path and data.format.")
     return dataset_of(pa.concat_tables(chunks))
 

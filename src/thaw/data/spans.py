@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from thaw.data.rows import SPAN_COLUMNS, Bad, Options, Row
+from thaw.data.columns import SPAN_COLUMNS
+from thaw.data.rows import Bad, Options, Row
 
 # Chinese and Japanese are written without spaces: there each character counts as a word.
 NO_BLANKS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"

@@ -1,6 +1,8 @@
 """Tables: comma- and tab-separated values."""
 
+import ast
 import csv
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -9,19 +11,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from thaw.data.rows import (
-    NOT_UTF8,
-    SPAN_COLUMNS,
-    Bad,
-    Options,
-    Row,
-    encodable,
-    list_in,
-    named_columns,
-    open_lines,
-    text_of,
-    words_in,
-)
+from thaw.data.columns import SPAN_COLUMNS, named_columns
+from thaw.data.lines import NOT_UTF8, open_lines
+from thaw.data.rows import Bad, Options, Row, encodable, text_of
 from thaw.data.spans import marked, marks_spans
 from thaw.errors import UserError, counted
 
@@ -31,6 +23,7 @@ DELIMITERS = ",;\t|"  # of csv files, the usual one first
 SAMPLE = 50  # lines that show which one it is
 QUOTES = "Close the quotes there and double those within a field, or set {group}quoting=none."
 STATED = re.compile(r'"?sep=([^\w"\n])"?\n', re.IGNORECASE)  # the first line that Excel writes to state the delimiter
+ARRAY = re.compile(r"""['"]\s+['"]""")  # strings without a comma: a printed numpy array, which Python would concatenate
 Table = Iterator[tuple[int, list[str] | Bad]]
 """Records, each with its first line."""
 
@@ -198,3 +191,20 @@ def _undecodable(line: int, fields: list[str]) -> Bad | None:
         if not encodable(field):
             return Bad(line, f"{NOT_UTF8} in field {position}")
     return None
+
+
+def list_in(cell: str) -> list[Any] | None:
+    """The list in a cell of a table: in JSON, as predict.py writes it, or in Python's notation, as pandas does."""
+    if not (cell.startswith("[") and cell.endswith("]")) or ARRAY.search(cell):
+        return None
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            found = read(cell)
+            return found if isinstance(found, list) else None
+    return None
+
+
+def words_in(cell: str) -> list[str] | None:
+    """The list of words in a cell of a table, if there is one."""
+    found = list_in(cell)
+    return found if found and all(isinstance(word, str) for word in found) else None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from thaw import runs
+from thaw import files, runs
 from thaw.data.module import TextDataModule
 from thaw.data.survey import pieces_of
 from thaw.errors import UserError
@@ -63,7 +63,7 @@ def explore(config: DictConfig, overrides: Sequence[str]) -> None:
         ["python", "train.py", *(item for item in overrides if item.partition("=")[0] not in OWN)]
     )
     data_page.write_page(folder / "data.html", result)
-    runs.write_json(folder / "data.json", result)
+    files.write_json(folder / "data.json", result)
     for line in data_page.console(result):
         print(line)
     print(f"\nPage   {runs.display(folder / 'data.html')}")

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from thaw import runs
+from thaw import files, runs
 from thaw.errors import UserError
 from thaw.inference.checks import Comparison, measure, mixed_batches
 from thaw.inference.graphs import OPSET, quantize_graph, write_graph
@@ -35,10 +35,10 @@ def write_onnx(run: Path, quantize: str | None, check_rows: int, place: str) -> 
     backend.no_padding()
     backend.no_truncation()
     backend.save(str(folder / "tokenizer.json"))
-    saved = runs.read_json(run / "labels.json")
+    saved = files.read_json(run / "labels.json")
     reference = Predictor.from_run(run)
     own = {"pad_token_id": tokenizer.pad_token_id, "clean_html": reference.clean}
-    runs.write_json(folder / "labels.json", {**saved, **own})
+    files.write_json(folder / "labels.json", {**saved, **own})
     split = runs.known_splits(run)[-1]
     texts, gold, _ = (rows[:check_rows] for rows in runs.saved_rows(run, split, reference.labels))
     encoded = reference.encode(texts, gold)
@@ -62,7 +62,7 @@ def write_onnx(run: Path, quantize: str | None, check_rows: int, place: str) -> 
     result["speed"] = measure(predictors, [" ".join(text) if isinstance(text, list) else text for text in texts])
     checks["torch"]["megabytes"] = megabytes(run / "model", "*.safetensors")
     checks["onnx"]["megabytes"] = megabytes(folder, f"{FILES[None]}*")  # large weights are stored beside the graph
-    runs.write_json(folder / "export.json", result)
+    files.write_json(folder / "export.json", result)
 
 
 def megabytes(folder: Path, pattern: str) -> float:

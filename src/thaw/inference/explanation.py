@@ -13,6 +13,7 @@ from thaw.data.encoding import cut, encodings, pair_tokens, special_tokens
 from thaw.data.pairs import BETWEEN, joined, parted, shares
 from thaw.data.ragged import flattened
 from thaw.data.spans import PARTS, is_punctuation, word_spans
+from thaw.files import write_jsonl
 from thaw.inference.attribution import Attribution, attribute, check_method
 from thaw.inference.masking import Reading, Target
 from thaw.inference.predictor import Predictor
@@ -22,7 +23,7 @@ from thaw.reporting.explanations import write_explanations
 from thaw.reporting.progress import counting
 from thaw.reporting.reading import rows_to_explain
 from thaw.reporting.run_page import explanations_path
-from thaw.runs import display, write_jsonl
+from thaw.runs import display
 
 TARGETS = 10  # so many of the most probable labels of a text are explained
 CHUNK = 32  # texts that are explained at once

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from thaw import runs
+from thaw import files, runs
 from thaw.errors import UserError, missing
 from thaw.labels import LabelSet
 from thaw.settings import plain
@@ -47,18 +47,18 @@ def export(config: DictConfig) -> None:
         from thaw.inference.conversion import show, write_onnx
         from thaw.reporting.summary import example
 
-        runs.replace_folder(folder, partial(write_onnx, run, settings["quantize"], settings["check_rows"]))
-        show(runs.read_json(folder / "export.json"))
+        files.replace_folder(folder, partial(write_onnx, run, settings["quantize"], settings["check_rows"]))
+        show(files.read_json(folder / "export.json"))
     if folder:
         print(f"\nExported   {runs.display(folder)}")
     if folder and form == "onnx":
         place = runs.shell_path(run if folder == run / "onnx" else folder)
-        checks = runs.read_json(folder / "export.json")["checks"]
+        checks = files.read_json(folder / "export.json")["checks"]
         same = checks["onnx_int8"]["same_labels"] if settings["quantize"] else 0.0
         if settings["quantize"] and same < SAME:
             print(f"warning: int8 keeps only {same:.0%} of the labels", file=sys.stderr)
         backend = "onnx_int8" if same >= SAME else "onnx"
-        text = example(LabelSet.from_dict(runs.read_json(run / "labels.json")))
+        text = example(LabelSet.from_dict(files.read_json(run / "labels.json")))
         print(f'Predict    python predict.py run={place} backend={backend} text="{text}"')
     if target:
         print(f"Published  {publishing.push(run, folder if form == 'onnx' else None, target, settings['private'])}")
@@ -84,7 +84,7 @@ def copy_merged(run: Path, folder: Path) -> None:
             f"{runs.display(run / 'model')} is the plain transformers folder already.",
         )
     check_free(folder, run)
-    runs.replace_folder(folder, partial(shutil.copytree, run / "model"))
+    files.replace_folder(folder, partial(shutil.copytree, run / "model"))
 
 
 def require_packages() -> None:

@@ -10,8 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.data import sources
 from thaw.data.pairs import BETWEEN, parted
-from thaw.data.rows import Options, words_in
+from thaw.data.rows import Options
+from thaw.data.tables import words_in
 from thaw.errors import UserError, counted
+from thaw.files import check_not_over
 from thaw.inference.attribution import check_method
 from thaw.inference.predictor import Predictor
 from thaw.inference.records import TABLES, Input, Record, kind_of, read_records, unused_key
@@ -19,7 +21,7 @@ from thaw.inference.texts import Text
 from thaw.inference.writing import output_format, writer
 from thaw.reporting.progress import counting
 from thaw.reporting.summary import number, table
-from thaw.runs import check_not_over, display, load_config
+from thaw.runs import display, load_config
 from thaw.settings import plain
 
 DIGITS = 6  # of the scores in the output

@@ -11,11 +11,12 @@ from omegaconf import OmegaConf
 from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
+from thaw.files import damaged, read_json
 from thaw.inference.predictor import Arrays, Logits
 from thaw.labels import LabelSet
 from thaw.models.encoder import body_of
 from thaw.models.segments import add_segment_ids
-from thaw.runs import damaged, load_config, read_json
+from thaw.runs import load_config
 
 
 def load_network(run: Path, **options: Any) -> tuple[Any, Any]:

@@ -115,7 +115,8 @@ class Predictor:
 
             exported = exported_folder(folder)
             return load_onnx(exported, backend.partition("_")[2] or None, batch_size=batch_size, calibrated=calibrated)
-        from thaw.runs import load_config, open_run, read_json
+        from thaw.files import read_json
+        from thaw.runs import load_config, open_run
 
         run = open_run(folder, needs="model")
         config, saved = load_config(run), read_json(run / "labels.json")

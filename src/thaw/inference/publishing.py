@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from thaw import runs
+from thaw import files, runs
 from thaw.data.pairs import parted
 from thaw.errors import UserError
 from thaw.hub import answers, hub_address
@@ -63,10 +63,10 @@ def push(run: Path, exported: Path | None, name: str, private: bool) -> str:
         logging.getLogger(library).setLevel(logging.WARNING)
     if not summary.interactive():
         disable_progress_bars()
-    files = {path.relative_to(run / "model").as_posix(): path for path in sorted((run / "model").rglob("*"))}
+    sent = {path.relative_to(run / "model").as_posix(): path for path in sorted((run / "model").rglob("*"))}
     if exported:
-        files |= {f"onnx/{path.name}": path for path in sorted(exported.iterdir())}
-    operations = [CommitOperationAdd(place, path) for place, path in files.items() if path.is_file()]
+        sent |= {f"onnx/{path.name}": path for path in sorted(exported.iterdir())}
+    operations = [CommitOperationAdd(place, path) for place, path in sent.items() if path.is_file()]
     api = HfApi()
     try:
         repo = api.create_repo(name, private=private, exist_ok=True)
@@ -93,8 +93,8 @@ def model_card(run: Path, repo_id: str, exported: Path | None = None) -> str:
     """
     from huggingface_hub import EvalResult, ModelCardData
 
-    config, metrics = runs.load_config(run), runs.read_json(run / "metrics.json")
-    labels = LabelSet.from_dict(runs.read_json(run / "labels.json"))
+    config, metrics = runs.load_config(run), files.read_json(run / "metrics.json")
+    labels = LabelSet.from_dict(files.read_json(run / "labels.json"))
     data, pipeline = config.data, PIPELINES[labels.task]
     splits = runs.known_splits(run)
     shown = [name for name in ("accuracy", "f1", "precision_macro", "recall_macro", "precision", "recall")
@@ -128,7 +128,7 @@ def model_card(run: Path, repo_id: str, exported: Path | None = None) -> str:
         introduction(config, labels),
         f"## Figures\n\n{summary.markdown_table(*summary.headline_rows(metrics, splits))}",
         usage(repo_id, labels, pipeline),
-        *([onnx_section(runs.read_json(exported / "export.json"), repo_id, labels)] if exported else []),
+        *([onnx_section(files.read_json(exported / "export.json"), repo_id, labels)] if exported else []),
         f"## Training\n\n{summary.markdown_table(['setting', 'value'], training_rows(run, config, metrics))}",
     ]
     return "\n\n".join(parts) + "\n"
@@ -184,12 +184,12 @@ def onnx_section(report: dict[str, Any], repo_id: str, labels: LabelSet) -> str:
 
 def training_rows(run: Path, config: DictConfig, metrics: dict[str, Any]) -> list[list[str]]:
     """The settings and data behind the metrics."""
-    versions = runs.read_json(run / "environment.json")["packages"]
-    counts = runs.read_json(run / "data.json")["splits"]
+    versions = files.read_json(run / "environment.json")["packages"]
+    counts = files.read_json(run / "data.json")["splits"]
     settings = ("seed", "freeze.name", "data.batch_size", "optimizer.lr", "optimizer.schedule")
     found = {key: OmegaConf.select(config, key) for key in settings}
     rows = [[key, str(value)] for key, value in found.items() if value is not None]
-    saved = runs.read_json(run / "labels.json")
+    saved = files.read_json(run / "labels.json")
     return [
         *([name, f"{split['rows']:,} rows"] for name, split in counts.items()),
         ["tokens at most", str(saved["max_length"])],

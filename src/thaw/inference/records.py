@@ -13,22 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from thaw.data.columns import text_columns
 from thaw.data.conll import looks_like_conll, position, sentences
 from thaw.data.formats import check_no_workbook, format_of, open_parquet, parquet_rows
 from thaw.data.json_objects import json_objects
+from thaw.data.lines import MARK, NOT_UTF8, numbered, open_bytes, open_lines, readable
 from thaw.data.pairs import joined
-from thaw.data.rows import (
-    MARK,
-    NOT_UTF8,
-    Bad,
-    Options,
-    numbered,
-    open_bytes,
-    open_lines,
-    readable,
-    text_columns,
-    text_of,
-)
+from thaw.data.rows import Bad, Options, text_of
 from thaw.data.tables import Table, read_table
 from thaw.errors import UserError
 from thaw.inference.texts import Text, pair_of

@@ -11,8 +11,8 @@ from typing import IO, Any
 
 from thaw.data.formats import format_of
 from thaw.errors import UserError
+from thaw.files import atomic_write, finite
 from thaw.inference.records import TABLES, Record
-from thaw.runs import atomic_write, finite
 
 FORMATS = ("jsonl", *TABLES, "conll")
 MARK = "\ufeff"

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from thaw.models.encoder import body_of
-from thaw.models.speed import evaluating
+from thaw.models.forward import evaluating
 
 
 def text_vectors(

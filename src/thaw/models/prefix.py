@@ -19,8 +19,8 @@ from torch import Tensor
 from thaw.cache import cache_folder, cached, make_room, open_array
 from thaw.models.checksum import checksum
 from thaw.models.encoder import blocks, layers_of
+from thaw.models.forward import evaluating, layers_returning, output_of, reads_first_token, tiny_batch
 from thaw.models.onednn import preferred
-from thaw.models.speed import evaluating, layers_returning, output_of, reads_first_token, tiny_batch
 
 Batch = dict[str, Tensor]
 KIND = "prefix"

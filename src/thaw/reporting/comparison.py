@@ -9,14 +9,15 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from thaw import runs
+from thaw import files, runs
 from thaw.errors import UserError, counted
 from thaw.labels import LabelSet
 from thaw.metrics.paired import mcnemar, paired_bootstrap
 from thaw.reporting.html import write_html
 from thaw.reporting.members import settings_of
+from thaw.reporting.predictions import Rows, scorer_of
 from thaw.reporting.published import compare_with_paper
-from thaw.reporting.reading import Rows, marked, scorer_of, shown
+from thaw.reporting.reading import marked, shown
 from thaw.reporting.summary import interval, number, table, titled
 from thaw.reporting.sweep import summarise
 from thaw.reporting.wandb_report import make_report
@@ -77,8 +78,8 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
         if not path.is_file():
             held = ", ".join(sorted(other.stem for other in path.parent.glob("*.jsonl")))
             raise UserError(f"{runs.display(run)}: the run holds no predictions for {split}", f"It holds: {held}.")
-        labels.append(LabelSet.from_dict(runs.read_json(run / "labels.json")))
-        rows.append(runs.read_jsonl(path))
+        labels.append(LabelSet.from_dict(files.read_json(run / "labels.json")))
+        rows.append(files.read_jsonl(path))
     if difference := different(labels, rows):
         names = f"{runs.display(first)} and {runs.display(second)}"
         raise UserError(f"{names} were not tested on the same rows: {difference}", "Compare runs on the same data.")
@@ -113,11 +114,7 @@ def different(labels: Sequence[LabelSet], rows: Sequence[Rows]) -> str:
         odd = sorted(set(first.names) ^ set(second.names))
         return f"the labels differ: {', '.join(odd[:5])} in one only"
     field = "words" if first.task == "token" else "text"
-
-    def keys(own: Rows) -> list[str]:
-        return [str(row[field]) for row in own]
-
-    ours, theirs = (keys(own) for own in rows)
+    ours, theirs = ([str(row[field]) for row in own] for own in rows)
     if len(ours) != len(theirs):
         only = sum((Counter(ours) - Counter(theirs)).values()), sum((Counter(theirs) - Counter(ours)).values())
         return f"{len(ours):,} rows against {len(theirs):,}, {only[0]:,} and {only[1]:,} of them in one only"
@@ -127,9 +124,7 @@ def different(labels: Sequence[LabelSet], rows: Sequence[Rows]) -> str:
         changed = [i for i, (own, other) in enumerate(zip(ours, theirs, strict=True)) if own != other]
         return f"{len(changed):,} of {len(ours):,} texts differ, first in row {changed[0] + 1:,}"
     changed = [i for i, (own, other) in enumerate(zip(*rows, strict=True)) if _truth(own) != _truth(other)]
-    if changed:
-        return f"the true labels of {len(changed):,} rows differ, first in row {changed[0] + 1:,}"
-    return ""
+    return f"the true labels of {len(changed):,} rows differ, first in row {changed[0] + 1:,}" if changed else ""
 
 
 def _truth(row: dict[str, Any]) -> Any:
@@ -138,7 +133,7 @@ def _truth(row: dict[str, Any]) -> Any:
 
 
 def _described(run: Path) -> dict[str, Any]:
-    environment, metrics = runs.read_json(run / "environment.json"), runs.read_json(run / "metrics.json")
+    environment, metrics = files.read_json(run / "environment.json"), files.read_json(run / "metrics.json")
     return {
         "name": runs.display(run),
         "command": environment["command"],
@@ -158,17 +153,11 @@ def _findings(right: Sequence[np.ndarray], test: Mapping[str, float] | None, lab
 
 
 def _flip(i: int, rows: Sequence[Rows], right: Sequence[np.ndarray], labels: LabelSet) -> dict[str, Any]:
+    flip = {"row": i + 1, "better": "first" if right[0][i] else "second"}
     if labels.task == "token":
-        texts = [{"parts": marked(own[i], labels)} for own in rows]
-        return {"row": i + 1, "better": "first" if right[0][i] else "second", "sides": texts}
-    one, other = shown(rows[0][i]), shown(rows[1][i])
-    return {
-        "row": i + 1,
-        "better": "first" if right[0][i] else "second",
-        "parts": one["parts"],
-        "true": one["true"],
-        "predicted": [one["predicted"], other["predicted"]],
-    }
+        return {**flip, "sides": [{"parts": marked(own[i], labels)} for own in rows]}
+    sides = [shown(own[i]) for own in rows]
+    return {**flip, **sides[0], "predicted": [side["predicted"] for side in sides]}
 
 
 def figure_rows(result: Mapping[str, Any]) -> list[list[str]]:

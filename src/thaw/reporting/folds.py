@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from thaw import runs
+from thaw import files, runs
 from thaw.labels import LabelSet
 from thaw.metrics.intervals import of_scorer
 from thaw.reporting.members import FOLD, Group
-from thaw.reporting.reading import Rows, scorer_of, suspects, suspicious
+from thaw.reporting.predictions import Rows, scorer_of
+from thaw.reporting.reading import suspects, suspicious
 from thaw.reporting.summary import interval, number
 
 PREDICTIONS, ERRORS = "out_of_fold.jsonl", "label_errors.csv"
@@ -44,15 +45,15 @@ def out_of_fold(group: Group) -> OutOfFold | None:
     if not first:
         return None
     run = next(iter(first.values()))
-    config, labels = runs.load_config(run), LabelSet.from_dict(runs.read_json(run / "labels.json"))
+    config, labels = runs.load_config(run), LabelSet.from_dict(files.read_json(run / "labels.json"))
     if set(first) != set(map(str, range(1, config.data.folds + 1))):
         return None
     rows = [{**row, "fold": int(fold)} for fold, folder in first.items()
-            for row in runs.read_jsonl(folder / "predictions" / "test.jsonl")]  # fmt: skip
+            for row in files.read_jsonl(folder / "predictions" / "test.jsonl")]  # fmt: skip
     rows.sort(key=lambda row: in_order(row["place"]))
     score = scorer_of(labels, rows, bool(config.strict_iob2))
     figures = {name: float(value) for name, (value,) in score(np.ones((1, len(rows)))).items()}
-    learnt = {int(fold): LabelSet.from_dict(runs.read_json(folder / "labels.json")) for fold, folder in first.items()}
+    learnt = {int(fold): LabelSet.from_dict(files.read_json(folder / "labels.json")) for fold, folder in first.items()}
     unseen = {fold: {name for name, count in zip(own.names, own.counts, strict=True) if not count}
               for fold, own in learnt.items()}  # fmt: skip
     return OutOfFold(rows, labels, figures, of_scorer(score, labels, len(rows)), unseen)
@@ -79,7 +80,7 @@ def write(folder: Path, found: OutOfFold) -> dict[str, Any]:
     Returns:
         ``errors``: how many labels are in doubt; ``reading``: the first of them, as the page shows them.
     """
-    runs.write_jsonl(folder / PREDICTIONS, found.rows)
+    files.write_jsonl(folder / PREDICTIONS, found.rows)
     errors, token = label_errors(found), found.labels.task == "token"
     columns = ["place", *(["word"] if token else []), "label", "suggested", *PROBABILITIES.values(), "text"]
     cells = []
@@ -88,7 +89,7 @@ def write(folder: Path, found: OutOfFold) -> dict[str, Any]:
         place = [row["place"], row["words"][one["word"]]] if token else [row["place"]]
         text = " ".join(row["words"]) if token else row["text"]
         cells.append([*place, one["label"], one["suggested"], *(f"{one[name]:.4f}" for name in PROBABILITIES), text])
-    runs.write_csv(folder / ERRORS, columns, cells)
+    files.write_csv(folder / ERRORS, columns, cells)
     return {"errors": len(errors), "reading": suspicious(errors, found.rows, found.labels)}
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from thaw.files import write_text
 from thaw.reporting.drawing import visible
-from thaw.runs import write_text
 
 
 def write_html(path: Path, template: str, context: Mapping[str, Any]) -> None:

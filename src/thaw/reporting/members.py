@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thaw import runs
+from thaw import files, runs
 from thaw.errors import UserError
 from thaw.reporting import summary
 
@@ -83,7 +83,7 @@ def read_members(folder: Path) -> list[Member]:
 
 def _member(folder: Path) -> Member:
     if (folder / runs.FAILURE).is_file():
-        failure = runs.read_json(folder / runs.FAILURE)
+        failure = files.read_json(folder / runs.FAILURE)
         return Member(
             folder,
             settings_of(failure["overrides"]),
@@ -94,11 +94,11 @@ def _member(folder: Path) -> Member:
     settings = overridden(folder)
     if not (folder / "metrics.json").is_file():
         return Member(folder, settings, "pruned" if (folder / runs.PRUNED).is_file() else "stopped")
-    metrics = runs.read_json(folder / "metrics.json")
+    metrics = files.read_json(folder / "metrics.json")
     split = runs.known_splits(folder)[-1]
     names = [f"{split}/{name}" for name in summary.headline_names(metrics, [split])]
     figures = {name: metrics[name] for name in names if metrics[name] is not None}
-    splits = runs.read_json(folder / "data.json")["splits"]
+    splits = files.read_json(folder / "data.json")["splits"]
     validation = splits["validation"]
     # Not the fingerprint: whether to clean the texts of the same rows may be what is swept.
     rows = json.dumps([validation["rows"], validation["labels"], *map(settings.get, ("data.split_seed", FOLD))])
@@ -111,7 +111,7 @@ def _member(folder: Path) -> Member:
 
 def overridden(run: Path) -> dict[str, str]:
     """The overrides of a run that has begun, key -> value."""
-    return settings_of(runs.read_json(run / "environment.json").get("overrides", []))
+    return settings_of(files.read_json(run / "environment.json").get("overrides", []))
 
 
 def settings_of(overrides: Sequence[str]) -> dict[str, str]:

@@ -74,9 +74,8 @@ def baseline_bars(values: Mapping[str, float], interval: Sequence[float] | None)
         middle = list(values.values())[-1]
         axes.errorbar(middle, 0, xerr=[[max(middle - interval[0], 0)], [max(interval[1] - middle, 0)]], color=INK,
                       capsize=4, linewidth=1.2)  # fmt: skip
-    ends = [max(value, interval[1] if interval and place == 0 else 0)
-            for value, place in zip(values.values(), places, strict=True)]  # fmt: skip
-    for place, value, end in zip(places, values.values(), ends, strict=True):
+    for place, value in zip(places, values.values(), strict=True):
+        end = max(value, interval[1] if interval and place == 0 else 0)
         axes.text(max(end, 0) + 0.02, place, f"{value:.3f}", va="center", color=INK)
     axes.set_yticks(places, [short(label, 30) for label in values])
     axes.tick_params(axis="y", labelcolor=INK, length=0)
@@ -137,12 +136,11 @@ def confusion(counts: np.ndarray, names: Sequence[str], unit: str = "rows") -> l
     shares = counts / np.maximum(total, 1)
     told = [
         [
-            f"{names[i]} taken for {names[j]}: {counts[i, j]:,} of {total[i, 0]:,} ({shares[i, j]:.1%})"
-            if i != j
-            else f"{names[i]} found: {counts[i, j]:,} of {total[i, 0]:,} ({shares[i, j]:.1%})"
-            for j in range(len(names))
+            f"{own} {'found' if i == j else f'taken for {other}'}: "
+            f"{counts[i, j]:,} of {total[i, 0]:,} ({shares[i, j]:.1%})"
+            for j, other in enumerate(names)
         ]
-        for i in range(len(names))
+        for i, own in enumerate(names)
     ]
     few = len(names) <= 12
     whole = [[f"{value:,}" if value else "" for value in line] for line in counts] if few else None

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from thaw import runs
+from thaw import files, runs
 from thaw.errors import UserError
 from thaw.metrics.baselines import UNTRAINED
 from thaw.reporting.html import write_html
@@ -31,7 +31,7 @@ def obtained(run: Path, figure: str) -> float | None:
         figure: ``test/...`` or ``validation/...`` as in ``metrics.json``; ``val/...`` as in ``history.csv`` at the best
             step; ``untrained test/...`` of the encoder before training.
     """
-    metrics = runs.read_json(run / "metrics.json")
+    metrics = files.read_json(run / "metrics.json")
     if figure.startswith("val/"):
         with (run / "history.csv").open(encoding="utf-8", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row.get(figure)]
@@ -138,8 +138,8 @@ def compare_with_paper(folder: Path) -> None:
         "unfinished": unfinished,
     }
     write_html(folder / "paper.html", "paper.html", context)
-    runs.write_text(folder / "paper.md", _markdown(f"Published and obtained: {folder.name}", rows, parts, sources))
-    runs.write_csv(folder / "paper.csv", HEADER, rows)
+    files.write_text(folder / "paper.md", _markdown(f"Published and obtained: {folder.name}", rows, parts, sources))
+    files.write_csv(folder / "paper.csv", HEADER, rows)
     print(table("Published and obtained", HEADER, rows))
     for member in unfinished:
         print(f"{member.status}: {member.folder.name} {member.error}")

@@ -6,63 +6,20 @@ from typing import Any
 import numpy as np
 
 from thaw.errors import counted
-from thaw.labels import UNREAD, LabelSet
-from thaw.metrics.entities import entity_counts, spans
-from thaw.metrics.intervals import proportion
+from thaw.labels import LabelSet
+from thaw.metrics.entities import spans
 from thaw.metrics.label_noise import doubted, doubted_words
 from thaw.metrics.probabilities import DIGITS
-from thaw.metrics.scorers import Scorer, entity_scorer, label_scorer, tag_scorer, words_right
 from thaw.reporting.entity_errors import BOUNDARY
+from thaw.reporting.predictions import Rows, label_matrix, probability_matrix
 
 SHOWN = 10  # rows of each list
 LONGEST = 400  # characters of a text
 AROUND = 20  # words shown on each side of a word
-LENGTHS = 5  # groups of texts by length
 SMALLEST = 0.5 * 10**-DIGITS  # what predictions round to 0
 
-Rows = Sequence[dict[str, Any]]
 Listing = dict[str, Any]
 """``title``, ``about``, ``rows``: each ``row`` (from 1), ``place``, ``parts``, ``true``, ``predicted`` and ``note``."""
-
-
-def probability_matrix(rows: Rows, labels: LabelSet) -> np.ndarray:
-    """(rows, labels), of sequence and multi-label predictions."""
-    return np.array([[row["probabilities"][name] for name in labels.names] for row in rows], dtype=np.float64)
-
-
-def label_matrix(rows: Rows, labels: LabelSet, field: str = "label") -> np.ndarray:
-    """0 or 1 (rows, labels): the true labels of sequence and multi-label predictions, or those ``predicted``."""
-    result = np.zeros((len(rows), len(labels)), dtype=np.int64)
-    for line, row in zip(result, rows, strict=True):
-        line[labels.ids_of(row[field])] = 1
-    return result
-
-
-def label_pairs(rows: Rows, labels: LabelSet) -> list[tuple[str, str]]:
-    """True and predicted label of each row, or for token tasks of each word that was not cut off."""
-    if labels.task != "token":
-        return [(row["label"], row["predicted"]) for row in rows]
-    words = [zip(row["label"], row["predicted"], row["scores"], strict=True) for row in rows]
-    return [(true, given) for own in words for true, given, score in own if score is not None]
-
-
-def scorer_of(labels: LabelSet, rows: Rows, strict: bool) -> Scorer:
-    """The headline figures of predictions as a function of weights.
-
-    Args:
-        rows: as in ``predictions/``.
-        strict: as the setting ``strict_iob2``.
-    """
-    if labels.task == "token":
-        gold, predicted = [row["label"] for row in rows], [row["predicted"] for row in rows]
-        true, given = (
-            [np.array([labels.ids.get(name, UNREAD) for name in own]) for own in side] for side in (gold, predicted)
-        )
-        if not labels.entities:
-            return tag_scorer(true, given, labels)
-        return entity_scorer(entity_counts(predicted, gold, labels, strict), *words_right(true, given))
-    truth, chosen = (label_matrix(rows, labels, field).astype(bool) for field in ("label", "predicted"))
-    return label_scorer(truth, chosen, probability_matrix(rows, labels), labels)
 
 
 def worth_reading(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | None = None) -> list[Listing]:
@@ -91,13 +48,14 @@ def _texts(rows: Rows, labels: LabelSet, thresholds: Sequence[float] | None) -> 
         mistaken = f", {labels.names[predicted[i]]} {best[i]:.3f}" if predicted[i] != gold[i] else ""
         return f"loss {loss[i]:.2f}: {labels.names[gold[i]]} {own[i]:.3f}{mistaken}"
 
-    lists = [
-        ("Highest loss", "The true label gets the least probability.", _first(everyone, -loss), told),
-        ("Most confident mistakes", "Confident and wrong.", _first(wrong, -best[wrong]), told),
-        ("Closest calls", "The top two labels are nearly tied.", _first(everyone, margin),
-         lambda i: f"{best[i]:.3f} against {second[i]:.3f}"),
-    ]  # fmt: skip
-    return [_group(title, about, chosen, rows, note) for title, about, chosen, note in lists]
+    def tied(i: int) -> str:
+        return f"{best[i]:.3f} against {second[i]:.3f}"
+
+    return [
+        _group("Highest loss", "The true label gets the least probability.", _first(everyone, -loss), rows, told),
+        _group("Most confident mistakes", "Confident and wrong.", _first(wrong, -best[wrong]), rows, told),
+        _group("Closest calls", "The top two labels are nearly tied.", _first(everyone, margin), rows, tied),
+    ]
 
 
 def rows_to_explain(
@@ -144,20 +102,17 @@ def _several(rows: Rows, labels: LabelSet, scores: np.ndarray, truth: np.ndarray
         label = int(own[i].argmin())
         return f"loss {loss[i]:.2f}; {labels.names[label]} {scores[i, label]:.3f}"
 
-    def mistake(i: int) -> str:
-        label = int(mistaken[i].argmax())
+    def compared(i: int, label: int) -> str:
         return f"{labels.names[label]} {scores[i, label]:.3f}, threshold {limits[label]:.3f}"
 
-    def nearest(i: int) -> str:
-        label = int(distance[i].argmin())
-        return f"{labels.names[label]} {scores[i, label]:.3f}, threshold {limits[label]:.3f}"
-
-    lists = [
-        ("Highest loss", "The true labels get the least probability.", _first(everyone, -loss), worst),
-        ("Most confident mistakes", "Confident and wrong.", _first(wrong, -mistaken[wrong].max(-1)), mistake),
-        ("Closest calls", "A label lies next to its threshold.", _first(everyone, distance.min(-1)), nearest),
-    ]
-    return [_group(title, about, chosen, rows, note) for title, about, chosen, note in lists]
+    mistakes, calls = _first(wrong, -mistaken[wrong].max(-1)), _first(everyone, distance.min(-1))
+    return [
+        _group("Highest loss", "The true labels get the least probability.", _first(everyone, -loss), rows, worst),
+        _group("Most confident mistakes", "Confident and wrong.", mistakes, rows,
+               lambda i: compared(i, int(mistaken[i].argmax()))),
+        _group("Closest calls", "A label lies next to its threshold.", calls, rows,
+               lambda i: compared(i, int(distance[i].argmin()))),
+    ]  # fmt: skip
 
 
 def _read_words(
@@ -298,31 +253,3 @@ def _named_spans(tags: Sequence[str], labels: LabelSet) -> list[tuple[str, int, 
     for span in spans(tags):
         found[span[1] : span[2]] = [span] * (span[2] - span[1])
     return found
-
-
-def length_bins(predictions: Rows, labels: LabelSet) -> list[dict[str, Any]]:
-    """Groups of texts by number of words, of about equal size: the share that is right, with Wilson's interval.
-
-    For token tasks, the share of entities, or of words.
-    """
-    lengths = np.array([len(row["words"]) if "words" in row else len(row["text"].split()) for row in predictions])
-    hits, totals = np.ones(len(predictions), dtype=np.int64), np.ones(len(predictions), dtype=np.int64)
-    for i, row in enumerate(predictions):
-        if labels.entities:
-            gold = set(spans(row["label"]))
-            hits[i], totals[i] = len(gold & set(spans(row["predicted"]))), len(gold)
-        elif labels.task == "token":
-            hits[i] = sum(own == other for own, other in zip(row["label"], row["predicted"], strict=True))
-            totals[i] = len(row["label"])
-        else:
-            hits[i] = row["label"] == row["predicted"]
-    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, LENGTHS + 1), method="lower"))
-    places = np.searchsorted(edges[1:-1], lengths, side="left")
-    bins = []
-    for place in np.unique(places):
-        own = places == place
-        if totals[own].sum():
-            score, low, high = proportion(int(hits[own].sum()), int(totals[own].sum()))
-            bins.append({"from": int(lengths[own].min()), "to": int(lengths[own].max()), "rows": int(own.sum()),
-                         "score": score, "low": low, "high": high})  # fmt: skip
-    return bins

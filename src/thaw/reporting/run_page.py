@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw import runs
+from thaw import files, runs
 from thaw.labels import LabelSet
 from thaw.metrics.baselines import UNTRAINED
 from thaw.metrics.calibration import selective
@@ -16,9 +16,9 @@ from thaw.metrics.intervals import RESAMPLES, proportion
 from thaw.reporting import advice, plots, summary
 from thaw.reporting.entity_errors import by_surface, error_matrix
 from thaw.reporting.html import write_html
-from thaw.reporting.reading import label_matrix, label_pairs, length_bins, probability_matrix, worth_reading
+from thaw.reporting.predictions import Rows, label_matrix, label_pairs, length_bins, probability_matrix
+from thaw.reporting.reading import worth_reading
 
-Rows = Sequence[dict[str, Any]]
 TILES = {
     "sequence": ("accuracy", "f1", "auc", "mcc", "ece"),
     "multi_label": ("f1_micro", "f1_macro", "map", "subset_accuracy", "ece"),
@@ -58,7 +58,7 @@ def write_page(run: Path, split: str, metrics: Mapping[str, Any], predictions: R
         metrics: as in ``metrics.json``.
         predictions: a dict for each row, as in ``predictions/``.
     """
-    saved = runs.read_json(run / "labels.json")
+    saved = files.read_json(run / "labels.json")
     labels = LabelSet.from_dict(saved)
     context = {
         **_headline(run, split, metrics, predictions, labels),
@@ -77,9 +77,8 @@ def write_page(run: Path, split: str, metrics: Mapping[str, Any], predictions: R
 def write_own_page(run: Path) -> None:
     """Write the page of a finished run, from its folder alone."""
     split = runs.known_splits(run)[-1]
-    write_page(
-        run, split, runs.read_json(run / "metrics.json"), runs.read_jsonl(run / "predictions" / f"{split}.jsonl")
-    )
+    predictions = files.read_jsonl(run / "predictions" / f"{split}.jsonl")
+    write_page(run, split, files.read_json(run / "metrics.json"), predictions)
 
 
 def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Rows, labels: LabelSet) -> dict[str, Any]:
@@ -97,7 +96,7 @@ def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Ro
             pictures.append(plots.radar(known))
         bars = {**{name: figures["f1"] for name, figures in beside.items()}, "this run": own["f1"]}
         pictures.insert(0, plots.baseline_bars(bars, pairs.get(f"{split}/f1")))
-    environment = runs.read_json(run / "environment.json")
+    environment = files.read_json(run / "environment.json")
     tested = "" if split in ("test", "validation") else f", on {split}"
     return {
         "title": f"{config.data.name}: {Path(config.model.name).name}, freeze={config.freeze.name}{tested}",
@@ -136,10 +135,8 @@ def _curves(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
     if path.is_file():
         with path.open(encoding="utf-8", newline="") as file:
             history = list(csv.DictReader(file))
-    return {
-        "best": best,
-        "curve_pictures": plots.training_curves(history, best["monitor"], best["step"]) if history else [],
-    }
+    pictures = plots.training_curves(history, best["monitor"], best["step"]) if history else []
+    return {"best": best, "curve_pictures": pictures}
 
 
 def _classes(run: Path, split: str, metrics: Mapping[str, Any], predictions: Rows, labels: LabelSet) -> dict[str, Any]:
@@ -169,7 +166,7 @@ def _classes(run: Path, split: str, metrics: Mapping[str, Any], predictions: Row
         "by_label": [
             {
                 "name": name,
-                **{kind: runs.finite(metrics[f"{split}/{kind}/{name}"]) for kind in ("f1", "precision", "recall")},
+                **{kind: files.finite(metrics[f"{split}/{kind}/{name}"]) for kind in ("f1", "precision", "recall")},
                 "occurs": counts[name],
             }
             for name in counts
@@ -177,7 +174,7 @@ def _classes(run: Path, split: str, metrics: Mapping[str, Any], predictions: Row
         "confusion_pictures": confusions,
         "counted": counted,
         "confused": confused,
-        "advice": advice.of_run(metrics, split, counts, runs.read_json(run / "data.json")),
+        "advice": advice.of_run(metrics, split, counts, files.read_json(run / "data.json")),
         "ranking_pictures": rankings,
     }
 
@@ -222,7 +219,7 @@ def _selective(predictions: Rows, labels: LabelSet) -> list[list[str]]:
 def _reading(run: Path, predictions: Rows, labels: LabelSet, thresholds: Sequence[float] | None) -> dict[str, Any]:
     surfaces = []
     if labels.entities and (run / "surfaces.json").is_file():
-        for row in by_surface(predictions, set(runs.read_json(run / "surfaces.json"))):
+        for row in by_surface(predictions, set(files.read_json(run / "surfaces.json"))):
             recall = proportion(row["found"], row["true"])
             surfaces.append([
                 row["name"], f"{row['true']:,}", f"{row['found']:,}", summary.number(recall[0], 3),
@@ -241,7 +238,7 @@ def _reading(run: Path, predictions: Rows, labels: LabelSet, thresholds: Sequenc
 
 
 def _trained(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    table = runs.read_json(run / "parameters.json")
+    table = files.read_json(run / "parameters.json")
     header, rows = summary.parameter_rows(table)
     size = sum(path.stat().st_size for path in (run / "model").glob("*.safetensors"))
     share = metrics["trainable"] / metrics["parameters"]
@@ -259,7 +256,7 @@ def _trained(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _data(run: Path) -> dict[str, Any]:
-    data = runs.read_json(run / "data.json")
+    data = files.read_json(run / "data.json")
     (_, header, rows), (_, label_header, label_rows) = summary.data_tables(data)
     prints = [split["fingerprint"] for split in data["splits"].values()]
     return {
@@ -274,7 +271,7 @@ def _data(run: Path) -> dict[str, Any]:
 def _origin(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
-    environment = runs.read_json(run / "environment.json")
+    environment = files.read_json(run / "environment.json")
     names = {"started": "started", "commit": "commit", "python": "Python", "platform": "platform",
              "processor": "processor", "threads": "threads"}  # fmt: skip
     shown = [(name, environment[key]) for key, name in names.items() if environment.get(key)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw import runs
+from thaw import files, runs
 from thaw.reporting.drawing import BLUE, INK, MUTED, ORANGE, new_figure, picture, short, styled
 from thaw.reporting.html import write_html
 from thaw.reporting.summary import number
@@ -66,7 +66,7 @@ def write_study(
     columns = ["trial", "state", monitor, "seconds", "run", *names, "error"]
     cells = ([row["trial"], row["state"], row["score"], row["seconds"], row["folder"],
               *map(row["parameters"].get, names), row["error"]] for row in rows)  # fmt: skip
-    runs.write_csv(folder / "study.csv", columns, cells)
+    files.write_csv(folder / "study.csv", columns, cells)
     lines = [f"Trials     {context['counts']}"]
     if best is not None:
         lines += [f"Best       {monitor} {best['score']:.4f}, trial {best['trial']}", f"Again      {command}"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thaw import runs
+from thaw import files, runs
 from thaw.errors import counted
 from thaw.reporting import advice, folds, summary, sweep_plots
 from thaw.reporting.html import write_html
@@ -49,7 +49,7 @@ class Overview:
 
 def command_of(best: Group) -> str:
     """The command that does the best run again; of several folds, one with these settings on all rows."""
-    command = str(runs.read_json(best.members[0].folder / "environment.json")["command"])
+    command = str(files.read_json(best.members[0].folder / "environment.json")["command"])
     return re.sub(rf" {FOLD}=\d+", "", command) if len(best.by_fold()) > 1 else command
 
 
@@ -160,7 +160,7 @@ def summarise(folder: Path) -> list[Member]:
         for name in (folds.PREDICTIONS, folds.ERRORS):
             (folder / name).unlink(missing_ok=True)
     write_html(folder / "summary.html", "sweep.html", context)
-    runs.write_text(folder / "summary.md", _markdown(title, over, tables, unfinished))
+    files.write_text(folder / "summary.md", _markdown(title, over, tables, unfinished))
     _write_csv(folder / "runs.csv", members)
     print(summary.table(title, over.header, over.rows))
     for line in over.findings:
@@ -203,4 +203,4 @@ def _write_csv(path: Path, members: Sequence[Member]) -> None:
          *map((member.figures or {}).get, figures), member.seconds, member.error]
         for member in members
     )  # fmt: skip
-    runs.write_csv(path, columns, rows)
+    files.write_csv(path, columns, rows)

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from thaw import runs
+from thaw import files, runs
 from thaw.errors import UserError, missing
 from thaw.hub import answers
 from thaw.reporting.members import CHOSEN, Member, picks_a_file, read_members
@@ -47,7 +47,7 @@ def make_report(folder: Path, target: str) -> None:
         path = folder / "wandb_report.json"
         # Exactly what Report.save sends.
         sent = report._to_model().spec.model_dump_json(by_alias=True, exclude_none=True, indent=2)
-        runs.write_text(path, sent + "\n")
+        files.write_text(path, sent + "\n")
         print(f"Report   {runs.display(path)}   (not sent)")
     else:
         print(f"Report   {publish(report, group, command)}")

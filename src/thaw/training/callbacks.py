@@ -8,8 +8,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from thaw.files import write_csv
 from thaw.reporting.progress import training_bar
-from thaw.runs import write_csv
 
 log = logging.getLogger(__name__)
 

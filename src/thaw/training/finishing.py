@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from thaw import runs
+from thaw import files
 from thaw.data.module import TextDataModule
 from thaw.data.rows import Values
 from thaw.inference.predictor import Predictor
@@ -75,7 +75,7 @@ def finish(
         "trainable": sum(row["trainable"] for row in module.table),
         "parameters": sum(row["parameters"] for row in module.table),
     }
-    runs.write_json(folder / "metrics.json", metrics)  # last, since a run with this file is finished
+    files.write_json(folder / "metrics.json", metrics)  # last, since a run with this file is finished
     report(folder, data, metrics, scored)
     return metrics
 
@@ -133,9 +133,9 @@ def evaluate_splits(
         outputs = predict_rows(predictor, texts, gold, split)
         if split == "validation":
             path = folder / "labels.json"
-            runs.write_json(path, {**runs.read_json(path), **settle(predictor, outputs)})
+            files.write_json(path, {**files.read_json(path), **settle(predictor, outputs)})
         results[split] = score_rows(predictor, outputs, texts, data.places(split), cfg)
-        runs.write_jsonl(folder / "predictions" / f"{split}.jsonl", results[split].predictions)
+        files.write_jsonl(folder / "predictions" / f"{split}.jsonl", results[split].predictions)
     return results
 
 
@@ -150,9 +150,9 @@ def save_labels(folder: Path, data: TextDataModule) -> None:
         "clean_html": clean,
         "joined_by": joined_by,
     }
-    runs.write_json(folder / "labels.json", {**labels.to_dict(), **own})
+    files.write_json(folder / "labels.json", {**labels.to_dict(), **own})
     if labels.entities:
-        runs.write_json(folder / "surfaces.json", surfaces(train["text"][:], train["label"][:], labels))
+        files.write_json(folder / "surfaces.json", surfaces(train["text"][:], train["label"][:], labels))
 
 
 def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:
@@ -160,7 +160,7 @@ def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:
     network: Any = module.network
     adapters = module.adapters[0]
     if adapters is not None:
-        runs.replace_folder(folder / "adapter", adapters.save_pretrained)
+        files.replace_folder(folder / "adapter", adapters.save_pretrained)
         network = adapters.merge_and_unload()
 
     def save(path: str) -> None:
@@ -170,4 +170,4 @@ def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:
         for file in Path(path).glob("*.safetensors"):
             file.chmod(0o644)
 
-    runs.replace_folder(folder / "model", save)
+    files.replace_folder(folder / "model", save)

@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from thaw import runs
+from thaw import files, runs
 from thaw.data.module import TextDataModule, prepared
 from thaw.errors import UserError
 from thaw.hub import locate_encoder
@@ -122,10 +122,10 @@ def record_start(
     folder: Path, config: DictConfig, data: TextDataModule, module: EncoderModule, origin: dict[str, Any] | None
 ) -> None:
     """Write what is known before training; a resumed run keeps its environment and config."""
-    runs.write_json(folder / "data.json", data.summary)
-    runs.write_json(folder / "parameters.json", module.table)
+    files.write_json(folder / "data.json", data.summary)
+    files.write_json(folder / "parameters.json", module.table)
     if not config.resume:
-        runs.write_json(folder / "environment.json", {**runs.environment(), **(origin or {})})
+        files.write_json(folder / "environment.json", {**runs.environment(), **(origin or {})})
         runs.save_config(folder, config)  # last, since from here on the run can be resumed
 
 

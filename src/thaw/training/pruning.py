@@ -7,7 +7,8 @@ from typing import Any
 import pytorch_lightning as pl
 
 from thaw.errors import Pruned
-from thaw.runs import PRUNED, write_json
+from thaw.files import write_json
+from thaw.runs import PRUNED
 from thaw.study import join
 
 log = logging.getLogger(__name__)

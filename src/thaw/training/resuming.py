@@ -18,7 +18,7 @@ import torch
 import torch.distributed
 from omegaconf import DictConfig
 
-from thaw import runs
+from thaw import files, runs
 from thaw.data.module import TextDataModule
 from thaw.errors import Interrupted, UserError
 from thaw.models.module import EncoderModule, gathered
@@ -280,7 +280,7 @@ def check_same_data(folder: Path, data: TextDataModule) -> None:
     def marks(summary: dict[str, Any]) -> Any:
         return summary["labels"], {name: split["fingerprint"] for name, split in summary["splits"].items()}
 
-    if marks(runs.read_json(folder / "data.json")) != marks(data.summary):
+    if marks(files.read_json(folder / "data.json")) != marks(data.summary):
         raise UserError("the data has changed since the run began", "Restore it, or start a new run.")
 
 

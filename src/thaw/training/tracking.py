@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from thaw.errors import missing
+from thaw.files import read_jsonl
 from thaw.instantiate import build
 from thaw.labels import LabelSet
 from thaw.reporting.members import CHOSEN, overridden, picks_a_file
-from thaw.reporting.reading import label_pairs
-from thaw.runs import known_splits, read_jsonl, sync_command
+from thaw.reporting.predictions import label_pairs
+from thaw.runs import known_splits, sync_command
 
 PACKAGES = ("wandb", "tensorboard")  # each has an extra of the same name
 ERRORS_SHOWN = 100  # rows in the table of errors

@@ -1,0 +1,116 @@
+"""The columns of text and label, by name or position, and the label names that the datasets library stores."""
+
+import difflib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from thaw.data.rows import Options
+from thaw.errors import UserError
+
+TEXT_COLUMNS = ("text", "sentence", "tokens", "words", "review", "content", "body", "tweet", "message", "document")
+SPAN_COLUMNS = ("entities", "spans")  # of entities marked by character positions
+LABEL_COLUMNS = (
+    *("label", "labels", "ner_tags", "tags", "class", "category", "emotion", "sentiment", "target", "intent"),
+    *SPAN_COLUMNS,
+)
+
+
+def find_column(
+    columns: list[str], role: str, options: Options, where: Path | str, wanted: str | int | None = None
+) -> str:
+    """The column that was asked for, or the first with a usual name.
+
+    Args:
+        role: ``text`` or ``label``.
+        wanted: name or position of the column; None looks for a usual name.
+
+    Raises:
+        UserError: when there is none; the message lists the existing columns.
+    """
+    if isinstance(wanted, int) and 0 <= wanted < len(columns):
+        return columns[wanted]
+    if options.lenient and wanted not in columns:
+        wanted = None
+    if wanted is None:
+        for spelled in ({column: column for column in columns}, {column.lower(): column for column in columns}):
+            for name in TEXT_COLUMNS if role == "text" else LABEL_COLUMNS:
+                if name in spelled:
+                    return spelled[name]
+    elif str(wanted) in columns:
+        return str(wanted)
+    what = f"no column {wanted!r}" if wanted is not None else f"no column with a usual name for the {role}"
+    if isinstance(wanted, str) and (near := difflib.get_close_matches(wanted, columns, 1)):
+        what += f", but {near[0]!r}"
+    raise UserError(f"{where}: {what}; it has: {', '.join(columns)}", _column_remedy(role, options, where, wanted))
+
+
+def _column_remedy(role: str, options: Options, where: Path | str, wanted: str | int | None) -> str:
+    """The settings that name a column which was not found; arguments as for `find_column`."""
+    group = options.group
+    remedy = f"Set {group}{role}_column."
+    if isinstance(getattr(options, f"{role}_column"), list):
+        remedy = f"Set {group}{role}_column to the two of a pair, as in [premise,hypothesis]."
+    if role == "label":
+        remedy += " To label new texts, use predict.py."
+    if not str(where).removesuffix(".gz").endswith((".csv", ".tsv")):
+        return remedy
+    if not options.header:
+        return f"{remedy} With a header line: {group}header=true."
+    if wanted is None:
+        positions = f"{group}text_column=0" + (f" {group}label_column=1" if group else "")
+        return f"{remedy} Without a header line: {group}header=false {positions}, say."
+    return remedy
+
+
+def text_columns(columns: list[str], options: Options, where: Path | str) -> list[str]:
+    """The column of the text, or the two of a pair; each name must be unique."""
+    if isinstance(options.text_column, list):
+        exactly = replace(options, lenient=False)
+        found = [find_column(columns, "text", exactly, where, one) for one in options.text_column]
+    else:
+        found = [find_column(columns, "text", options, where, options.text_column)]
+    _require_unique(columns, found, where)
+    return found
+
+
+def named_columns(columns: list[str], options: Options, where: Path | str) -> tuple[list[str], str]:
+    """The column of the text, or two for pairs, and that of the label."""
+    texts = text_columns(columns, options, where)
+    label = find_column(columns, "label", options, where, options.label_column)
+    if label in texts:
+        remedy = "Set data.text_column and data.label_column to different ones."
+        raise UserError(f"{where}: the column {label!r} is both text and label", remedy)
+    _require_unique(columns, [label], where)
+    return texts, label
+
+
+def _require_unique(columns: list[str], names: list[str], where: Path | str) -> None:
+    if twice := [name for name in names if columns.count(name) > 1]:
+        raise UserError(f"{where}: several columns are named {twice[0]!r}", "Rename all but one of them.")
+
+
+def class_names(schema: Any, column: str) -> list[str] | None:
+    """Label names of a ClassLabel column, or of a list of ClassLabels, from the metadata of the datasets library."""
+    raw = (schema.metadata or {}).get(b"huggingface")
+    if not raw:
+        return None
+    feature = json.loads(raw).get("info", {}).get("features", {}).get(column)
+    while isinstance(feature, list | dict):
+        if isinstance(feature, list):
+            feature = feature[0]
+        elif "names" in feature:
+            return list(feature["names"])
+        else:
+            feature = feature.get("feature")
+    return None
+
+
+def name_of(label: Any, names: list[str] | None) -> Any:
+    """The name of a label id, or of each in a list, if the data states names; an id out of range stays a number."""
+    if names is None or label is None:
+        return label
+    if isinstance(label, list):
+        return [name_of(item, names) for item in label]
+    return names[label] if isinstance(label, int) and 0 <= label < len(names) else label

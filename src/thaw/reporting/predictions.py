@@ -1,0 +1,82 @@
+"""The rows in ``predictions/`` as arrays and pairs, and figures computed from them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from thaw.labels import UNREAD, LabelSet
+from thaw.metrics.entities import entity_counts, spans
+from thaw.metrics.intervals import proportion
+from thaw.metrics.scorers import Scorer, entity_scorer, label_scorer, tag_scorer, words_right
+
+LENGTHS = 5  # groups of texts by length
+Rows = Sequence[dict[str, Any]]
+
+
+def probability_matrix(rows: Rows, labels: LabelSet) -> np.ndarray:
+    """(rows, labels), of sequence and multi-label predictions."""
+    return np.array([[row["probabilities"][name] for name in labels.names] for row in rows], dtype=np.float64)
+
+
+def label_matrix(rows: Rows, labels: LabelSet, field: str = "label") -> np.ndarray:
+    """0 or 1 (rows, labels): the true labels of sequence and multi-label predictions, or those ``predicted``."""
+    result = np.zeros((len(rows), len(labels)), dtype=np.int64)
+    for line, row in zip(result, rows, strict=True):
+        line[labels.ids_of(row[field])] = 1
+    return result
+
+
+def label_pairs(rows: Rows, labels: LabelSet) -> list[tuple[str, str]]:
+    """True and predicted label of each row, or for token tasks of each word that was not cut off."""
+    if labels.task != "token":
+        return [(row["label"], row["predicted"]) for row in rows]
+    words = [zip(row["label"], row["predicted"], row["scores"], strict=True) for row in rows]
+    return [(true, given) for own in words for true, given, score in own if score is not None]
+
+
+def scorer_of(labels: LabelSet, rows: Rows, strict: bool) -> Scorer:
+    """The headline figures of predictions as a function of weights.
+
+    Args:
+        rows: as in ``predictions/``.
+        strict: as the setting ``strict_iob2``.
+    """
+    if labels.task == "token":
+        gold, predicted = [row["label"] for row in rows], [row["predicted"] for row in rows]
+        true, given = (
+            [np.array([labels.ids.get(name, UNREAD) for name in own]) for own in side] for side in (gold, predicted)
+        )
+        if not labels.entities:
+            return tag_scorer(true, given, labels)
+        return entity_scorer(entity_counts(predicted, gold, labels, strict), *words_right(true, given))
+    truth, chosen = (label_matrix(rows, labels, field).astype(bool) for field in ("label", "predicted"))
+    return label_scorer(truth, chosen, probability_matrix(rows, labels), labels)
+
+
+def length_bins(predictions: Rows, labels: LabelSet) -> list[dict[str, Any]]:
+    """Groups of texts by number of words, of about equal size: the share that is right, with Wilson's interval.
+
+    For token tasks, the share of entities, or of words.
+    """
+    lengths = np.array([len(row["words"]) if "words" in row else len(row["text"].split()) for row in predictions])
+    hits, totals = np.ones(len(predictions), dtype=np.int64), np.ones(len(predictions), dtype=np.int64)
+    for i, row in enumerate(predictions):
+        if labels.entities:
+            gold = set(spans(row["label"]))
+            hits[i], totals[i] = len(gold & set(spans(row["predicted"]))), len(gold)
+        elif labels.task == "token":
+            hits[i] = sum(own == other for own, other in zip(row["label"], row["predicted"], strict=True))
+            totals[i] = len(row["label"])
+        else:
+            hits[i] = row["label"] == row["predicted"]
+    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, LENGTHS + 1), method="lower"))
+    places = np.searchsorted(edges[1:-1], lengths, side="left")
+    bins = []
+    for place in np.unique(places):
+        own = places == place
+        if totals[own].sum():
+            score, low, high = proportion(int(hits[own].sum()), int(totals[own].sum()))
+            bins.append({"from": int(lengths[own].min()), "to": int(lengths[own].max()), "rows": int(own.sum()),
+                         "score": score, "low": low, "high": high})  # fmt: skip
+    return bins

@@ -123,6 +123,13 @@ def test_how_the_rows_of_two_runs_differ_is_told(labels: LabelSet, rows: list[di
     assert bool(found) == bool(said)
 
 
+def test_runs_on_other_rows_are_not_compared(make: Make) -> None:
+    first = make("first", LABELS, [row(0, "no", 0.1), row(1, "no", 0.1)])
+    second = make("second", LABELS, [row(0, "no", 0.1), row(2, "no", 0.1)])
+    with pytest.raises(UserError, match="second were not tested on the same rows: 1 of 2 texts differ, first in row 2"):
+        compare(first, second, "test")
+
+
 def test_the_order_of_tags_is_no_matter_of_taste() -> None:
     """As that of several labels of a text is."""
     one, other = several(0, ["a", "b"], []), several(0, ["b", "a"], [])

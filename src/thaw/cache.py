@@ -123,7 +123,6 @@ def _bytes(folder: Path) -> int:
 
 def open_array(path: Path) -> np.ndarray:
     """A saved array, memory-mapped."""
-    # An empty file cannot be mapped.
-    array = np.load(path, mmap_mode="r" if path.stat().st_size > 256 else None)
+    array = np.load(path, mmap_mode="r")
     assert isinstance(array, np.ndarray)
     return array

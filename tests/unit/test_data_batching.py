@@ -73,6 +73,12 @@ def test_the_first_batch_of_a_run_takes_most_memory(tokens: int | None) -> None:
     sizes = [len(batch) * data.lengths[batch].max() for batch in batches]
     assert sizes[0] == max(sizes)
     assert sizes != sorted(sizes, reverse=True)
+    first = []
+    for epoch in range(1, 6):
+        batches.set_epoch(epoch)
+        own = next(iter(batches))
+        first.append(len(own) * data.lengths[own].max())
+    assert min(first) < max(sizes), "it has no such place in later epochs"
 
 
 @pytest.mark.parametrize("balanced", [True, False])

@@ -9,7 +9,17 @@ import pyarrow as pa
 import pytest
 
 from thaw.data.rows import dataset_of
-from thaw.data.splits import check_size, deal, divide, hold_out, repeated, shared, subset, text_keys
+from thaw.data.splits import (
+    check_size,
+    deal,
+    divide,
+    hold_out,
+    repeated,
+    rows_fingerprint,
+    shared,
+    subset,
+    text_keys,
+)
 from thaw.errors import UserError
 from thaw.labels import LabelSet
 
@@ -159,3 +169,26 @@ def test_shares_of_train_are_validated_on_the_same_rows() -> None:
 def test_repeated_and_shared_texts_are_counted() -> None:
     assert repeated(["a", "b", "a", "a"]) == 2
     assert shared(["a", "a", "b", "c"], ["a", "c", "d"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels"),
+    [
+        (["b", "a"], [2, 1]),
+        (["a", "b"], [1, 3]),
+        (["a", "b "], [1, 2]),
+        (["a1\nb"], [2]),
+        (["a 1\nb"], [2]),
+        (["a", "b\ud800"], [1, 2]),
+        (["a", "b", "b"], [1, 2, 2]),
+    ],
+    ids=["order", "label", "text", "what looks like two rows", "and so", "half of a surrogate pair", "one more"],
+)
+def test_a_fingerprint_is_of_every_text_and_label_in_their_order(texts: list[str], labels: list[int]) -> None:
+    """By it a run knows that its data has changed."""
+    assert rows_fingerprint(texts, labels) != rows_fingerprint(["a", "b"], [1, 2])
+    assert rows_fingerprint(texts, labels) == rows_fingerprint(iter(texts), iter(labels))
+
+
+def test_words_are_not_the_text_that_they_make() -> None:
+    assert len(set(text_keys([["a", "b"], ["ab"], ["a b"], ["a", "", "b"]]))) == 4

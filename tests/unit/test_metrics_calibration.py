@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from thaw.labels import LabelSet
-from thaw.metrics.baselines import bag_of_words, frequent_tags, majority
+from thaw.labels import LabelSet, Task
+from thaw.metrics import baselines
+from thaw.metrics.baselines import bag_of_words, baseline_figures, frequent_tags, majority
 from thaw.metrics.calibration import confidence, expected_calibration_error, fit_temperature, reliability, selective
 from thaw.metrics.label_errors import likely_label_errors, likely_tag_errors
+from thaw.metrics.outputs import Outputs
 from thaw.metrics.probabilities import sigmoid, softmax
 
 
@@ -27,6 +29,8 @@ def test_the_most_confident_predictions_are_counted_with_those_of_the_same_score
     found = [(part["score"], part["rows"], part["right"]) for part in selective(sure, correct)]
     assert found == [(0.4, 10, 6), (0.5, 9, 6), (0.6, 8, 6), (0.7, 7, 6)]
     assert selective(np.array([0.5]), np.array([True])) == [{"score": 0.5, "rows": 1, "right": 1}]
+    few = selective(np.array([0.7, 0.9, 0.8]), np.array([True, True, True]))
+    assert [part["rows"] for part in few] == [3, 2], "half of three rows is two of them"
 
 
 @pytest.mark.parametrize("rows", [2, 44, 1_000])
@@ -61,6 +65,8 @@ def test_bins_add_up_and_give_the_error() -> None:
     assert sum(one["rows"] for one in bins) == 500
     error = sum(one["rows"] * abs(one["confidence"] - one["accuracy"]) for one in bins) / 500
     assert error == pytest.approx(expected_calibration_error(sure, correct), abs=1e-6)
+    few = reliability(np.array([0.9, 0.9, 0.6]), np.array([True, False, True]))
+    assert [(one["rows"], one["accuracy"]) for one in few] == [(1, 1.0), (2, 0.5)], "none of the bins without a row"
 
 
 def test_flipped_labels_are_found_first() -> None:
@@ -98,24 +104,88 @@ def test_baselines_of_sequences() -> None:
     assert np.isfinite(logits).all()
 
 
-def test_a_sample_of_one_class_is_no_end_of_a_baseline() -> None:
+@pytest.mark.parametrize(("task", "label"), [("sequence", 1), ("multi_label", [1]), ("multi_label", [])])
+def test_a_sample_of_one_class_is_no_end_of_a_baseline(task: Task, label: object) -> None:
     """Of many rows a part is learnt from, which may lack what is rare."""
-    labels = LabelSet("sequence", ("bad", "good"), (1, 3), "", 4)
-    assert (bag_of_words(["fun", "good"], [1, 1], ["dull"], labels) == majority(labels)).all()
+    labels = LabelSet(task, ("bad", "good"), (1, 3), "", 4)
+    assert (bag_of_words(["fun", "good"], [label] * 2, ["dull"], labels) == majority(labels)).all()
+
+
+def test_what_a_baseline_learns_from_is_taken_from_all_over_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are often sorted by label."""
+    monkeypatch.setattr(baselines, "ROWS", 9)
+    labels = LabelSet("sequence", ("bad", "good", "odd"), (40, 40, 40), "", 120)
+    texts, gold = ["dull"] * 40 + ["fun"] * 40 + ["strange"] * 40, np.repeat([0, 1, 2], 40).tolist()
+    assert bag_of_words(texts, gold, ["strange", "fun", "dull"], labels).argmax(-1).tolist() == [2, 1, 0]
+    monkeypatch.setattr(baselines, "ROWS", 1)
+    assert (bag_of_words(texts, gold, ["fun"], labels) == majority(labels)).all(), "and of no more than so many"
+
+
+@pytest.mark.parametrize("texts", [("oh !", "oh ?"), ("की ला", "का ली")], ids=["punctuation", "vowel signs"])
+def test_signs_tell_texts_apart(texts: tuple[str, str]) -> None:
+    labels = LabelSet("sequence", ("a", "b"), (5, 5), "", 10)
+    logits = bag_of_words(texts * 5, [0, 1] * 5, texts, labels)
+    assert logits.argmax(-1).tolist() == [0, 1]
+    assert np.ptp(logits[0]) > 1
 
 
 def test_baselines_of_several_labels() -> None:
     labels = LabelSet("multi_label", ("always", "fun", "never"), (4, 2, 0), "", 4)
     texts, gold = ["good fun", "fun", "dull", "grey"], [[0, 1], [0, 1], [0], [0]]
     assert (majority(labels) > 0).tolist() == [True, False, False]
+    often = LabelSet("multi_label", ("a", "b", "c"), (3, 3, 1), "", 4)
+    assert (majority(often) > 0).tolist() == [True, True, False], "more than half of the rows, not of the labels"
     logits = bag_of_words(texts, gold, ["such fun", "grey"], labels)
     assert (logits > 0).tolist() == [[True, True, False], [True, False, False]]
 
 
 def test_the_most_frequent_tag_of_a_word() -> None:
-    labels = LabelSet("token", ("O", "B-LOC", "I-LOC"), (5, 3, 0), "", 3)
+    labels = LabelSet("token", ("B-LOC", "O", "I-LOC"), (3, 5, 0), "", 3)
     first, second = frequent_tags(
-        [["in", "Paris"], ["Paris", "Hilton"], ["Paris"]], [[0, 1], [0, 0], [1]], [["Paris", "in", "Oslo"], []], labels
+        [["in", "Paris"], ["Paris", "Hilton"], ["Paris"]], [[1, 0], [1, 1], [0]], [["Paris", "in", "Oslo"], []], labels
     )
-    assert first.argmax(-1).tolist() == [1, 0, 0]
+    assert first.argmax(-1).tolist() == [0, 1, 1]
+    assert np.exp(first).sum(-1) == pytest.approx(1, abs=1e-4), "of an unknown word too"
     assert second.shape == (0, 3)
+
+
+def test_a_baseline_is_of_the_rows_and_labels_that_are_given() -> None:
+    """It is kept for all runs on the same data, and for no others."""
+    labels = LabelSet("sequence", ("bad", "good"), (2, 2), "", 4)
+    texts, gold = ["dull", "grey", "fun", "glad"], [0, 0, 1, 1]
+    rows = Outputs(np.arange(4), np.zeros((4, 2), dtype=np.float32), np.array(gold))
+
+    def accuracy(own: list[int], key: str, known: LabelSet = labels) -> float:
+        train, test = {"text": texts, "label": own}, {"text": texts, "label": gold}
+        found = baseline_figures(rows, train, test, known, strict=False, key=[key, "rows"])
+        assert {name for figures in found.values() for name in figures} == {
+            "accuracy", "f1", "auc", "mcc", "ece",
+            *(f"{name}_{kind}" for name in ("f1", "precision", "recall") for kind in ("macro", "weighted")),
+        }, "none of a single label"  # fmt: skip
+        return found[baselines.BAG_OF_WORDS]["accuracy"]
+
+    assert accuracy(gold, "one") == 1.0
+    assert accuracy([1, 1, 0, 0], "one") == 1.0, "from the cache"
+    assert accuracy([1, 1, 0, 0], "other") == 0.0
+    uneven = LabelSet("sequence", ("bad", "good"), (1, 3), "", 4)
+    assert accuracy([1, 1, 1, 1], "one", uneven) == 0.5
+
+
+def test_thresholds_are_not_fitted_to_the_rows_that_a_baseline_is_scored_on() -> None:
+    labels = LabelSet("multi_label", ("rare",), (1,), "", 4)
+    gold = np.array([[1], [0], [0], [0]])
+    rows = Outputs(np.arange(4), np.where(gold, -1.0, -2.0).astype(np.float32), gold)
+    train = {"text": ["fun", "dull", "grey", "odd"], "label": [[0], [], [], []]}
+    found = baseline_figures(rows, train, train, labels, strict=False, key=["rare", "rows"])
+    assert (found[baselines.UNTRAINED]["f1"], found[baselines.UNTRAINED]["map"]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("strict", "expected"), [(True, 0.0), (False, 1.0)])
+def test_entities_of_a_baseline_are_scored_as_strictly_as_those_of_the_run(strict: bool, expected: float) -> None:
+    labels = LabelSet("token", ("O", "B-LOC", "I-LOC"), (1, 1, 3), "", 3)
+    words, tags = [["Rome", "York"], ["York", "is"], ["York"]], [[1, 2], [2, 0], [2]]
+    rows = Outputs(np.arange(1), [np.zeros((1, 3), dtype=np.float32)], [np.array([1])], [np.arange(1)])
+    train, test = {"text": words, "label": tags}, {"text": [["York"]], "label": [[1]]}
+    found = baseline_figures(rows, train, test, labels, strict=strict, key=[])
+    assert found[baselines.FREQUENT_TAGS]["f1"] == expected
+    assert baselines.BAG_OF_WORDS not in found

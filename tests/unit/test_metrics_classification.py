@@ -124,7 +124,7 @@ def test_multi_label_figures_are_those_of_scikit_learn(seed: int) -> None:
 def test_a_task_of_one_label_scores_having_it_and_not_lacking_it() -> None:
     """Two of three hits, one miss; scikit-learn would take the single column for two classes."""
     gold = np.array([[1], [1], [1], [0], [0], [0], [0], [0]])
-    probabilities = np.array([[0.9], [0.8], [0.1], [0.7], [0.2], [0.2], [0.2], [0.2]])
+    probabilities = np.array([[0.9], [0.5], [0.1], [0.7], [0.2], [0.2], [0.2], [0.2]])  # one just at the threshold
     found = multi_label_metrics(probabilities, gold, [0.5], LabelSet("multi_label", ("toxic",), (3,), rows=8))
     for name in ("f1", "f1_micro", "f1_macro", "precision_micro", "recall_macro", "f1/toxic", "recall/toxic"):
         assert found[name] == pytest.approx(2 / 3)
@@ -134,7 +134,9 @@ def test_a_task_of_one_label_scores_having_it_and_not_lacking_it() -> None:
 def test_map_leaves_out_labels_that_never_occur() -> None:
     gold, probabilities = np.array([[1, 0], [0, 0]]), np.array([[0.9, 0.8], [0.1, 0.7]])
     labels = LabelSet("multi_label", NAMES[:2], (1, 0), rows=2)
-    assert multi_label_metrics(probabilities, gold, [0.5, 0.5], labels)["map"] == 1.0
+    found = multi_label_metrics(probabilities, gold, [0.5, 0.5], labels)
+    assert found["map"] == 1.0
+    assert (found["f1/anger"], found["f1_macro"]) == (0.0, 0.5), "though it was given to both rows"
     assert np.isnan(multi_label_metrics(probabilities, gold * 0, [0.5, 0.5], labels)["map"])
 
 
@@ -163,8 +165,9 @@ def test_a_rare_label_is_not_given_to_nearly_every_row(rare: int, given: int) ->
 
 
 def test_the_best_threshold_lies_between_the_rows_it_parts() -> None:
-    scores, gold = np.array([[0.9, 0.3], [0.8, 0.2], [0.3, 0.1]]), np.array([[1, 0], [1, 0], [0, 0]])
-    assert best_thresholds(scores, gold) == pytest.approx([0.55, 0.5])  # the second label never occurs
+    scores = np.array([[0.9, 0.3, 0.8], [0.8, 0.2, 0.4], [0.3, 0.1, 0.6]])
+    gold = np.array([[1, 0, 1], [1, 0, 1], [0, 0, 1]])  # the second label never occurs, the third everywhere
+    assert best_thresholds(scores, gold) == pytest.approx([0.55, 0.5, 0.2])
 
 
 def test_the_best_threshold_parts_neighbouring_floats() -> None:

@@ -9,7 +9,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB2
 
 from thaw.labels import LabelSet
-from thaw.metrics.entities import entity_counts, entity_metrics, spans
+from thaw.metrics.entities import entity_counts, entity_metrics, spans, surfaces
 
 NAMES = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 LABELS = LabelSet("token", NAMES, (1,) * 5)
@@ -96,3 +96,9 @@ def test_tags_that_are_no_part_of_an_entity_count_for_the_accuracy_only(strict: 
 def test_spans_are_the_entities_of_seqeval(seed: int) -> None:
     for tags in random_tags(seed)[0]:
         assert spans(tags) == [(kind, first, last + 1) for kind, first, last in get_entities(tags)]
+
+
+def test_surface_forms_are_whole_entities() -> None:
+    """By them a run tells entities that it knows from training."""
+    texts = [["to", "New", "York"], ["Rome", "and", "New", "York"]]
+    assert surfaces(texts, [[0, 1, 2], [3, 0, 1, 2]], LABELS) == ["New York", "Rome"]

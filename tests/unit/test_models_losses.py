@@ -94,6 +94,14 @@ def test_multi_label_smoothing_and_focus_by_hand() -> None:
     assert float(focal(chance.logit(), target)) == pytest.approx((2 * hit + miss) / 3, rel=1e-5)
 
 
+@pytest.mark.parametrize("labels", [LABELS, SEVERAL], ids=lambda labels: labels.task)
+def test_losses_of_half_precision_are_summed_in_single(labels: LabelSet, logits: torch.Tensor) -> None:
+    half = logits[:, : len(labels)].bfloat16()
+    targets = TARGETS if labels.task == "sequence" else (logits[:, :3] > 0).long()
+    loss = make_loss(PLAIN, labels)
+    torch.testing.assert_close(loss(half, targets), loss(half.float(), targets), rtol=0, atol=0)
+
+
 def test_balanced_weights_are_those_of_scikit_learn() -> None:
     from sklearn.utils.class_weight import compute_class_weight
 

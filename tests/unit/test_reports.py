@@ -16,7 +16,7 @@ from thaw.multirun import begin
 from thaw.reporting import summary, sweep_plots
 from thaw.reporting.members import read_members
 from thaw.reporting.summary import markdown_table
-from thaw.reporting.sweep import command_of, overview, summarise
+from thaw.reporting.sweep import command_of, overview, spread, summarise
 from thaw.settings import ADDED, check
 
 Make = Callable[..., Path]
@@ -29,7 +29,8 @@ def make(tmp_path: Path) -> Make:
     def run(name: str, *overrides: str, split: str = "test", rows: str = "a") -> Path:
         folder = tmp_path / "sweep" / name
         runs.save_config(folder, config := configured(*overrides))
-        files.write_json(folder / "environment.json", {"command": f"python train.py {name}", "overrides": overrides})
+        command = f"python train.py {' '.join(overrides)}"
+        files.write_json(folder / "environment.json", {"command": command, "overrides": overrides})
         files.write_json(
             folder / "data.json", {"splits": {"train": {"rows": 90}, "validation": {"rows": 9, "labels": {rows: 9}}}}
         )
@@ -65,6 +66,9 @@ def test_where_some_runs_have_a_test_split_each_figure_is_told(make: Make) -> No
     ]  # fmt: skip
     assert over.rows[0][3:7] == ["–", "–", "0.6000", "0.5000"]
     assert over.rows[1][3:6] == ["0.6000", "0.5000", "–"]
+    summarise(folder)
+    table = list(csv.DictReader((folder / "runs.csv").open()))
+    assert [(row["validation/accuracy"], row["test/accuracy"]) for row in table] == [("0.6", ""), ("", "0.6")]
     make("one", "freeze=head")
     assert "the test rows have no say" in overview(read_members(folder)).about
 
@@ -90,8 +94,68 @@ def test_settings_are_compared_once_all_their_folds_are_there(make: Make) -> Non
     over = overview(read_members(folder))
     assert over.findings == ["No run is named the best: not all settings have finished all folds."]
     make("four", "freeze=none", "data.fold=2")
-    assert (best := overview(read_members(folder)).best) is not None
-    assert "data.fold" not in command_of(best)
+    over = overview(read_members(folder))
+    assert over.about.startswith("Runs that differ only in seed or fold share a line")
+    assert over.best is not None
+    assert command_of(over.best) == f"python train.py freeze={over.best.settings['freeze']}", "on all rows"
+
+
+def test_runs_of_one_fold_are_done_again_on_it(make: Make) -> None:
+    make("one", "data.fold=2", "freeze=head", "seed=1")
+    over = overview(read_members(make("two", "data.fold=2", "freeze=none", "seed=1").parent))
+    assert over.about.startswith("Runs that differ only in seed share a line")
+    assert over.best is not None
+    assert command_of(over.best) == "python train.py data.fold=2 freeze=head seed=1"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [([], "–"), ([0.5], "0.5000"), ([0.5, 0.7], "0.6000 ± 0.1414"), ([0.5, 0.7, 0.9], "0.7000 ± 0.2000")],
+)
+def test_scores_over_seeds_are_shown_with_their_spread(values: list[float], said: str) -> None:
+    assert spread(values) == said
+
+
+def test_repetitions_of_one_setting_have_no_rivals(make: Make) -> None:
+    make("one", "seed=1")
+    over = overview(read_members(make("two", "seed=2").parent))
+    assert over.header[:2] == ["settings", "runs"]
+    assert over.rows[0][:3] == ["all", "2", "0.5000 ± 0.0000"]
+    assert over.findings == []
+
+
+def test_where_no_run_has_finished_there_is_no_best(make: Make) -> None:
+    folder = make("one")
+    (folder / "metrics.json").unlink()
+    over = overview(read_members(folder.parent))
+    assert (over.best, over.rows, over.findings) == (None, [], [])
+    summarise(folder.parent)
+    assert (folder.parent / "summary.md").read_text().startswith("# 1 run of sweep\n")
+
+
+def test_what_became_of_every_run_is_listed(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = make("a", "freeze=head").parent
+    for name, choice in (("pruned", "none"), ("stopped", "bitfit")):
+        folder = make(name, f"freeze={choice}", "seed=3")
+        (folder / "metrics.json").unlink()
+    (sweep / "pruned" / runs.PRUNED).touch()
+    files.write_json(sweep / "failed" / runs.FAILURE, {"overrides": ["freeze=x"], "error": "wrong", "traceback": "T"})
+    files.write_json(sweep / "mistaken" / runs.FAILURE, {"overrides": ["freeze=y"], "error": "mistaken"})
+    (sweep / "out_of_fold.jsonl").write_text("of an earlier summary")
+    assert [member.folder.name for member in summarise(sweep)] == ["failed", "mistaken", "stopped"]
+    assert not (sweep / "out_of_fold.jsonl").exists()
+    said = capsys.readouterr().out.splitlines()
+    assert {"failed: wrong", "failed: mistaken", "pruned: pruned", "stopped: stopped"} < set(said)
+    assert "Not finished: 3; the same command tries them again." in said, "what was pruned is not tried again"
+    assert not any("Best on validation" in line for line in said), "there is one alone"
+    table = list(csv.DictReader((sweep / "runs.csv").open()))
+    assert [(row["run"], row["freeze"], row["seed"], row["status"], row["test/f1"]) for row in table] == [
+        ("a", "head", "", "finished", "0.5"),
+        ("failed", "x", "", "failed", ""),
+        ("mistaken", "y", "", "failed", ""),
+        ("pruned", "none", "3", "pruned", ""),
+        ("stopped", "bitfit", "3", "stopped", ""),
+    ]
 
 
 def test_the_table_has_numbers_by_size(make: Make) -> None:

@@ -25,14 +25,12 @@ def entity_metrics(
     accuracy = float(accuracy_score(gold, predicted))
     gold, predicted = ([only_entities(row) for row in rows] for rows in (gold, predicted))
     mode = {"mode": "strict", "scheme": IOB2} if strict else {}
-    report: dict[str, dict[str, float]] = {}
-    if any(tag != "O" for rows in (gold, predicted) for row in rows for tag in row):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # types that never occur score 0, which needs no warning
-            report = classification_report(gold, predicted, output_dict=True, zero_division=0, **mode)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # types that never occur score 0, which needs no warning
+        report = classification_report(gold, predicted, output_dict=True, zero_division=0, **mode)
 
     def score(name: str, value: str) -> float:
-        # If no entity is well-formed, the macro average is nan.
+        # If there is no entity, or none is well-formed, the macro average is nan.
         return float(np.nan_to_num(report[name][value])) if name in report else 0.0
 
     result = {

@@ -82,7 +82,7 @@ def overview(members: Sequence[Member]) -> Overview:
     compared = one_score and len({frozenset(member.rows for member in group.members) for group in groups}) == 1
     best = best_of(groups, mode) if compared else None
     findings = []
-    if best and keys and len(groups) > 1:
+    if best and len(groups) > 1:
         findings = [line for line in (f"Best on validation: {described(best)}", rivals(groups, best)) if line]
     elif not one_score:
         said = f"No run is named the best: their checkpoints were picked by different scores, {advice.listed(scores)}."

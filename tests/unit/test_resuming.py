@@ -1,0 +1,171 @@
+"""When the state of a run is saved, what it holds, and what it must not be loaded into."""
+
+import os
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from thaw.errors import UserError
+from thaw.files import write_json
+from thaw.training import resuming
+from thaw.training.resuming import (
+    LATE,
+    Resumable,
+    check_same_data,
+    check_same_weights,
+    keep_as,
+    random_states,
+    set_random_states,
+    stepped,
+    validation_due,
+)
+
+
+def trainer_at(step: int = 0, batches: int = 0, **settings: Any) -> Any:
+    """A trainer after so many steps of 20, and batches of nine in an epoch."""
+    progress = SimpleNamespace(current=SimpleNamespace(ready=batches))
+    fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
+    defaults = {"current_epoch": 0, "check_val_every_n_epoch": 1, "val_check_batch": None, "num_training_batches": 9.0}
+    module = SimpleNamespace(steps=20)
+    return SimpleNamespace(global_step=step, fit_loop=fit_loop, lightning_module=module, **{**defaults, **settings})
+
+
+@pytest.mark.parametrize(
+    ("every", "step", "waited", "due"),
+    [
+        (4, 8, 1e6, False),
+        (4, 9, 0, True),
+        (4, 12, 0, True),
+        ("30s", 9, 29, False),
+        ("30s", 9, 30, True),
+        ("1min", 9, 59, False),
+        (None, 9, 1e6, False),
+        (None, 20, LATE, False),
+        (None, 20, LATE + 1, True),
+        (100, 20, LATE + 1, True),
+    ],
+)
+def test_a_state_is_saved_at_intervals_and_at_a_late_end(
+    every: int | str | None, step: int, waited: float, due: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Resumable(tmp_path, every)
+    own.saved_step, own.saved_at = 5, 1000.0
+    monkeypatch.setattr(resuming, "time", SimpleNamespace(monotonic=lambda: 1000.0 + waited))
+    assert own._due(trainer_at(step)) is due
+
+
+def test_the_time_before_a_stop_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Resumable(tmp_path, None)
+    own.earlier, own.began = 60.0, 1000.0
+    monkeypatch.setattr(resuming, "time", SimpleNamespace(monotonic=lambda: 1005.0))
+    assert own.seconds_spent() == 65.0
+
+
+@pytest.mark.parametrize(("batches", "expected"), [(1, False), (2, True), (8, True), (9, True)])
+def test_the_last_batch_of_an_epoch_ends_with_a_step(batches: int, expected: bool) -> None:
+    """Of nine batches, two to a step."""
+    assert stepped(trainer_at(batches=batches, accumulate_grad_batches=2)) is expected
+
+
+@pytest.mark.parametrize(
+    ("step", "epoch", "batches", "every", "expected"),
+    [
+        (5, 0, 5, None, False),
+        (9, 0, 9, None, True),
+        (20, 2, 2, None, True),  # the end of the run
+        (4, 0, 4, 4, True),
+        (5, 0, 5, 4, False),
+        (9, 0, 9, 4, True),  # the end of an epoch
+        (12, 1, 3, 4, True),  # counted across epochs
+        (13, 1, 4, 4, False),
+    ],
+)
+def test_a_validation_that_follows_a_batch_is_foreseen(
+    step: int, epoch: int, batches: int, every: int | None, expected: bool
+) -> None:
+    own = {"current_epoch": epoch, "val_check_batch": every, "check_val_every_n_epoch": None if every else 1}
+    assert validation_due(trainer_at(step, batches, **own)) is expected
+
+
+def test_all_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
+    def draw() -> list[float]:
+        return [random.random(), random.gauss(0, 1), np.random.random(), np.random.normal(), torch.rand(1).item()]
+
+    random.gauss(0, 1), np.random.normal()  # of these every other one is kept for later
+    torch.save(random_states(), tmp_path / "states")
+    drawn = draw()
+    draw()
+    set_random_states(torch.load(tmp_path / "states", weights_only=True))
+    assert draw() == drawn
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_gets_a_second_name_on_any_file_system(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(95, "Operation not supported")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    one, other = tmp_path / "one", tmp_path / "other"
+    keep_as(one, other)
+    assert not other.exists(), "where there is none"
+    for content in ("first", "second"):
+        new = tmp_path / "new"
+        new.write_text(content)
+        new.replace(one)  # as a checkpoint is replaced
+        for _ in range(2):
+            keep_as(one, other)
+        assert other.read_text() == content
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "other"]
+
+
+def test_a_second_name_that_a_kill_left_half_given_is_given_again(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_text("best")
+    os.link(one, tmp_path / ".other")
+    keep_as(one, other)
+    assert (one.read_text(), other.read_text()) == ("best", "best")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "other"]
+
+
+def test_a_finished_run_keeps_its_best_only(tmp_path: Path) -> None:
+    own = Resumable(tmp_path, None)
+    own.path.parent.mkdir()
+    for name in ("last.ckpt", "best.ckpt", "best_at_8.ckpt", "best_at_12.ckpt"):
+        (own.path.parent / name).touch()
+    for _ in range(2):
+        own.forget()
+        assert [path.name for path in own.path.parent.iterdir()] == ["best.ckpt"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "fingerprint", "same"), [(["a", "b"], "1", True), (["b", "a"], "1", False), (["a", "b"], "2", False)]
+)
+def test_a_run_goes_on_with_its_rows_and_labels(
+    labels: list[str], fingerprint: str, same: bool, tmp_path: Path
+) -> None:
+    summary = {"labels": labels, "splits": {"train": {"fingerprint": fingerprint, "rows": 3}}}
+    data: Any = SimpleNamespace(summary=summary)
+    check_same_data(tmp_path, data)  # a run that knew nothing of its data yet
+    write_json(tmp_path / "data.json", {"labels": ["a", "b"], "splits": {"train": {"fingerprint": "1", "rows": 3}}})
+    if same:
+        check_same_data(tmp_path, data)
+        return
+    with pytest.raises(UserError, match="the data has changed since the run began"):
+        check_same_data(tmp_path, data)
+
+
+def test_a_checkpoint_of_other_weights_is_refused() -> None:
+    module: Any = torch.nn.Linear(2, 2)
+    module.without_frozen = lambda state: {"bias": state["bias"]}
+    check_same_weights({"bias": torch.zeros(2)}, module)
+    for names in (["weight"], ["bias", "weight"], []):
+        with pytest.raises(UserError, match="holds other weights than this run trains"):
+            check_same_weights({name: torch.zeros(2) for name in names}, module)

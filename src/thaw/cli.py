@@ -27,7 +27,7 @@ from thaw.help import help_text
 from thaw.job import run_folder, stem
 from thaw.memory import keep_freed_memory
 from thaw.mistakes import check_options, readable
-from thaw.overrides import latest, quoted
+from thaw.overrides import is_setting, latest, quoted
 from thaw.runs import drop_empty, open_unfinished, resume_command
 from thaw.settings import Rule, check
 
@@ -55,7 +55,9 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
             prepare(conf)
             try:
                 check_options(sys.argv[1:], conf, name)
-                sys.argv[1:] = [quoted(latest(argument)) for argument in sys.argv[1:]]
+                # Options first, since argparse takes settings from one place only.
+                options_first = sorted(sys.argv[1:], key=is_setting)
+                sys.argv[1:] = [quoted(latest(argument)) for argument in options_first]
                 if {"--help", "-h"} & set(sys.argv[1:]):
                     print(help_text(conf, name, str(function.__globals__["__doc__"]), sys.argv[1:]))
                     return

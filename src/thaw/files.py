@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -54,6 +55,12 @@ def writing(path: Path, temporary: Path) -> Iterator[None]:
             why = f"{file} is a file, not a folder" if file else error.strerror
             remedy = "Choose another place, or see to its permissions."
             raise UserError(f"{path}: cannot be written: {why}", remedy) from error
+        raise
+    except Exception as error:
+        # safetensors has an error of its own: "I/O error: No space left on device (os error 28)".
+        number = re.search(r"os error (\d+)", str(error))
+        if number and int(number[1]) in NO_ROOM:
+            raise UserError(f"{path}: cannot be written: {error}", "Choose a place with room.") from error
         raise
 
 

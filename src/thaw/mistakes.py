@@ -25,6 +25,9 @@ HYDRA_OPTIONS = (
     "--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info",
     "--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun",
 )  # fmt: skip
+# What may be added with +: arguments of classes, and what has names of the user's choice.
+OPEN = ("callbacks.", "logger.", "optimizer.class.", "loss.class_weights.", "hydra.", "hydra/")
+MULTIRUN = ("-m", "--multirun")
 OUT_OF_MEMORY = {
     "train": "Lower data.batch_size, data.eval_batch_size or data.max_length, "
     "or set model.gradient_checkpointing=true.",
@@ -172,11 +175,17 @@ def _unknown_setting(match: re.Match[str], script: Script) -> UserError:
     if script.is_group(group):
         holders = [file.stem for file in script.choices(group) if own in OmegaConf.load(file)]
         if holders:
-            return UserError(f"{key}: not a setting of the {group} that is chosen", f"Of these: {', '.join(holders)}.")
+            chosen = next((one.partition("=")[2] for one in sys.argv[1:] if one.startswith(f"{group}=")), "").split(",")
+            lacking = [name for name in chosen if name not in holders]
+            which = f"{group}={lacking[0]}" if chosen[1:] and lacking else f"the {group} that is chosen"
+            return UserError(f"{key}: not a setting of {which}", f"Of these: {', '.join(holders)}.")
+    if key.startswith(OPEN):
+        return UserError(f"{key}: the file that is chosen has no such setting", f"To add one: +{key}=...")
     if any(known.startswith(f"{key}.") for known in script.keys):
         return _no_group(key, script)
     return UserError(
-        f"{key}: no such setting{near(key, script.keys)}", f"All settings: python {script.name}.py --help."
+        f"{key}: no such setting{near(key, [known for known in script.keys if known != key])}",
+        f"All settings: python {script.name}.py --help.",
     )
 
 
@@ -240,11 +249,34 @@ def check_options(arguments: Sequence[str], conf: Path, name: str) -> None:
     """
     for argument in arguments:
         option, _, value = argument.partition("=")
+        if option in MULTIRUN and name != "train":
+            raise UserError(f"{option}: only train.py has multiruns", f"Call {name}.py once for each.")
         if option == "sweep" and "," in value:  # Hydra would do a run for each name, and sweep nothing that they list
             hint = "Give one, and the lists of the others beside it: sweep=seeds optimizer.lr=1e-5,2e-5"
             raise UserError(f"{argument}: several presets", hint)
+        if option == "sweep":
+            _check_swept(argument, conf / "sweep" / f"{value}.yaml", arguments)
+        if option.startswith("+") and not option.lstrip("+").startswith(OPEN):
+            _check_added(option.lstrip("+"), value, Script(conf, name))
         if option.startswith("--") and option not in HYDRA_OPTIONS:
             setting = option.lstrip("-").replace("-", "_")
             meant = meant_by(setting, Script(conf, name).keys) or [setting]
             written = " or ".join(f"{key}={value or '...'}" for key in meant)
             raise UserError(f"{option}: no such option", f"Settings have no dashes: {written}")
+
+
+def _check_swept(argument: str, preset: Path, arguments: Sequence[str]) -> None:
+    """Refuse a preset whose only list is replaced by a single value: there would be nothing to sweep."""
+    swept = OmegaConf.to_container(OmegaConf.load(preset)) if preset.is_file() else {}
+    keys = list(swept.get("hydra", {}).get("sweeper", {}).get("params", {})) if isinstance(swept, dict) else []
+    given = [one for one in arguments if len(keys) == 1 and one.startswith(f"{keys[0]}=")]
+    if given and not re.search("[,(]", given[-1]):
+        raise UserError(f"{argument}: it is a sweep of {keys[0]}, which has one value: {given[-1]}", "Give several.")
+
+
+def _check_added(key: str, value: str, script: Script) -> None:
+    """Refuse to add a setting that nothing would read."""
+    group, _, own = key.rpartition(".")
+    of_choices = script.is_group(group) and any(own in OmegaConf.load(file) for file in script.choices(group))
+    if not of_choices and not script.is_group(key) and key not in script.keys:
+        raise UserError(f"+{key}={value}: nothing reads such a setting{near(key, script.keys)}", "Leave it out.")

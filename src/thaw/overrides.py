@@ -26,6 +26,11 @@ LATEST = {
 """The settings that take ``latest``: what it names, and the file whose age decides which folder is the latest."""
 
 
+def is_setting(argument: str) -> bool:
+    """Whether an argument is a setting, not an option or the value of one."""
+    return argument.startswith("~") or ("=" in argument and not argument.startswith("-"))
+
+
 def latest(argument: str) -> str:
     """Replace ``run=latest``, ``resume=latest`` or ``runs=latest`` by the folder below ``outputs/`` that it stands for.
 

@@ -58,6 +58,7 @@ def or_null(rule: Rule) -> Rule:
 
 
 OPTIONAL_TEXT = or_null(TEXT)
+STRING: Rule = or_null((lambda value: isinstance(value, str), "a text"))
 INTERVAL = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|min|h)")
 ENCODING: Rule = (_encoding, "a text encoding, such as utf-8 or cp1252")
 COLUMN: Rule = (lambda value: TEXT[0](value) or _whole(value), "the name of a column, or its position")
@@ -190,7 +191,7 @@ EXPORT_RULES: dict[str, Rule] = {
 
 EXPLORE_RULES: dict[str, Rule] = {
     **{key: rule for key, rule in RULES.items() if key.startswith(("model.", "data."))},
-    "text": or_null((lambda value: isinstance(value, str), "a text")),
+    "text": STRING,
     "features": FLAG,
     "pooling": one_of("cls", "mean"),
     "feature_rows": COUNT,
@@ -217,10 +218,20 @@ EXPLAIN_RULES: dict[str, Rule] = {
     "explain_evaluations": COUNT,
 }
 
-REPORT_RULES: dict[str, Rule] = {"output": PAGE, "paper": FLAG}
+REPORT_RULES: dict[str, Rule] = {
+    "runs": TEXT,
+    "paper": FLAG,
+    "wandb": OPTIONAL_TEXT,
+    "split": one_of("test", "validation"),
+    "output": PAGE,
+}
 
 PREDICT_RULES: dict[str, Rule] = {
     **EXPLAIN_RULES,
+    "run": TEXT,
+    "text": STRING,
+    "input": OPTIONAL_TEXT,
+    "output": OPTIONAL_TEXT,
     "explain_page": PAGE,
     "format": or_null(one_of("txt", "csv", "tsv", "jsonl", "parquet", "conll")),
     "text_column": or_null(COLUMNS),
@@ -234,8 +245,12 @@ PREDICT_RULES: dict[str, Rule] = {
 
 EVALUATE_RULES: dict[str, Rule] = {
     **EXPLAIN_RULES,
+    "run": TEXT,
+    "split": TEXT,
+    "output": OPTIONAL_TEXT,
     "explain_rows": NATURAL,
-    **{key: or_null(RULES[key]) for key in ("data.header", "data.quoting")},
+    **{f"data.{key}": RULES[f"data.{key}"] for key in ("path", "text_column", "label_column", "label_separator")},
+    **{f"data.{key}": or_null(RULES[f"data.{key}"]) for key in ("separator", "header", "quoting")},
     "data.on_bad_row": RULES["data.on_bad_row"],
     "data.encoding": ENCODING,
     "baselines": FLAG,
@@ -275,9 +290,12 @@ def plain(config: DictConfig) -> dict[str, Any]:
 def check_source(data: Mapping[str, Any]) -> None:
     """Refuse a ``data`` group without a source, or with a path that does not exist."""
     if path := data.get("path"):
-        # Unlike Path.exists, os.path.exists does not raise for impossible names.
-        if not os.path.exists(os.path.expanduser(str(path))):
+        # Unlike the methods of Path, these do not raise for impossible names.
+        place = os.path.expanduser(str(path))
+        if not os.path.exists(place):
             raise UserError(f"{path}: no such file or folder", "Check data.path.")
+        if not os.path.isfile(place) and not os.path.isdir(place):  # such as a pipe; files are read more than once
+            raise UserError(f"{path}: neither a file nor a folder", "Save the data to a file.")
     elif not data.get("hub"):
         kind = data.get("format") or "csv"
         raise UserError("data.path is missing", f"Say where the data is: data={kind} data.path=...")
@@ -314,4 +332,5 @@ def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:
             if not accepts(value):
                 if isinstance(value, str) and "number" in description and re.fullmatch(r"[\d.]+(e[-+]?\d+)?", value):
                     raise UserError(f"{key}='{value}' is a text, not {description}", "Leave its quotes out.")
-                raise UserError(f"{key}={value} is not {description}", f"Change {key}.")
+                shown = "null" if value is None else value
+                raise UserError(f"{key}={shown} is not {description}", f"Change {key}.")

@@ -140,6 +140,8 @@ def test_a_figure_that_validation_cannot_have_is_not_monitored(encoders: Callabl
         (["trainer=ddp_cpu", "data.eval_size=1"], "validation has 1 row for 2 processes"),
         (["logger=wandb"], r"logger=wandb needs the package wandb.*'\.\[wandb\]'"),
         (["logger=tensorboard", "+logger.tensorboard.sub_dir=[1]"], "TensorBoardLogger could not be built"),
+        (["mode=min"], "mode=min: val/f1 should be high. Leave mode out."),
+        (["monitor=val/f1_wieghted"], "is not a metric of a sequence task; did you mean val/f1_weighted?"),
         (["optimizer.class._target_=torch.optim.Adamm"], "optimizer.class: torch.optim.Adamm: there is no such class"),
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
+from safetensors import SafetensorError
 
 from conftest import ROOT, configured
 from thaw import files, job
@@ -306,6 +307,22 @@ def test_what_cannot_be_built_says_what_to_change(config: dict[str, Any], said: 
             ["data.text_column=a,b"],
             "data.text_column=a,b: several values. The two of a pair are a list: data.text_column=[a,b]",
         ),
+        (["seed=1", "-m", "trainer.max_epocs=3"], "did you mean trainer.max_epochs?"),
+        (
+            ["-m", "freeze=all_but_last_n,lp_ft", "freeze.n=1"],
+            "freeze.n: not a setting of freeze=lp_ft. Of these: all_but",
+        ),
+        (["+optimizer.lrr=1"], "nothing reads such a setting; did you mean optimizer.lr?"),
+        (["++foo=1"], "+foo=1: nothing reads such a setting. Leave it out."),
+        (
+            ["sweep=learning_curve", "data.train_size=9"],
+            "a sweep of data.train_size, which has one value: data.train_size=9.",
+        ),
+        (
+            ["callbacks=early_stopping", "callbacks.early_stopping.min_delta=1"],
+            "To add one: +callbacks.early_stopping.min_del",
+        ),
+        (["optimizer.lr=null"], "optimizer.lr=null is not a number above 0"),
         (["-m", "sweep=seeds,learning_rate"], "sweep=seeds,learning_rate: several presets. Give one, and the lists"),
         (
             ["-m", "optimizer.lr=tag(log,interval(1e-5,1e-3))"],
@@ -348,8 +365,8 @@ def test_what_cannot_be_built_says_what_to_change(config: dict[str, Any], said: 
         (["+callbacks.mine=3"], "callbacks={'mine': 3} is not a group of groups, each with a _target_"),
         (["callbacks=early_stopping", "callbacks.early_stopping.patience=soon"], "patience=soon is not a whole number"),
         (["optimizer.schedule=step"], "optimizer.schedule=step is not one of: linear, cosine, "),
-        (["-m", "sweep=optuna", "hydra.sweeper.params=null"], "params=None is not a group of settings"),
-        (["optimizer.class=null"], "optimizer.class=None is not a group with a _target_"),
+        (["-m", "sweep=optuna", "hydra.sweeper.params=null"], "params=null is not a group of settings"),
+        (["optimizer.class=null"], "optimizer.class=null is not a group with a _target_"),
         (["hydra.run.dir=/dev/null/run"], "/dev/null/run: cannot be made"),
     ],
 )
@@ -458,6 +475,29 @@ def test_a_group_of_another_script_is_told_from_a_misspelling(choice: str, tmp_p
     assert "data: not a group of evaluate.py. Its settings: data.path, data.format" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("predict.py -m run=x text=a", "-m: only train.py has multiruns. Call predict.py once for each."),
+        ("predict.py run=null text=a", "run=null is not a text"),
+        ("predict.py run=x text=a +foo=1", "+foo=1: nothing reads such a setting"),
+        ("predict.py run=x --config-name nowhere text=a", "Cannot find primary config 'nowhere'"),
+        ("evaluate.py run=x data.label_column=[a,b]", "data.label_column=['a', 'b'] is not the name of a column"),
+        ("evaluate.py run=x data.label_separator=[a]", "data.label_separator=['a'] is not a text"),
+        ("explore.py data=csv data.path=/dev/null", "/dev/null: neither a file nor a folder"),
+        ("report.py runs=null", "runs=null is not a text"),
+    ],
+)
+def test_mistakes_in_other_scripts_get_one_line(command: str, said: str, tmp_path: Path) -> None:
+    script, *arguments = command.split()
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), *arguments], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, ""), done.stderr
+    assert said in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def write_page(path: Path) -> None:
     with files.atomic_write(path) as file:
         file.write("page")
@@ -489,10 +529,12 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(
 
 
 def test_what_fails_while_a_file_is_open_is_blamed_on_it_only_if_there_is_no_room(tmp_path: Path) -> None:
-    failures: list[tuple[OSError, type[Exception]]] = [
+    failures: list[tuple[Exception, type[Exception]]] = [
         (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), ConnectionResetError),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "/other/file"), FileNotFoundError),
         (OSError(errno.ENOSPC, "No space left on device"), UserError),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), UserError),
+        (SafetensorError("Error while serializing"), SafetensorError),
     ]
     for failure, expected in failures:
         with pytest.raises(expected), files.atomic_write(tmp_path / "out.csv"):

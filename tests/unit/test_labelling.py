@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -171,6 +172,28 @@ def test_columns_of_one_name_are_all_kept(predict: Predict) -> None:
 def test_records_of_a_json_array(predict: Predict) -> None:
     rows = predict("in.json", '[{"id": 1, "text": "so"},\n {"text": "fine", "more": [1]}]')
     assert [(row["text"], row["score"]) for row in rows] == [("so", 2), ("fine", 4)]
+
+
+@pytest.mark.parametrize("lines", [0, 1, 3])
+def test_a_json_array_is_written(lines: int, predict: Predict, tmp_path: Path) -> None:
+    content = "".join(json.dumps({"text": f"schön {i}", "weight": float("nan")}) + "\n" for i in range(lines))
+    predict("in.jsonl", content, output="out.json")
+    rows = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert [(row["text"], row["weight"], row["label"]) for row in rows] == [
+        (f"schön {i}", None, "A") for i in range(lines)
+    ]
+
+
+def test_a_full_disk_behind_standard_output_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    """Such as that of ``> labels.jsonl``; nothing is said twice as Python exits."""
+    code = "from thaw.inference.writing import writer\nwith writer(None, 'jsonl') as write:\n    write({'a': 1})\n"
+    done = subprocess.run([sys.executable, "-c", f"import sys; sys.stdout = open('/dev/full', 'w')\n{code}"],
+                          capture_output=True, text=True)  # fmt: skip
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .endswith("standard output: cannot be written: No space left on device. Make room.")
+    )
 
 
 # Tables are read as training reads them

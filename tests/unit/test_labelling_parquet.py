@@ -138,7 +138,8 @@ def test_what_cannot_be_read_is_one_line_with_the_row(content: bytes, said: str,
 
 def test_parquet_is_no_output(predict: Predict) -> None:
     with pytest.raises(
-        UserError, match=r"out\.parquet: not a format that can be written\. Give \.jsonl, \.csv, \.tsv or \.conll"
+        UserError,
+        match=r"out\.parquet: not a format that can be written\. Give \.jsonl, \.json, \.csv, \.tsv or \.conll",
     ):
         predict("in.parquet", parquet(text=["one"]), output="out.parquet")
 
@@ -150,6 +151,6 @@ def test_no_rows_leave_the_names_of_the_columns(predict: Predict, tmp_path: Path
 
 def test_columns_of_one_name_are_all_kept(predict: Predict) -> None:
     written = io.BytesIO()
-    pq.write_table(pa.table([["one"], [7], ["two"]], names=["text", "id", "text"]), written)
+    pq.write_table(pa.table([["one"], [7], ["two"]], names=["text", "id", "id"]), written)
     (row,) = predict("in.parquet", written.getvalue())
-    assert row == {"text": "one", "id": 7, "other_text": "two", **OURS}
+    assert row == {"text": "one", "id": 7, "other_id": "two", **OURS}

@@ -121,7 +121,7 @@ def test_a_run_that_goes_on_goes_on_in_wandb_too(
 ) -> None:
     """Offline it would be a file that overwrites the first part when it is sent."""
     run, given = multirun(*grid()) / "run-0", []
-    monkeypatch.setattr(tracking, "build", lambda settings, **_: given.append(settings) or MagicMock())
+    monkeypatch.setattr(tracking, "build", lambda settings, *_, **__: given.append(settings) or MagicMock())
     for name in ("run-20261121_101530-a1b2", "run-20261121_112045-my-run"):
         (run / "wandb" / name).mkdir(parents=True)
     tracking.make_loggers({"logger": {"wandb": {"group": None, "offline": offline}}}, run)

@@ -186,7 +186,7 @@ class Predictor:
 
     def stream(self, texts: Iterable[Given], probabilities: bool = False) -> Iterator[dict[str, Any]]:
         """The same as a call, but lazily and in constant memory; results come in the order of the texts."""
-        if isinstance(texts, str | Mapping):
+        if isinstance(texts, str | bytes | Mapping):
             raise TypeError("texts is a single one; give a list of them")
         for chunk in chunks(map(self._readable, texts), CHUNK_BATCHES * self.batch_size):
             yield from tag_texts(self, chunk) if self.labels.task == "token" else self._classes(chunk, probabilities)

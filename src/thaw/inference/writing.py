@@ -3,18 +3,21 @@
 import codecs
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, repeat
 from pathlib import Path
 from typing import IO, Any
 
 from thaw.data.formats import format_of
+from thaw.data.lines import zipped
 from thaw.errors import UserError
-from thaw.files import atomic_write, finite
+from thaw.files import NO_ROOM, atomic_write, finite
 from thaw.inference.records import TABLES, Record
 
-FORMATS = ("jsonl", *TABLES, "conll")
+FORMATS = ("jsonl", "json", *TABLES, "conll")
 MARK = "\ufeff"
 
 
@@ -22,10 +25,12 @@ def output_format(output: str | None) -> str:
     """The format that the name of the output implies; JSON Lines for standard output."""
     if output is None:
         return "jsonl"
-    kind = format_of(Path(output))
+    path = Path(output)
+    array = (path.with_suffix("") if zipped(path) else path).suffix.lower() == ".json"  # read like JSON Lines
+    kind = "json" if array else format_of(path)
     if kind not in FORMATS:
         raise UserError(
-            f"output={output}: not a format that can be written", "Give .jsonl, .csv, .tsv or .conll, or .gz."
+            f"output={output}: not a format that can be written", "Give .jsonl, .json, .csv, .tsv or .conll, or .gz."
         )
     return kind
 
@@ -49,17 +54,27 @@ def writer(
     """
     if output is None:
         # JSON can escape every character in ASCII, for a standard output that is not UTF-8.
-        yield _to_json(sys.stdout, codecs.lookup(sys.stdout.encoding or "utf-8").name != "utf-8")
-        sys.stdout.flush()
+        try:
+            yield _to_json(sys.stdout, codecs.lookup(sys.stdout.encoding or "utf-8").name != "utf-8")
+            sys.stdout.flush()
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python would try again as it exits
+            raise UserError(f"standard output: cannot be written: {error.strerror}", "Make room.") from error
         return
     path = Path(output).expanduser()
     delimiter = delimiter if kind == "csv" else TABLES.get(kind, "")
     columns: list[str] = []
-    with atomic_write(path, zipped=path.suffix.lower() == ".gz") as file:
+    with atomic_write(path, zipped=zipped(path)) as file:
         if kind == "csv" and marked:
             file.write(MARK)
         if kind == "jsonl":
             yield _to_json(file)
+        elif kind == "json":
+            file.write("[")
+            yield _to_array(file)
+            file.write("\n]\n")
         elif kind == "conll":
             yield _to_columns(file)
         else:
@@ -71,6 +86,15 @@ def writer(
 def _to_json(file: IO[str], escaped: bool = False) -> Callable[[Record], None]:
     def write(record: Record) -> None:
         file.write(json.dumps(finite(record), ensure_ascii=escaped, allow_nan=False) + "\n")
+
+    return write
+
+
+def _to_array(file: IO[str]) -> Callable[[Record], None]:
+    between = chain(["\n"], repeat(",\n"))
+
+    def write(record: Record) -> None:
+        file.write(next(between) + json.dumps(finite(record), ensure_ascii=False, allow_nan=False))
 
     return write
 

@@ -23,7 +23,7 @@ from thaw.models.freezing import trainable
 from thaw.models.module import EncoderModule
 from thaw.models.speed import compile_layers
 from thaw.reporting import advice, summary
-from thaw.settings import plain
+from thaw.settings import better, plain
 from thaw.training.callbacks import History, ValidationLines
 from thaw.training.finishing import finish
 from thaw.training.pruning import pruning
@@ -81,6 +81,9 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         cfg["seed"],
     )
     check_monitor("monitor", cfg["monitor"], data.labels, data.summary["splits"]["validation"]["labels"])
+    if cfg["mode"] != better(cfg["monitor"]):
+        high = "low" if cfg["mode"] == "max" else "high"
+        raise UserError(f"mode={cfg['mode']}: {cfg['monitor']} should be {high}", "Leave mode out.")
     if first:
         show_data(data)
     if config.resume:
@@ -88,6 +91,8 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     module = make_module(cfg, encoder, data.labels)
     if first:
         log.info(summary.table("Parameters", *summary.parameter_rows(module.table)))
+        if cfg["optimizer"]["layer_decay"] and not any(row["trainable"] for row in module.table[:-1]):
+            log.warning("optimizer.layer_decay has no effect: only the head trains.")
         if module.ever_trained != trainable(module.parts, cfg["freeze"]):
             log.warning("freeze=%s: the run ends before its later stages begin.", cfg["freeze"]["name"])
     reuse = Reuse(cfg["freeze"], data, compiled=cfg["trainer"]["compile"])

@@ -1,5 +1,6 @@
 """The Lightning Trainer of a run, and early checks of what would fail later."""
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,11 @@ def check_monitor(key: str, monitor: str, labels: LabelSet, counts: Mapping[str,
     if monitor in others:
         return
     if monitor not in known:
-        raise UserError(f"{key}={monitor} is not a metric of a {labels.task} task", f"Known: {', '.join(known)}.")
+        close = difflib.get_close_matches(monitor, known, 1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        overall = ", ".join(name for name in known if name.count("/") == 1)
+        remedy = f"Known: {overall}; some also of one label, as in {known[-1]}."
+        raise UserError(f"{key}={monitor} is not a metric of a {labels.task} task{meant}", remedy)
     absent = [name for name, count in counts.items() if not count]
     if labels.entities:  # either tag marks an entity of the type
         absent = [kind for kind in entity_types(labels) if not counts.get(f"B-{kind}") and not counts.get(f"I-{kind}")]

@@ -141,10 +141,10 @@ def test_the_order_of_tags_is_no_matter_of_taste() -> None:
 @pytest.mark.parametrize(
     ("listed", "said"),
     [
-        ("{0},{0}", "the same run twice"),
-        ("{0},{0}/", "the same run twice"),
-        ("{0},{0},{0}", "3 given"),
-        ("{0},", "2 given"),
+        ("{0},{0}", "is given twice"),
+        ("{0},{0}/", "is given twice"),
+        ("{0},{0},{0}", "is given twice"),
+        ("{0},", "2 runs given"),
     ],
 )
 def test_a_comparison_takes_two_runs(listed: str, said: str, make: Make) -> None:

@@ -11,9 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from conftest import Run, configured
 from thaw import files, runs
+from thaw.errors import UserError
 from thaw.exploration.explore import explore
 from thaw.multirun import begin
 from thaw.reporting import summary, sweep_plots
+from thaw.reporting.comparison import report
 from thaw.reporting.members import read_members
 from thaw.reporting.summary import markdown_table
 from thaw.reporting.sweep import command_of, overview, spread, summarise
@@ -71,6 +73,33 @@ def test_where_some_runs_have_a_test_split_each_figure_is_told(make: Make) -> No
     assert [(row["validation/accuracy"], row["test/accuracy"]) for row in table] == [("0.6", ""), ("", "0.6")]
     make("one", "freeze=head")
     assert "the test rows have no say" in overview(read_members(folder)).about
+
+
+def test_runs_of_several_folders_share_a_table(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What one command states and another leaves at its default is the same; what changes no result does not count."""
+    monkeypatch.chdir(tmp_path)
+    multirun = make("one", "sweep=seeds", "seed=1").parent
+    make("two", "sweep=seeds", "seed=2")
+    (tmp_path / "single").mkdir()
+    singles = [make(f"../single/{i}", *own) for i, own in enumerate((
+        ["freeze=none", "loss.label_smoothing=0", "optimizer.lr=1e-4", "seed=3", "trainer.progress_bar=false"],
+        ["freeze=all_but_last_n", "freeze.n=2", "optimizer.lr=3e-4", "data.max_length=null"],
+    ))]  # fmt: skip
+    report(configured(f"runs='{','.join(map(str, (multirun, *singles)))}'", "output=all/table.html", verb="report"))
+    with (tmp_path / "all/table.csv").open() as file:
+        assert [row["run"] for row in csv.DictReader(file)] == ["one", "two", "0", "1"]
+    over = (tmp_path / "all/table.md").read_text().splitlines()
+    assert over[4] == "| freeze | freeze.n | optimizer.lr | runs | best val/f1 | test accuracy | test f1 | seconds |"
+    assert [line.split(" | ")[:4] for line in over[6:8]] == [
+        ["| none", "null", "0.0001", "3"], ["| all_but_last_n", "2", "0.0003", "1"],
+    ]  # fmt: skip
+    assert 'href="../single/1/report.html"' in (tmp_path / "all/table.html").read_text()
+    assert "Summary  all/table.html" in capsys.readouterr().out
+    for given, said in ((f"{multirun},{multirun}", "is given twice"), (f"{multirun},nowhere", "no such run folder")):
+        with pytest.raises(UserError, match=said):
+            report(configured(f"runs='{given}'", verb="report"))
 
 
 @pytest.mark.parametrize("rows", ["a", "b"])

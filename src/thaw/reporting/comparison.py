@@ -19,7 +19,7 @@ from thaw.reporting.predictions import Rows, scorer_of
 from thaw.reporting.published import compare_with_paper
 from thaw.reporting.reading import marked, shown
 from thaw.reporting.summary import interval, number, table, titled
-from thaw.reporting.sweep import summarise
+from thaw.reporting.sweep import summarise, summarise_several
 from thaw.reporting.wandb_report import make_report
 from thaw.settings import plain
 
@@ -27,7 +27,7 @@ FLIPS = 100  # changed rows on the page; all are counted
 
 
 def report(config: DictConfig) -> None:
-    """What ``report.py`` does: summarise a multirun, here or on W&B, or compare two runs."""
+    """What ``report.py`` does: summarise a multirun, here or on W&B, compare two runs, or summarise several."""
     settings = plain(config)
     listed = settings["runs"]
     if not isinstance(listed, list):
@@ -51,14 +51,24 @@ def report(config: DictConfig) -> None:
     for key in ("paper", "wandb"):
         if settings[key]:
             raise UserError(f"{key}: this report needs a single multirun", "Give its folder as runs=...")
-    if len(names) != 2 or not all(names):
-        hint = "Give two run folders, runs=A,B, or the folder of a multirun."
-        raise UserError(f"runs={','.join(names)}: {len(names)} given", hint)
-    first, second = (runs.open_run(name, needs="metrics.json") for name in names)
-    if first == second:
-        raise UserError(f"runs={','.join(names)}: the same run twice", "Give two.")
-    result = compare(first, second, settings["split"])
+    if len(names) < 2 or not all(names):
+        hint = "Give two run folders, runs=A,B, the folder of a multirun, or several of either."
+        raise UserError(f"runs={','.join(names)}: {counted(len(names), 'run')} given", hint)
+    folders = [Path(name).expanduser().absolute() for name in names]
+    if twice := [name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1]:
+        raise UserError(f"runs: {twice[0]} is given twice", "Give each once.")
     path = Path(settings["output"]).expanduser().absolute()
+    multiruns = [
+        folder for folder in folders if not (folder / "config.yaml").is_file() and any(folder.glob("*/config.yaml"))
+    ]
+    if len(folders) > 2 or multiruns:
+        for name, folder in zip(names, folders, strict=True):
+            if folder not in multiruns:
+                runs.open_run(name, needs="metrics.json")
+        summarise_several(folders, path)
+        return
+    first, second = (runs.open_run(name, needs="metrics.json") for name in names)
+    result = compare(first, second, settings["split"])
     write_html(path, "comparison.html", result)
     print(table(result["title"], ["", "first", "second", "difference", "95 %", "p"], figure_rows(result)))
     for line in result["findings"]:

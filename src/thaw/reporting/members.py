@@ -3,13 +3,16 @@
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from omegaconf import OmegaConf
 
 from thaw import files, runs
 from thaw.errors import UserError
 from thaw.reporting import summary
+from thaw.settings import NEUTRAL
 
 FOLD = "data.fold"
 NOT_SWEPT = ("seed", FOLD)  # runs that differ in these alone are repetitions of one another
@@ -70,11 +73,13 @@ class Group:
 
 
 def read_members(folder: Path) -> list[Member]:
-    """The runs of a multirun, in the order in which their folders are named.
+    """The runs of a multirun, in the order in which their folders are named, or the run whose folder it is.
 
     Raises:
-        UserError: when the folder holds none.
+        UserError: when there is none.
     """
+    if (folder / "config.yaml").is_file():
+        return [_member(folder)]
     found = sorted({path.parent for name in ("config.yaml", runs.FAILURE) for path in folder.glob(f"*/{name}")})
     if not found:
         raise UserError(f"{runs.display(folder)}: no runs", "Give the folder of a multirun: outputs/multirun/...")
@@ -107,6 +112,30 @@ def _member(folder: Path) -> Member:
     return Member(
         folder, settings, "finished", best["score"], figures, seconds, rows=rows, share=share, monitor=best["monitor"]
     )
+
+
+def comparable(members: Sequence[Member]) -> list[Member]:
+    """Runs of several commands, with what one of them states and others leave at its default stated by all."""
+    stated = {key for member in members for key in member.settings}
+    keys = sorted(key for key in stated if key not in NEUTRAL and not key.startswith("hydra"))
+    return [replace(member, settings=_stated(member, keys)) for member in members]
+
+
+def _stated(member: Member, keys: Sequence[str]) -> dict[str, str]:
+    if not (member.folder / "config.yaml").is_file():  # it failed before it began
+        return {key: member.settings[key] for key in keys if key in member.settings}
+    config = runs.load_config(member.folder)
+    own = [key for key in keys if key != FOLD or key in member.settings]
+    values = {key: OmegaConf.select(config, "freeze.name" if key == "freeze" else key) for key in own}
+    # The config does not say which file of a group was chosen.
+    typed = {key: member.settings.get(key, "–") for key, value in values.items() if OmegaConf.is_config(value)}
+    return {key: typed.get(key) or _as_typed(value) for key, value in values.items()}
+
+
+def _as_typed(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def overridden(run: Path) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The summary of a multirun: what was swept, what it gave over seeds, the best, and what failed."""
 
+import os
 import re
 import statistics
 from collections.abc import Sequence
@@ -10,7 +11,17 @@ from thaw import files, runs
 from thaw.errors import counted
 from thaw.reporting import advice, folds, summary, sweep_plots
 from thaw.reporting.html import write_html
-from thaw.reporting.members import FOLD, Group, Member, described, grouped, monitored, read_members, swept_keys
+from thaw.reporting.members import (
+    FOLD,
+    Group,
+    Member,
+    comparable,
+    described,
+    grouped,
+    monitored,
+    read_members,
+    swept_keys,
+)
 from thaw.reporting.rivals import best_of, rivals
 from thaw.reporting.summary import number
 
@@ -122,13 +133,28 @@ def summarise(folder: Path) -> list[Member]:
         The runs that the same command would try again: those that failed or were stopped.
     """
     members = read_members(folder)
+    title = f"{counted(len(members), 'run')} of {folder.name}"
+    return _summarise(members, title, folder / "summary.html", folder / "runs.csv", folder)
+
+
+def summarise_several(folders: Sequence[Path], page: Path) -> None:
+    """A summary like that of a multirun, of the runs of several folders, each of a run or a multirun.
+
+    Args:
+        page: to write, with the table as Markdown and the runs as csv beside it.
+    """
+    members = comparable([member for folder in folders for member in read_members(folder)])
+    title = f"{counted(len(members), 'run')} of {len(folders)} folders"
+    _summarise(members, title, page, page.with_suffix(".csv"), None)
+
+
+def _summarise(members: list[Member], title: str, page: Path, table: Path, multirun: Path | None) -> list[Member]:
     over = overview(members)
     keys, groups, best = over.keys, over.groups, over.best
-    title = f"{len(members)} run{'s' * (len(members) > 1)} of {folder.name}"
     unfinished = [member for member in members if member.status != "finished"]
     every = [(group, found) for group in groups if (found := folds.out_of_fold(group))]
     tables = [(OUT_OF_FOLD, *folds.table_rows(every, SHOWN))] if every else []
-    doubts = next((folds.write(folder, found) for group, found in every if group is best), None)
+    doubts = next((folds.write(multirun, found) for group, found in every if group is best and multirun), None)
     context = {
         "title": title,
         "command": command_of(best) if best else "",
@@ -153,31 +179,31 @@ def summarise(folder: Path) -> list[Member]:
         ),
         "tables": tables,
         "doubts": doubts,
-        "members": members,
+        "members": [(member, os.path.relpath(member.folder, page.parent)) for member in members],
         "unfinished": unfinished,
     }
-    if not doubts:  # of an earlier summary
+    if not doubts and multirun:  # of an earlier summary
         for name in (folds.PREDICTIONS, folds.ERRORS):
-            (folder / name).unlink(missing_ok=True)
-    write_html(folder / "summary.html", "sweep.html", context)
-    files.write_text(folder / "summary.md", _markdown(title, over, tables, unfinished))
-    _write_csv(folder / "runs.csv", members)
+            (multirun / name).unlink(missing_ok=True)
+    write_html(page, "sweep.html", context)
+    files.write_text(page.with_suffix(".md"), _markdown(title, over, tables, unfinished))
+    _write_csv(table, members)
     print(summary.table(title, over.header, over.rows))
     for line in over.findings:
         print(line)
-    for table in tables:
-        print(summary.table(*table))
+    for own in tables:
+        print(summary.table(*own))
     for line in dict.fromkeys(f"{member.status}: {member.error or member.folder.name}" for member in unfinished):
         print(line)
     waiting = [member for member in unfinished if member.status != "pruned"]
     if waiting:
         again = "" if all(member.mendable for member in waiting) else "; the same command tries them again"
         print(f"Not finished: {len(waiting)}{again}.")
-    if doubts:
+    if doubts and multirun:
         errors = counted(doubts["errors"], "likely label error")
-        print(f"\n{errors}, most suspicious first: {runs.display(folder / folds.ERRORS)}")
-    print(f"\nSummary  {runs.display(folder / 'summary.html')}")
-    if command := runs.sync_command(folder):
+        print(f"\n{errors}, most suspicious first: {runs.display(multirun / folds.ERRORS)}")
+    print(f"\nSummary  {runs.display(page)}")
+    if multirun and (command := runs.sync_command(multirun)):
         print(f"Sync     {command}")
     return waiting
 

@@ -26,7 +26,7 @@ from thaw.errors import Interrupted, Pruned, UserError
 from thaw.help import help_text
 from thaw.job import run_folder, stem
 from thaw.memory import keep_freed_memory
-from thaw.mistakes import check_options, readable
+from thaw.mistakes import check_known, check_options, readable
 from thaw.overrides import is_setting, latest, quoted
 from thaw.runs import drop_empty, open_unfinished, resume_command
 from thaw.settings import Rule, check
@@ -113,6 +113,7 @@ def perform(
         signal.signal(number, end)
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True)
+        check_known(plain, conf, name)
         check(plain, rules)
         return function(config)
     except Pruned:

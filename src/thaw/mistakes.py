@@ -6,7 +6,7 @@ Nothing heavy is imported here, as in `thaw.cli`.
 import difflib
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,14 +19,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from thaw.errors import UserError, missing
 from thaw.overrides import NUMBER
-from thaw.settings import lost
+from thaw.settings import RULES, lost
 
 HYDRA_OPTIONS = (
     "--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info",
     "--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun",
 )  # fmt: skip
-# What may be added with +: arguments of classes, and what has names of the user's choice.
-OPEN = ("callbacks.", "logger.", "optimizer.class.", "loss.class_weights.", "hydra.", "hydra/")
+GLOBAL = ("experiment", "sweep")  # groups whose files hold settings of others
+OPEN = ("callbacks.", "logger.", "optimizer.class.")  # to what these hold, arguments of classes may be added
 MULTIRUN = ("-m", "--multirun")
 OUT_OF_MEMORY = {
     "train": "Lower data.batch_size, data.eval_batch_size or data.max_length, "
@@ -103,6 +103,12 @@ class Script:
         defaults = OmegaConf.load(self.conf / f"{self.name}.yaml").defaults
         return {str(key) for item in defaults if isinstance(item, DictConfig) for key in item}
 
+    def holds(self, group: str, choice: str) -> set[str]:
+        """The settings of a group, as its shipped files and their rules name them."""
+        files = [*(self.conf / group).glob("_*.yaml"), self.conf / group / f"{choice}.yaml"]
+        ruled = {key.split(".")[1] for key in RULES if key.startswith(f"{group}.")}
+        return {str(key) for file in files if file.is_file() for key in OmegaConf.load(file)} | ruled
+
     def choices(self, group: str) -> list[Path]:
         """The files of a config group that can be chosen."""
         return sorted((self.conf / group).glob("[!_]*.yaml"))
@@ -172,6 +178,8 @@ def _unknown_choice(match: re.Match[str], script: Script) -> UserError | None:
 def _unknown_setting(match: re.Match[str], script: Script) -> UserError:
     key = match[1] or match[2]
     group, _, own = key.rpartition(".")
+    if group.partition(".")[0] in GLOBAL:
+        return _not_global(group.partition(".")[0])
     if script.is_group(group):
         holders = [file.stem for file in script.choices(group) if own in OmegaConf.load(file)]
         if holders:
@@ -187,6 +195,12 @@ def _unknown_setting(match: re.Match[str], script: Script) -> UserError:
         f"{key}: no such setting{near(key, [known for known in script.keys if known != key])}",
         f"All settings: python {script.name}.py --help.",
     )
+
+
+def _not_global(group: str) -> UserError:
+    """For a file whose settings Hydra takes for those of its own group."""
+    chosen = next((one.replace("=", "/") for one in sys.argv[1:] if one.startswith(f"{group}=")), group)
+    return UserError(f"conf/{chosen}.yaml: its settings are not found", "Begin the file with: # @package _global_")
 
 
 def _no_group(key: str, script: Script) -> UserError:
@@ -256,8 +270,6 @@ def check_options(arguments: Sequence[str], conf: Path, name: str) -> None:
             raise UserError(f"{argument}: several presets", hint)
         if option == "sweep":
             _check_swept(argument, conf / "sweep" / f"{value}.yaml", arguments)
-        if option.startswith("+") and not option.lstrip("+").startswith(OPEN):
-            _check_added(option.lstrip("+"), value, Script(conf, name))
         if option.startswith("--") and option not in HYDRA_OPTIONS:
             setting = option.lstrip("-").replace("-", "_")
             meant = meant_by(setting, Script(conf, name).keys) or [setting]
@@ -274,9 +286,29 @@ def _check_swept(argument: str, preset: Path, arguments: Sequence[str]) -> None:
         raise UserError(f"{argument}: it is a sweep of {keys[0]}, which has one value: {given[-1]}", "Give several.")
 
 
-def _check_added(key: str, value: str, script: Script) -> None:
-    """Refuse to add a setting that nothing would read."""
-    group, _, own = key.rpartition(".")
-    of_choices = script.is_group(group) and any(own in OmegaConf.load(file) for file in script.choices(group))
-    if not of_choices and not script.is_group(key) and key not in script.keys:
-        raise UserError(f"+{key}={value}: nothing reads such a setting{near(key, script.keys)}", "Leave it out.")
+def check_known(config: Mapping[str, Any], conf: Path, name: str) -> None:
+    """Refuse a setting that nothing reads: one added with ``+``, or misspelled in a file of ``conf/``.
+
+    Args:
+        config: as it was composed.
+        conf, name: of the `Script`.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    script = Script(conf, name)
+    own: Any = OmegaConf.load(conf / f"{name}.yaml")
+    groups = {str(group): str(choice) for item in own.defaults if isinstance(item, DictConfig)
+              for group, choice in item.items()}  # fmt: skip
+    known = [str(key) for key in own if key != "defaults"]
+    settings = [(key, {*known, *groups}) for key in config]
+    for group in config:
+        if group in GLOBAL and group in groups:
+            raise _not_global(group)
+        if isinstance(config[group], Mapping) and group not in ("callbacks", "logger"):
+            inside = set(own[group]) if group in own else script.holds(group, groups.get(group, ""))
+            settings += [(f"{group}.{key}", {f"{group}.{one}" for one in inside}) for key in config[group]]
+    for key, expected in settings:
+        if key not in expected:
+            remedy = "It was given with +, or stands in a file of conf/."
+            raise UserError(f"{key}: nothing reads such a setting{near(key, sorted(expected))}", remedy)

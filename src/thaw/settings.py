@@ -148,6 +148,8 @@ RULES: dict[str, Rule] = {
     "freeze.rank": COUNT,
     "freeze.alpha": POSITIVE,
     "freeze.dropout": BELOW_ONE,
+    "freeze.target_modules": or_null(NAMES),
+    "freeze.learning_rate": POSITIVE,
     "freeze.reuse": one_of("auto", "on", "off"),
     "freeze.reuse_dtype": one_of("float32", "bfloat16"),
     "freeze.reuse_gb": POSITIVE,

@@ -3,6 +3,7 @@
 import csv
 import gc
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -208,7 +209,10 @@ def test_a_run_killed_after_a_validation_goes_on_behind_it(
 
 
 def test_a_signal_in_the_validation_that_stops_early_is_heard(
-    encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoders: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """What early stopping decided is no part of a checkpoint: the run goes on from the one before.
 
@@ -221,7 +225,9 @@ def test_a_signal_in_the_validation_that_stops_early_is_heard(
         "data.batch_size=8", "optimizer.lr=1e-2", "trainer.log_every=1", "callbacks=early_stopping",
         "+callbacks.early_stopping.stopping_threshold=0",
     ]  # fmt: skip
-    fit(configured(*settings), tmp_path / "whole")
+    with caplog.at_level(logging.INFO):
+        fit(configured(*settings), tmp_path / "whole")
+    assert "Stopped early: Stopping threshold reached: val/f1 = " in caplog.text
     with monkeypatch.context() as patch:
         patch.setattr(Resumable, "on_validation_start", lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
         with pytest.raises(Interrupted, match="resume="):

@@ -4,6 +4,7 @@ import ast
 import errno
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -313,7 +314,7 @@ def test_what_cannot_be_built_says_what_to_change(config: dict[str, Any], said: 
             "freeze.n: not a setting of freeze=lp_ft. Of these: all_but",
         ),
         (["+optimizer.lrr=1"], "nothing reads such a setting; did you mean optimizer.lr?"),
-        (["++foo=1"], "+foo=1: nothing reads such a setting. Leave it out."),
+        (["++foo=1"], "foo: nothing reads such a setting. It was given with +, or"),
         (
             ["sweep=learning_curve", "data.train_size=9"],
             "a sweep of data.train_size, which has one value: data.train_size=9.",
@@ -476,11 +477,42 @@ def test_a_group_of_another_script_is_told_from_a_misspelling(choice: str, tmp_p
 
 
 @pytest.mark.parametrize(
+    ("group", "content", "said"),
+    [
+        ("data", "defaults: [_data]\nname: own\nmax_lenght: 9\n", "did you mean data.max_length?"),
+        ("model", "defaults: [_encoder]\nname: x\nlearning_rat: 1\n", "did you mean model.learning_rate?"),
+        ("freeze", "name: head\nrnak: 9\n", "did you mean freeze.rank?"),
+        ("experiment", "# @package _global_\noptimiser: {lr: 3}\n", "did you mean optimizer?"),
+        ("experiment", "# @package _global_\nloss: {focal: 3}\n", "loss.focal: nothing reads such a setting"),
+        ("experiment", "data: {epochs: 3}\n", "conf/experiment/own.yaml: its settings are not found"),
+        ("sweep", "defaults: [override /data: txt]\n", "Begin the file with: # @package _global_"),
+    ],
+)
+def test_files_of_users_are_checked_like_the_command_line(group: str, content: str, said: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    shutil.copy(ROOT / "train.py", tmp_path)
+    (tmp_path / "conf" / group / "own.yaml").write_text(content)
+    command = [sys.executable, "train.py", f"{group}=own"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("group", ["data", "model", "freeze", "optimizer", "loss", "trainer"])
+def test_every_setting_of_a_shipped_file_is_known(group: str) -> None:
+    script = Script(ROOT / "conf", "train")
+    default = {"data": "emotion_sample", "model": "minilm", "freeze": "none", "optimizer": "adamw",
+               "loss": "cross_entropy", "trainer": "default"}[group]  # fmt: skip
+    for file in script.choices(group):
+        assert set(OmegaConf.load(file)) - {"defaults"} <= script.holds(group, default), file
+
+
+@pytest.mark.parametrize(
     ("command", "said"),
     [
         ("predict.py -m run=x text=a", "-m: only train.py has multiruns. Call predict.py once for each."),
         ("predict.py run=null text=a", "run=null is not a text"),
-        ("predict.py run=x text=a +foo=1", "+foo=1: nothing reads such a setting"),
+        ("predict.py run=x text=a +foo=1", "foo: nothing reads such a setting"),
         ("predict.py run=x --config-name nowhere text=a", "Cannot find primary config 'nowhere'"),
         ("evaluate.py run=x data.label_column=[a,b]", "data.label_column=['a', 'b'] is not the name of a column"),
         ("evaluate.py run=x data.label_separator=[a]", "data.label_separator=['a'] is not a text"),

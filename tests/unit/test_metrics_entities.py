@@ -10,6 +10,8 @@ from seqeval.scheme import IOB2
 
 from thaw.labels import LabelSet
 from thaw.metrics.entities import entity_counts, entity_metrics, spans, surfaces
+from thaw.reporting.entity_errors import by_surface, error_matrix
+from thaw.reporting.predictions import length_bins
 
 NAMES = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
 LABELS = LabelSet("token", NAMES, (1,) * 5)
@@ -102,3 +104,19 @@ def test_surface_forms_are_whole_entities() -> None:
     """By them a run tells entities that it knows from training."""
     texts = [["to", "New", "York"], ["Rome", "and", "New", "York"]]
     assert surfaces(texts, [[0, 1, 2], [3, 0, 1, 2]], LABELS) == ["New York", "Rome"]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_tables_of_a_page_count_the_entities_of_its_figures(strict: bool) -> None:
+    gold, predicted = random_tags(3)
+    rows = [{"words": ["w"] * len(own), "label": own, "predicted": other, "scores": []}
+            for own, other in zip(gold, predicted, strict=True)]  # fmt: skip
+    right, true, given = entity_counts(predicted, gold, LABELS, strict).sum(axis=(0, 1))
+    shares = by_surface(rows, {"w"}, strict)
+    assert [sum(one[key] for one in shares) for key in ("found", "true", "predicted")] == [right, true, given]
+    counts, *_ = error_matrix(rows, ["LOC", "PER"], strict)
+    assert (np.trace(counts[:2, :2]), counts[:2].sum()) == (right, true)
+    found = [(one["score"], range(one["from"], one["to"] + 1)) for one in length_bins(rows, LABELS, strict)]
+    true_of = [(len(spans(row["label"], strict)), len(row["words"])) for row in rows]
+    hits = [score * sum(count for count, length in true_of if length in lengths) for score, lengths in found]
+    assert sum(hits) == pytest.approx(right)

@@ -71,21 +71,24 @@ def test_what_cannot_be_searched_is_said(override: str, grid: bool, said: str) -
         ([[0.9, 0.9], [0.8, 0.81]], "On these validation rows each of the others is worse by more than chance"),
         (
             [[0.9, 0.91, 0.92], [0.5, 0.51, 0.52], [0.4]],
-            "On these validation rows each of the others that could be tested is worse by more than chance (Welch's "
-            "t-test over seeds with Holm's correction, p < 0.05). Not tested: freeze=2.",
+            "On these validation rows each of the others that could be tested is worse by more than chance (p < 0.05, "
+            "Welch's t-test over seeds with Holm's correction). Not tested: freeze=2.",
         ),
         (
             [[0.9, 0.91, 0.92], [0.91, 0.9, 0.9], [0.4]],
-            "told apart from freeze=1 (Welch's t-test over seeds with Holm's",
+            "told apart from freeze=1 (p = 0.39), by Welch's t-test over seeds with Holm's",
         ),
-        ([[0.9, 0.91, 0.92], *[[0.87, 0.88, 0.89]] * 10], "cannot be told apart from freeze=1, freeze=2"),
+        (
+            [[0.9, 0.91, 0.92], *[[0.87, 0.88, 0.89]] * 10],
+            "cannot be told apart from freeze=1 (p = 0.21), freeze=2 (p = 0.21), ",
+        ),
         (
             [[0.9, 0.91, 0.92], [0.5, 0.51, 0.52]],
-            "On these validation rows each of the others is worse by more than chance (Welch's t-test over",
+            "On these validation rows each of the others is worse by more than chance (p < 0.05, Welch's",
         ),
         (
             [[0.9, 0.91, 0.92], [0.5, 0.51, 0.52], [0.85, 0.9, 0.95]],
-            "On these validation rows it cannot be told apart from freeze=2 (Welch's",
+            "On these validation rows it cannot be told apart from freeze=2 (p = 0.76), by Welch's",
         ),
         ([[0.9, 0.8]], ""),
     ],
@@ -110,9 +113,10 @@ def test_over_folds_differences_are_paired_and_not_taken_for_independent() -> No
     t = differences.mean() / np.sqrt((1 / 5 + 0.1) * differences.var(ddof=1))
     assert resampled(best, other) == pytest.approx(2 * stats.t.sf(t, 4))
     assert welch(best, other) > 0.5, "folds differ more than settings do"
-    said = "Each of the others is worse by more than chance (the corrected t-test over folds with Holm's correction, p"
-    assert rivals([best, other], best).startswith(said)
-    assert rivals([best, folded(0.9, 0.71, 0.78, setting="1")], best).startswith("It cannot be told apart from")
+    by = "By the validation scores of the folds "
+    said = "each of the others is worse by more than chance (p < 0.05, the corrected t-test over folds with Holm's"
+    assert rivals([best, other], best).startswith(by + said)
+    assert rivals([best, folded(0.9, 0.71, 0.78, setting="1")], best).startswith(f"{by}it cannot be told apart from")
     assert "A test takes two folds of each" in rivals([best, folded(0.9, setting="1")], best)
     alike = [folded(0.9, setting=str(i)) for i in range(2)]
     assert "With one seed each" in rivals(alike, alike[0]), "one fold for all is no cross-validation"

@@ -51,12 +51,18 @@ def only_entities(tags: Sequence[str]) -> list[str]:
     return [tag if tag[:2] in ("B-", "I-") else "O" for tag in tags]
 
 
-def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+def spans(tags: Sequence[str], strict: bool = False) -> list[tuple[str, int, int]]:
     """Entities of one sentence: (type, first word, word after the last).
 
-    An I- tag without a predecessor of its type begins an entity, as in seqeval's default mode and the pipelines of
-    transformers.
+    Args:
+        strict: only those that are well-formed IOB2, as in seqeval's strict mode. Otherwise an I- tag without a
+            predecessor of its type begins an entity, as in seqeval's default mode and the pipelines of transformers.
     """
+    if strict:
+        from seqeval.scheme import IOB2, Entities
+
+        (entities,) = Entities([only_entities(tags)], IOB2).entities
+        return [(one.tag, one.start, one.end) for one in entities]
     found: list[tuple[str, int, int]] = []
     for position, tag in enumerate(tags):
         if tag[:2] not in ("B-", "I-"):
@@ -76,20 +82,11 @@ def entity_counts(
 
     The three counts are the correct, true, and predicted entities.
     """
-    from seqeval.scheme import IOB2, Entities
-
     kinds = entity_types(labels)
     position = {kind: i for i, kind in enumerate(kinds)}
     counts = np.zeros((len(gold), len(kinds), 3), dtype=np.int64)
-
-    def found(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-        if not strict:
-            return set(spans(tags))
-        (entities,) = Entities([only_entities(tags)], IOB2).entities
-        return {(one.tag, one.start, one.end) for one in entities}
-
     for line, own, other in zip(counts, gold, predicted, strict=True):
-        true, given = found(own), found(other)
+        true, given = set(spans(own, strict)), set(spans(other, strict))
         for column, members in enumerate((true & given, true, given)):
             for kind, _, _ in members:
                 line[position[kind], column] += 1

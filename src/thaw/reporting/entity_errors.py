@@ -38,12 +38,15 @@ def overlap(one: Span, other: Span) -> bool:
     return one[1] < other[2] and other[1] < one[2]
 
 
-def error_matrix(rows: Iterable[dict[str, Any]], kinds: Sequence[str]) -> tuple[np.ndarray, list[str], list[str]]:
+def error_matrix(
+    rows: Iterable[dict[str, Any]], kinds: Sequence[str], strict: bool = False
+) -> tuple[np.ndarray, list[str], list[str]]:
     """How often each true type was predicted as each type.
 
     Args:
         rows: as in ``predictions/``.
         kinds: the types.
+        strict: as the setting ``strict_iob2``.
 
     Returns:
         (counts, names of the rows, names of the columns). The diagonal holds the correct entities; off the diagonal are
@@ -54,7 +57,7 @@ def error_matrix(rows: Iterable[dict[str, Any]], kinds: Sequence[str]) -> tuple[
     size = len(kinds)
     counts = np.zeros((size + 1, size + 2), dtype=np.int64)
     for row in rows:
-        for own, other in matched(spans(row["label"]), spans(row["predicted"])):
+        for own, other in matched(spans(row["label"], strict), spans(row["predicted"], strict)):
             line = position[own[0]] if own else size
             if other is None:
                 column = size + 1
@@ -66,19 +69,20 @@ def error_matrix(rows: Iterable[dict[str, Any]], kinds: Sequence[str]) -> tuple[
     return counts, [*kinds, SPURIOUS], [*kinds, BOUNDARY, MISSED]
 
 
-def by_surface(rows: Iterable[dict[str, Any]], known: set[str]) -> list[dict[str, Any]]:
+def by_surface(rows: Iterable[dict[str, Any]], known: set[str], strict: bool = False) -> list[dict[str, Any]]:
     """Scores of entities by whether their surface form occurs in training.
 
     Args:
         rows: as in ``predictions/``.
         known: the surface forms of the training entities, of any type.
+        strict: as the setting ``strict_iob2``.
 
     Returns:
         A dict for each of the two: ``name``, ``true``, ``found``, ``predicted``.
     """
     tally = {True: [0, 0, 0], False: [0, 0, 0]}
     for row in rows:
-        gold, predicted = set(spans(row["label"])), set(spans(row["predicted"]))
+        gold, predicted = set(spans(row["label"], strict)), set(spans(row["predicted"], strict))
         for column, members in enumerate((gold, gold & predicted, predicted)):
             for _, first, end in members:
                 tally[" ".join(row["words"][first:end]) in known][column] += 1

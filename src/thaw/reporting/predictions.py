@@ -28,7 +28,7 @@ def label_matrix(rows: Rows, labels: LabelSet, field: str = "label") -> np.ndarr
 
 
 def label_pairs(rows: Rows, labels: LabelSet) -> list[tuple[str, str]]:
-    """True and predicted label of each row, or for token tasks of each word that was not cut off."""
+    """True and predicted label of each row, or for token tasks of each word that has a token."""
     if labels.task != "token":
         return [(row["label"], row["predicted"]) for row in rows]
     words = [zip(row["label"], row["predicted"], row["scores"], strict=True) for row in rows]
@@ -54,17 +54,20 @@ def scorer_of(labels: LabelSet, rows: Rows, strict: bool) -> Scorer:
     return label_scorer(truth, chosen, probability_matrix(rows, labels), labels)
 
 
-def length_bins(predictions: Rows, labels: LabelSet) -> list[dict[str, Any]]:
+def length_bins(predictions: Rows, labels: LabelSet, strict: bool = False) -> list[dict[str, Any]]:
     """Groups of texts by number of words, of about equal size: the share that is right, with Wilson's interval.
 
     For token tasks, the share of entities, or of words.
+
+    Args:
+        strict: as the setting ``strict_iob2``.
     """
     lengths = np.array([len(row["words"]) if "words" in row else len(row["text"].split()) for row in predictions])
     hits, totals = np.ones(len(predictions), dtype=np.int64), np.ones(len(predictions), dtype=np.int64)
     for i, row in enumerate(predictions):
         if labels.entities:
-            gold = set(spans(row["label"]))
-            hits[i], totals[i] = len(gold & set(spans(row["predicted"]))), len(gold)
+            gold = set(spans(row["label"], strict))
+            hits[i], totals[i] = len(gold & set(spans(row["predicted"], strict))), len(gold)
         elif labels.task == "token":
             hits[i] = sum(own == other for own, other in zip(row["label"], row["predicted"], strict=True))
             totals[i] = len(row["label"])

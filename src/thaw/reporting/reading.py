@@ -118,7 +118,7 @@ def _several(rows: Rows, labels: LabelSet, scores: np.ndarray, truth: np.ndarray
 def _read_words(
     rows: Rows, labels: LabelSet
 ) -> tuple[list[tuple[int, int]], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of each word that was not cut off: row and place, the scores of its predicted and true tag, and their ids."""
+    """Of each word that has a token: row and place, the scores of its predicted and true tag, and their ids."""
     at = [(i, j) for i, row in enumerate(rows) for j, score in enumerate(row["scores"]) if score is not None]
     sure, own = (np.array([rows[i][name][j] for i, j in at]) for name in ("scores", "true_scores"))
     best, truth = (

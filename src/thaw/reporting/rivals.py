@@ -37,20 +37,21 @@ def rivals(groups: Sequence[Group], best: Group) -> str:
     test, name, unit = (resampled, RESAMPLED, "fold") if folded else (welch, WELCH, "seed")
     found = [(group, p) for group in others if (p := test(best, group)) is not None]
     corrected = holm([p for _, p in found])
-    close = [group for (group, _), p in zip(found, corrected, strict=True) if p >= LEVEL]
-    rows = "" if folded else "On these validation rows "
-    how = f"{name} with Holm's correction, p"
+    close = [(group, p) for (group, _), p in zip(found, corrected, strict=True) if p >= LEVEL]
+    rows = "By the validation scores of the folds" if folded else "On these validation rows"
+    how = f"{name} with Holm's correction"
     said = []
     if close:
-        said.append(f"{rows}it cannot be told apart from {_named(close)} ({how} ≥ {LEVEL}).")
+        alike = advice.listed([f"{described(group)} (p = {p:.2f})" for group, p in close])
+        said.append(f"{rows} it cannot be told apart from {alike}, by {how}.")
     elif found:
         each = "each of the others" + " that could be tested" * (len(found) < len(others))
-        said.append(f"{rows}{each} is worse by more than chance ({how} < {LEVEL}).")
+        said.append(f"{rows} {each} is worse by more than chance (p < {LEVEL}, {how}).")
     tested = [group for group, _ in found]
     if untested := [group for group in others if group not in tested]:
         need = f"A test takes two {unit}s of each, and scores that vary over them."
         said.append(f"Not tested: {_named(untested)}. {need}")
-    return " ".join(line[0].upper() + line[1:] for line in said)
+    return " ".join(said)
 
 
 def welch(one: Group, other: Group) -> float | None:
@@ -81,7 +82,8 @@ def resampled(one: Group, other: Group) -> float | None:
     differences = [ours[fold] - theirs[fold] for fold in ours if fold in theirs]
     if len(differences) < 2 or not np.var(differences):
         return None
-    share = statistics.mean(member.share for member in one.members if member.share is not None)
+    members = [*one.members, *other.members]
+    share = statistics.mean(member.share for member in members if member.share is not None)
     error = math.sqrt((1 / len(differences) + share) * statistics.variance(differences))
     return float(2 * stats.t.sf(abs(statistics.mean(differences)) / error, len(differences) - 1))
 

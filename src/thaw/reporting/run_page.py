@@ -129,6 +129,11 @@ def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Ro
     }
 
 
+def _strict(run: Path) -> bool:
+    """Whether entities count only when they are well-formed."""
+    return bool(runs.load_config(run).strict_iob2)
+
+
 def _curves(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
     path, best = run / "history.csv", metrics["best"]
     history = []
@@ -148,7 +153,7 @@ def _classes(run: Path, split: str, metrics: Mapping[str, Any], predictions: Row
     counted = "words" if labels.task == "token" else "rows"
     rankings: list[str] = []
     if labels.entities:
-        confusions = [plots.entity_matrix(*error_matrix(predictions, entity_types(labels)))]
+        confusions = [plots.entity_matrix(*error_matrix(predictions, entity_types(labels), _strict(run)))]
     elif labels.task != "multi_label":
         pairs = label_pairs(predictions, labels)
         size = len(labels)
@@ -219,7 +224,7 @@ def _selective(predictions: Rows, labels: LabelSet) -> list[list[str]]:
 def _reading(run: Path, predictions: Rows, labels: LabelSet, thresholds: Sequence[float] | None) -> dict[str, Any]:
     surfaces = []
     if labels.entities and (run / "surfaces.json").is_file():
-        for row in by_surface(predictions, set(files.read_json(run / "surfaces.json"))):
+        for row in by_surface(predictions, set(files.read_json(run / "surfaces.json")), _strict(run)):
             recall = proportion(row["found"], row["true"])
             surfaces.append([
                 row["name"], f"{row['true']:,}", f"{row['found']:,}", summary.number(recall[0], 3),
@@ -229,7 +234,7 @@ def _reading(run: Path, predictions: Rows, labels: LabelSet, thresholds: Sequenc
     across = {"sequence": "accuracy", "multi_label": "texts with exactly the right labels"}.get(
         labels.task, "entities found" if labels.entities else "words right"
     )
-    bins = length_bins(predictions, labels)
+    bins = length_bins(predictions, labels, _strict(run))
     return {
         "reading": worth_reading(predictions, labels, thresholds),
         "length_pictures": [plots.score_by_length(bins, across)] if len(bins) > 1 else [],

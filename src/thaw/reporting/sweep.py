@@ -202,6 +202,7 @@ def _summarise(members: list[Member], title: str, page: Path, table: Path, multi
     if doubts and multirun:
         errors = counted(doubts["errors"], "likely label error")
         print(f"\n{errors}, most suspicious first: {runs.display(multirun / folds.ERRORS)}")
+        print("The weaker the runs, the more of them are their own mistakes.")
     print(f"\nSummary  {runs.display(page)}")
     if multirun and (command := runs.sync_command(multirun)):
         print(f"Sync     {command}")

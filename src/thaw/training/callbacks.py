@@ -41,6 +41,7 @@ class History(pl.Callback):
         rates = {"learning_rate": lowest["lr"]}
         if any(head.get(key) != lowest.get(key) for key in ("initial_lr", "probe_lr")):
             rates["learning_rate/head"] = head["lr"]
+        pl_module.log_dict(rates, batch_size=1)
         self._add(trainer, {"train/loss": float(trainer.callback_metrics["train/loss"]), **rates})
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

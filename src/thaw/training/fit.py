@@ -107,6 +107,11 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         trainer.loggers = [logger.logger for logger in loggers]
         train(folder, trainer, resumable, module, data)
         times["train"] = resumable.seconds_spent()
+        for callback in trainer.early_stopping_callbacks:
+            if callback.stopping_reason_message:
+                log.info(
+                    "Stopped early: %s", callback.stopping_reason_message.replace(" Signaling Trainer to stop.", "")
+                )
         if not trainer.is_global_zero:
             return None
         batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1

@@ -164,7 +164,7 @@ def test_a_run_can_be_resumed_once_it_knows_its_data(
         if path.name == "data.json":
             raise Killed
 
-    monkeypatch.setattr(fitting.runs, "write_json", kill)
+    monkeypatch.setattr(fitting.files, "write_json", kill)
     with pytest.raises(Killed):
         fit(configured(f"model.name={encoders('distilbert')}", "data.train_size=40"), tmp_path / "run")
     assert not (tmp_path / "run/config.yaml").exists()
@@ -356,6 +356,7 @@ def test_a_run_that_was_moved_goes_on_as_it_is(
         f"model.name={encoders('distilbert')}", "data.train_size=48", "data.eval_size=24", "data.epochs=3",
         "data.batch_size=8", "optimizer.lr=1e-2", "monitor=val/loss", "mode=max",
     ]  # fmt: skip
+    monkeypatch.setattr(fitting, "better", lambda _: "max")  # which is refused otherwise
     fit(configured(*settings), tmp_path / "whole")
     with monkeypatch.context() as patch:
         kill_at(15, patch)

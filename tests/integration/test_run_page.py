@@ -261,7 +261,7 @@ def test_compare_needs_two_runs_of_one_task(nasty: Path, entities: Path) -> None
         compare(nasty, entities, "test")
     with pytest.raises(UserError, match=r"holds no predictions for val\. It holds: .*test.*, validation"):
         compare(nasty, entities, "val")
-    with pytest.raises(UserError, match=r"Give two run folders, runs=A,B, or the folder of a multirun"):
+    with pytest.raises(UserError, match=r"Give two run folders, runs=A,B, the folder of a multirun, or several"):
         report(configured(f"runs={nasty}", verb="report"))
     for listed in (f"{nasty},{entities}", f"[{nasty}, {entities}]"):
         with pytest.raises(UserError, match="one is a sequence task"):

@@ -81,7 +81,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         cfg["seed"],
     )
     check_monitor("monitor", cfg["monitor"], data.labels, data.summary["splits"]["validation"]["labels"])
-    if cfg["mode"] != better(cfg["monitor"]):
+    if cfg["mode"] != better(cfg["monitor"]) and not config.resume:  # earlier versions let it pass
         high = "low" if cfg["mode"] == "max" else "high"
         raise UserError(f"mode={cfg['mode']}: {cfg['monitor']} should be {high}", "Leave mode out.")
     if first:

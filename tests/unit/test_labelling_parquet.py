@@ -150,6 +150,6 @@ def test_no_rows_leave_the_names_of_the_columns(predict: Predict, tmp_path: Path
 
 def test_columns_of_one_name_are_all_kept(predict: Predict) -> None:
     written = io.BytesIO()
-    pq.write_table(pa.table([["one"], [7], ["two"]], names=["text", "id", "text"]), written)
+    pq.write_table(pa.table([["one"], [7], ["two"]], names=["text", "id", "id"]), written)
     (row,) = predict("in.parquet", written.getvalue())
-    assert row == {"text": "one", "id": 7, "other_text": "two", **OURS}
+    assert row == {"text": "one", "id": 7, "other_id": "two", **OURS}

@@ -20,6 +20,7 @@ from thaw.errors import UserError
         ("It's E-404, (ok)!", "It ' s E - 404 , ( ok ) !"),
         ("  two\tblanks \n", "two blanks"),
         ("a漢字 b.", "a 漢 字 b ."),
+        ("かなカナ㐀\uf900", "か な カ ナ 㐀 \uf900"),
         ("한국어 문장.", "한국어 문장 ."),
         ("I 😀👍🏽 it", "I 😀👍🏽 it"),
         (" ", ""),
@@ -166,6 +167,7 @@ def test_a_word_belongs_to_the_entity_that_a_part_of_it_is_marked_as() -> None:
     ("spans", "said"),
     [
         ([[0, 30, "PER"]], "a.jsonl:2: the entity 'PER' at 0 to 30 is not within the 19 characters"),
+        ([[-1, 4, "PER"]], "a.jsonl:2: the entity 'PER' at -1 to 4 is not within the 19 characters"),
         ([[3, 3, "PER"]], "a.jsonl:2: the entity 'PER' at 3 to 3 is empty: the end is one past the last character"),
         ([[4, 5, "PER"]], "a.jsonl:2: the entity 'PER' at 4 to 5 holds no word"),
         ([[0, 8, "PER"], [5, 13, "X"]], "a.jsonl:2: two entities share 'Lee'; a word has one tag"),
@@ -173,6 +175,9 @@ def test_a_word_belongs_to_the_entity_that_a_part_of_it_is_marked_as() -> None:
             [[0, 8, "B-PER"]],
             "a.jsonl:2: the entity at 0 to 8 is labelled 'B-PER', a tag of words, not a type such as PER",
         ),
+        ([[0, 8, "I-PER"]], "a.jsonl:2: the entity at 0 to 8 is labelled 'I-PER', a tag of words"),
+        ([[0, 8, " "]], "a.jsonl:2: an entity needs integers start and end, and a label"),
+        ([[0, 8, 5]], "a.jsonl:2: an entity needs integers start and end, and a label"),
         ([[0, 8, " O"]], "a.jsonl:2: the entity at 0 to 8 is labelled ' O', a tag of words"),
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from conftest import ROOT, configured
 from thaw import files, job
@@ -21,7 +22,7 @@ from thaw.errors import UserError
 from thaw.help import comments, dotted, first_values
 from thaw.instantiate import build
 from thaw.job import run_folder
-from thaw.mistakes import TRAINER, Script
+from thaw.mistakes import TRAINER, Script, meant_by, readable
 from thaw.multirun import job_folder, multirun_folder
 from thaw.overrides import latest, quoted, unquoted
 
@@ -360,6 +361,43 @@ def test_mistakes_get_one_line_and_exit_code_2(arguments: list[str], said: str, 
     assert said in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert not list(tmp_path.glob("outputs/*/*/*"))
+
+
+@pytest.mark.parametrize(
+    ("script", "remedy"),
+    [
+        ("train", "Lower data.batch_size, data.eval_batch_size or data.max_length, or set model.gradient_check"),
+        ("predict", "Lower batch_size."),
+        ("explore", "CUDA_VISIBLE_DEVICES= runs it without the GPU."),
+    ],
+)
+def test_a_gpu_without_room_is_told_with_what_needs_less(script: str, remedy: str) -> None:
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 79 GiB. See")
+    assert str(readable(full, ROOT / "conf", script)).startswith(f"CUDA out of memory. {remedy}")
+
+
+def test_what_the_user_cannot_mend_keeps_its_traceback() -> None:
+    for error in (ValueError("not enough values"), RuntimeError("shapes"), KeyError("x"), OSError("full")):
+        assert readable(error, ROOT / "conf", "train") is error
+    with pytest.raises(OmegaConfBaseException) as raised:
+        str(OmegaConf.create({"own": "${nothing:1}"}).own)
+    assert str(readable(raised.value, ROOT / "conf", "train")) == "Unsupported interpolation type nothing."
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "meant"),
+    [
+        ("seed", ["data.seed", "seed"], ["seed"]),
+        ("lr", ["optimizer.lr", "probe.lr"], ["optimizer.lr", "probe.lr"]),
+        ("trainer.learning_rate", ["optimizer.lr"], ["optimizer.lr"]),
+        ("learning_rate", ["a.learning_rate"], ["a.learning_rate"]),
+        ("fp16", ["input", "output"], []),
+        ("modle", ["mode", "model"], ["model"]),
+        ("model.nmae", ["model.nam", "model.name"], ["model.name"]),
+    ],
+)
+def test_what_a_word_may_have_meant(word: str, known: list[str], meant: list[str]) -> None:
+    assert meant_by(word, known) == meant
 
 
 def changed(*overrides: str) -> dict[str, tuple[str, str]]:

@@ -36,7 +36,7 @@ WRITTEN = {
 def write(path: Path, content: str | bytes) -> Path:
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    path.write_bytes(gzip.compress(data) if path.suffix.lower() == ".gz" else data)
     return path
 
 
@@ -61,7 +61,7 @@ def found(path: Path, **data: Any) -> list[tuple[Any, Any]]:
     return [(row["text"], row["label"]) for row in rows]
 
 
-@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("ending", ["", ".gz", ".GZ"])
 @pytest.mark.parametrize("change", ["as it is", "CRLF and a byte order mark", "blank lines"])
 @pytest.mark.parametrize("kind", WRITTEN)
 def test_text_formats_give_the_rows_written(kind: str, change: str, ending: str, tmp_path: Path) -> None:

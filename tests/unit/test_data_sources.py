@@ -166,6 +166,7 @@ WRONG_ROWS = [
     wrong("a.txt", " ;x\n" + TXT, "a.txt:1", "the text is empty"),
     wrong("a.txt", TXT + "c;\n", "a.txt:3", "the label is missing"),
     wrong("a.txt", TXT.encode() + b"caf\xe9;x\n", "a.txt:3", f"{NOT_UTF8} at byte 4"),
+    wrong("a.txt", TXT.encode() + b"caf\xe9;x\n", "a.txt:3", f"{NOT_UTF8} at byte 4", encoding="UTF8"),
     wrong("a.txt", "<br />;x\n" + TXT, "a.txt:1", "the text is empty", clean_html=True),
     wrong("a.csv", 'text,label\n"two\nlines",x\nb\nc,y\n', "a.csv:4", "1 field where the header has 2"),
     wrong("a.csv", CSV + "not, quoted,x\n", "a.csv:4", "3 fields where the header has 2"),
@@ -416,8 +417,9 @@ def test_labels_become_text(written: str, separator: str | None, label: Any, tmp
     assert source.splits["all"][0]["label"] == label
 
 
-def test_long_lines_and_null_bytes_are_text(tmp_path: Path) -> None:
-    rows = [{"text": "word " * 100_000, "label": "x"}, {"text": "a\x00b", "label": "y"}]
+def test_long_lines_null_bytes_and_what_files_begin_with_are_text(tmp_path: Path) -> None:
+    own = ["word " * 100_000, "a\x00b", "PAR1 is a gene", "PK\x03\x04"]
+    rows = [{"text": text, "label": "xy"[i % 2]} for i, text in enumerate(own)]
     fill(tmp_path, {"a.jsonl": "".join(json.dumps(row) + "\n" for row in rows)})
     fill(tmp_path, {"a.csv": "text,label\n" + "".join(f"{row['text']},{row['label']}\n" for row in rows)})
     for name in ("a.jsonl", "a.csv"):
@@ -507,7 +509,9 @@ def test_text_that_is_not_of_its_encoding_is_an_error(tmp_path: Path) -> None:
     )
 
 
-def test_a_lone_carriage_return_spoils_its_own_row_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_a_lone_carriage_return_spoils_its_own_row_only(encoding: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"text,label\na,x\nb\rc,y\nd,z\n")
-    assert "a.csv:3: a lone \\r, without quotes. Fix the row" in complaint(tmp_path / "a.csv")
-    assert load({"path": str(tmp_path / "a.csv"), "on_bad_row": "skip"}).splits["all"]["text"][:] == ["a", "d"]
+    data = {"path": str(tmp_path / "a.csv"), "encoding": encoding}
+    assert "a.csv:3: a lone \\r, without quotes. Fix the row" in complaint(**data)
+    assert load({**data, "on_bad_row": "skip"}).splits["all"]["text"][:] == ["a", "d"]

@@ -44,9 +44,15 @@ def several(absent: bool = False) -> tuple[Outputs, LabelSet]:
     return Outputs(np.arange(200), logits, truth), LabelSet("multi_label", tuple("abcd"), (60,) * 4, "", 200)
 
 
+def only_predicted() -> tuple[Outputs, LabelSet]:
+    outputs, labels = sequence(120, 5)
+    return Outputs(outputs.rows, outputs.logits, outputs.gold % 4), labels
+
+
 TASKS = {
     "two classes": (*sequence(60, 2), False),
     "five classes": (*sequence(120, 5), False),
+    "five classes, one of which is only predicted": (*only_predicted(), False),
     "several labels": (*several(), False),
     "several labels, one of which is absent": (*several(absent=True), False),
     "entities": (*tokens(("O", "B-LOC", "I-LOC", "B-PER", "I-PER")), False),
@@ -103,6 +109,13 @@ def test_the_calibration_error_from_weights_is_that_of_torchmetrics(task: str, t
     logits, gold = outputs.flat()
     known = expected_calibration_error(*confidence(probabilities(logits / temperature, labels), gold))
     assert value == pytest.approx(known, abs=1e-6)
+
+
+def test_what_is_certain_and_wrong_is_a_calibration_error() -> None:
+    outputs, labels = sequence(60, 2, skill=0.5)
+    certain = Outputs(outputs.rows, outputs.logits * 10_000, outputs.gold)
+    (value,) = calibration_scorer(certain, labels)(np.ones((1, 60)))
+    assert 0 < value == pytest.approx(1 - figures(certain, labels)["accuracy"])
 
 
 @pytest.mark.parametrize(("error", "least"), [(0.1, 34), (0.0, 20)])

@@ -229,6 +229,10 @@ def test_a_linear_schedule_ends_at_zero_and_steps_win_over_the_ratio() -> None:
     assert schedule(warmup_ratio=0.5, warmup_steps=0) == pytest.approx([1 - i / 20 for i in range(20)])
 
 
+def test_the_steps_of_a_warm_up_are_rounded() -> None:
+    assert schedule(warmup_ratio=0.29)[5:8] == pytest.approx([5 / 6, 1.0, 13 / 14])
+
+
 class Rates(pl.Callback):
     """Notes the learning rates of each optimizer step."""
 

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from conftest import configured
 from thaw.errors import UserError
 from thaw.files import read_jsonl
 from thaw.inference import labelling
-from thaw.inference.records import read_records
+from thaw.inference.records import kind_of, read_records
 from thaw.inference.writing import writer
 from thaw.labels import LabelSet
 from thaw.settings import PREDICT_RULES, check
@@ -471,6 +472,33 @@ def test_the_words_may_be_in_any_column(predict: Predict) -> None:
     assert row["words"] == ["so", "it"]
     (row,) = predict("in.conll", "1 so X\n", model=Tagger, format="conll", text_column=1)
     assert row["words"] == ["so"]
+
+
+def test_words_may_stand_alone(predict: Predict) -> None:
+    (row,) = predict("in.conll", "so\nit\n", model=Tagger)
+    assert list(row) == ["words", "tags", "scores", "entities"]
+    assert row["words"] == ["so", "it"]
+
+
+def test_an_input_that_is_no_file_is_told(tmp_path: Path) -> None:
+    for path, said in ((tmp_path / "none.txt", "no such file"), (tmp_path, "not a file")):
+        with pytest.raises(UserError, match=re.escape(f"input={path}: {said}. Give a file, or -")):
+            kind_of(str(path), None, "utf-8")
+
+
+def test_columns_of_another_encoding_are_known_too(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text(SENTENCES, encoding="utf-16")
+    assert kind_of(str(tmp_path / "in.txt"), None, "utf-16") == "conll"
+
+
+def test_standard_input_is_read_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lines() -> Iterator[bytes]:
+        yield b"one\n"
+        raise AssertionError("the next line may be an hour away")
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=lines()))
+    source = read_records("-", "txt", labelling.sources.options({}, group=""))
+    assert next(source.records)[0] == "one"
 
 
 def test_the_settings_of_tables_are_checked() -> None:

@@ -306,6 +306,8 @@ def test_how_a_study_is_run_may_change(study: Study) -> None:
 def test_a_study_without_trials_is_of_no_search_yet(tmp_path: Path) -> None:
     begun = {"mode": "max", "model": "minilm"}
     open_study(tmp_path, None, "tpe", 0, {**begun, "model": "minlm"})
+    with pytest.raises(UserError, match="begun with mode=max"):
+        open_study(tmp_path, None, "tpe", 0, {**begun, "mode": "min"})
     study = open_study(tmp_path, None, "tpe", 0, begun)
     study.ask()
     assert open_study(tmp_path, None, "tpe", 0, begun).trials

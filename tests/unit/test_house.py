@@ -296,7 +296,8 @@ def test_what_cannot_be_built_says_what_to_change(config: dict[str, Any], said: 
         (["--data.epochs=3"], "--data.epochs: no such option. Settings have no dashes: data.epochs=3"),
         (["--epochs", "3"], "--epochs: no such option. Settings have no dashes: data.epochs=..."),
         (["--batch-size=8"], "--batch-size: no such option. Settings have no dashes: data.batch_size=8"),
-        (["--num_train_epochs=3"], "--num_train_epochs: no such option. Settings have no dashes: data.epochs=3"),
+        (["--num-train-epochs=3"], "--num-train-epochs: no such option. Settings have no dashes: data.epochs=3"),
+        (["--qqq"], "--qqq: no such option. Settings have no dashes: qqq=..."),
         (["optimizer.learning_rate=1e-3"], "optimizer.learning_rate: no such setting; did you mean optimizer.lr?"),
         (["lr=1e-3"], "lr: no such setting; did you mean optimizer.lr? All settings: python train.py --help."),
         (["data.epochs"], "data.epochs: a setting has = and a value. Give one: data.epochs=..."),
@@ -317,9 +318,9 @@ def test_what_cannot_be_built_says_what_to_change(config: dict[str, Any], said: 
         (["optimizer.lr=1e-4,"], "optimizer.lr=1e-4,: a value is missing after the comma. Give it, or leave"),
         (["modl=bert"], "did you mean model?"),
         (["modle=bert"], "did you mean model?"),
-        (["data=csv"], "data.path"),
+        (["data=csv"], "data.path is missing. Say where the data is: data=csv data.path=..."),
         (["data.path=nowhere"], "nowhere: no such file or folder"),
-        (["data.batch_size=[1"], "data.batch_size=[1"),
+        (["data.batch_size=[1"], "data.batch_size=[1: cannot be read as a setting. Quote the value: "),
         (["seed=4294967296"], "seed=4294967296 is not a whole number from 0 to 2**32 - 1"),
         (["seed=x"], "seed=x is not a whole number"),
         (["data.epochs=0"], "data.epochs=0 is not a whole number"),
@@ -374,6 +375,14 @@ def test_mistakes_get_one_line_and_exit_code_2(arguments: list[str], said: str, 
 def test_a_gpu_without_room_is_told_with_what_needs_less(script: str, remedy: str) -> None:
     full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 79 GiB. See")
     assert str(readable(full, ROOT / "conf", script)).startswith(f"CUDA out of memory. {remedy}")
+
+
+@pytest.mark.parametrize("script", ["evaluate", "predict", "export"])
+def test_settings_without_a_default_are_known_too(script: str) -> None:
+    assert "run" in Script(ROOT / "conf", script).keys
+    with pytest.raises(OmegaConfBaseException) as raised:
+        str(OmegaConf.create({"run": "???"}).run)
+    assert str(readable(raised.value, ROOT / "conf", script)) == "run is missing. Give it: run=..."
 
 
 def test_what_the_user_cannot_mend_keeps_its_traceback() -> None:

@@ -458,6 +458,7 @@ def test_columns_are_for_tags_of_words(predict: Predict, tmp_path: Path) -> None
     [
         ("a O\nb\n", [], "in.conll:2: 1 column where the first line has 2"),
         ("a O\n", ["text_column=2"], "in.conll:1: no column 2"),
+        ("a O\n", ["text_column=-3"], "in.conll:1: no column -3"),
         ("a\tO\n\tO\n", [], "in.conll:1: a word of this sentence is empty"),
     ],
 )
@@ -470,6 +471,8 @@ def test_the_words_may_be_in_any_column(predict: Predict) -> None:
     (row,) = predict("in.conll", "1 so X O\n2 it Y O\n", "text_column=1", model=Tagger)
     assert list(row) == ["column_0", "words", "column_2", "tags", "predicted_tags", "scores", "entities"]
     assert row["words"] == ["so", "it"]
+    (row,) = predict("in.conll", "1 so X O\n2 it Y O\n", "text_column=-3", model=Tagger)
+    assert row["words"] == ["so", "it"]
     (row,) = predict("in.conll", "1 so X\n", model=Tagger, format="conll", text_column=1)
     assert row["words"] == ["so"]
 
@@ -478,6 +481,16 @@ def test_words_may_stand_alone(predict: Predict) -> None:
     (row,) = predict("in.conll", "so\nit\n", model=Tagger)
     assert list(row) == ["words", "tags", "scores", "entities"]
     assert row["words"] == ["so", "it"]
+
+
+def test_columns_without_words_leave_the_names_of_a_table(predict: Predict, tmp_path: Path) -> None:
+    predict("in.conll", "\n", output="out.csv", model=Tagger)
+    assert (tmp_path / "out.csv").read_text() == "words,entities\n"
+
+
+def test_a_list_of_other_things_than_words_is_no_text(predict: Predict) -> None:
+    with pytest.raises(UserError, match=r"in\.jsonl:1: the text is neither text nor words\."):
+        predict("in.jsonl", '{"text": [1, 2]}\n')
 
 
 def test_an_input_that_is_no_file_is_told(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from thaw.errors import UserError
         ("It's E-404, (ok)!", "It ' s E - 404 , ( ok ) !"),
         ("  two\tblanks \n", "two blanks"),
         ("a漢字 b.", "a 漢 字 b ."),
-        ("かなカナ㐀\uf900", "か な カ ナ 㐀 \uf900"),
+        ("かなカナ㐀㐁\uf900\uf901", "か な カ ナ 㐀 㐁 \uf900 \uf901"),
+        ("“Oslo”… so!\ufe0f", "“ Oslo ” … so !\ufe0f"),
         ("한국어 문장.", "한국어 문장 ."),
         ("I 😀👍🏽 it", "I 😀👍🏽 it"),
         (" ", ""),
@@ -35,10 +36,10 @@ def test_words_end_at_blanks_punctuation_and_symbols(text: str, words: str) -> N
 
 
 def test_words_of_a_text_end_where_those_of_the_training_data_did() -> None:
-    text = "See E-404 (ORA-00942), it's 3.5°C or x- -y, J. (U.S.) ok."
+    text = "See E-404 (ORA-00942), it's 3.5°C or x- -y, J. (U.S.) ok 7. "
     assert [text[start:end] for start, end in word_spans(text, "-.°")] == [
         "See", "E-404", "(", "ORA-00942", ")", ",", "it", "'", "s", "3.5°C", "or", "x", "-", "-", "y", ",",
-        "J.", "(", "U.S.", ")", "ok", ".",
+        "J.", "(", "U.S.", ")", "ok", "7", ".",
     ]  # fmt: skip
 
 
@@ -161,6 +162,11 @@ def test_a_word_belongs_to_the_entity_that_a_part_of_it_is_marked_as() -> None:
         ["B-PRODUCT", "O", "B-X"],
         ["iPhone"],
     )
+    assert tagged_words("Nova Anna Lee", [[2, 13, " PER "]]) == (
+        ["Nova", "Anna", "Lee"],
+        ["B-PER", "I-PER", "I-PER"],
+        ["va Anna Lee"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,8 +182,8 @@ def test_a_word_belongs_to_the_entity_that_a_part_of_it_is_marked_as() -> None:
             "a.jsonl:2: the entity at 0 to 8 is labelled 'B-PER', a tag of words, not a type such as PER",
         ),
         ([[0, 8, "I-PER"]], "a.jsonl:2: the entity at 0 to 8 is labelled 'I-PER', a tag of words"),
-        ([[0, 8, " "]], "a.jsonl:2: an entity needs integers start and end, and a label"),
-        ([[0, 8, 5]], "a.jsonl:2: an entity needs integers start and end, and a label"),
+        ([[0, 8, " "]], "a.jsonl:2: the label is of type list"),
+        ([[0, 8, 5]], "a.jsonl:2: the label is of type list"),
         ([[0, 8, " O"]], "a.jsonl:2: the entity at 0 to 8 is labelled ' O', a tag of words"),
     ],
 )

@@ -102,11 +102,13 @@ def test_texts_that_occur_again_are_not_held_out_while_there_are_others() -> Non
     [
         {},
         {"validation_size": 12},
+        {"validation_size": 0.12},
         {"files": True},
         {"files": True, "train_size": 40, "validation_size": 20},
+        {"files": True, "train_size": 100, "validation_size": 20},
         {"files": True, "train_size": 0.5, "validation_size": 20},
     ],
-    ids=["a file", "a number", "a train split", "a subset of it", "a share of it"],
+    ids=["a file", "a number", "a fraction", "a train split", "a subset of it", "all of it", "a share of it"],
 )
 def test_nothing_that_is_held_out_is_trained_on(settings: dict[str, Any]) -> None:
     texts = [f"text {i // 2 if i < 40 else i}" for i in range(100)]  # 20 of them twice
@@ -115,7 +117,8 @@ def test_nothing_that_is_held_out_is_trained_on(settings: dict[str, Any]) -> Non
     files = data.pop("files", False)
     parts = divide({"train" if files else "all": rows}, LabelSet("sequence", ("a", "b"), (50, 50)), data, "here")
     keys = {name: text_keys(part["text"][:]) for name, part in parts.items()}
-    assert len(parts["validation"]) == (settings.get("validation_size") or round(0.1 * 100 if files else 0.15 * 100))
+    size = settings.get("validation_size", 0.1 if files else 0.15)
+    assert len(parts["validation"]) == (size if isinstance(size, int) else round(size * 100))
     assert all(shared(keys[name], keys["train"]) == 0 for name in parts if name != "train")
 
 

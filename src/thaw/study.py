@@ -108,7 +108,7 @@ def _distribution(override: "Override", grid: bool) -> "BaseDistribution":
         if grid:
             raise UserError(f"{override.input_line}: a grid has no intervals", "Give a list, or sampler=tpe.")
         low, high = sweep.start, sweep.end
-        kind = kinds.IntDistribution if isinstance(low, int) and isinstance(high, int) else kinds.FloatDistribution
+        kind = kinds.IntDistribution if isinstance(low, int) else kinds.FloatDistribution
         options: dict[str, Any] = {"log": "log" in tags}
     elif grid or override.is_choice_sweep() or sweep.step < 0:
         return kinds.CategoricalDistribution(list(override.sweep_string_iterator()))

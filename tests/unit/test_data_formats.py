@@ -36,7 +36,7 @@ WRITTEN = {
 def write(path: Path, content: str | bytes) -> Path:
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    path.write_bytes(gzip.compress(data) if path.suffix.lower() == ".gz" else data)
     return path
 
 
@@ -61,7 +61,7 @@ def found(path: Path, **data: Any) -> list[tuple[Any, Any]]:
     return [(row["text"], row["label"]) for row in rows]
 
 
-@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("ending", ["", ".gz", ".GZ"])
 @pytest.mark.parametrize("change", ["as it is", "CRLF and a byte order mark", "blank lines"])
 @pytest.mark.parametrize("kind", WRITTEN)
 def test_text_formats_give_the_rows_written(kind: str, change: str, ending: str, tmp_path: Path) -> None:
@@ -260,7 +260,9 @@ def test_comments_around_sentences_of_conll_columns_are_none_of_their_words(tmp_
 
 
 def test_objects_of_a_json_array_have_the_lines_they_begin_in(tmp_path: Path) -> None:
-    content = '\n [\n{"text": "a",\n "label": "x"}, {"text": "b", "label": "y"},\n\n5, {"text": "c", "label": "x"}\n]\n'
+    content = (
+        '\n [\n\t{"text": "a",\n "label": "x"}, {"text": "b", "label": "y"},\n\n5, {"text": "c", "label": "x"}\n]\n'
+    )
     rows = read(write(tmp_path / "a.json", content), "jsonl")
     bad = Bad(6, "not a JSON object, as each row should be")
     assert rows == [Row(3, "a", "x"), Row(4, "b", "y"), bad, Row(6, "c", "x")]
@@ -274,7 +276,9 @@ def test_objects_of_a_json_array_have_the_lines_they_begin_in(tmp_path: Path) ->
         ('[{"text": "a", "label": "x"}\n\n', 2, "the array does not end"),
         ('[\n{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}]', 3, "a comma is missing between two objects"),
         ('[{"text": "a", "label": "x"},\n{"text": "b" "label": "y"}]', 2, "Expecting ',' delimiter"),
+        ('[{"text": "a",\n"label" "x"}]', 2, "Expecting ':' delimiter"),
         ('[{"text": "a", "label": "x"},\n' + "[" * 100_000, 2, "recursion"),
+        ('[{"text": "a", "label": "x"},\n{"text": "b", "label": ' + "1" * 5_000 + "}]", 2, "digits"),
     ],
 )
 def test_a_damaged_json_array_is_refused_as_a_whole(content: str, line: int, problem: str, tmp_path: Path) -> None:

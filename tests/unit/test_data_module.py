@@ -243,6 +243,17 @@ def test_a_split_that_would_be_empty_is_an_error(prepare: Prepare, tmp_path: Pat
             id="marks, separated",
         ),
         pytest.param(["b|a", "b"], {"label_separator": "|"}, "multi_label", ["a", "b"], [0, 1], id="separated"),
+        pytest.param(
+            ["joy", "fear"], {"task": "sequence"}, "sequence", ["fear", "joy"], 1, id="forced to what they are"
+        ),
+        pytest.param(
+            ["S-Bahn", "E-Auto"],
+            {"label_names": ["E-Auto", "S-Bahn"]},
+            "sequence",
+            ["E-Auto", "S-Bahn"],
+            1,
+            id="names that look like tags",
+        ),
         pytest.param(["b", "a"], {"task": "multi_label"}, "multi_label", ["a", "b"], [1], id="forced to several"),
         pytest.param([["b"], ["a"]], {"task": "sequence"}, "sequence", ["a", "b"], 1, id="forced to one"),
     ],
@@ -281,9 +292,26 @@ def test_two_numbers_that_may_be_marks_or_labels_are_refused(prepare: Prepare, t
 
 
 def test_several_labels_cannot_be_forced_into_one(prepare: Prepare, tmp_path: Path) -> None:
-    path = jsonl(tmp_path / "a.jsonl", *labelled(["a"], ["a", "b"]))
-    with pytest.raises(UserError, match=r"a\.jsonl:2: 2 labels, where data\.task=sequence needs one\."):
-        prepare(path, task="sequence")
+    for several in ([], ["a", "b"]):
+        path = jsonl(tmp_path / "a.jsonl", *labelled(["a"], several))
+        with pytest.raises(
+            UserError, match=rf"a\.jsonl:2: {len(several)} labels, where data\.task=sequence needs one\."
+        ):
+            prepare(path, task="sequence")
+
+
+@pytest.mark.parametrize("task", ["sequence", "multi_label"])
+def test_tags_of_words_cannot_be_forced_into_labels_of_texts(task: str, prepare: Prepare, tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text("Maria B-PER\nsings O\n\n" * 10)
+    with pytest.raises(UserError, match=f"data.task={task}, but each row has a list of words with a tag each"):
+        prepare(tmp_path / "a.conll", task=task)
+
+
+def test_of_many_labels_some_are_named_where_one_is_unknown(prepare: Prepare, tmp_path: Path) -> None:
+    jsonl(tmp_path / "train.jsonl", *labelled(*range(10, 35)))
+    jsonl(tmp_path / "val.jsonl", {"text": "a", "label": 9})
+    with pytest.raises(UserError, match=r"the label '9' is unknown; known: 10, .*, 29 and 5 more\. Correct it"):
+        prepare(tmp_path)
 
 
 def test_words_with_tags_are_a_token_task(prepare: Prepare, tmp_path: Path) -> None:

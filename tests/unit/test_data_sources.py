@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from thaw.data.layout import split_of
-from thaw.data.lines import NOT_UTF8
+from thaw.data.lines import NOT_UTF8, open_lines
 from thaw.data.sources import Source, load, load_path
 from thaw.errors import UserError
 
@@ -166,6 +166,7 @@ WRONG_ROWS = [
     wrong("a.txt", " ;x\n" + TXT, "a.txt:1", "the text is empty"),
     wrong("a.txt", TXT + "c;\n", "a.txt:3", "the label is missing"),
     wrong("a.txt", TXT.encode() + b"caf\xe9;x\n", "a.txt:3", f"{NOT_UTF8} at byte 4"),
+    wrong("a.txt", TXT.encode() + b"caf\xe9;x\n", "a.txt:3", f"{NOT_UTF8} at byte 4", encoding="UTF8"),
     wrong("a.txt", "<br />;x\n" + TXT, "a.txt:1", "the text is empty", clean_html=True),
     wrong("a.csv", 'text,label\n"two\nlines",x\nb\nc,y\n', "a.csv:4", "1 field where the header has 2"),
     wrong("a.csv", CSV + "not, quoted,x\n", "a.csv:4", "3 fields where the header has 2"),
@@ -187,6 +188,7 @@ WRONG_ROWS = [
     wrong("a.jsonl", JSONL + '{"text": "c", "label": ["x"]}\n', "a.jsonl:3", "the label is a list, unlike"),
     wrong("a.jsonl", JSONL + '{"text": "c \\ud83d", "label": "x"}\n', "a.jsonl:3", "half of a character"),
     wrong("a.jsonl", JSONL + '{"text": "c", "label": ' + "1" * 5000 + "}\n", "a.jsonl:3", "not readable as JSON"),
+    wrong("a.jsonl", JSONL + '{"text": "c", "label": ' + "[" * 100_000 + "\n", "a.jsonl:3", "not readable as JSON"),
     wrong("a.conll", CONLL + "d O\ne\n\n", "a.conll:7", "1 column where the first line has 2"),
     wrong("a.conll", CONLL + "New York B-LOC\n", "a.conll:6", "3 columns where the first line has 2"),
     wrong("a.conll", CONLL.replace(" ", "\t") + "\u00a0\tO\n", "a.conll:6", "the word is empty"),
@@ -241,11 +243,18 @@ def damaged(path: Path) -> bytes:
         ("a.XLS", lambda path: b"", "an Excel workbook, not text. Save the sheet as CSV (UTF-8), and give"),
         ("a.csv", lambda path: "text,läbel\n".encode("latin-1"), ":1: the header: not UTF-8 in field 2. Say what"),
         ("a.csv", lambda path: CSV.encode("utf-16"), "not UTF-8 but UTF-16. Set data.encoding=utf-16"),
+        ("a.csv", lambda path: b"\xfe\xff" + CSV.encode("utf-16-be"), "not UTF-8 but UTF-16. Set data.encoding=utf-16"),
         ("a.csv", lambda path: b"text,label\ra,x\r", "its lines end in \\r alone. Save it"),
         (
             "a.csv",
             lambda path: b"PK\x03\x04workbook",
             ": an archive or Excel workbook, not text. Save the sheet as CSV",
+        ),
+        ("a.csv", lambda path: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ": an archive or Excel workbook, not text."),
+        (
+            "a.json",
+            lambda path: b'[{"text": "a",\n"label": "\xe9"}]',
+            ":2: not UTF-8 at byte 11 of the line. Fix the line",
         ),
         ("a.csv", lambda path: b"PAR1\x15\x04\x15\r", ": Parquet, not text. Set data.format=parquet"),
         ("a.csv", lambda path: b"body,queue\na,x\n", "no column with a usual name for the label; it has: body, queue"),
@@ -269,6 +278,12 @@ def test_a_file_that_cannot_be_right_is_an_error(
         path.write_bytes(content)
     message = complaint(path, on_bad_row=on_bad_row)
     assert message.startswith(f"{path}{said}" if said.startswith(":") else f"{path}: {said}")
+
+
+def test_a_file_that_cannot_be_opened_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as raised:
+        next(open_lines(tmp_path))
+    assert str(raised.value) == f"{tmp_path}: cannot be read: Is a directory. Check its permissions, or copy it again."
 
 
 @pytest.mark.parametrize(
@@ -402,8 +417,9 @@ def test_labels_become_text(written: str, separator: str | None, label: Any, tmp
     assert source.splits["all"][0]["label"] == label
 
 
-def test_long_lines_and_null_bytes_are_text(tmp_path: Path) -> None:
-    rows = [{"text": "word " * 100_000, "label": "x"}, {"text": "a\x00b", "label": "y"}]
+def test_long_lines_null_bytes_and_what_files_begin_with_are_text(tmp_path: Path) -> None:
+    own = ["word " * 100_000, "a\x00b", "PAR1 is a gene", "PK\x03\x04"]
+    rows = [{"text": text, "label": "xy"[i % 2]} for i, text in enumerate(own)]
     fill(tmp_path, {"a.jsonl": "".join(json.dumps(row) + "\n" for row in rows)})
     fill(tmp_path, {"a.csv": "text,label\n" + "".join(f"{row['text']},{row['label']}\n" for row in rows)})
     for name in ("a.jsonl", "a.csv"):
@@ -493,7 +509,9 @@ def test_text_that_is_not_of_its_encoding_is_an_error(tmp_path: Path) -> None:
     )
 
 
-def test_a_lone_carriage_return_spoils_its_own_row_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_a_lone_carriage_return_spoils_its_own_row_only(encoding: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"text,label\na,x\nb\rc,y\nd,z\n")
-    assert "a.csv:3: a lone \\r, without quotes. Fix the row" in complaint(tmp_path / "a.csv")
-    assert load({"path": str(tmp_path / "a.csv"), "on_bad_row": "skip"}).splits["all"]["text"][:] == ["a", "d"]
+    data = {"path": str(tmp_path / "a.csv"), "encoding": encoding}
+    assert "a.csv:3: a lone \\r, without quotes. Fix the row" in complaint(**data)
+    assert load({**data, "on_bad_row": "skip"}).splits["all"]["text"][:] == ["a", "d"]

@@ -20,6 +20,8 @@ from thaw.errors import UserError
         ("It's E-404, (ok)!", "It ' s E - 404 , ( ok ) !"),
         ("  two\tblanks \n", "two blanks"),
         ("a漢字 b.", "a 漢 字 b ."),
+        ("かなカナ㐀㐁\uf900\uf901", "か な カ ナ 㐀 㐁 \uf900 \uf901"),
+        ("“Oslo”… so!\ufe0f", "“ Oslo ” … so !\ufe0f"),
         ("한국어 문장.", "한국어 문장 ."),
         ("I 😀👍🏽 it", "I 😀👍🏽 it"),
         (" ", ""),
@@ -34,10 +36,10 @@ def test_words_end_at_blanks_punctuation_and_symbols(text: str, words: str) -> N
 
 
 def test_words_of_a_text_end_where_those_of_the_training_data_did() -> None:
-    text = "See E-404 (ORA-00942), it's 3.5°C or x- -y, J. (U.S.) ok."
+    text = "See E-404 (ORA-00942), it's 3.5°C or x- -y, J. (U.S.) ok 7. "
     assert [text[start:end] for start, end in word_spans(text, "-.°")] == [
         "See", "E-404", "(", "ORA-00942", ")", ",", "it", "'", "s", "3.5°C", "or", "x", "-", "-", "y", ",",
-        "J.", "(", "U.S.", ")", "ok", ".",
+        "J.", "(", "U.S.", ")", "ok", "7", ".",
     ]  # fmt: skip
 
 
@@ -160,12 +162,18 @@ def test_a_word_belongs_to_the_entity_that_a_part_of_it_is_marked_as() -> None:
         ["B-PRODUCT", "O", "B-X"],
         ["iPhone"],
     )
+    assert tagged_words("Nova Anna Lee", [[2, 13, " PER "]]) == (
+        ["Nova", "Anna", "Lee"],
+        ["B-PER", "I-PER", "I-PER"],
+        ["va Anna Lee"],
+    )
 
 
 @pytest.mark.parametrize(
     ("spans", "said"),
     [
         ([[0, 30, "PER"]], "a.jsonl:2: the entity 'PER' at 0 to 30 is not within the 19 characters"),
+        ([[-1, 4, "PER"]], "a.jsonl:2: the entity 'PER' at -1 to 4 is not within the 19 characters"),
         ([[3, 3, "PER"]], "a.jsonl:2: the entity 'PER' at 3 to 3 is empty: the end is one past the last character"),
         ([[4, 5, "PER"]], "a.jsonl:2: the entity 'PER' at 4 to 5 holds no word"),
         ([[0, 8, "PER"], [5, 13, "X"]], "a.jsonl:2: two entities share 'Lee'; a word has one tag"),
@@ -173,6 +181,9 @@ def test_a_word_belongs_to_the_entity_that_a_part_of_it_is_marked_as() -> None:
             [[0, 8, "B-PER"]],
             "a.jsonl:2: the entity at 0 to 8 is labelled 'B-PER', a tag of words, not a type such as PER",
         ),
+        ([[0, 8, "I-PER"]], "a.jsonl:2: the entity at 0 to 8 is labelled 'I-PER', a tag of words"),
+        ([[0, 8, " "]], "a.jsonl:2: the label is of type list"),
+        ([[0, 8, 5]], "a.jsonl:2: the label is of type list"),
         ([[0, 8, " O"]], "a.jsonl:2: the entity at 0 to 8 is labelled ' O', a tag of words"),
     ],
 )

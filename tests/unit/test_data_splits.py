@@ -56,7 +56,7 @@ def test_a_small_fraction_is_at_least_one_row() -> None:
     assert check_size(0.001, 30, "data.train_size") == 1
 
 
-@pytest.mark.parametrize("size", [10, 33, 0.15, 0.5])
+@pytest.mark.parametrize("size", [10, 33, 0.15, 0.35, 0.5])
 def test_a_hold_out_has_each_label_in_proportion(size: float) -> None:
     labels = np.repeat([0, 1, 2, 3], [100, 57, 20, 3])
     np.random.default_rng(0).shuffle(labels)
@@ -78,8 +78,9 @@ def test_where_rare_labels_keep_their_rows_common_ones_give_more(size: float, ex
     assert {labels[row] for row in held} == {"common"}
 
 
-def test_the_last_row_of_a_label_is_not_held_out() -> None:
-    kept, held = hold_out(["a", "a", "a", "b", "c"], 4, seed=0)
+@pytest.mark.parametrize("size", [4, 5])
+def test_the_last_row_of_a_label_is_not_held_out(size: int) -> None:
+    kept, held = hold_out(["a", "a", "a", "b", "c"], size, seed=0)
     assert {3, 4} <= set(kept.tolist())
     assert len(held) == 2
 
@@ -98,8 +99,16 @@ def test_texts_that_occur_again_are_not_held_out_while_there_are_others() -> Non
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"validation_size": 12}, {"files": True}, {"files": True, "train_size": 40}],
-    ids=["a file", "a number", "a train split", "a subset of it"],
+    [
+        {},
+        {"validation_size": 12},
+        {"validation_size": 0.12},
+        {"files": True},
+        {"files": True, "train_size": 40, "validation_size": 20},
+        {"files": True, "train_size": 100, "validation_size": 20},
+        {"files": True, "train_size": 0.5, "validation_size": 20},
+    ],
+    ids=["a file", "a number", "a fraction", "a train split", "a subset of it", "all of it", "a share of it"],
 )
 def test_nothing_that_is_held_out_is_trained_on(settings: dict[str, Any]) -> None:
     texts = [f"text {i // 2 if i < 40 else i}" for i in range(100)]  # 20 of them twice
@@ -108,8 +117,16 @@ def test_nothing_that_is_held_out_is_trained_on(settings: dict[str, Any]) -> Non
     files = data.pop("files", False)
     parts = divide({"train" if files else "all": rows}, LabelSet("sequence", ("a", "b"), (50, 50)), data, "here")
     keys = {name: text_keys(part["text"][:]) for name, part in parts.items()}
-    assert len(parts["validation"]) >= 4
+    size = settings.get("validation_size", 0.1 if files else 0.15)
+    assert len(parts["validation"]) == (size if isinstance(size, int) else round(size * 100))
     assert all(shared(keys[name], keys["train"]) == 0 for name in parts if name != "train")
+
+
+def test_rows_of_several_labels_are_divided_too() -> None:
+    rows = dataset_of(pa.table({"text": [f"text {i}" for i in range(100)], "label": [[i % 2, 2] for i in range(100)]}))
+    labels = LabelSet("multi_label", ("a", "b", "c"), (50, 50, 100))
+    parts = divide({"all": rows}, labels, {"split_seed": 42, "validation_size": None}, "here")
+    assert {name: len(part) for name, part in parts.items()} == {"train": 70, "validation": 15, "test": 15}
 
 
 def test_folds_have_each_label_in_proportion_and_no_text_in_common() -> None:

@@ -106,6 +106,13 @@ def test_a_single_sentence_is_one_whose_blank_lines_are_missing(name: str, tmp_p
         read({"path": str(tmp_path / "two.conll")})
 
 
+def test_a_single_sentence_may_be_all_of_train_where_others_validate(tmp_path: Path) -> None:
+    (tmp_path / "train.conll").write_text("Anna B-PER\nmet O\n")
+    (tmp_path / "valid.conll").write_text("Anna B-PER\nmet O\n\n" * 2)
+    rows = read({"path": str(tmp_path)}).rows
+    assert (len(rows["train"]), len(rows["validation"])) == (1, 2)
+
+
 def test_names_of_another_scheme_name_numbers_too(tmp_path: Path) -> None:
     names = ["O", "S-PER", "B-ORG", "I-ORG", "E-ORG"]
     path = tmp_path / "some.jsonl"

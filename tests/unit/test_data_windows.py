@@ -28,11 +28,11 @@ def test_windows_cover_rows_of_any_length(room: int, marks: tuple[int, int]) -> 
     assert windows.at[windows.own].tolist() == np.concatenate(of_rows).tolist(), "each token belongs to one window"
 
 
-def test_a_token_belongs_to_the_window_that_shows_most_around_it() -> None:
-    windows = windows_over(np.array([0, 22]), (1, 1), 10)  # 20 tokens, and room for 8
-    starts = [0, 6, 12]
+@pytest.mark.parametrize(("size", "starts"), [(20, [0, 6, 12]), (19, [0, 6, 11])])
+def test_a_token_belongs_to_the_window_that_shows_most_around_it(size: int, starts: list[int]) -> None:
+    windows = windows_over(np.array([0, size + 2]), (1, 1), 10)  # with room for 8
     assert [windows.at[start + 1] - 1 for start in windows.offsets[:-1]] == starts
-    for token in range(20):
+    for token in range(size):
         (place,) = np.flatnonzero(windows.own & (windows.at == token + 1))
         window = np.searchsorted(windows.offsets, place, side="right") - 1
         around = [min(token - start, start + 7 - token) for start in starts]

@@ -15,6 +15,7 @@ import pytest
 import torch
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 
 from conftest import ROOT, configured
@@ -23,7 +24,7 @@ from thaw.errors import UserError
 from thaw.help import comments, dotted, first_values
 from thaw.instantiate import build
 from thaw.job import run_folder
-from thaw.mistakes import TRAINER, Script
+from thaw.mistakes import TRAINER, Script, meant_by, readable
 from thaw.multirun import job_folder, multirun_folder
 from thaw.overrides import latest, quoted, unquoted
 
@@ -297,7 +298,8 @@ def test_what_cannot_be_built_says_what_to_change(config: dict[str, Any], said: 
         (["--data.epochs=3"], "--data.epochs: no such option. Settings have no dashes: data.epochs=3"),
         (["--epochs", "3"], "--epochs: no such option. Settings have no dashes: data.epochs=..."),
         (["--batch-size=8"], "--batch-size: no such option. Settings have no dashes: data.batch_size=8"),
-        (["--num_train_epochs=3"], "--num_train_epochs: no such option. Settings have no dashes: data.epochs=3"),
+        (["--num-train-epochs=3"], "--num-train-epochs: no such option. Settings have no dashes: data.epochs=3"),
+        (["--qqq"], "--qqq: no such option. Settings have no dashes: qqq=..."),
         (["optimizer.learning_rate=1e-3"], "optimizer.learning_rate: no such setting; did you mean optimizer.lr?"),
         (["lr=1e-3"], "lr: no such setting; did you mean optimizer.lr? All settings: python train.py --help."),
         (["data.epochs"], "data.epochs: a setting has = and a value. Give one: data.epochs=..."),
@@ -334,9 +336,9 @@ def test_what_cannot_be_built_says_what_to_change(config: dict[str, Any], said: 
         (["optimizer.lr=1e-4,"], "optimizer.lr=1e-4,: a value is missing after the comma. Give it, or leave"),
         (["modl=bert"], "did you mean model?"),
         (["modle=bert"], "did you mean model?"),
-        (["data=csv"], "data.path"),
+        (["data=csv"], "data.path is missing. Say where the data is: data=csv data.path=..."),
         (["data.path=nowhere"], "nowhere: no such file or folder"),
-        (["data.batch_size=[1"], "data.batch_size=[1"),
+        (["data.batch_size=[1"], "data.batch_size=[1: cannot be read as a setting. Quote the value: "),
         (["seed=4294967296"], "seed=4294967296 is not a whole number from 0 to 2**32 - 1"),
         (["seed=x"], "seed=x is not a whole number"),
         (["data.epochs=0"], "data.epochs=0 is not a whole number"),
@@ -378,6 +380,51 @@ def test_mistakes_get_one_line_and_exit_code_2(arguments: list[str], said: str, 
     assert said in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert not list(tmp_path.glob("outputs/*/*/*"))
+
+
+@pytest.mark.parametrize(
+    ("script", "remedy"),
+    [
+        ("train", "Lower data.batch_size, data.eval_batch_size or data.max_length, or set model.gradient_check"),
+        ("predict", "Lower batch_size."),
+        ("explore", "CUDA_VISIBLE_DEVICES= runs it without the GPU."),
+    ],
+)
+def test_a_gpu_without_room_is_told_with_what_needs_less(script: str, remedy: str) -> None:
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 79 GiB. See")
+    assert str(readable(full, ROOT / "conf", script)).startswith(f"CUDA out of memory. {remedy}")
+
+
+@pytest.mark.parametrize("script", ["evaluate", "predict", "export"])
+def test_settings_without_a_default_are_known_too(script: str) -> None:
+    assert "run" in Script(ROOT / "conf", script).keys
+    with pytest.raises(OmegaConfBaseException) as raised:
+        str(OmegaConf.create({"run": "???"}).run)
+    assert str(readable(raised.value, ROOT / "conf", script)) == "run is missing. Give it: run=..."
+
+
+def test_what_the_user_cannot_mend_keeps_its_traceback() -> None:
+    for error in (ValueError("not enough values"), RuntimeError("shapes"), KeyError("x"), OSError("full")):
+        assert readable(error, ROOT / "conf", "train") is error
+    with pytest.raises(OmegaConfBaseException) as raised:
+        str(OmegaConf.create({"own": "${nothing:1}"}).own)
+    assert str(readable(raised.value, ROOT / "conf", "train")) == "Unsupported interpolation type nothing."
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "meant"),
+    [
+        ("seed", ["data.seed", "seed"], ["seed"]),
+        ("lr", ["optimizer.lr", "probe.lr"], ["optimizer.lr", "probe.lr"]),
+        ("trainer.learning_rate", ["optimizer.lr"], ["optimizer.lr"]),
+        ("learning_rate", ["a.learning_rate"], ["a.learning_rate"]),
+        ("fp16", ["input", "output"], []),
+        ("modle", ["mode", "model"], ["model"]),
+        ("model.nmae", ["model.nam", "model.name"], ["model.name"]),
+    ],
+)
+def test_what_a_word_may_have_meant(word: str, known: list[str], meant: list[str]) -> None:
+    assert meant_by(word, known) == meant
 
 
 def changed(*overrides: str) -> dict[str, tuple[str, str]]:

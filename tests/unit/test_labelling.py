@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from conftest import configured
 from thaw.errors import UserError
 from thaw.files import read_jsonl
 from thaw.inference import labelling
-from thaw.inference.records import read_records
+from thaw.inference.records import kind_of, read_records
 from thaw.inference.writing import writer
 from thaw.labels import LabelSet
 from thaw.settings import PREDICT_RULES, check
@@ -480,6 +481,7 @@ def test_columns_are_for_tags_of_words(predict: Predict, tmp_path: Path) -> None
     [
         ("a O\nb\n", [], "in.conll:2: 1 column where the first line has 2"),
         ("a O\n", ["text_column=2"], "in.conll:1: no column 2"),
+        ("a O\n", ["text_column=-3"], "in.conll:1: no column -3"),
         ("a\tO\n\tO\n", [], "in.conll:1: a word of this sentence is empty"),
     ],
 )
@@ -492,8 +494,47 @@ def test_the_words_may_be_in_any_column(predict: Predict) -> None:
     (row,) = predict("in.conll", "1 so X O\n2 it Y O\n", "text_column=1", model=Tagger)
     assert list(row) == ["column_0", "words", "column_2", "tags", "predicted_tags", "scores", "entities"]
     assert row["words"] == ["so", "it"]
+    (row,) = predict("in.conll", "1 so X O\n2 it Y O\n", "text_column=-3", model=Tagger)
+    assert row["words"] == ["so", "it"]
     (row,) = predict("in.conll", "1 so X\n", model=Tagger, format="conll", text_column=1)
     assert row["words"] == ["so"]
+
+
+def test_words_may_stand_alone(predict: Predict) -> None:
+    (row,) = predict("in.conll", "so\nit\n", model=Tagger)
+    assert list(row) == ["words", "tags", "scores", "entities"]
+    assert row["words"] == ["so", "it"]
+
+
+def test_columns_without_words_leave_the_names_of_a_table(predict: Predict, tmp_path: Path) -> None:
+    predict("in.conll", "\n", output="out.csv", model=Tagger)
+    assert (tmp_path / "out.csv").read_text() == "words,entities\n"
+
+
+def test_a_list_of_other_things_than_words_is_no_text(predict: Predict) -> None:
+    with pytest.raises(UserError, match=r"in\.jsonl:1: the text is neither text nor words\."):
+        predict("in.jsonl", '{"text": [1, 2]}\n')
+
+
+def test_an_input_that_is_no_file_is_told(tmp_path: Path) -> None:
+    for path, said in ((tmp_path / "none.txt", "no such file"), (tmp_path, "not a file")):
+        with pytest.raises(UserError, match=re.escape(f"input={path}: {said}. Give a file, or -")):
+            kind_of(str(path), None, "utf-8")
+
+
+def test_columns_of_another_encoding_are_known_too(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text(SENTENCES, encoding="utf-16")
+    assert kind_of(str(tmp_path / "in.txt"), None, "utf-16") == "conll"
+
+
+def test_standard_input_is_read_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lines() -> Iterator[bytes]:
+        yield b"one\n"
+        raise AssertionError("the next line may be an hour away")
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=lines()))
+    source = read_records("-", "txt", labelling.sources.options({}, group=""))
+    assert next(source.records)[0] == "one"
 
 
 def test_the_settings_of_tables_are_checked() -> None:

@@ -79,20 +79,32 @@ def test_flipped_labels_are_found_first() -> None:
     found = likely_label_errors(probabilities, gold)
     assert set(found.tolist()) <= set(flipped.tolist())
     assert len(found) >= 12
+    gaps = probabilities[found, true[found]] - probabilities[found, gold[found]]
+    assert gaps.tolist() == sorted(gaps, reverse=True)
 
 
 def test_words_with_a_wrong_tag_are_found_first() -> None:
-    gold = np.array([0, 0, 0, 1, 1, 1, 0])
-    predicted = np.array([0, 0, 0, 1, 1, 1, 1])
-    sure = np.array([0.9, 0.8, 0.9, 0.9, 0.8, 0.7, 0.95])
+    gold = np.array([0, 0, 0, 1, 1, 1, 0, 0])
+    predicted = np.array([0, 0, 0, 1, 1, 1, 1, 1])
+    sure = np.array([0.9, 0.8, 0.9, 0.9, 0.8, 0.7, 0.85, 0.95])
     own = np.where(gold == predicted, sure, 0.02)
-    assert likely_tag_errors(sure, own, predicted, gold).tolist() == [6]
+    assert likely_tag_errors(sure, own, predicted, gold).tolist() == [7, 6]
+    nothing = np.empty(0, dtype=np.int64)
+    assert not len(likely_tag_errors(nothing, nothing, nothing, nothing))
 
 
 def test_a_tag_that_no_word_bears_is_no_ground_for_suspicion() -> None:
     """As for rows: there is no probability of it that would be high."""
     gold, predicted = np.array([0, 0, 1]), np.array([0, 0, 2])
     assert not len(likely_tag_errors(np.array([0.9, 0.9, 0.4]), np.array([0.9, 0.9, 0.35]), predicted, gold))
+    probabilities = np.array([[0.6, 0.3, 0.1], [0.3, 0.6, 0.1], [0.1, 0.2, 0.7]])
+    assert not len(likely_label_errors(probabilities, np.array([0, 1, 1])))
+
+
+def test_a_label_that_is_likelier_than_the_one_suggested_is_none_to_suspect() -> None:
+    """The second row is as likely of the other class as rows of that class are, and still likelier of its own."""
+    probabilities = np.array([[0.9, 0.1], [0.55, 0.45], [0.7, 0.3], [0.7, 0.3]])
+    assert not len(likely_label_errors(probabilities, np.array([0, 0, 1, 1])))
 
 
 def test_baselines_of_sequences() -> None:

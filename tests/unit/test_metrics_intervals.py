@@ -44,9 +44,15 @@ def several(absent: bool = False) -> tuple[Outputs, LabelSet]:
     return Outputs(np.arange(200), logits, truth), LabelSet("multi_label", tuple("abcd"), (60,) * 4, "", 200)
 
 
+def only_predicted() -> tuple[Outputs, LabelSet]:
+    outputs, labels = sequence(120, 5)
+    return Outputs(outputs.rows, outputs.logits, outputs.gold % 4), labels
+
+
 TASKS = {
     "two classes": (*sequence(60, 2), False),
     "five classes": (*sequence(120, 5), False),
+    "five classes, one of which is only predicted": (*only_predicted(), False),
     "several labels": (*several(), False),
     "several labels, one of which is absent": (*several(absent=True), False),
     "entities": (*tokens(("O", "B-LOC", "I-LOC", "B-PER", "I-PER")), False),
@@ -55,11 +61,22 @@ TASKS = {
 }
 
 
+def uneven(found: int) -> tuple[Outputs, LabelSet]:
+    """Thirty classes, of which the most frequent are told apart and the others are never found."""
+    generator = np.random.default_rng(0)
+    share = 1 / np.arange(1, 31) ** 1.3
+    gold = np.concatenate([np.arange(30), generator.choice(30, 150, p=share / share.sum())])
+    logits = np.eye(30, dtype=np.float32)[np.where(gold < found, gold, 0)]
+    return Outputs(np.arange(180), logits, gold), LabelSet("sequence", tuple(map(str, range(30))), (6,) * 30)
+
+
+@pytest.mark.parametrize("limit", [None, 0.3])
 @pytest.mark.parametrize("task", TASKS)
-def test_figures_from_weights_are_the_figures(task: str) -> None:
+def test_figures_from_weights_are_the_figures(task: str, limit: float | None) -> None:
     outputs, labels, strict = TASKS[task]
-    whole = scorer(outputs, labels, strict=strict)(np.ones((1, len(outputs.rows))))
-    known = figures(outputs, labels, strict=strict, thresholds=[0.5] * len(labels))
+    limits = [limit] * len(labels) if limit else None
+    whole = scorer(outputs, labels, strict=strict, thresholds=limits)(np.ones((1, len(outputs.rows))))
+    known = figures(outputs, labels, strict=strict, thresholds=limits or [0.5] * len(labels))
     headline = {name for name in known if "/" not in name} - {"ece"}
     assert set(whole) == headline
     assert {name: values[0] for name, values in whole.items()} == pytest.approx(
@@ -92,6 +109,13 @@ def test_the_calibration_error_from_weights_is_that_of_torchmetrics(task: str, t
     logits, gold = outputs.flat()
     known = expected_calibration_error(*confidence(probabilities(logits / temperature, labels), gold))
     assert value == pytest.approx(known, abs=1e-6)
+
+
+def test_what_is_certain_and_wrong_is_a_calibration_error() -> None:
+    outputs, labels = sequence(60, 2, skill=0.5)
+    certain = Outputs(outputs.rows, outputs.logits * 10_000, outputs.gold)
+    (value,) = calibration_scorer(certain, labels)(np.ones((1, 60)))
+    assert 0 < value == pytest.approx(1 - figures(certain, labels)["accuracy"])
 
 
 @pytest.mark.parametrize(("error", "least"), [(0.1, 34), (0.0, 20)])
@@ -162,11 +186,7 @@ def test_the_interval_of_accuracy_holds_the_true_one_where_classes_are_uneven() 
 
 def test_the_interval_of_macro_f1_holds_it_where_rare_classes_are_never_found() -> None:
     """Resamples without such a class score better, so that their percentiles lay above the figure."""
-    generator = np.random.default_rng(0)
-    share = 1 / np.arange(1, 31) ** 1.3
-    gold = np.concatenate([np.arange(30), generator.choice(30, 150, p=share / share.sum())])
-    logits = np.eye(30, dtype=np.float32)[np.where(gold < 6, gold, 0)]
-    outputs, labels = Outputs(np.arange(180), logits, gold), LabelSet("sequence", tuple(map(str, range(30))), (6,) * 30)
+    outputs, labels = uneven(6)
     known, found = figures(outputs, labels), intervals(outputs, labels)
     for name in ("f1", "f1_macro", "precision_macro", "recall_macro"):
         low, high = found[name]
@@ -240,3 +260,19 @@ def test_paired_bootstrap_sees_a_difference_where_there_is_one() -> None:
     same = paired_bootstrap(scorer(weak, labels), scorer(weak, labels), 300)
     assert same["f1"]["difference"] == 0
     assert same["f1"]["p"] == 1.0
+
+
+def test_the_interval_of_a_difference_holds_it_where_rare_classes_are_never_found() -> None:
+    few, many = uneven(3), uneven(12)
+    found = paired_bootstrap(scorer(*few), scorer(*many), 180)
+    for name in ("f1", "f1_macro", "recall_macro"):
+        low, high = found[name]["interval"]
+        assert low < found[name]["difference"] < high
+        assert (low + high) / 2 == pytest.approx(found[name]["difference"], abs=0.01)
+
+
+def test_a_metric_that_some_resamples_lack_is_not_compared() -> None:
+    def own(weights: np.ndarray) -> dict[str, np.ndarray]:
+        return {"accuracy": weights[:, 0] / 9, "of_words": weights[:, 0] / weights[:, 0]}
+
+    assert set(paired_bootstrap(own, own, 9)) == {"accuracy"}

@@ -25,6 +25,15 @@ def test_flipped_labels_come_first() -> None:
     assert all(one["sure"] > one["own"] and one["label"] != one["suggested"] for one in found)
 
 
+def test_a_label_that_comes_every_fifth_row_is_learnt_for_all_of_them() -> None:
+    """Rows are dealt by their label: dealt as they come, a fold would hold every row of it."""
+    gold = [int(i % 5 == 0) for i in range(100)]
+    texts = [f"row {i % 7} {list(WORDS)[label]}" for i, label in enumerate(gold)]
+    gold[10] = 0
+    (found,) = suspicious_labels(texts, gold, LabelSet("sequence", tuple(WORDS), (81, 19), "", 100))
+    assert (found["row"], found["suggested"]) == (10, "anger")
+
+
 def test_labels_that_are_missing_or_too_many_are_found() -> None:
     texts, gold = rows(120)
     several = [[label] for label in gold]
@@ -34,6 +43,11 @@ def test_labels_that_are_missing_or_too_many_are_found() -> None:
         (10, "without joy", "joy"),
         (33, "joy", "without joy"),
     ]
+    several[11] = []
+    several = [[1 - label for label in own] for own in several]
+    found = suspicious_labels(texts, several, LabelSet("multi_label", ("anger", "joy"), (60, 60), "", 120))
+    assert {one["row"] for one in found} == {10, 11, 33}
+    assert [one["own"] for one in found] == sorted(one["own"] for one in found)
 
 
 def test_a_word_with_an_unusual_tag_is_found() -> None:
@@ -48,6 +62,18 @@ def test_a_word_with_an_unusual_tag_is_found() -> None:
 def test_too_little_data_has_no_suspects(count: int) -> None:
     texts, gold = rows(count)
     assert suspicious_labels(texts, gold, LabelSet("sequence", ("joy", "anger"), (1, 1), "", count)) == []
+
+
+def test_labels_of_one_row_each_have_no_suspects() -> None:
+    labels = LabelSet("sequence", tuple("abcdefghijkl"), (1,) * 12, "", 12)
+    assert suspicious_labels(rows(12)[0], list(range(12)), labels) == []
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_too_few_sentences_have_no_suspects(count: int) -> None:
+    tags = [[1], [1], [1], [0]][-count:]
+    labels = LabelSet("token", ("O", "B-LOC", "I-LOC"), (1, 3, 0), "", count)
+    assert suspicious_labels([["Paris"]] * count, tags, labels) == []
 
 
 def test_linear_probe_tells_apart_what_lies_apart() -> None:

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from peft import get_peft_model_state_dict
 from torch import nn
 
 from thaw.errors import UserError
 from thaw.labels import LabelSet
+from thaw.models import freezing
 from thaw.models.encoder import blocks, layers_of, load_encoder
 from thaw.models.freezing import trainable
 from thaw.models.module import EncoderModule
@@ -248,11 +250,25 @@ def test_albert_counts_its_shared_layer_once(encoders: Encoders) -> None:
         ({"name": "thaw"}, "freeze.name=thaw is not known"),
         ({"name": "lora", "rank": 0, "alpha": 1, "dropout": 0.0, "target_modules": None}, "freeze=lora"),
         ({"name": "lora", "rank": 2, "alpha": 1, "dropout": 0.0, "target_modules": ["q"]}, "Known: dense, key, query"),
+        ({"name": "lora", "rank": 2, "alpha": 1, "dropout": 0.0, "target_modules": "uery"}, "no linear layer has such"),
+        (
+            {"name": "lora", "rank": 2, "alpha": 1, "dropout": 0.0, "target_modules": "quer."},
+            "no linear layer has such",
+        ),
     ],
 )
 def test_wrong_settings_are_user_errors(freeze: dict[str, Any], message: str, encoders: Encoders) -> None:
     with pytest.raises(UserError, match=message):
         module_of(encoders("bert"), freeze)
+
+
+@pytest.mark.parametrize("names", ["KEY_VALUE", "FEED_FORWARD_OUT"])
+def test_ia3_needs_matrices_whose_names_are_known(
+    names: str, encoders: Encoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freezing, names, re.compile("none of these"))
+    with pytest.raises(UserError, match=r"freeze=ia3: the names of .* are not known\. Use freeze=lora"):
+        module_of(encoders("bert"), {"name": "ia3"})
 
 
 ADAPTERS = {
@@ -272,6 +288,11 @@ def test_adapters_train_with_the_head_and_merge(architecture: str, strategy: str
     heads = {name.replace(".modules_to_save.default", "") for name in trains - adapters}
     layers = [ANATOMY[architecture].layer.format(i) for i in range(ANATOMY[architecture].layers)]
     assert heads == part(architecture, "head")
+    saved = get_peft_model_state_dict(module.adapters[0])
+    assert {f"base_model.model.{name}" for name in part(architecture, "head")} <= set(saved)
+    if strategy != "ia3":
+        own = module.adapters[0].peft_config["default"]
+        assert (own.r, own.lora_alpha, own.lora_dropout, own.use_dora) == (2, 4, 0.1, strategy == "dora")
     for layer in layers:
         assert any(name.startswith(layer) for name in adapters)
     assert all(name.startswith(tuple(layers)) for name in adapters)

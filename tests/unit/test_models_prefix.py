@@ -15,7 +15,7 @@ from transformers import LongformerConfig, LongformerForSequenceClassification
 from thaw.cache import cache_folder, make_room
 from thaw.data.ragged import gather
 from thaw.labels import LabelSet
-from thaw.models.encoder import blocks, load_encoder
+from thaw.models.encoder import blocks, layers_of, load_encoder
 from thaw.models.freezing import frozen_depth, trainable
 from thaw.models.prefix import FrozenPrefix, States, Unusable
 from tiny_models import ARCHITECTURES
@@ -81,6 +81,19 @@ def test_an_encoder_that_fills_rows_up_is_not_reused() -> None:
         FrozenPrefix(network, 1, Rows().batches, limit=GIGABYTE)
 
 
+def test_layers_that_need_more_than_the_states_are_not_reused(encoders: Encoders) -> None:
+    network, ran = network_of(encoders, "bert"), []
+
+    def skip(_: Any, __: Any, output: Any) -> None:
+        output.logits = output.logits + len(ran)
+        ran.clear()
+
+    layers_of(network)[0][1].attention.register_forward_hook(lambda *_: ran.append(1))
+    network.register_forward_hook(skip)
+    with pytest.raises(Unusable, match="the layers above layer 1 of this encoder do not run on their own"):
+        FrozenPrefix(network, 1, Rows().batches, limit=GIGABYTE)
+
+
 def test_a_probe_of_the_first_token_stores_one_vector_of_each_text(encoders: Encoders) -> None:
     for architecture, labels, stored in (("bert", "sequence", 5), ("bert", "token", 26), ("roberta", "sequence", 5)):
         network, rows = network_of(encoders, architecture, LABELS[labels]), Rows()
@@ -121,6 +134,7 @@ def test_states_are_computed_once_and_anew_when_anything_changes(encoders: Encod
     with torch.no_grad():
         network.bert.encoder.layer[2].output.dense.bias += 1
         network.classifier.weight += 1
+    network.config.classifier_dropout = 0.3
     states(network, rows)
     assert rows.passes == 1, "what lies above the prefix has no part in it"
     with torch.no_grad():
@@ -131,6 +145,8 @@ def test_states_are_computed_once_and_anew_when_anything_changes(encoders: Encod
     assert rows.passes == 3, "the depth"
     states(network, rows, dtype="bfloat16")
     assert rows.passes == 4, "the type"
+    states(network, rows, also=8)
+    assert rows.passes == 5, "the batch size, say"
     other = Rows(seed=1)
     states(network, other)
     assert other.passes == 1, "the texts"

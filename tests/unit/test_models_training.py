@@ -229,6 +229,15 @@ def test_a_linear_schedule_ends_at_zero_and_steps_win_over_the_ratio() -> None:
     assert schedule(warmup_ratio=0.5, warmup_steps=0) == pytest.approx([1 - i / 20 for i in range(20)])
 
 
+def test_the_steps_of_a_warm_up_are_rounded() -> None:
+    assert schedule(warmup_ratio=0.29)[5:8] == pytest.approx([5 / 6, 1.0, 13 / 14])
+
+
+def test_a_rate_below_that_at_which_its_schedule_ends_is_told() -> None:
+    with pytest.raises(UserError, match=r"optimizer\.schedule=polynomial: .*Use linear or cosine\."):
+        schedule(lr=1e-8, schedule="polynomial")
+
+
 class Rates(pl.Callback):
     """Notes the learning rates of each optimizer step."""
 
@@ -287,6 +296,7 @@ def test_the_table_tells_the_rates_of_both_stages(epochs: int | None, expected: 
     module = EncoderModule(encoders("bert"), LABELS, module.config, epochs)
     head = module.table[-1]["learning_rate"]
     assert head == (expected if len(expected) > 1 else expected[0])
+    assert {row["learning_rate"] for row in module.table[:-1]} == {1e-2 if len(expected) > 1 else None}
     _, rows = parameter_rows(module.table)
     assert rows[-2][-1] == ", then ".join(map(str, expected))
 

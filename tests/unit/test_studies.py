@@ -18,7 +18,7 @@ from hydra_plugins.thaw_optuna.sweeper import OptunaSweeper
 from thaw.errors import Pruned, UserError
 from thaw.files import write_json
 from thaw.runs import FAILURE
-from thaw.study import ask, join, open_study, untried
+from thaw.study import ask, forget_killed, join, open_study, tell, ticket, untried
 
 RATE = "optimizer.lr=tag(log,interval(1e-4,1e-1))"
 
@@ -87,6 +87,7 @@ def test_a_study_finds_the_best_and_shows_it(study: Study, tmp_path: Path) -> No
     launcher, rows = study(score, RATE, "freeze=none,head", "sweep=optuna", "seed=7", n_trials=25, n_jobs=2)
     assert launcher.batches == [*((i, 2) for i in range(0, 24, 2)), (24, 1)]
     assert all(job["seed"] == "7" for job in launcher.jobs)
+    assert all(job["optimizer.lr"] == f"{float(job['optimizer.lr']):.4g}" for job in launcher.jobs)
     best = max(rows, key=lambda row: float(row["val/f1"]))
     assert float(best["optimizer.lr"]) == pytest.approx(0.01, rel=0.5)
     page = (tmp_path / "study/study.html").read_text()
@@ -306,11 +307,31 @@ def test_how_a_study_is_run_may_change(study: Study) -> None:
 def test_a_study_without_trials_is_of_no_search_yet(tmp_path: Path) -> None:
     begun = {"mode": "max", "model": "minilm"}
     open_study(tmp_path, None, "tpe", 0, {**begun, "model": "minlm"})
+    with pytest.raises(UserError, match="begun with mode=max"):
+        open_study(tmp_path, None, "tpe", 0, {**begun, "mode": "min"})
     study = open_study(tmp_path, None, "tpe", 0, begun)
     study.ask()
     assert open_study(tmp_path, None, "tpe", 0, begun).trials
     with pytest.raises(UserError, match=r"begun with model=minilm and without data"):
         open_study(tmp_path, None, "tpe", 0, {**begun, "model": "bert", "data": "imdb"})
+
+
+def test_what_becomes_of_single_trials(tmp_path: Path) -> None:
+    study = open_study(tmp_path, None, "random", 0, {"mode": "max"})
+    space = {"n": CategoricalDistribution("ab")}
+    study.ask()
+    assert forget_killed(study, space, None) == [], "its process was killed before it had values"
+    first, second, third = (ask(study, space, None) for _ in range(3))
+    with pytest.raises(UserError, match="this study has searched other values"):
+        ask(study, {"n": CategoricalDistribution("cd")}, None)
+    first.report(1.0, 1)
+    assert tell(study, first.number, 1.0, tmp_path) is None
+    pruner = {"n_startup_trials": 1, "n_warmup_steps": 0, "interval_steps": 1}
+    joined = join(ticket(study, second.number, None, tmp_path, pruner))
+    joined.report(0.5, 1)
+    assert joined.should_prune(), "one trial is enough to compare with"
+    write_json(tmp_path / FAILURE, {"overrides": [], "error": "out of luck"})
+    assert tell(study, third.number, math.nan, tmp_path) == "out of luck"
 
 
 def test_equal_trials_of_a_batch_are_one_run(study: Study) -> None:

@@ -40,6 +40,8 @@ def test_the_search_space_is_hydras_own_syntax() -> None:
     assert space("a=range(2,9,3)")["a"] == Int(2, 8, step=3)
     assert space("a=range(0.0,0.5,0.1)")["a"] == Float(0.0, 0.4, step=0.1)
     assert space("a=tag(log,int(interval(8,64)))")["a"] == Int(8, 64, log=True)
+    assert space("a=tag(log,range(1,6))")["a"] == Int(1, 5, log=True)
+    assert space("a=range(5,0,-2)")["a"] == Choice(["5", "3", "1"])
     assert space("freeze=none,head", "+b=choice(x,[1,2],true)") == {
         "freeze": Choice(["none", "head"]), "+b": Choice(["x", "[1,2]", "True"]),
     }  # fmt: skip

@@ -41,7 +41,7 @@ def hold_out(
         ordered = [rows[np.argsort(again[rows], kind="stable")] for rows in ordered]
     # Largest remainders: the parts add up to the wanted number, and no label gives more than all but one row.
     exact = np.array([len(rows) * wanted / total for rows in ordered])
-    quota = np.minimum(np.floor(exact).astype(int), [max(len(rows) - 1, 0) for rows in ordered])
+    quota = np.minimum(np.floor(exact).astype(int), [len(rows) - 1 for rows in ordered])
     order = np.argsort(np.floor(exact) - exact, kind="stable")
     left = wanted - int(quota.sum())
     while left and (able := [i for i in order if quota[i] < len(ordered[i]) - 1]):
@@ -137,7 +137,7 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where:
         rest, test = hold_out(_strata(rows, labels), 0.15, seed, again)
         others = _some(rows, rest)
         given = data["validation_size"]
-        size = min(check_size(given, len(rows), "data.validation_size"), len(others)) if given else 0.15 / 0.85
+        size = check_size(given, len(rows), "data.validation_size") if given else 0.15 / 0.85
         train, validation = hold_out(_strata(others, labels), size, seed, again[rest])
         parts = {"train": _some(others, train), "validation": _some(others, validation), "test": _some(rows, test)}
         parts["train"] = subset(parts["train"], train_size, "data.train_size")

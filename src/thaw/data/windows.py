@@ -34,7 +34,7 @@ def windows_over(offsets: np.ndarray, marks: tuple[int, int], max_length: int) -
     before, after = marks
     room = max_length - before - after
     inner = np.diff(offsets) - before - after
-    step = max(room - room // 4, 1)
+    step = room - room // 4
     counts = 1 + np.maximum(-(-(inner - room) // step), 0)
     rows = np.repeat(np.arange(len(inner)), counts)
     number = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -53,5 +53,5 @@ def windows_over(offsets: np.ndarray, marks: tuple[int, int], max_length: int) -
     token = column - before + starts[window]
     inside = (column >= before) & (column < sizes[window] - after)
     skipped = np.where(inside, starts[window], np.where(column < before, 0, (inner[rows] - ends + starts)[window]))
-    own = inside & (token >= since[window]) & (token < until[window])
+    own = (token >= since[window]) & (token < until[window])
     return Windows(offsets[rows][window] + column + skipped, own, bounds, rows)

@@ -254,6 +254,6 @@ def faithfulness(
     for reading, scores in zip(readings, masked_scores(predictor, readings, map(kept, values), chances), strict=True):
         targets = len(reading.targets)
         mine = scores[1:].reshape(2, len(BINS), targets, targets).diagonal(axis1=2, axis2=3)
-        removed, alone = (scores[0] - mine.mean(axis=1)) if targets else np.zeros((2, 0))
+        removed, alone = scores[0] - mine.mean(axis=1)
         result.append((scores[0], removed, alone))
     return result

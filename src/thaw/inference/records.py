@@ -231,7 +231,7 @@ def _objects(path: Path, options: Options) -> Input:
 
 def _text_or_words(values: Sequence[Any], options: Options, place: str) -> Any:
     """The text of a record whose values have types, or its words; a pair as one string."""
-    if options.pairs or len(values) > 1:
+    if options.pairs:
         return _given(values, options, place)
     text = values[0]
     words = isinstance(text, list) and all(isinstance(word, str) for word in text)
@@ -263,10 +263,10 @@ def as_json(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, dict):
-        return {str(key): as_json(one) for key, one in value.items()}
+        return {key: as_json(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [as_json(one) for one in value]
-    if isinstance(value, datetime.date | datetime.time):
+    if isinstance(value, datetime.date):
         return value.isoformat()
     if isinstance(value, bytes):
         try:

@@ -82,13 +82,13 @@ def doubted(scores: np.ndarray, gold: Sequence[Any], labels: LabelSet) -> list[d
 
 
 def _tags(texts: Sequence[Any], gold: Sequence[Any], labels: LabelSet, folds: np.ndarray) -> list[dict[str, Any]]:
+    if len(texts) < FOLDS:
+        return []
     at: list[tuple[int, int]] = []
     scores: list[np.ndarray] = []
-    for held, known, tags, others in _held_out(texts, gold, folds) if len(texts) >= FOLDS else ():
+    for held, known, tags, others in _held_out(texts, gold, folds):
         at += [(i, j) for i in held for j in range(len(texts[i]))]
         scores += [np.exp(own) for own in frequent_tags(known, tags, others, labels)]
-    if not at:
-        return []
     flat = np.concatenate(scores)
     truth = np.array([gold[i][j] for i, j in at])
     best, everyone = flat.argmax(-1), np.arange(len(flat))

@@ -10,7 +10,8 @@ from thaw.data.windows import windows_over
 
 @pytest.mark.parametrize("marks", [(0, 0), (1, 1), (2, 1)])
 @pytest.mark.parametrize("room", [1, 2, 3, 4, 7, 62])
-def test_windows_cover_rows_of_any_length(room: int, marks: tuple[int, int]) -> None:
+def test_windows_cover_rows_of_any_length(room: int, marks: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thaw.data.windows.CHUNK", 70)  # rows are cut in several parts
     before, after = marks
     lengths = np.concatenate((np.arange(200), [0, 1, room]))  # without special tokens
     offsets = np.concatenate(([0], np.cumsum(lengths + before + after)))

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -263,16 +263,29 @@ def encode_split(
         parts = [slice(start, end) for start, end in itertools.pairwise(offsets)]
         words = np.concatenate([np.cumsum(firsts[own]) - 1 for own in parts])
         label_ids = [targets[own][firsts[own]] for own in parts]
-    windows = windows_of(offsets, tokenizer, max_length)
-    return Encoded(
-        ids[windows.at],
-        windows.offsets,
+    whole = Encoded(
+        ids,
+        offsets,
         np.diff(offsets).astype(np.int32),
-        np.where(windows.own, targets[windows.at], IGNORED),
-        np.where(windows.own & firsts[windows.at], words[windows.at], -1),
+        targets,
+        np.where(firsts, words, -1),
         np.fromiter(itertools.chain.from_iterable(label_ids), dtype=np.int64),
         _offsets([len(row) for row in label_ids]),
-        windows.rows,
+        np.arange(len(offsets) - 1),
+    )
+    return whole if whole.kept.max() <= max_length else _in_windows(whole, tokenizer, max_length)
+
+
+def _in_windows(whole: Encoded, tokenizer: Any, max_length: int) -> Encoded:
+    """A split of a token task with its long sentences in windows."""
+    windows = windows_of(whole.offsets, tokenizer, max_length)
+    return replace(
+        whole,
+        ids=whole.ids[windows.at],
+        offsets=windows.offsets,
+        labels=np.where(windows.own, whole.labels[windows.at], IGNORED),
+        words=np.where(windows.own, whole.words[windows.at], -1),
+        sentences=windows.rows,
     )
 
 

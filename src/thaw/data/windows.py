@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+CHUNK = 10_000  # rows that are cut at once
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -31,6 +33,20 @@ def windows_over(offsets: np.ndarray, marks: tuple[int, int], max_length: int) -
         marks: the special tokens before and after each row; every window gets them.
         max_length: tokens of a window at most, special tokens included.
     """
+    # A part of the rows at a time, since there are several numbers for each token on the way.
+    parts = [
+        _windows(offsets[first : first + CHUNK + 1], marks, max_length) for first in range(0, len(offsets) - 1, CHUNK)
+    ]
+    sizes = np.concatenate([np.diff(part.offsets) for part in parts])
+    return Windows(
+        np.concatenate([part.at for part in parts]),
+        np.concatenate([part.own for part in parts]),
+        np.concatenate(([0], np.cumsum(sizes))),
+        np.concatenate([part.rows + i * CHUNK for i, part in enumerate(parts)]),
+    )
+
+
+def _windows(offsets: np.ndarray, marks: tuple[int, int], max_length: int) -> Windows:
     before, after = marks
     room = max_length - before - after
     inner = np.diff(offsets) - before - after

@@ -26,9 +26,10 @@ from thaw.errors import Interrupted, Pruned, UserError
 from thaw.help import help_text
 from thaw.job import run_folder, stem
 from thaw.memory import keep_freed_memory
-from thaw.mistakes import check_known, check_options, readable
+from thaw.mistakes import readable
 from thaw.overrides import is_setting, latest, quoted
 from thaw.runs import drop_empty, open_unfinished, resume_command
+from thaw.script import check_known, check_options
 from thaw.settings import Rule, check
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # they end a process silently, unless it handles them

@@ -3,115 +3,26 @@
 Nothing heavy is imported here, as in `thaw.cli`.
 """
 
-import difflib
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw.errors import UserError, missing
 from thaw.overrides import NUMBER
-from thaw.settings import RULES, lost
+from thaw.script import GLOBAL, Script, meant_by, near, not_global
+from thaw.settings import lost
 
-HYDRA_OPTIONS = (
-    "--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info",
-    "--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun",
-)  # fmt: skip
-GLOBAL = ("experiment", "sweep")  # groups whose files hold settings of others
 OPEN = ("callbacks.", "logger.", "optimizer.class.")  # to what these hold, arguments of classes may be added
-MULTIRUN = ("-m", "--multirun")
 OUT_OF_MEMORY = {
     "train": "Lower data.batch_size, data.eval_batch_size or data.max_length, "
     "or set model.gradient_checkpointing=true.",
     "predict": "Lower batch_size.",
 }
-
-
-TRAINER = {  # arguments of transformers' Trainer and its example scripts, which many know by heart
-    "learning_rate": "optimizer.lr",
-    "lr_scheduler_type": "optimizer.schedule",
-    "num_train_epochs": "data.epochs",
-    "per_device_train_batch_size": "data.batch_size",
-    "per_device_eval_batch_size": "data.eval_batch_size",
-    "max_seq_length": "data.max_length",
-    "max_train_samples": "data.train_size",
-    "max_eval_samples": "data.eval_size",
-    "dataset_name": "data.hub",
-    "dataset_config_name": "data.hub_config",
-    "train_file": "data.path",
-    "dataloader_num_workers": "data.num_workers",
-    "model_name_or_path": "model.name",
-    "label_smoothing_factor": "loss.label_smoothing",
-    "gradient_accumulation_steps": "trainer.accumulate_grad_batches",
-    "max_grad_norm": "trainer.gradient_clip_val",
-    "bf16": "trainer.precision",
-    "fp16": "trainer.precision",
-    "torch_compile": "trainer.compile",
-    "eval_steps": "trainer.eval_every",
-    "save_steps": "trainer.checkpoint_every",
-    "logging_steps": "trainer.log_every",
-    "metric_for_best_model": "monitor",
-    "report_to": "logger",
-    "resume_from_checkpoint": "resume",
-}
-
-
-@dataclass(frozen=True)
-class Script:
-    """A root script and its settings.
-
-    Args:
-        conf: the folder of the configs.
-        name: of the script, and of its config.
-    """
-
-    conf: Path
-    name: str
-
-    @cached_property
-    def keys(self) -> list[str]:
-        """Every setting of the default config, dotted, and the names of the groups."""
-        from hydra import compose, initialize_config_dir
-
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(self.conf), version_base="1.3"):
-            config = compose(self.name)
-
-        def walk(node: Any, prefix: str) -> Iterator[str]:
-            for key in map(str, node) if isinstance(node, DictConfig) else ():
-                path = f"{prefix}{key}"
-                yield path
-                if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
-                    yield from walk(node[key], f"{path}.")
-
-        return list(walk(config, ""))
-
-    def is_group(self, name: str) -> bool:
-        return bool(name) and (self.conf / name).is_dir()
-
-    @property
-    def groups(self) -> set[str]:
-        """The config groups of this script; ``conf/`` also holds those of the others."""
-        defaults = OmegaConf.load(self.conf / f"{self.name}.yaml").defaults
-        return {str(key) for item in defaults if isinstance(item, DictConfig) for key in item}
-
-    def holds(self, group: str, choice: str) -> set[str]:
-        """The settings of a group, as its shipped files and their rules name them."""
-        files = [*(self.conf / group).glob("_*.yaml"), self.conf / group / f"{choice}.yaml"]
-        ruled = {key.split(".")[1] for key in RULES if key.startswith(f"{group}.")}
-        return {str(key) for file in files if file.is_file() for key in OmegaConf.load(file)} | ruled
-
-    def choices(self, group: str) -> list[Path]:
-        """The files of a config group that can be chosen."""
-        return sorted((self.conf / group).glob("[!_]*.yaml"))
 
 
 def readable(error: Exception, conf: Path, name: str) -> Exception:
@@ -179,7 +90,7 @@ def _unknown_setting(match: re.Match[str], script: Script) -> UserError:
     key = match[1] or match[2]
     group, _, own = key.rpartition(".")
     if group.partition(".")[0] in GLOBAL:
-        return _not_global(group.partition(".")[0])
+        return not_global(group.partition(".")[0])
     if script.is_group(group):
         holders = [file.stem for file in script.choices(group) if own in OmegaConf.load(file)]
         if holders:
@@ -195,12 +106,6 @@ def _unknown_setting(match: re.Match[str], script: Script) -> UserError:
         f"{key}: no such setting{near(key, [known for known in script.keys if known != key])}",
         f"All settings: python {script.name}.py --help.",
     )
-
-
-def _not_global(group: str) -> UserError:
-    """For a file whose settings Hydra takes for those of its own group."""
-    chosen = next((one.replace("=", "/") for one in sys.argv[1:] if one.startswith(f"{group}=")), group)
-    return UserError(f"conf/{chosen}.yaml: its settings are not found", "Begin the file with: # @package _global_")
 
 
 def _no_group(key: str, script: Script) -> UserError:
@@ -233,82 +138,3 @@ EXPLANATIONS: dict[str, Callable[[re.Match[str], Script], UserError | None]] = {
 def no_choice(group: str, choice: str, script: Script) -> UserError:
     options = [file.stem for file in script.choices(group)]
     return UserError(f"{group}={choice}: no such choice{near(choice, options)}", f"There are: {', '.join(options)}.")
-
-
-def near(word: str, known: Sequence[str]) -> str:
-    """``; did you mean x?``, or nothing."""
-    meant = " or ".join(meant_by(word, known))
-    return f"; did you mean {meant}?" if meant else ""
-
-
-def meant_by(word: str, known: Sequence[str]) -> list[str]:
-    """The setting of that name, else what the Trainer calls so, else those of that name in any group, else the closest
-    spelling; may be empty."""
-    if word in known:
-        return [word]
-    if (peer := TRAINER.get(word.rpartition(".")[2])) in known:
-        return [str(peer)]
-    if named := [key for key in known if key.rpartition(".")[2] == word]:
-        return named
-    close = difflib.get_close_matches(word, known)
-    close.sort(key=lambda key: sorted(key) != sorted(word))  # transposed letters first
-    return close[:1]
-
-
-def check_options(arguments: Sequence[str], conf: Path, name: str) -> None:
-    """Refuse a setting that is written as an option; argparse would take several lines to do so.
-
-    Raises:
-        UserError: naming it.
-    """
-    for argument in arguments:
-        option, _, value = argument.partition("=")
-        if option in MULTIRUN and name != "train":
-            raise UserError(f"{option}: only train.py has multiruns", f"Call {name}.py once for each.")
-        if option == "sweep" and "," in value:  # Hydra would do a run for each name, and sweep nothing that they list
-            hint = "Give one, and the lists of the others beside it: sweep=seeds optimizer.lr=1e-5,2e-5"
-            raise UserError(f"{argument}: several presets", hint)
-        if option == "sweep":
-            _check_swept(argument, conf / "sweep" / f"{value}.yaml", arguments)
-        if option.startswith("--") and option not in HYDRA_OPTIONS:
-            setting = option.lstrip("-").replace("-", "_")
-            meant = meant_by(setting, Script(conf, name).keys) or [setting]
-            written = " or ".join(f"{key}={value or '...'}" for key in meant)
-            raise UserError(f"{option}: no such option", f"Settings have no dashes: {written}")
-
-
-def _check_swept(argument: str, preset: Path, arguments: Sequence[str]) -> None:
-    """Refuse a preset whose only list is replaced by a single value: there would be nothing to sweep."""
-    swept = OmegaConf.to_container(OmegaConf.load(preset)) if preset.is_file() else {}
-    keys = list(swept.get("hydra", {}).get("sweeper", {}).get("params", {})) if isinstance(swept, dict) else []
-    given = [one for one in arguments if len(keys) == 1 and one.startswith(f"{keys[0]}=")]
-    if given and not re.search("[,(]", given[-1]):
-        raise UserError(f"{argument}: it is a sweep of {keys[0]}, which has one value: {given[-1]}", "Give several.")
-
-
-def check_known(config: Mapping[str, Any], conf: Path, name: str) -> None:
-    """Refuse a setting that nothing reads: one added with ``+``, or misspelled in a file of ``conf/``.
-
-    Args:
-        config: as it was composed.
-        conf, name: of the `Script`.
-
-    Raises:
-        UserError: naming the setting.
-    """
-    script = Script(conf, name)
-    own: Any = OmegaConf.load(conf / f"{name}.yaml")
-    groups = {str(group): str(choice) for item in own.defaults if isinstance(item, DictConfig)
-              for group, choice in item.items()}  # fmt: skip
-    known = [str(key) for key in own if key != "defaults"]
-    settings = [(key, {*known, *groups}) for key in config]
-    for group in config:
-        if group in GLOBAL and group in groups:
-            raise _not_global(group)
-        if isinstance(config[group], Mapping) and group not in ("callbacks", "logger"):
-            inside = set(own[group]) if group in own else script.holds(group, groups.get(group, ""))
-            settings += [(f"{group}.{key}", {f"{group}.{one}" for one in inside}) for key in config[group]]
-    for key, expected in settings:
-        if key not in expected:
-            remedy = "It was given with +, or stands in a file of conf/."
-            raise UserError(f"{key}: nothing reads such a setting{near(key, sorted(expected))}", remedy)

@@ -1,0 +1,195 @@
+"""A root script, the settings it has, and the command lines and config files that it refuses before it begins.
+
+Nothing heavy is imported here, as in `thaw.cli`.
+"""
+
+import difflib
+import re
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from thaw.errors import UserError
+from thaw.settings import RULES
+
+HYDRA_OPTIONS = (
+    "--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info",
+    "--shell-completion", "--config-path", "--config-name", "--config-dir", "--experimental-rerun",
+)  # fmt: skip
+MULTIRUN = ("-m", "--multirun")
+GLOBAL = ("experiment", "sweep")  # groups whose files hold settings of others
+TRAINER = {  # arguments of transformers' Trainer and its example scripts, which many know by heart
+    "learning_rate": "optimizer.lr",
+    "lr_scheduler_type": "optimizer.schedule",
+    "num_train_epochs": "data.epochs",
+    "per_device_train_batch_size": "data.batch_size",
+    "per_device_eval_batch_size": "data.eval_batch_size",
+    "max_seq_length": "data.max_length",
+    "max_train_samples": "data.train_size",
+    "max_eval_samples": "data.eval_size",
+    "dataset_name": "data.hub",
+    "dataset_config_name": "data.hub_config",
+    "train_file": "data.path",
+    "dataloader_num_workers": "data.num_workers",
+    "model_name_or_path": "model.name",
+    "label_smoothing_factor": "loss.label_smoothing",
+    "gradient_accumulation_steps": "trainer.accumulate_grad_batches",
+    "max_grad_norm": "trainer.gradient_clip_val",
+    "bf16": "trainer.precision",
+    "fp16": "trainer.precision",
+    "torch_compile": "trainer.compile",
+    "eval_steps": "trainer.eval_every",
+    "save_steps": "trainer.checkpoint_every",
+    "logging_steps": "trainer.log_every",
+    "metric_for_best_model": "monitor",
+    "report_to": "logger",
+    "resume_from_checkpoint": "resume",
+}
+
+
+@dataclass(frozen=True)
+class Script:
+    """A root script and its settings.
+
+    Args:
+        conf: the folder of the configs.
+        name: of the script, and of its config.
+    """
+
+    conf: Path
+    name: str
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """Every setting of the default config, dotted, and the names of the groups."""
+        from hydra import compose, initialize_config_dir
+
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(self.conf), version_base="1.3"):
+            config = compose(self.name)
+
+        def walk(node: Any, prefix: str) -> Iterator[str]:
+            for key in map(str, node) if isinstance(node, DictConfig) else ():
+                path = f"{prefix}{key}"
+                yield path
+                if not OmegaConf.is_missing(node, key) and not OmegaConf.is_interpolation(node, key):
+                    yield from walk(node[key], f"{path}.")
+
+        return list(walk(config, ""))
+
+    def is_group(self, name: str) -> bool:
+        return bool(name) and (self.conf / name).is_dir()
+
+    @cached_property
+    def file(self) -> Any:
+        """The config file of this script, with its defaults list."""
+        return OmegaConf.load(self.conf / f"{self.name}.yaml")
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """The config groups of this script, each with its default; ``conf/`` also holds those of the others."""
+        listed = [item for item in self.file.defaults if isinstance(item, DictConfig)]
+        return {str(group): str(choice) for item in listed for group, choice in item.items()}
+
+    def holds(self, group: str) -> set[str]:
+        """The settings of a group, as its shipped files and the rules for their values name them."""
+        if group in self.file:
+            return set(self.file[group])
+        files = [*(self.conf / group).glob("_*.yaml"), self.conf / group / f"{self.groups[group]}.yaml"]
+        ruled = {key.split(".")[1] for key in RULES if key.startswith(f"{group}.")}
+        return {str(key) for file in files if file.is_file() for key in OmegaConf.load(file)} | ruled
+
+    def choices(self, group: str) -> list[Path]:
+        """The files of a config group that can be chosen."""
+        return sorted((self.conf / group).glob("[!_]*.yaml"))
+
+
+def check_options(arguments: Sequence[str], conf: Path, name: str) -> None:
+    """Refuse a setting that is written as an option; argparse would take several lines to do so.
+
+    Raises:
+        UserError: naming it.
+    """
+    for argument in arguments:
+        option, _, value = argument.partition("=")
+        if option in MULTIRUN and name != "train":
+            raise UserError(f"{option}: only train.py has multiruns", f"Call {name}.py once for each.")
+        if option == "sweep" and "," in value:  # Hydra would do a run for each name, and sweep nothing that they list
+            hint = "Give one, and the lists of the others beside it: sweep=seeds optimizer.lr=1e-5,2e-5"
+            raise UserError(f"{argument}: several presets", hint)
+        if option == "sweep":
+            _check_swept(argument, conf / "sweep" / f"{value}.yaml", arguments)
+        if option.startswith("--") and option not in HYDRA_OPTIONS:
+            setting = option.lstrip("-").replace("-", "_")
+            meant = meant_by(setting, Script(conf, name).keys) or [setting]
+            written = " or ".join(f"{key}={value or '...'}" for key in meant)
+            raise UserError(f"{option}: no such option", f"Settings have no dashes: {written}")
+
+
+def _check_swept(argument: str, preset: Path, arguments: Sequence[str]) -> None:
+    """Refuse a preset whose only list is replaced by a single value: there would be nothing to sweep."""
+    swept = OmegaConf.to_container(OmegaConf.load(preset)) if preset.is_file() else {}
+    keys = list(swept.get("hydra", {}).get("sweeper", {}).get("params", {})) if isinstance(swept, dict) else []
+    given = [one for one in arguments if len(keys) == 1 and one.startswith(f"{keys[0]}=")]
+    if given and not re.search("[,(]", given[-1]):
+        raise UserError(f"{argument}: it is a sweep of {keys[0]}, which has one value: {given[-1]}", "Give several.")
+
+
+def check_known(config: Mapping[str, Any], conf: Path, name: str) -> None:
+    """Refuse a setting that nothing reads: one added with ``+``, or misspelled in a file of ``conf/``.
+
+    Args:
+        config: as it was composed.
+        conf, name: of the `Script`.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    script = Script(conf, name)
+    known = {*script.file, *script.groups} - {"defaults"}
+    for key, value in config.items():
+        if key in GLOBAL and key in script.groups:
+            raise not_global(key)
+        if key not in known:
+            raise _unread(key, known)
+        if isinstance(value, Mapping) and key not in ("callbacks", "logger"):  # which hold what users call as they like
+            inside = {f"{key}.{one}" for one in script.holds(key)}
+            if unread := [one for one in value if f"{key}.{one}" not in inside]:
+                raise _unread(f"{key}.{unread[0]}", inside)
+
+
+def _unread(key: str, known: Collection[str]) -> UserError:
+    remedy = "It was given with +, or stands in a file of conf/."
+    return UserError(f"{key}: nothing reads such a setting{near(key, sorted(known))}", remedy)
+
+
+def not_global(group: str) -> UserError:
+    """For a file whose settings Hydra takes for those of its own group."""
+    chosen = next((one.replace("=", "/") for one in sys.argv[1:] if one.startswith(f"{group}=")), group)
+    return UserError(f"conf/{chosen}.yaml: its settings are not found", "Begin the file with: # @package _global_")
+
+
+def near(word: str, known: Sequence[str]) -> str:
+    """``; did you mean x?``, or nothing."""
+    meant = " or ".join(meant_by(word, known))
+    return f"; did you mean {meant}?" if meant else ""
+
+
+def meant_by(word: str, known: Sequence[str]) -> list[str]:
+    """The setting of that name, else what the Trainer calls so, else those of that name in any group, else the closest
+    spelling; may be empty."""
+    if word in known:
+        return [word]
+    if (peer := TRAINER.get(word.rpartition(".")[2])) in known:
+        return [str(peer)]
+    if named := [key for key in known if key.rpartition(".")[2] == word]:
+        return named
+    close = difflib.get_close_matches(word, known)
+    close.sort(key=lambda key: sorted(key) != sorted(word))  # transposed letters first
+    return close[:1]

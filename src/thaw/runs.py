@@ -76,15 +76,20 @@ def open_run(folder: str | Path, needs: str = "config.yaml") -> Path:
     if not run.is_dir():
         raise UserError(f"{folder}: no such run folder", "Runs are under outputs/<data>/<model>/<date and time>.")
     if not (run / "config.yaml").is_file():
-        if (run / "multirun.yaml").is_file():
+        inside = members_of(run)
+        if inside and (run / "multirun.yaml").is_file():
             remedy = f"Give one of its runs; python report.py runs={shell_path(run)} compares them all."
             raise UserError(f"{folder}: a multirun, not a run", remedy)
-        inside = sorted(path.parent for path in run.glob("*/config.yaml"))
         hint = f"Did you mean {inside[-1]}?" if inside else "A run folder holds a config.yaml."
         raise UserError(f"{folder}: not a run folder", hint)
     if not (run / needs).exists():
         raise UserError(f"{folder}: the run is not finished ({needs} is missing)", f"Resume: {resume_command(run)}")
     return run
+
+
+def members_of(multirun: Path) -> list[Path]:
+    """The folders of the runs in that of a multirun, those that failed before they began included."""
+    return sorted({path.parent for name in ("config.yaml", FAILURE) for path in multirun.glob(f"*/{name}")})
 
 
 def open_unfinished(folder: str | Path) -> Path:

@@ -94,7 +94,7 @@ NEUTRAL = (  # those that leave the protocol of an experiment as it is
     "trainer", "trainer.accelerator", "trainer.devices", "trainer.progress_bar", "trainer.checkpoint_every",
     "trainer.log_every", "trainer.cuda_graphs",
 )  # fmt: skip
-ADDED = ("data.fold", "data.folds", "data.truncation")  # which runs of earlier versions lack
+ADDED = {"data.fold": None, "data.folds": 5, "data.truncation": "end"}  # which runs of earlier versions lack
 EXPECTED = {"figure", "value", "tolerance", "reason", "source", "open"}
 
 RULES: dict[str, Rule] = {

@@ -16,7 +16,7 @@ from thaw.exploration.explore import explore
 from thaw.multirun import begin
 from thaw.reporting import summary, sweep_plots
 from thaw.reporting.comparison import report
-from thaw.reporting.members import read_members
+from thaw.reporting.members import comparable, read_members
 from thaw.reporting.summary import markdown_table
 from thaw.reporting.sweep import command_of, overview, spread, summarise
 from thaw.settings import ADDED, check
@@ -82,24 +82,44 @@ def test_runs_of_several_folders_share_a_table(
     monkeypatch.chdir(tmp_path)
     multirun = make("one", "sweep=seeds", "seed=1").parent
     make("two", "sweep=seeds", "seed=2")
-    (tmp_path / "single").mkdir()
     singles = [make(f"../single/{i}", *own) for i, own in enumerate((
-        ["freeze=none", "loss.label_smoothing=0", "optimizer.lr=1e-4", "seed=3", "trainer.progress_bar=false"],
-        ["freeze=all_but_last_n", "freeze.n=2", "optimizer.lr=3e-4", "data.max_length=null"],
+        ["freeze=none", "loss.label_smoothing=0.0", "seed=3", "trainer.progress_bar=false", "logger=tensorboard"],
+        ["freeze=all_but_last_n", "freeze.n=2", "optimizer.lr=3e-4", "loss=cross_entropy", "data.max_length=null"],
     ))]  # fmt: skip
-    report(configured(f"runs='{','.join(map(str, (multirun, *singles)))}'", "output=all/table.html", verb="report"))
+    report(configured(f"runs='{','.join(map(str, (multirun, *singles, multirun / 'one')))}'", "output=all/table.html",
+                      verb="report"))  # fmt: skip
     with (tmp_path / "all/table.csv").open() as file:
-        assert [row["run"] for row in csv.DictReader(file)] == ["one", "two", "0", "1"]
+        assert [row["run"] for row in csv.DictReader(file)] == ["sweep/one", "sweep/two", "single/0", "single/1"]
     over = (tmp_path / "all/table.md").read_text().splitlines()
     assert over[4] == "| freeze | freeze.n | optimizer.lr | runs | best val/f1 | test accuracy | test f1 | seconds |"
     assert [line.split(" | ")[:4] for line in over[6:8]] == [
-        ["| none", "null", "0.0001", "3"], ["| all_but_last_n", "2", "0.0003", "1"],
+        ["| none", "–", "0.0001", "3"], ["| all_but_last_n", "2", "0.0003", "1"],
     ]  # fmt: skip
     assert 'href="../single/1/report.html"' in (tmp_path / "all/table.html").read_text()
     assert "Summary  all/table.html" in capsys.readouterr().out
-    for given, said in ((f"{multirun},{multirun}", "is given twice"), (f"{multirun},nowhere", "no such run folder")):
+    for given, said in (
+        (f"{multirun},{multirun}/../sweep", "is given twice"),
+        (f"{multirun},nowhere", "no such run folder"),
+    ):
         with pytest.raises(UserError, match=said):
             report(configured(f"runs='{given}'", verb="report"))
+    with pytest.raises(UserError, match="split is for two runs"):
+        report(configured(f"runs='{multirun},{multirun}/one'", "split=validation", verb="report"))
+
+
+def test_runs_of_several_commands_are_told_apart(make: Make) -> None:
+    """By as few settings as that takes; what an experiment sets was not typed."""
+    folder = make("one", "experiment=emotion_distilbert_full", "data.path=x").parent
+    make("two", "experiment=emotion_distilbert_full", "data.path=x", "seed=2")
+    make("again", "experiment=emotion_distilbert_full", "seed=2", "data.path=x", "trainer.log_every=3")
+    make("three", "experiment=emotion_hub_distilbert", "data.path=x")
+    make("fold", "experiment=emotion_distilbert_full", "data.path=x", "data.fold=1")
+    found = comparable(read_members(folder))
+    assert sorted(member.folder.name for member in found) == ["again", "fold", "one", "three"], "two is there already"
+    over = overview(found)
+    assert over.keys == ["data.epochs"]
+    assert [row[:2] for row in over.rows] == [["2", "2"], ["2", "1"], ["8", "1"]]
+    assert over.best is None, "a fold has other rows"
 
 
 @pytest.mark.parametrize("rows", ["a", "b"])
@@ -223,8 +243,8 @@ def test_what_a_setting_makes_fail_is_not_said_to_be_worth_another_try(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["split=validation"], "split is for two runs"),
-        (["output=mine.html", "paper=true"], "output is for two runs"),
+        (["split=validation"], "split is for several folders"),
+        (["output=mine.html", "paper=true"], "output is for several folders"),
         (["output=metrics.json"], "output=metrics.json is not a file name that ends in .html"),
     ],
 )

@@ -29,17 +29,14 @@ FLIPS = 100  # changed rows on the page; all are counted
 def report(config: DictConfig) -> None:
     """What ``report.py`` does: summarise a multirun, here or on W&B, compare two runs, or summarise several."""
     settings = plain(config)
-    listed = settings["runs"]
-    if not isinstance(listed, list):
-        listed = str(listed).removeprefix("[").removesuffix("]").split(",")
-    names = [str(name).strip() for name in listed]
+    names = [name.strip() for name in settings["runs"].removeprefix("[").removesuffix("]").split(",")]
     folder = Path(names[0]).expanduser().absolute()
     if len(names) == 1 and names[0] and not (folder / "config.yaml").is_file():
         given = settings_of(HydraConfig.get().overrides.task) if HydraConfig.initialized() else {}
         for key in ("split", "output"):
             if key in given:
                 raise UserError(
-                    f"{key} is for two runs; the summary of a multirun is written to its own folder", "Leave it out."
+                    f"{key} is for several folders; the summary of a multirun is written to its own", "Leave it out."
                 )
         if settings["paper"]:
             compare_with_paper(folder)
@@ -54,14 +51,14 @@ def report(config: DictConfig) -> None:
     if len(names) < 2 or not all(names):
         hint = "Give two run folders, runs=A,B, the folder of a multirun, or several of either."
         raise UserError(f"runs={','.join(names)}: {counted(len(names), 'run')} given", hint)
-    folders = [Path(name).expanduser().absolute() for name in names]
+    folders = [Path(name).expanduser().resolve() for name in names]
     if twice := [name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1]:
         raise UserError(f"runs: {twice[0]} is given twice", "Give each once.")
     path = Path(settings["output"]).expanduser().absolute()
-    multiruns = [
-        folder for folder in folders if not (folder / "config.yaml").is_file() and any(folder.glob("*/config.yaml"))
-    ]
+    multiruns = [folder for folder in folders if not (folder / "config.yaml").is_file() and runs.members_of(folder)]
     if len(folders) > 2 or multiruns:
+        if settings["split"] != "test":
+            raise UserError("split is for two runs", "Leave it out.")
         for name, folder in zip(names, folders, strict=True):
             if folder not in multiruns:
                 runs.open_run(name, needs="metrics.json")

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from omegaconf import OmegaConf
 from thaw import files, runs
 from thaw.errors import UserError
 from thaw.reporting import summary
-from thaw.settings import NEUTRAL
+from thaw.settings import ADDED, INERT, NEUTRAL
 
 FOLD = "data.fold"
 NOT_SWEPT = ("seed", FOLD)  # runs that differ in these alone are repetitions of one another
+NAMES = {"data.name": "data", "model.name": "model", "freeze.name": "freeze"}  # how files of groups call themselves
 CHOSEN = "chosen"  # in the config of a W&B run: the files of config groups, which have no value of their own
 
 
@@ -35,6 +36,7 @@ class Member:
         rows: a key of the validation rows, which the score is of.
         share: validation rows for each training row.
         monitor: what the score is: ``val/f1``.
+        name: of the folder, as tables show it.
     """
 
     folder: Path
@@ -48,6 +50,7 @@ class Member:
     rows: str | None = None
     share: float | None = None
     monitor: str = ""
+    name: str = ""
 
 
 @dataclass
@@ -80,7 +83,7 @@ def read_members(folder: Path) -> list[Member]:
     """
     if (folder / "config.yaml").is_file():
         return [_member(folder)]
-    found = sorted({path.parent for name in ("config.yaml", runs.FAILURE) for path in folder.glob(f"*/{name}")})
+    found = runs.members_of(folder)
     if not found:
         raise UserError(f"{runs.display(folder)}: no runs", "Give the folder of a multirun: outputs/multirun/...")
     return [_member(path) for path in found]
@@ -95,10 +98,12 @@ def _member(folder: Path) -> Member:
             "failed",
             error=failure["error"],
             mendable="traceback" not in failure,
+            name=folder.name,
         )
     settings = overridden(folder)
     if not (folder / "metrics.json").is_file():
-        return Member(folder, settings, "pruned" if (folder / runs.PRUNED).is_file() else "stopped")
+        status = "pruned" if (folder / runs.PRUNED).is_file() else "stopped"
+        return Member(folder, settings, status, name=folder.name)
     metrics = files.read_json(folder / "metrics.json")
     split = runs.known_splits(folder)[-1]
     names = [f"{split}/{name}" for name in summary.headline_names(metrics, [split])]
@@ -106,36 +111,69 @@ def _member(folder: Path) -> Member:
     splits = files.read_json(folder / "data.json")["splits"]
     validation = splits["validation"]
     # Not the fingerprint: whether to clean the texts of the same rows may be what is swept.
-    rows = json.dumps([validation["rows"], validation["labels"], *map(settings.get, ("data.split_seed", FOLD))])
+    data = runs.load_config(folder).data
+    source = [data.path, data.hub, data.hub_config, data.split_seed, data.get("fold")]
+    rows = json.dumps([validation["rows"], validation["labels"], *source])
     share = validation["rows"] / splits["train"]["rows"]
     best, seconds = metrics["best"], metrics["seconds"]["train"]
     return Member(
-        folder, settings, "finished", best["score"], figures, seconds, rows=rows, share=share, monitor=best["monitor"]
+        folder,
+        settings,
+        "finished",
+        best["score"],
+        figures,
+        seconds,
+        rows=rows,
+        share=share,
+        monitor=best["monitor"],
+        name=folder.name,
     )
 
 
 def comparable(members: Sequence[Member]) -> list[Member]:
-    """Runs of several commands, with what one of them states and others leave at its default stated by all."""
-    stated = {key for member in members for key in member.settings}
-    keys = sorted(key for key in stated if key not in NEUTRAL and not key.startswith("hydra"))
-    return [replace(member, settings=_stated(member, keys)) for member in members]
+    """Runs of several commands, each once, with settings that tell all their configs apart.
+
+    What was typed says too little: what one command states is the default of another.
+    """
+    members = list({member.folder.resolve(): member for member in members}.values())
+    configs = {member.folder: _flat(member.folder) for member in members if member.status == "finished"}
+    typed = dict.fromkeys(key for member in members for key in member.settings)
+    every = dict.fromkeys(key for config in configs.values() for key in config)
+    chosen: list[str] = []
+
+    def told_apart(keys: Sequence[str]) -> int:
+        return len({tuple(config.get(key) for key in keys) for config in configs.values()})
+
+    for key in dict.fromkeys([*NAMES, *typed, *every]):
+        # Of what nobody typed only what is needed: the rest follows from what was typed.
+        stated = (key in NAMES or key in typed) and told_apart([key]) > 1
+        if key not in NOT_SWEPT and (stated or told_apart([*chosen, key]) > told_apart(chosen)):
+            chosen.append(key)
+    once: dict[tuple[Any, ...], Member] = {}
+    for member in members:
+        config = configs.get(member.folder)
+        settings = {NAMES.get(key, key): config.get(key, "–") for key in [*chosen, *NOT_SWEPT]} if config else {}
+        if settings.get(FOLD) == "null":
+            del settings[FOLD]
+        named = replace(member, name=runs.display(member.folder), settings=settings)
+        once.setdefault(tuple(settings.items()) if config else (member.folder,), named)
+    return list(once.values())
 
 
-def _stated(member: Member, keys: Sequence[str]) -> dict[str, str]:
-    if not (member.folder / "config.yaml").is_file():  # it failed before it began
-        return {key: member.settings[key] for key in keys if key in member.settings}
-    config = runs.load_config(member.folder)
-    own = [key for key in keys if key != FOLD or key in member.settings]
-    values = {key: OmegaConf.select(config, "freeze.name" if key == "freeze" else key) for key in own}
-    # The config does not say which file of a group was chosen.
-    typed = {key: member.settings.get(key, "–") for key, value in values.items() if OmegaConf.is_config(value)}
-    return {key: typed.get(key) or _as_typed(value) for key, value in values.items()}
+def _flat(run: Path) -> dict[str, str]:
+    """The config of a run as dotted keys and what one would type, without what changes no result."""
+    config: Any = OmegaConf.to_container(runs.load_config(run))
 
+    def walk(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+        for key, value in values.items():
+            if isinstance(value, Mapping):
+                yield from walk(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
 
-def _as_typed(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+    added = {key: json.dumps(value).strip('"') for key, value in ADDED.items()}
+    return {key: value for key, value in {**added, **dict(walk(config, ""))}.items()
+            if key not in (*NEUTRAL, *INERT) and not key.startswith("logger.")}  # fmt: skip
 
 
 def overridden(run: Path) -> dict[str, str]:
@@ -165,7 +203,8 @@ def grouped(members: Sequence[Member], keys: Sequence[str]) -> list[Group]:
     for member in members:
         if member.status == "finished":
             settings = {key: member.settings.get(key, "–") for key in keys}
-            groups.setdefault(tuple(settings.values()), Group(settings, [])).members.append(member)
+            told = (*settings.values(), str(FOLD in member.settings))  # a run on all rows repeats no fold
+            groups.setdefault(told, Group(settings, [])).members.append(member)
     return list(groups.values())
 
 

@@ -1,4 +1,4 @@
-"""The summary of a multirun: what was swept, what it gave over seeds, the best, and what failed."""
+"""The summary of a multirun, or of several: what was swept, what it gave over seeds, the best, and what failed."""
 
 import os
 import re
@@ -31,7 +31,7 @@ SHOWN = ("accuracy", "f1", "f1_weighted")  # figures in the table; runs.csv has 
 
 @dataclass
 class Overview:
-    """A multirun over its seeds.
+    """Runs over their seeds.
 
     Args:
         keys: the swept settings, seed and fold apart.
@@ -143,8 +143,11 @@ def summarise_several(folders: Sequence[Path], page: Path) -> None:
     Args:
         page: to write, with the table as Markdown and the runs as csv beside it.
     """
-    members = comparable([member for folder in folders for member in read_members(folder)])
+    found = [member for folder in folders for member in read_members(folder)]
+    members = comparable(found)
     title = f"{counted(len(members), 'run')} of {len(folders)} folders"
+    if len(members) < len(found):
+        print(f"Left out, since others have the same settings and seed: {counted(len(found) - len(members), 'run')}.")
     _summarise(members, title, page, page.with_suffix(".csv"), None)
 
 
@@ -193,11 +196,13 @@ def _summarise(members: list[Member], title: str, page: Path, table: Path, multi
         print(line)
     for own in tables:
         print(summary.table(*own))
-    for line in dict.fromkeys(f"{member.status}: {member.error or member.folder.name}" for member in unfinished):
+    for line in dict.fromkeys(f"{member.status}: {member.error or member.name}" for member in unfinished):
         print(line)
     waiting = [member for member in unfinished if member.status != "pruned"]
     if waiting:
-        again = "" if all(member.mendable for member in waiting) else "; the same command tries them again"
+        again = (
+            "" if not multirun or all(member.mendable for member in waiting) else "; the same command tries them again"
+        )
         print(f"Not finished: {len(waiting)}{again}.")
     if doubts and multirun:
         errors = counted(doubts["errors"], "likely label error")
@@ -215,7 +220,7 @@ def _markdown(
     tables: Sequence[tuple[str, list[str], list[list[str]]]],
     unfinished: Sequence[Member],
 ) -> str:
-    lines = [f"- {member.status}: `{member.folder.name}` {member.error}\n" for member in unfinished]
+    lines = [f"- {member.status}: `{member.name}` {member.error}\n" for member in unfinished]
     table, said = summary.markdown_table(over.header, over.rows), "".join(f"{line}\n\n" for line in over.findings)
     more = "".join(f"## {name}\n\n{summary.markdown_table(header, rows)}\n\n" for name, header, rows in tables)
     return f"# {title}\n\n{over.about}\n\n{table}\n\n{said}{more}{''.join(lines)}"
@@ -226,7 +231,7 @@ def _write_csv(path: Path, members: Sequence[Member]) -> None:
     figures = list(dict.fromkeys(name for member in members for name in member.figures or {}))
     columns = ["run", *keys, "status", "scored by", "score", *figures, "seconds", "error"]
     rows = (
-        [member.folder.name, *map(member.settings.get, keys), member.status, member.monitor, member.score,
+        [member.name, *map(member.settings.get, keys), member.status, member.monitor, member.score,
          *map((member.figures or {}).get, figures), member.seconds, member.error]
         for member in members
     )  # fmt: skip

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from thaw.errors import UserError, reason
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # why something cannot be written at all
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager

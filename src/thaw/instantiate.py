@@ -47,7 +47,7 @@ def _not_taken(config: dict[str, Any]) -> list[str]:
     taken = inspect.signature(get_object(config["_target_"])).parameters
     if any(one.kind is one.VAR_KEYWORD for one in taken.values()):
         return []
-    return [name for name in config if name != "_target_" and name not in taken]
+    return [name for name in config if not name.startswith("_") and name not in taken]
 
 
 def _targets(plain: Any) -> list[str]:

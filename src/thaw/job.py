@@ -22,7 +22,7 @@ from thaw.errors import UserError
 from thaw.help import dotted
 from thaw.overrides import unquoted
 from thaw.runs import open_unfinished, rank, resume_command
-from thaw.settings import check_source
+from thaw.settings import better, check_source
 
 WRITTEN = ("config.yaml", "metrics.json", "report.html", "model", "checkpoints", "predictions")  # of every run
 
@@ -60,7 +60,8 @@ def job(config: DictConfig) -> dict[str, Any]:
         that repeats this run, its ``overrides``, and the settings it ``changed``, each with its value and the default.
 
     Raises:
-        UserError: when the data or the run to resume is missing, or settings are changed together with ``resume``.
+        UserError: when the data or the run to resume is missing, settings are changed together with ``resume``, or the
+            best score would be the worst.
     """
     state = HydraConfig.get()
     others = [item for item in state.overrides.task if not item.startswith("resume=")]
@@ -68,6 +69,9 @@ def job(config: DictConfig) -> dict[str, Any]:
         raise UserError(
             f"{others[0]} with resume: a resumed run keeps its own settings", "Leave it out, or start a new run."
         )
+    if config.mode != better(config.monitor):
+        high = "low" if config.mode == "max" else "high"
+        raise UserError(f"mode={config.mode}: {config.monitor} should be {high}", "Leave mode out.")
     folder = Path(state.runtime.output_dir)
     if config.resume:
         folder = open_unfinished(config.resume)  # now, before anything heavy is imported

@@ -51,7 +51,12 @@ def latest(argument: str) -> str:
 
 def _files(name: str) -> Iterator[Path]:
     """The files of a name below ``outputs/``, not of folders within a run."""
-    for folder, folders, names in os.walk("outputs"):
+    seen = set[str]()  # links may lead back
+    for folder, folders, names in os.walk("outputs", followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         if name in names:
             yield Path(folder, name)
         folders[:] = [one for one in folders if one != "earlier" and "config.yaml" not in names]

@@ -235,7 +235,7 @@ PREDICT_RULES: dict[str, Rule] = {
     "input": OPTIONAL_TEXT,
     "output": OPTIONAL_TEXT,
     "explain_page": PAGE,
-    "format": or_null(one_of("txt", "csv", "tsv", "jsonl", "parquet", "conll")),
+    "format": or_null(one_of("txt", "csv", "tsv", "jsonl", "json", "parquet", "conll")),
     "text_column": or_null(COLUMNS),
     **{key: or_null(RULES[f"data.{key}"]) for key in ("header", "quoting")},
     "encoding": ENCODING,

@@ -141,7 +141,6 @@ def test_a_figure_that_validation_cannot_have_is_not_monitored(encoders: Callabl
         (["trainer=ddp_cpu", "data.eval_size=1"], "validation has 1 row for 2 processes"),
         (["logger=wandb"], r"logger=wandb needs the package wandb.*'\.\[wandb\]'"),
         (["logger=tensorboard", "+logger.tensorboard.sub_dir=[1]"], "TensorBoardLogger could not be built"),
-        (["mode=min"], "mode=min: val/f1 should be high. Leave mode out."),
         (["monitor=val/f1_wieghted"], "is not a metric of a sequence task; did you mean val/f1_weighted?"),
         (["optimizer.class._target_=torch.optim.Adamm"], "optimizer.class: torch.optim.Adamm: there is no such class"),
     ],
@@ -356,7 +355,6 @@ def test_a_run_that_was_moved_goes_on_as_it_is(
         f"model.name={encoders('distilbert')}", "data.train_size=48", "data.eval_size=24", "data.epochs=3",
         "data.batch_size=8", "optimizer.lr=1e-2", "monitor=val/loss", "mode=max",
     ]  # fmt: skip
-    monkeypatch.setattr(fitting, "better", lambda _: "max")  # which is refused otherwise
     fit(configured(*settings), tmp_path / "whole")
     with monkeypatch.context() as patch:
         kill_at(15, patch)

@@ -85,7 +85,7 @@ def test_long_sentences_are_learnt_to_their_end(encoders: Encoders, tmp_path: Pa
     assert metrics["test/f1"] > 0.9
     assert metrics["best"]["score"] == pytest.approx(metrics["validation/f1"])
     splits = json.loads((run / "data.json").read_text())["splits"]
-    assert (splits["train"]["windowed"], splits["train"]["rows"], splits["train"]["unread"]) == (1, 60, 0)
+    assert (splits["train"]["windowed"], splits["train"]["rows"], splits["train"]["tokenless"]) == (1, 60, 0)
 
 
 def test_pipeline_gives_the_entities_of_predict(fitted: Fitted) -> None:

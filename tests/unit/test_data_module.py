@@ -409,7 +409,7 @@ def test_what_no_figure_can_count_is_counted(prepare: Prepare, tmp_path: Path) -
     (tmp_path / "validation.conll").write_text("a O\nb B-X\n")
     data = prepare(tmp_path, max_length=12)
     splits = data.summary["splits"]
-    assert (splits["train"]["unread"], splits["test"]["unread"]) == (1, 0)
+    assert (splits["train"]["tokenless"], splits["test"]["tokenless"]) == (1, 0)
     assert (splits["train"]["windowed"], splits["test"]["windowed"]) == (0.5, 0)
     scored = prepare(tmp_path, max_length=12, subword_labels="all", score_subwords=True)
     assert scored.summary["splits"] == data.summary["splits"], "words, though sub-tokens are scored"

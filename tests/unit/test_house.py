@@ -32,14 +32,14 @@ from thaw.script import TRAINER, Script, meant_by
 PACKAGE = ROOT / "src" / "thaw"
 MODULES = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
 LAYERS = [
-    {"cli", "job", "overrides", "mistakes", "script", "multirun", "help"},
+    {"cli", "job", "overrides", "mistakes", "multirun", "help"},
     {"training"},
     {"evaluation", "exploration", "scoring"},
     {"inference"},
     {"reporting"},
     {"data", "models"},
     {"metrics"},
-    {"hub", "cache", "memory", "files", "runs", "settings", "instantiate", "labels", "errors", "study"},
+    {"hub", "cache", "memory", "files", "runs", "settings", "script", "instantiate", "labels", "errors", "study"},
 ]
 """From the scripts downwards: a module imports its own layer or those below."""
 
@@ -326,6 +326,8 @@ def test_what_cannot_be_built_says_what_to_change(config: dict[str, Any], said: 
             ["callbacks=early_stopping", "callbacks.early_stopping.min_delta=1"],
             "To add one: +callbacks.early_stopping.min_del",
         ),
+        (["mode=min"], "mode=min: val/f1 should be high. Leave mode out."),
+        (["monitor=val/loss", "mode=max"], "mode=max: val/loss should be low. Leave mode out."),
         (["optimizer.lr=null"], "optimizer.lr=null is not a number above 0"),
         (["-m", "sweep=seeds,learning_rate"], "sweep=seeds,learning_rate: several presets. Give one, and the lists"),
         (

@@ -243,7 +243,7 @@ def test_what_a_setting_makes_fail_is_not_said_to_be_worth_another_try(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["split=validation"], "split is for several folders"),
+        (["split=validation"], "split is for two runs"),
         (["output=mine.html", "paper=true"], "output is for several folders"),
         (["output=metrics.json"], "output=metrics.json is not a file name that ends in .html"),
     ],

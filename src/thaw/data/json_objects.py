@@ -13,7 +13,7 @@ BLANK = " \t\r\n"
 
 
 def json_objects(path: Path, options: Options) -> Iterator[tuple[int, dict[str, Any] | Bad]]:
-    """The objects of a file, each with the line that it begins in.
+    """The objects of a file, each with its line, or in an array with its number, since arrays may be a single line.
 
     Raises:
         UserError: when the file is missing, unreadable or no text, or an array cannot be read to its end.
@@ -60,30 +60,37 @@ def _array(
             raise UserError(f"{path}:{number}: {part.problem}", "Fix the line: an array is read as a whole.")
         parts.append(part)
     text, decoder = "\n".join(parts), json.JSONDecoder()
-    at = _after_blanks(text, text.index("[") + 1)
-    counted = 0
-    while not text.startswith("]", at):
-        line, counted = line + text.count("\n", counted, at), at
+    parts.clear()
+
+    def damaged(at: int, reason: str) -> UserError:
+        place = f"{path}, line {line + text.count(chr(10), 0, at)}"
+        return UserError(
+            f"{place}: not valid JSON: {reason}", "Fix it, or give one object a line (pandas: lines=True)."
+        )
+
+    at, count = _after_blanks(text, text.index("[") + 1), 0
+    while count or not text.startswith("]", at):
+        if at == len(text):
+            raise damaged(at, "the array does not end")
+        count += 1
         try:
             value, end = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
-            there, reason = error.pos, error.msg
+            raise damaged(error.pos, error.msg) from None
         except (ValueError, RecursionError) as error:
-            there, reason = at, str(error)
-        else:
-            yield line, _checked(line, value)
-            at = there = _after_blanks(text, end)
-            if text.startswith(",", at):
-                at = _after_blanks(text, at + 1)
-                continue
-            if text.startswith("]", at):
-                break
-            reason = "the array does not end" if at == len(text) else "a comma is missing between two objects"
-        place = f"{path}:{line + text.count(chr(10), counted, there)}"
-        raise UserError(f"{place}: not valid JSON: {reason}", "Fix it, or give one object a line (pandas: lines=True).")
+            raise damaged(at, str(error)) from None
+        yield count, _checked(count, value)
+        at = _after_blanks(text, end)
+        if text.startswith("]", at):
+            break
+        if at < len(text) and text[at] != ",":
+            raise damaged(at, "a comma is missing between two objects")
+        at = _after_blanks(text, at + 1)
+    if (rest := _after_blanks(text, at + 1)) < len(text):
+        raise damaged(rest, "something follows the end of the array")
 
 
 def _after_blanks(text: str, at: int) -> int:
     while text[at : at + 1] and text[at] in BLANK:
         at += 1
-    return at
+    return min(at, len(text))

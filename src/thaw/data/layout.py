@@ -31,7 +31,7 @@ def kind_of(path: Path, data: dict[str, Any]) -> str:
     if path.is_dir():
         return "folder"
     stated, tokens = data.get("format"), data.get("task") == "token"
-    kind = stated or formats.format_of(path, tokens) or ("conll" if tokens else None)
+    kind = "jsonl" if stated == "json" else stated or formats.format_of(path, tokens) or ("conll" if tokens else None)
     if kind not in formats.READERS or kind == "folder":
         formats.check_no_workbook(path)
         what = f"data.format={stated} is not known" if stated else "the format is not clear from the name"
@@ -40,12 +40,15 @@ def kind_of(path: Path, data: dict[str, Any]) -> str:
     return kind
 
 
-def split_files(folder: Path, data: dict[str, Any], needs: str) -> dict[str, list[Path]]:
+def split_files(folder: Path, data: dict[str, Any], only: str | None = None) -> dict[str, list[Path]]:
     """The files, or aclImdb folders, of each split; if there are several formats, the first that has the split needed.
 
     The layout of the Hub is supported: sharded files in ``data/`` or in a folder for each config.
+
+    Args:
+        only: the one split that is needed; None wants all, and among them ``train``.
     """
-    stated, config = data.get("format"), data.get("hub_config")
+    needs, stated, config = only or "train", data.get("format"), data.get("hub_config")
     if config and (folder / str(config)).is_dir():
         folder = folder / str(config)
     found = _by_format(folder, stated, data.get("task") == "token")
@@ -54,10 +57,13 @@ def split_files(folder: Path, data: dict[str, Any], needs: str) -> dict[str, lis
         names = sorted(entry.name for entry in folder.iterdir())[:8] or ["nothing"]
         raise UserError(
             f"{folder}: no split {needs}{f' in the format {stated}' if stated else ''}; it holds: {', '.join(names)}",
-            "Name the files train.*, validation.* and test.* (.txt .csv .tsv .jsonl .parquet .conll, or .gz of these), "
-            "or give a single file.",
+            "Name the files train.*, validation.* and test.* (.txt .csv .tsv .jsonl .json .parquet .conll, or .gz of "
+            "these), or give a single file.",
         )
     files = found[kind]
+    if only:
+        _check_shards(folder, only, files[only])
+        return {only: files[only]}
     if others := [parts[0].name for own in found.values() for split, parts in own.items() if split not in files]:
         raise UserError(
             f"{folder}: {others[0]} has another format than {files[needs][0].name}",

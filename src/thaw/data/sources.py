@@ -71,9 +71,7 @@ def load(data: dict[str, Any], only: str | None = None) -> Source:
 
 def load_path(path: Path, data: dict[str, Any], only: str | None = None) -> Source:
     """Read a file, or a folder with a file or folder for each split."""
-    files = {"all": [path]} if path.is_file() else split_files(path, data, only or "train")
-    if only in files:
-        files = {only: files[only]}
+    files = {"all": [path]} if path.is_file() else split_files(path, data, only)
     source = Source()
     for split, parts in files.items():
         source.files[split] = [str(part) for part in parts]

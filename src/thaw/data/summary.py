@@ -61,7 +61,7 @@ def summarise(rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSe
 def _odd(rows: Any, encoded: Encoded, labels: LabelSet) -> dict[str, int]:
     """Token tasks: words that the tokenizer leaves nothing of. Multi-label tasks: rows without any label."""
     if labels.task == "token":
-        return {"unread": len(encoded.tags) - int((np.asarray(encoded.words) >= 0).sum())}
+        return {"tokenless": len(encoded.tags) - int((np.asarray(encoded.words) >= 0).sum())}
     return {"unlabelled": sum(not own for own in rows["label"][:])} if labels.task == "multi_label" else {}
 
 

@@ -22,6 +22,7 @@ from thaw.data.pairs import joined
 from thaw.data.rows import Bad, Options, text_of
 from thaw.data.tables import Table, read_table
 from thaw.errors import UserError
+from thaw.files import writing
 from thaw.inference.texts import Text, pair_of
 
 Record = dict[str, Any]
@@ -63,7 +64,7 @@ def kind_of(source: str, stated: str | None, encoding: str) -> str:
     if source != "-" and not path.is_file():
         what = "not a file" if path.exists() else "no such file"
         raise UserError(f"input={source}: {what}", "Give a file, or - for standard input.")
-    kind = stated or ("txt" if source == "-" else format_of(path))
+    kind = "jsonl" if stated == "json" else stated or ("txt" if source == "-" else format_of(path))
     if kind not in KINDS:
         check_no_workbook(path)
         remedy = f"It may be .{', .'.join(KINDS)}, or say which of them it is: format={KINDS[1]}."
@@ -108,7 +109,7 @@ def _kept_input(kind: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="thaw-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = folder / f"standard_input.{kind}"
-    with path.open("wb") as file:
+    with writing(path, path), path.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
     return path
 

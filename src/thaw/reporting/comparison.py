@@ -33,11 +33,9 @@ def report(config: DictConfig) -> None:
     folder = Path(names[0]).expanduser().absolute()
     if len(names) == 1 and names[0] and not (folder / "config.yaml").is_file():
         given = settings_of(HydraConfig.get().overrides.task) if HydraConfig.initialized() else {}
-        for key in ("split", "output"):
+        for key, use in {"split": "two runs", "output": "several folders"}.items():
             if key in given:
-                raise UserError(
-                    f"{key} is for several folders; the summary of a multirun is written to its own", "Leave it out."
-                )
+                raise UserError(f"{key} is for {use}; the summary of a multirun is in its own folder", "Leave it out.")
         if settings["paper"]:
             compare_with_paper(folder)
         if settings["wandb"]:

@@ -23,7 +23,7 @@ from thaw.models.freezing import trainable
 from thaw.models.module import EncoderModule
 from thaw.models.speed import compile_layers
 from thaw.reporting import advice, summary
-from thaw.settings import better, plain
+from thaw.settings import plain
 from thaw.training.callbacks import History, ValidationLines
 from thaw.training.finishing import finish
 from thaw.training.pruning import pruning
@@ -81,9 +81,6 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         cfg["seed"],
     )
     check_monitor("monitor", cfg["monitor"], data.labels, data.summary["splits"]["validation"]["labels"])
-    if cfg["mode"] != better(cfg["monitor"]) and not config.resume:  # earlier versions let it pass
-        high = "low" if cfg["mode"] == "max" else "high"
-        raise UserError(f"mode={cfg['mode']}: {cfg['monitor']} should be {high}", "Leave mode out.")
     if first:
         show_data(data)
     if config.resume:

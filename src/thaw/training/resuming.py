@@ -280,7 +280,10 @@ def check_same_data(folder: Path, data: TextDataModule) -> None:
     def marks(summary: dict[str, Any]) -> Any:
         return summary["labels"], {name: split["fingerprint"] for name, split in summary["splits"].items()}
 
-    if marks(files.read_json(folder / "data.json")) != marks(data.summary):
+    before = files.read_json(folder / "data.json")
+    if "unread" in before["splits"]["train"] and data.summary["splits"]["train"].get("windowed"):
+        raise UserError("the run was begun by a version that cut long sentences", "Start a new run.")
+    if marks(before) != marks(data.summary):
         raise UserError("the data has changed since the run began", "Restore it, or start a new run.")
 
 

@@ -1,6 +1,5 @@
 """The Lightning Trainer of a run, and early checks of what would fail later."""
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from thaw.metrics.entities import entity_types
 from thaw.metrics.outputs import figure_names
 from thaw.models.encoder import layers_of
 from thaw.models.freezing import STAGED
+from thaw.script import near
 
 
 def check_monitor(key: str, monitor: str, labels: LabelSet, counts: Mapping[str, int], *others: str) -> None:
@@ -40,11 +40,9 @@ def check_monitor(key: str, monitor: str, labels: LabelSet, counts: Mapping[str,
     if monitor in others:
         return
     if monitor not in known:
-        close = difflib.get_close_matches(monitor, known, 1)
-        meant = f"; did you mean {close[0]}?" if close else ""
         overall = ", ".join(name for name in known if name.count("/") == 1)
         remedy = f"Known: {overall}; some also of one label, as in {known[-1]}."
-        raise UserError(f"{key}={monitor} is not a metric of a {labels.task} task{meant}", remedy)
+        raise UserError(f"{key}={monitor} is not a metric of a {labels.task} task{near(monitor, known)}", remedy)
     absent = [name for name, count in counts.items() if not count]
     if labels.entities:  # either tag marks an entity of the type
         absent = [kind for kind in entity_types(labels) if not counts.get(f"B-{kind}") and not counts.get(f"I-{kind}")]

@@ -515,3 +515,13 @@ def test_a_lone_carriage_return_spoils_its_own_row_only(encoding: str, tmp_path:
     data = {"path": str(tmp_path / "a.csv"), "encoding": encoding}
     assert "a.csv:3: a lone \\r, without quotes. Fix the row" in complaint(**data)
     assert load({**data, "on_bad_row": "skip"}).splits["all"]["text"][:] == ["a", "d"]
+
+
+def test_of_a_folder_only_the_split_that_is_needed_is_read(tmp_path: Path) -> None:
+    """Whatever is wrong with the others."""
+    fill(
+        tmp_path, {"test.csv": "text,label\na,x\n", "train.csv": "text,label\nb\n", "train_old.csv": "", "val.txt": ""}
+    )
+    assert texts(load_path(tmp_path, {}, only="test")) == {"test": ["a"]}
+    with pytest.raises(UserError, match=r"several files for train|another format"):
+        load_path(tmp_path, {})

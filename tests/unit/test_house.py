@@ -150,6 +150,12 @@ def test_latest_names_the_folder_that_is_meant(tmp_path: Path, monkeypatch: pyte
         path.with_name("config.yaml").touch()
         os.utime(path, (age, age))
         assert latest("run=latest") == f"run={path.parent.relative_to(tmp_path)}"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "outputs/mine").rename(tmp_path / "elsewhere/mine")
+    os.utime(tmp_path / "elsewhere/mine/metrics.json", (200, 200))
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "outputs")
+    (tmp_path / "outputs/linked").symlink_to(tmp_path / "elsewhere")
+    assert latest("run=latest") == "run=outputs/linked/mine"
     (path.parent / "wandb/files").mkdir(parents=True)
     (path.parent / "wandb/files/config.yaml").touch()
     assert latest("resume=latest") == "resume=outputs/emotion/bert/stopped"

@@ -2,6 +2,7 @@
 
 import os
 import random
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -160,6 +161,17 @@ def test_a_run_goes_on_with_its_rows_and_labels(
         return
     with pytest.raises(UserError, match="the data has changed since the run began"):
         check_same_data(tmp_path, data)
+
+
+def test_a_run_that_cut_long_sentences_does_not_go_on_with_whole_ones(tmp_path: Path) -> None:
+    """Its steps would be others."""
+    before = {"labels": ["O"], "splits": {"train": {"fingerprint": "1", "unread": 3}}}
+    write_json(tmp_path / "data.json", before)
+    for share, refused in ((0.0, False), (0.5, True)):
+        own = {"labels": ["O"], "splits": {"train": {"fingerprint": "1", "windowed": share}}}
+        data: Any = SimpleNamespace(summary=own)
+        with pytest.raises(UserError, match="a version that cut long sentences") if refused else nullcontext():
+            check_same_data(tmp_path, data)
 
 
 def test_a_checkpoint_of_other_weights_is_refused() -> None:

@@ -212,7 +212,9 @@ def _objects(path: Path, options: Options) -> Input:
     def records() -> Iterator[tuple[str, Record]]:
         for line, record in json_objects(path, options):
             if isinstance(record, Bad):
-                remedy = ENCODING if record.problem.startswith(NOT_UTF8) else "Fix the line."
+                remedy = (
+                    ENCODING if record.problem.startswith(NOT_UTF8) else "Fix it."
+                )  # a line, or an object of an array
                 raise UserError(f"{path}:{line}: {record.problem}", remedy)
             yield f"{path}:{line}", record
 

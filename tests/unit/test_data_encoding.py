@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from thaw.cache import cache_folder
-from thaw.data import encoding
+from thaw.data import encoding, tokenizing
 from thaw.data.encoding import (
     Encoded,
     align,
@@ -303,7 +303,7 @@ def test_a_failure_leaves_nothing_behind(empty_cache: Path, monkeypatch: pytest.
 
 
 def test_long_texts_are_read_in_smaller_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "CHUNK_CHARACTERS", 10)
+    monkeypatch.setattr(tokenizing, "CHUNK_CHARACTERS", 10)
     texts: list[Any] = ["a" * 6, "b" * 6, "c", ["dd", "ee"], "f" * 30]
-    assert [len(chunk) for chunk in encoding.chunks(texts, 3)] == [2, 3]
-    assert [text for chunk in encoding.chunks(texts, 2) for text in chunk] == texts
+    assert [len(chunk) for chunk in tokenizing.chunks(texts, 3)] == [2, 3]
+    assert [text for chunk in tokenizing.chunks(texts, 2) for text in chunk] == texts

@@ -7,6 +7,7 @@ are memory-mapped from the cache, and worker processes share them.
 import hashlib
 import itertools
 import json
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -16,14 +17,12 @@ import numpy as np
 
 from thaw.cache import cached, open_array
 from thaw.data.pairs import parted, shares
+from thaw.data.tokenizing import chunks, cut, encodings, pair_tokens, special_tokens
 from thaw.data.windows import Windows, windows_over
-from thaw.errors import UserError
 from thaw.labels import IGNORED, LabelSet
 
 CHUNK = 2_000  # texts handed to the tokenizer at once
-CHUNK_CHARACTERS = 4_000_000  # likewise: what a tokenizer gives out takes fifty times as many bytes
 VERSION = 2  # of the arrays' layout; part of the cache key
-FROM_START = {"end": 1.0, "middle": 0.25, "start": 0.0}  # what is cut -> share of the kept tokens that stand before
 
 
 @dataclass(frozen=True)
@@ -69,57 +68,6 @@ class Encoded:
         return float(long.mean())
 
 
-def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The ids that a tokenizer sets before and after a single text."""
-    bare, full = (encodings(tokenizer, ["a"], special=special)[0].ids for special in (False, True))
-    for start in range(len(full) - len(bare) + 1):
-        if full[start : start + len(bare)] == bare:
-            return full[:start], full[start + len(bare) :]
-    raise UserError("the tokenizer changes a text when it adds special tokens", "thaw does not support this tokenizer.")
-
-
-def encodings(tokenizer: Any, texts: list[Any], *, special: bool = False, words: bool = False) -> Any:
-    """Whole texts in the form of the tokenizers library.
-
-    Args:
-        texts: strings or pairs of them; with ``words`` lists of words.
-        special: with special tokens.
-    """
-    return tokenizer(
-        texts,
-        add_special_tokens=special,
-        is_split_into_words=words,
-        return_attention_mask=False,
-        verbose=False,  # its warning about long texts would be wrong, since they are cut later
-    ).encodings
-
-
-def cut(tokens: list[Any], room: int, truncation: str = "end") -> list[Any]:
-    """A list, without what exceeds the room for it.
-
-    Args:
-        truncation: what of a longer list is cut: its ``end``, ``start``, or ``middle``, which leaves a quarter of the
-            room to the start and the rest to the end (head+tail of Sun et al. 2019).
-    """
-    if len(tokens) <= room:
-        return tokens
-    first = round(room * FROM_START[truncation])
-    return tokens[:first] + tokens[len(tokens) - room + first :]
-
-
-def pair_tokens(tokenizer: Any) -> tuple[list[int], list[int], list[int]]:
-    """The ids that a tokenizer sets before, between and after two texts."""
-    encoding = encodings(tokenizer, [("a", "a")], special=True)[0]
-    parts: list[list[int]] = [[], [], []]
-    seen = 0
-    for token, part in zip(encoding.ids, encoding.sequence_ids, strict=True):
-        if part is None:
-            parts[seen].append(token)
-        else:
-            seen = part + 1
-    return parts[0], parts[1], parts[2]
-
-
 def encode_texts(
     texts: Iterable[str], tokenizer: Any, max_length: int, pairs: bool = False, truncation: str = "end"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -138,18 +86,29 @@ def encode_texts(
     if pairs:
         return _encode_pairs(texts, tokenizer, max_length)
     before, after = special_tokens(tokenizer)
-    room = max_length - len(before) - len(after)
-    ids: list[np.ndarray] = []
-    kept, lengths = [], []
+    special = len(before) + len(after)
+    ids, kept, lengths = array("i"), [], []
     for chunk in chunks(texts, CHUNK):
-        held: list[int] = []
         for encoding in encodings(tokenizer, chunk):
-            row = before + cut(encoding.ids, room, truncation) + after
-            held += row
-            kept.append(len(row))
-            lengths.append(len(encoding) + len(before) + len(after))
-        ids.append(np.array(held, dtype=np.int32))  # an array of each chunk: a million small ones would take much room
-    return np.concatenate(ids), _offsets(kept), np.array(lengths, dtype=np.int32)
+            inner = cut(encoding.ids, max_length - special, truncation)
+            ids.extend(before + inner + after)
+            kept.append(len(inner) + special)
+            lengths.append(len(encoding) + special)
+    return np.asarray(ids), _offsets(kept), np.array(lengths, dtype=np.int32)
+
+
+def _encode_pairs(texts: Iterable[str], tokenizer: Any, max_length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    before, between, after = pair_tokens(tokenizer)
+    special = len(before) + len(between) + len(after)
+    ids, kept, lengths = array("i"), [], []
+    for chunk in chunks(texts, CHUNK):
+        both = encodings(tokenizer, list(itertools.chain(*map(parted, chunk))))
+        for one, other in zip(both[::2], both[1::2], strict=True):
+            first, second = shares(len(one), len(other), max_length - special)
+            ids.extend(before + one.ids[:first] + between + other.ids[:second] + after)
+            kept.append(first + second + special)
+            lengths.append(len(one) + len(other) + special)
+    return np.asarray(ids), _offsets(kept), np.array(lengths, dtype=np.int32)
 
 
 def encode_words(sentences: Iterable[Sequence[str]], tokenizer: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -162,42 +121,19 @@ def encode_words(sentences: Iterable[Sequence[str]], tokenizer: Any) -> tuple[np
     A byte-level tokenizer needs ``add_prefix_space``; without it words are encoded as if there were no blanks between.
     """
     before, after = special_tokens(tokenizer)
-    ids: list[np.ndarray] = []
-    words: list[np.ndarray] = []
-    lengths = []
+    ids, words, lengths = array("i"), array("i"), []
     for chunk in chunks(map(list, sentences), CHUNK):
-        held: list[int] = []
-        numbers: list[int] = []
         for encoding in encodings(tokenizer, chunk, words=True):
-            held += before + encoding.ids + after
-            numbers += [-1] * len(before) + encoding.word_ids + [-1] * len(after)
+            ids.extend(before + encoding.ids + after)
+            words.extend([-1] * len(before) + encoding.word_ids + [-1] * len(after))
             lengths.append(len(before) + len(encoding) + len(after))
-        ids.append(np.array(held, dtype=np.int32))
-        words.append(np.array(numbers, dtype=np.int32))
-    return np.concatenate(ids), _offsets(lengths), np.concatenate(words)
+    return np.asarray(ids), _offsets(lengths), np.asarray(words)
 
 
 def windows_of(offsets: np.ndarray, tokenizer: Any, max_length: int) -> Windows:
     """The windows in which the rows of `encode_words` are read."""
     before, after = special_tokens(tokenizer)
     return windows_over(offsets, (len(before), len(after)), max_length)
-
-
-def _encode_pairs(texts: Iterable[str], tokenizer: Any, max_length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    before, between, after = pair_tokens(tokenizer)
-    special = len(before) + len(between) + len(after)
-    ids: list[np.ndarray] = []
-    kept, lengths = [], []
-    for chunk in chunks(texts, CHUNK):
-        held: list[int] = []
-        both = encodings(tokenizer, list(itertools.chain(*map(parted, chunk))))
-        for one, other in zip(both[::2], both[1::2], strict=True):
-            first, second = shares(len(one), len(other), max_length - special)
-            held += before + one.ids[:first] + between + other.ids[:second] + after
-            kept.append(first + second + special)
-            lengths.append(len(one) + len(other) + special)
-        ids.append(np.array(held, dtype=np.int32))
-    return np.concatenate(ids), _offsets(kept), np.array(lengths, dtype=np.int32)
 
 
 def align(
@@ -215,13 +151,13 @@ def align(
         (labels, starts): a label id for each token, and whether the token is the first of its word.
     """
     starts = (words >= 0) & (words != np.concatenate(([-1], words[:-1])))
-    own = np.asarray(tags, dtype=np.int64)[np.maximum(words, 0)]
+    of_word = np.asarray(tags, dtype=np.int64)[np.maximum(words, 0)]
     if subword_labels == "all":
         inside = np.array([labels.ids.get("I-" + name[2:], i) if name.startswith("B-") else i
                            for i, name in enumerate(labels.names)])  # fmt: skip
-        aligned = np.where(starts, own, inside[own])
+        aligned = np.where(starts, of_word, inside[of_word])
         return np.where(words >= 0, aligned, IGNORED), starts
-    return np.where(starts, own, IGNORED), starts
+    return np.where(starts, of_word, IGNORED), starts
 
 
 def encode_split(
@@ -243,37 +179,47 @@ def encode_split(
         score_subwords: every labelled sub-token counts as a word.
         truncation: as in `encode_texts`; sentences are not cut.
     """
+    if labels.task == "token":
+        whole = _encode_tagged(texts, label_ids, labels, tokenizer, subwords, score_subwords)
+        return whole if whole.kept.max() <= max_length else _in_windows(whole, tokenizer, max_length)
+    ids, offsets, lengths = encode_texts(texts, tokenizer, max_length, labels.pairs, truncation)
+    if labels.task == "sequence":
+        targets = np.fromiter(label_ids, dtype=np.int64)
+    else:
+        targets = np.zeros((len(offsets) - 1, len(labels)), dtype=np.int8)
+        for row, chosen in enumerate(label_ids):
+            targets[row, chosen] = 1
     empty = np.empty(0, dtype=np.int64)
-    if labels.task != "token":
-        ids, offsets, lengths = encode_texts(texts, tokenizer, max_length, labels.pairs, truncation)
-        if labels.task == "sequence":
-            targets = np.fromiter(label_ids, dtype=np.int64)
-        else:
-            targets = np.zeros((len(offsets) - 1, len(labels)), dtype=np.int8)
-            for row, own in enumerate(label_ids):
-                targets[row, own] = 1
-        return Encoded(ids, offsets, lengths, targets, empty, empty, empty, empty)
-    ids, offsets, words = encode_words(texts, tokenizer)
+    return Encoded(ids, offsets, lengths, targets, empty, empty, empty, empty)
+
+
+def _encode_tagged(
+    sentences: Iterable[Sequence[str]],
+    tags: Iterable[Sequence[int]],
+    labels: LabelSet,
+    tokenizer: Any,
+    subwords: str,
+    score_subwords: bool,
+) -> Encoded:
+    """A split of a token task, a row for each whole sentence."""
+    ids, offsets, words = encode_words(sentences, tokenizer)
     targets, firsts = np.empty(len(ids), dtype=np.int64), np.empty(len(ids), dtype=bool)
-    for row, tags in enumerate(label_ids):
-        own = slice(offsets[row], offsets[row + 1])
-        targets[own], firsts[own] = align(tags, words[own], labels, subwords)
+    for part, sentence_tags in zip(_slices(offsets), tags, strict=True):
+        targets[part], firsts[part] = align(sentence_tags, words[part], labels, subwords)
     if score_subwords:
         firsts = targets != IGNORED
-        parts = [slice(start, end) for start, end in itertools.pairwise(offsets)]
-        words = np.concatenate([np.cumsum(firsts[own]) - 1 for own in parts])
-        label_ids = [targets[own][firsts[own]] for own in parts]
-    whole = Encoded(
+        words = np.concatenate([np.cumsum(firsts[part]) - 1 for part in _slices(offsets)])
+        tags = [targets[part][firsts[part]] for part in _slices(offsets)]
+    return Encoded(
         ids,
         offsets,
         np.diff(offsets).astype(np.int32),
         targets,
         np.where(firsts, words, -1),
-        np.fromiter(itertools.chain.from_iterable(label_ids), dtype=np.int64),
-        _offsets([len(row) for row in label_ids]),
+        np.fromiter(itertools.chain.from_iterable(tags), dtype=np.int64),
+        _offsets([len(sentence_tags) for sentence_tags in tags]),
         np.arange(len(offsets) - 1),
     )
-    return whole if whole.kept.max() <= max_length else _in_windows(whole, tokenizer, max_length)
 
 
 def _in_windows(whole: Encoded, tokenizer: Any, max_length: int) -> Encoded:
@@ -317,19 +263,9 @@ def cached_split(key: str, make: Callable[[], Encoded]) -> Encoded:
     return cached("encoded", key, fill, read)
 
 
-def chunks(texts: Iterable[Any], count: int) -> Iterator[list[Any]]:
-    """Texts, or lists of words, in lists of at most so many, and of few enough characters to be tokenised together."""
-    chunk: list[Any] = []
-    size = 0
-    for text in texts:
-        chunk.append(text)
-        size += len(text) if isinstance(text, str) else sum(map(len, text))
-        if len(chunk) == count or size > CHUNK_CHARACTERS:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
 def _offsets(lengths: Sequence[int]) -> np.ndarray:
     return np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+
+
+def _slices(offsets: np.ndarray) -> Iterator[slice]:
+    return (slice(start, end) for start, end in itertools.pairwise(offsets))

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import regex
 
-from thaw.data.encoding import cut, encodings, special_tokens
 from thaw.data.pairs import BETWEEN
 from thaw.data.spans import NO_BLANKS
+from thaw.data.tokenizing import cut, encodings, special_tokens
 from thaw.labels import LabelSet
 from thaw.metrics.entities import spans
 

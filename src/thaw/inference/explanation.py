@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from thaw.data.encoding import cut, encodings, pair_tokens, special_tokens
 from thaw.data.pairs import BETWEEN, joined, parted, shares
 from thaw.data.ragged import flattened
 from thaw.data.spans import PARTS, is_punctuation, word_spans
+from thaw.data.tokenizing import cut, encodings, pair_tokens, special_tokens
 from thaw.files import write_jsonl
 from thaw.inference.attribution import Attribution, attribute, check_method
 from thaw.inference.masking import Reading, Target

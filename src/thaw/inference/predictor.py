@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thaw.data.cleaning import clean_html
-from thaw.data.encoding import Encoded, chunks, encode_split, encode_texts
+from thaw.data.encoding import Encoded, encode_split, encode_texts
 from thaw.data.pairs import joined
 from thaw.data.ragged import capped, gather, sorted_batches
 from thaw.data.spans import word_spans
+from thaw.data.tokenizing import chunks
 from thaw.errors import UserError
 from thaw.inference.tagging import tag_texts
 from thaw.inference.texts import Given, Text, pair_of, whole
@@ -48,7 +49,7 @@ class Predictor:
         labels: task and names.
         max_length: maximum tokens per input; longer texts are cut, or in token tasks read in overlapping windows, so
             that every word gets a prediction.
-        truncation: what is cut of longer texts, see `thaw.data.encoding.cut`.
+        truncation: what is cut of longer texts, see `thaw.data.tokenizing.cut`.
         batch_size: maximum texts per batch.
         batch_tokens: maximum tokens per batch, padding included; None for no limit.
         thresholds: multi-label tasks: the probability from which on each label is predicted.

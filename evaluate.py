@@ -4,7 +4,8 @@ from omegaconf import DictConfig
 
 from thaw.cli import command
 from thaw.memory import importing
-from thaw.settings import EVALUATE_RULES, check_source
+from thaw.rules import EVALUATE_RULES
+from thaw.settings import check_source
 
 
 @command("evaluate", EVALUATE_RULES)

@@ -8,7 +8,8 @@ from thaw.cli import command
 from thaw.job import run_folder
 from thaw.memory import importing
 from thaw.overrides import unquoted
-from thaw.settings import EXPLORE_RULES, check_source
+from thaw.rules import EXPLORE_RULES
+from thaw.settings import check_source
 
 
 @command("explore", EXPLORE_RULES)

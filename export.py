@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from thaw.cli import command
-from thaw.settings import EXPORT_RULES
+from thaw.rules import EXPORT_RULES
 
 
 @command("export", EXPORT_RULES)

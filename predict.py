@@ -4,7 +4,7 @@ from omegaconf import DictConfig
 
 from thaw.cli import command
 from thaw.memory import importing
-from thaw.settings import PREDICT_RULES
+from thaw.rules import PREDICT_RULES
 
 
 @command("predict", PREDICT_RULES)

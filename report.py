@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from thaw.cli import command
-from thaw.settings import REPORT_RULES
+from thaw.rules import REPORT_RULES
 
 
 @command("report", REPORT_RULES)

@@ -6,8 +6,9 @@ from thaw.cli import command
 from thaw.job import job
 from thaw.memory import importing
 from thaw.multirun import begin
+from thaw.rules import RULES
 from thaw.runs import occupy
-from thaw.settings import RULES, check_source
+from thaw.settings import check_source
 
 
 @command("train", RULES)

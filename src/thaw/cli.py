@@ -28,9 +28,10 @@ from thaw.job import run_folder, stem
 from thaw.memory import keep_freed_memory
 from thaw.mistakes import readable
 from thaw.overrides import is_setting, latest, quoted
+from thaw.rules import Rule
 from thaw.runs import drop_empty, open_unfinished, resume_command
 from thaw.script import check_known, check_options
-from thaw.settings import Rule, check
+from thaw.settings import check
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # they end a process silently, unless it handles them
 

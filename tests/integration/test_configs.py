@@ -21,8 +21,9 @@ from thaw.labels import LabelSet
 from thaw.models.freezing import STRATEGIES
 from thaw.models.module import EncoderModule
 from thaw.models.optimization import parameter_groups
+from thaw.rules import PRECISIONS, RULES
 from thaw.runs import make_absolute
-from thaw.settings import PRECISIONS, RULES, check
+from thaw.settings import check
 from thaw.training.tracking import make_loggers
 from thaw.training.trainer import make_trainer
 

@@ -39,7 +39,20 @@ LAYERS = [
     {"reporting"},
     {"data", "models"},
     {"metrics"},
-    {"hub", "cache", "memory", "files", "runs", "settings", "script", "instantiate", "labels", "errors", "study"},
+    {
+        "hub",
+        "cache",
+        "memory",
+        "files",
+        "runs",
+        "rules",
+        "settings",
+        "script",
+        "instantiate",
+        "labels",
+        "errors",
+        "study",
+    },  # fmt: skip
 ]
 """From the scripts downwards: a module imports its own layer or those below."""
 

@@ -20,7 +20,8 @@ from thaw.inference import labelling
 from thaw.inference.records import kind_of, read_records
 from thaw.inference.writing import writer
 from thaw.labels import LabelSet
-from thaw.settings import PREDICT_RULES, check
+from thaw.rules import PREDICT_RULES
+from thaw.settings import check
 
 Predict = Callable[..., list[dict[str, Any]]]
 

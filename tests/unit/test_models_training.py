@@ -15,7 +15,7 @@ from thaw.labels import LabelSet
 from thaw.models.module import EncoderModule
 from thaw.models.optimization import make_schedule, parameter_groups
 from thaw.reporting.summary import parameter_rows
-from thaw.settings import SCHEDULES
+from thaw.rules import SCHEDULES
 from thaw.training.trainer import check_monitor
 from tiny_models import build
 

@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 
 from conftest import ROOT, configured
 from thaw.overrides import quoted
-from thaw.settings import EVALUATE_RULES, EXPLAIN_RULES, EXPLORE_RULES, EXPORT_RULES, RULES, check
+from thaw.rules import EVALUATE_RULES, EXPLAIN_RULES, EXPLORE_RULES, EXPORT_RULES, RULES
+from thaw.settings import check
 
 DOCS = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 SCRIPT = re.compile(r"python ((?:train|explore|evaluate|predict|export|report)\.py[^`\n]*)")

@@ -34,7 +34,8 @@ class OptunaSweeper(Sweeper):
         self.launcher: Launcher | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from thaw.settings import SWEEPER_RULES, check
+        from thaw.rules import SWEEPER_RULES
+        from thaw.settings import check
         from thaw.study import load_optuna
 
         load_optuna()

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from thaw.errors import UserError
 from thaw.labels import IGNORED, LabelSet
-from thaw.settings import NONNEGATIVE
+from thaw.rules import NONNEGATIVE
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Terms = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

@@ -22,8 +22,9 @@ from thaw import files, runs
 from thaw.data.module import TextDataModule
 from thaw.errors import Interrupted, UserError
 from thaw.models.module import EncoderModule, gathered
+from thaw.rules import INTERVAL
 from thaw.runs import resume_command
-from thaw.settings import INTERVAL, check, plain
+from thaw.settings import check, plain
 
 log = logging.getLogger(__name__)
 

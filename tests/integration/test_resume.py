@@ -30,7 +30,8 @@ from thaw.training import fit as fitting
 from thaw.training import resuming
 from thaw.training.callbacks import History
 from thaw.training.fit import fit
-from thaw.training.resuming import SIGNALS, Resumable, check_same_size, parse_interval, read_checkpoint
+from thaw.training.restoring import check_same_size, read_checkpoint
+from thaw.training.resuming import SIGNALS, Resumable, parse_interval
 
 CASES = {
     # 72 rows in batches of 8: nine steps an epoch. Stops at the start, in the middle and at the ends of epochs.

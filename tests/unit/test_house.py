@@ -39,20 +39,8 @@ LAYERS = [
     {"reporting"},
     {"data", "models"},
     {"metrics"},
-    {
-        "hub",
-        "cache",
-        "memory",
-        "files",
-        "runs",
-        "rules",
-        "settings",
-        "script",
-        "instantiate",
-        "labels",
-        "errors",
-        "study",
-    },  # fmt: skip
+    {"hub", "cache", "memory", "script", "instantiate", "study"},
+    {"files", "runs", "rules", "settings", "labels", "errors"},
 ]
 """From the scripts downwards: a module imports its own layer or those below."""
 

@@ -14,17 +14,8 @@ import torch
 from thaw.errors import UserError
 from thaw.files import write_json
 from thaw.training import resuming
-from thaw.training.resuming import (
-    LATE,
-    Resumable,
-    check_same_data,
-    check_same_weights,
-    keep_as,
-    random_states,
-    set_random_states,
-    stepped,
-    validation_due,
-)
+from thaw.training.restoring import check_same_data, check_same_weights
+from thaw.training.resuming import LATE, Resumable, keep_as, random_states, set_random_states, stepped, validation_due
 
 
 def trainer_at(step: int = 0, batches: int = 0, **settings: Any) -> Any:

@@ -27,15 +27,8 @@ from thaw.settings import plain
 from thaw.training.callbacks import History, ValidationLines
 from thaw.training.finishing import finish
 from thaw.training.pruning import pruning
-from thaw.training.resuming import (
-    LAST,
-    Resumable,
-    check_same_data,
-    check_same_size,
-    check_same_weights,
-    continued,
-    read_checkpoint,
-)
+from thaw.training.restoring import check_same_data, check_same_size, check_same_weights, continued, read_checkpoint
+from thaw.training.resuming import LAST, Resumable
 from thaw.training.reuse import Reuse
 from thaw.training.tracking import log_evaluation, log_settings, make_loggers
 from thaw.training.trainer import (

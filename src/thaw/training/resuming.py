@@ -1,4 +1,4 @@
-"""Resuming: the state of a run is saved at intervals and on signals, and restored bit for bit."""
+"""The state of a run is saved at intervals and on signals, from which it resumes bit for bit."""
 
 import logging
 import os
@@ -16,15 +16,11 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed
-from omegaconf import DictConfig
 
-from thaw import files, runs
-from thaw.data.module import TextDataModule
-from thaw.errors import Interrupted, UserError
-from thaw.models.module import EncoderModule, gathered
+from thaw.errors import Interrupted
+from thaw.models.module import gathered
 from thaw.rules import INTERVAL
 from thaw.runs import resume_command
-from thaw.settings import check, plain
 
 log = logging.getLogger(__name__)
 
@@ -248,56 +244,3 @@ def agreed(values: list[int], trainer: pl.Trainer) -> list[int]:
     torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
     largest: list[int] = shared.tolist()
     return largest
-
-
-def continued(config: DictConfig) -> tuple[Path, DictConfig]:
-    """The folder and the config of the run named by ``resume=``."""
-    folder = runs.open_unfinished(config.resume)
-    saved = runs.load_config(folder)
-    check(plain(saved))  # it may have been edited
-    saved.resume = str(folder)
-    return folder, saved
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A saved state.
-
-    Raises:
-        UserError: when the file is damaged.
-    """
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        return state
-    except Exception as error:  # whatever torch raises for damaged files
-        said = str(error).partition("\n")[0][:100] or type(error).__name__
-        raise UserError(f"{path}: damaged: {said}", "Without this file the run starts over.") from error
-
-
-def check_same_data(folder: Path, data: TextDataModule) -> None:
-    """Refuse to resume with rows or labels other than those the run began with."""
-    if not (folder / "data.json").is_file():
-        return
-
-    def marks(summary: dict[str, Any]) -> Any:
-        return summary["labels"], {name: split["fingerprint"] for name, split in summary["splits"].items()}
-
-    before = files.read_json(folder / "data.json")
-    if "unread" in before["splits"]["train"] and data.summary["splits"]["train"].get("windowed"):
-        raise UserError("the run was begun by a version that cut long sentences", "Start a new run.")
-    if marks(before) != marks(data.summary):
-        raise UserError("the data has changed since the run began", "Restore it, or start a new run.")
-
-
-def check_same_size(saved: dict[str, Any], processes: int) -> None:
-    """Refuse to resume with another number of processes: the batches of a step would change."""
-    if (before := len(saved["random"])) != processes:
-        raise UserError(
-            f"the run began on {before} devices and cannot resume on {processes}",
-            "Use as many as before, or start a new run.",
-        )
-
-
-def check_same_weights(state: dict[str, torch.Tensor], module: EncoderModule) -> None:
-    """Refuse a checkpoint with other weights than the run trains; loading is not strict and would not notice."""
-    if state.keys() != module.without_frozen(module.state_dict()).keys():
-        raise UserError(f"checkpoints/{LAST} holds other weights than this run trains", "Start a new run.")

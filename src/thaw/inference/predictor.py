@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thaw.data.cleaning import clean_html
 from thaw.data.encoding import Encoded, encode_split, encode_texts
-from thaw.data.pairs import joined
 from thaw.data.ragged import capped, gather, sorted_batches
 from thaw.data.spans import word_spans
 from thaw.data.tokenizing import chunks
 from thaw.errors import UserError
 from thaw.inference.tagging import tag_texts
-from thaw.inference.texts import Given, Text, pair_of, whole
+from thaw.inference.texts import Given, as_in_training, whole
 from thaw.labels import LabelSet, required
 from thaw.metrics.probabilities import probabilities
 
@@ -189,24 +187,9 @@ class Predictor:
         """The same as a call, but lazily and in constant memory; results come in the order of the texts."""
         if isinstance(texts, str | bytes | Mapping):
             raise TypeError("texts is a single one; give a list of them")
-        for chunk in chunks(map(self._readable, texts), CHUNK_BATCHES * self.batch_size):
+        readable = (as_in_training(text, self.labels, self.clean) for text in texts)
+        for chunk in chunks(readable, CHUNK_BATCHES * self.batch_size):
             yield from tag_texts(self, chunk) if self.labels.task == "token" else self._classes(chunk, probabilities)
-
-    def _readable(self, text: Given) -> Text:
-        """The text in the form that training used: cleaned of HTML if training did that, and a pair as one string."""
-        clean = clean_html if self.clean else str
-        if self.labels.pairs:
-            try:
-                first, second = pair_of(text)
-                return joined(clean(whole(first)), clean(whole(second)))
-            except ValueError as error:
-                raise UserError(str(error), "The run was trained on pairs of texts.") from None
-        if isinstance(text, str):
-            return clean(whole(text))
-        match text:
-            case [*words] if self.labels.task == "token" and all(isinstance(word, str) for word in words):
-                return list(map(whole, words))
-        raise TypeError(f"{text!r} is no text; lists of words are for token tasks")
 
     def encode(self, texts: Sequence[Any], gold: Sequence[Any]) -> Encoded:
         """Labelled rows, as the network reads them.
@@ -242,14 +225,15 @@ class Predictor:
         except Unusable:  # too large to store: run the whole network instead
             states = None
         rows = [batch.tolist() for batch in batches or self.batches_of(encoded.kept)]
-        first, second = tee(make_loader(encoded, rows, self.tokenizer.pad_token_id))
-        found: Iterator[Any]
+        loaded, read = tee(make_loader(encoded, rows, self.tokenizer.pad_token_id))
+        logits_of_batches: Iterator[Any]
         if self.prefix and states:
-            found = map(torch.inference_mode()(partial(self.prefix, states)), second)
+            logits_of_batches = map(torch.inference_mode()(partial(self.prefix, states)), read)
         else:
-            found = self.logits((batch["input_ids"].numpy(), batch["attention_mask"].numpy()) for batch in second)
+            arrays = ((batch["input_ids"].numpy(), batch["attention_mask"].numpy()) for batch in read)
+            logits_of_batches = self.logits(arrays)
         parts = []
-        for batch, logits in zip(first, found, strict=True):
+        for batch, logits in zip(loaded, logits_of_batches, strict=True):
             parts.append(Outputs.of_batch(batch, torch.as_tensor(logits)))
             if progress:
                 progress(len(batch["rows"]))
@@ -281,20 +265,19 @@ class Predictor:
         """Logits of each row of a flat array, in order; in token tasks without padding."""
         lengths = np.diff(offsets)
         batches = self.batches_of(lengths)
-        padding = self.tokenizer.pad_token_id
+        arrays = (gather(ids, offsets, batch, self.tokenizer.pad_token_id) for batch in batches)
         results: list[np.ndarray] = [np.empty(0)] * len(lengths)
-        found = self.logits(gather(ids, offsets, batch, padding) for batch in batches)
-        for row, own in zip(chain(*batches), chain.from_iterable(found), strict=True):
-            results[row] = own[: lengths[row]] if self.labels.task == "token" else own
+        for row, logits in zip(chain(*batches), chain.from_iterable(self.logits(arrays)), strict=True):
+            results[row] = logits[: lengths[row]] if self.labels.task == "token" else logits
         return results
 
     def _classes(self, texts: list[str], every: bool) -> Iterator[dict[str, Any]]:
         ids, offsets, lengths = encode_texts(texts, self.tokenizer, self.max_length, self.labels.pairs, self.truncation)
         self.cut += int((lengths > self.max_length).sum())
         logits = np.stack(self.row_logits(ids, offsets))
-        scores = self.probabilities(logits)
-        for text, own, plain in zip(texts, scores, probabilities(logits, self.labels), strict=True):
-            by_name = dict(zip(self.labels.names, own.tolist(), strict=True))
+        uncalibrated = probabilities(logits, self.labels)
+        for text, scores, plain in zip(texts, self.probabilities(logits), uncalibrated, strict=True):
+            by_name = dict(zip(self.labels.names, scores.tolist(), strict=True))
             chosen = self.chosen(plain)
             result: dict[str, Any] = {"text": text}
             if isinstance(chosen, list):

@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from thaw.data.pairs import parted
+from thaw.data.cleaning import clean_html
+from thaw.data.pairs import joined, parted
+from thaw.errors import UserError
+from thaw.labels import LabelSet
 
 Text = str | Sequence[str]
 """A text; for token tasks also a list of words; for runs trained on pairs also the two texts of a pair."""
@@ -28,3 +31,25 @@ def pair_of(text: Any) -> tuple[str, str]:
 def whole(text: str) -> str:
     """A text without lone surrogates, which are not characters and which tokenizers and files reject."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def as_in_training(text: Given, labels: LabelSet, clean: bool) -> Text:
+    """A text in the form that training used: cleaned of HTML if training did that, and a pair as one string.
+
+    Raises:
+        UserError: when it is not a pair, and the run was trained on pairs.
+        TypeError: when it is no text.
+    """
+    cleaned = clean_html if clean else str
+    if labels.pairs:
+        try:
+            first, second = pair_of(text)
+            return joined(cleaned(whole(first)), cleaned(whole(second)))
+        except ValueError as error:
+            raise UserError(str(error), "The run was trained on pairs of texts.") from None
+    if isinstance(text, str):
+        return cleaned(whole(text))
+    match text:
+        case [*words] if labels.task == "token" and all(isinstance(word, str) for word in words):
+            return list(map(whole, words))
+    raise TypeError(f"{text!r} is no text; lists of words are for token tasks")

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from thaw import files, runs
 from thaw.errors import counted
@@ -90,40 +91,68 @@ def overview(members: Sequence[Member]) -> Overview:
     monitor, mode = monitored(members)
     scores = sorted({member.monitor for group in groups for member in group.members})
     one_score = len(scores) < 2
-    compared = one_score and len({frozenset(member.rows for member in group.members) for group in groups}) == 1
-    best = best_of(groups, mode) if compared else None
-    findings = []
-    if best and len(groups) > 1:
-        findings = [line for line in (f"Best on validation: {described(best)}", rivals(groups, best)) if line]
-    elif not one_score:
-        said = f"No run is named the best: their checkpoints were picked by different scores, {advice.listed(scores)}."
-        findings = [f"{said} To compare them give all the same, monitor={monitor} say."]
-    elif len({frozenset(group.by_fold()) for group in groups}) > 1:
-        findings = ["No run is named the best: not all settings have finished all folds."]
-    elif len(groups) > 1 and not compared:
-        findings = ["No run is named the best: their scores are not of the same validation rows."]
-    repeated = "seed or fold" if any(len(group.by_fold()) > 1 for group in groups) else "seed"
+    best = best_of(groups, mode) if one_score and _same_rows(groups) else None
     known = [f"{split}/{name}" for split in ("test", "validation") for name in SHOWN]
     figures = [name for name in known if any(group.figure(name) for group in groups)]
-    shown = [name.replace("/", " ") for name in figures]
-    header = [*(keys or ["settings"]), "runs", f"best {monitor}" if one_score else "best score", *shown, "seconds"]
-    rows = [
-        [
-            *(group.settings.values() or ["all"]),
-            str(len(group.members)),
-            spread(group.scores()) if one_score else f"{group.members[0].monitor} {spread(group.scores())}",
-            *(spread(group.figure(name)) for name in figures),
-            f"{statistics.mean(member.seconds or 0 for member in group.members):.1f}",
-        ]
-        for group in groups
+    score, shown = f"best {monitor}" if one_score else "best score", [name.replace("/", " ") for name in figures]
+    return Overview(
+        keys,
+        monitor,
+        mode,
+        one_score,
+        groups,
+        best,
+        header=[*(keys or ["settings"]), "runs", score, *shown, "seconds"],
+        rows=[_row(group, figures, one_score) for group in groups],
+        about=_about(groups, best, optimistic=any(name.startswith("validation/") for name in figures)),
+        findings=_findings(groups, best, scores, monitor),
+    )
+
+
+def _same_rows(groups: Sequence[Group]) -> bool:
+    return len({frozenset(member.rows for member in group.members) for group in groups}) < 2
+
+
+def _row(group: Group, figures: Sequence[str], one_score: bool) -> list[str]:
+    score = spread(group.scores())
+    return [
+        *(group.settings.values() or ["all"]),
+        str(len(group.members)),
+        score if one_score else f"{group.members[0].monitor} {score}",
+        *(spread(group.figure(name)) for name in figures),
+        f"{statistics.mean(member.seconds or 0 for member in group.members):.1f}",
     ]
+
+
+def _about(groups: Sequence[Group], best: Group | None, optimistic: bool) -> str:
+    repeated = "seed or fold" if any(len(group.by_fold()) > 1 for group in groups) else "seed"
     about = f"Runs that differ only in {repeated} share a line: mean ± standard deviation."
-    optimistic = any(name.startswith("validation/") for name in figures)
     if best:
         about += " The best is picked by its validation score" + ("." if optimistic else "; the test rows have no say.")
     if optimistic:
         about += " Without a test split the metrics are of the rows that picked the checkpoint: they are optimistic."
-    return Overview(keys, monitor, mode, one_score, groups, best, header, rows, about, findings)
+    return about
+
+
+def _findings(groups: Sequence[Group], best: Group | None, scores: Sequence[str], monitor: str) -> list[str]:
+    """Which group is the best and what may be as good, or why none is named.
+
+    Args:
+        scores: those that picked the checkpoints.
+    """
+    if best:
+        found = [f"Best on validation: {described(best)}", rivals(groups, best)] if len(groups) > 1 else []
+        return [line for line in found if line]
+    if len(scores) > 1:
+        reason = f"their checkpoints were picked by different scores, {advice.listed(scores)}."
+        reason += f" To compare them give all the same, monitor={monitor} say."
+    elif len({frozenset(group.by_fold()) for group in groups}) > 1:
+        reason = "not all settings have finished all folds."
+    elif not _same_rows(groups):
+        reason = "their scores are not of the same validation rows."
+    else:
+        return []
+    return [f"No run is named the best: {reason}"]
 
 
 def summarise(folder: Path) -> list[Member]:
@@ -153,65 +182,57 @@ def summarise_several(folders: Sequence[Path], page: Path) -> None:
 
 def _summarise(members: list[Member], title: str, page: Path, table: Path, multirun: Path | None) -> list[Member]:
     over = overview(members)
-    keys, groups, best = over.keys, over.groups, over.best
     unfinished = [member for member in members if member.status != "finished"]
-    every = [(group, found) for group in groups if (found := folds.out_of_fold(group))]
-    tables = [(OUT_OF_FOLD, *folds.table_rows(every, SHOWN))] if every else []
-    doubts = next((folds.write(multirun, found) for group, found in every if group is best and multirun), None)
+    waiting = [member for member in unfinished if member.status != "pruned"]
+    validated = [(group, found) for group in over.groups if (found := folds.out_of_fold(group))]
+    tables = [(OUT_OF_FOLD, *folds.table_rows(validated, SHOWN))] if validated else []
+    doubts = _write_doubts(multirun, validated, over.best) if multirun else None
     context = {
+        **vars(over),
         "title": title,
-        "command": command_of(best) if best else "",
-        "folds": best is not None and len(best.by_fold()) > 1,
-        "one_score": over.one_score,
-        "monitor": over.monitor,
-        "about": over.about,
-        "keys": keys,
-        "header": over.header,
-        "rows": over.rows,
-        "best": groups.index(best) if best else None,
-        "findings": over.findings,
-        "pictures": sweep_plots.pictures(
-            [
-                (group.settings, statistics.mean(group.scores()), deviation(group.scores()))
-                for group in groups
-                if group.scores() and over.one_score
-            ],
-            keys,
-            over.monitor,
-            over.mode,
-        ),
+        "command": command_of(over.best) if over.best else "",
+        "folds": over.best is not None and len(over.best.by_fold()) > 1,
+        "best": over.groups.index(over.best) if over.best else None,
+        "pictures": sweep_plots.pictures(_points(over), over.keys, over.monitor, over.mode),
         "tables": tables,
         "doubts": doubts,
         "members": [(member, os.path.relpath(member.folder, page.parent)) for member in members],
         "unfinished": unfinished,
     }
-    if not doubts and multirun:  # of an earlier summary
-        for name in (folds.PREDICTIONS, folds.ERRORS):
-            (multirun / name).unlink(missing_ok=True)
     write_html(page, "sweep.html", context)
     files.write_text(page.with_suffix(".md"), _markdown(title, over, tables, unfinished))
     _write_csv(table, members)
-    print(summary.table(title, over.header, over.rows))
-    for line in over.findings:
-        print(line)
-    for own in tables:
-        print(summary.table(*own))
-    for line in dict.fromkeys(f"{member.status}: {member.error or member.name}" for member in unfinished):
-        print(line)
-    waiting = [member for member in unfinished if member.status != "pruned"]
+    lines = [summary.table(title, over.header, over.rows), *over.findings, *(summary.table(*held) for held in tables)]
+    lines += dict.fromkeys(f"{member.status}: {member.error or member.name}" for member in unfinished)
     if waiting:
-        again = (
-            "" if not multirun or all(member.mendable for member in waiting) else "; the same command tries them again"
-        )
-        print(f"Not finished: {len(waiting)}{again}.")
+        again = multirun and not all(member.mendable for member in waiting)
+        lines.append(f"Not finished: {len(waiting)}{'; the same command tries them again' if again else ''}.")
     if doubts and multirun:
         errors = counted(doubts["errors"], "likely label error")
-        print(f"\n{errors}, most suspicious first: {runs.display(multirun / folds.ERRORS)}")
-        print("The weaker the runs, the more of them are their own mistakes.")
-    print(f"\nSummary  {runs.display(page)}")
+        lines.append(f"\n{errors}, most suspicious first: {runs.display(multirun / folds.ERRORS)}")
+        lines.append("The weaker the runs, the more of them are their own mistakes.")
+    lines.append(f"\nSummary  {runs.display(page)}")
     if multirun and (command := runs.sync_command(multirun)):
-        print(f"Sync     {command}")
+        lines.append(f"Sync     {command}")
+    print("\n".join(lines))
     return waiting
+
+
+def _write_doubts(
+    multirun: Path, validated: Sequence[tuple[Group, folds.OutOfFold]], best: Group | None
+) -> dict[str, Any] | None:
+    """Write which labels the best settings put in doubt; without them remove what an earlier summary wrote."""
+    for group, found in validated:
+        if group is best:
+            return folds.write(multirun, found)
+    for name in (folds.PREDICTIONS, folds.ERRORS):
+        (multirun / name).unlink(missing_ok=True)
+    return None
+
+
+def _points(over: Overview) -> list[sweep_plots.Point]:
+    groups = [group for group in over.groups if group.scores() and over.one_score]
+    return [(group.settings, statistics.mean(group.scores()), deviation(group.scores())) for group in groups]
 
 
 def _markdown(

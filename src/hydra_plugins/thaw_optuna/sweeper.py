@@ -1,7 +1,7 @@
 """The Hydra sweeper behind ``sweep=optuna``. Hydra imports it at every start, so it imports nothing heavy."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,12 @@ class OptunaSweeper(Sweeper):
         settings: those of ``conf/hydra/sweeper/optuna.yaml``.
     """
 
+    hydra_context: HydraContext
+    config: DictConfig
+    launcher: Launcher
+
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
-        self.hydra_context: HydraContext | None = None
-        self.config: DictConfig | None = None
-        self.launcher: Launcher | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from thaw.rules import SWEEPER_RULES
@@ -54,7 +55,6 @@ class OptunaSweeper(Sweeper):
         Raises:
             UserError: when there is nothing to search, or no trial has a score.
         """
-        assert self.config is not None
         folder = Path(str(self.config.hydra.sweep.dir)).absolute()
         fixed, swept = self.split(arguments)
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,6 @@ class OptunaSweeper(Sweeper):
         """The overrides that all trials share, and those to search; if a key is given twice, the last one counts."""
         from thaw.errors import UserError
 
-        assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         preset = [f"{key}={value}" for key, value in self.settings["params"].items()]
         given = {one.get_key_element(): one for one in parser.parse_overrides([*preset, *arguments])}
@@ -79,64 +78,75 @@ class OptunaSweeper(Sweeper):
         return fixed, swept
 
     def run(self, folder: Path, fixed: list[str], swept: Sequence[Override]) -> list[Sequence[JobReturn]]:
-        """Ask the study for trials, launch them and tell it the results, a batch at a time."""
+        """Ask the study for trials and launch them, a batch at a time."""
         from thaw import study as studies
-        from thaw.reporting.members import settings_of
-        from thaw.reporting.published import neutral
 
-        assert self.config is not None
-        assert self.launcher is not None
-        own, grid = self.settings, self.settings["sampler"] == "grid"
+        settings, grid = self.settings, self.settings["sampler"] == "grid"
         space = studies.search_space(swept, grid)
-        search = {key: value for key, value in settings_of(fixed).items() if not neutral(key)}
-        search |= {key: str(self.config[key]) for key in ("monitor", "mode")}
-        search |= {key: studies.in_words(values) for key, values in space.items()}
-        owner = studies.owner_of(folder, own["storage"])
-        study = studies.open_study(folder, own["storage"], own["sampler"], own["seed"], search, owner)
+        storage, owner = settings["storage"], studies.owner_of(folder, settings["storage"])
+        search = self.search(fixed, space)
+        study = studies.open_study(folder, storage, settings["sampler"], settings["seed"], search, owner)
         OmegaConf.save(self.config, folder / "multirun.yaml")
-        again = studies.forget_killed(study, space, owner)
+        killed = studies.forget_killed(study, space, owner)
         returned: list[Sequence[JobReturn]] = []
-        while (left := own["n_trials"] - len(studies.finished_trials(study))) > 0:
-            ahead = studies.untried(study, space) if grid else again
+        while (left := settings["n_trials"] - len(studies.finished_trials(study))) > 0:
+            ahead = studies.untried(study, space) if grid else killed
             if grid and not ahead:
                 break
             batch = []
-            for _ in range(min(own["n_jobs"], left, len(ahead) if grid else left)):
+            for _ in range(min(settings["n_jobs"], left, len(ahead) if grid else left)):
                 if ahead:
                     study.enqueue_trial(ahead.pop(0))
                 batch.append(studies.ask(study, space, owner))
-            points = [tuple(f"{key}={value}" for key, value in studies.parameters_of(trial).items()) for trial in batch]
-            # Equal trials run once and share the result: two would write to the same folder at once.
-            first: dict[tuple[str, ...], Any] = {}
-            for point, trial in zip(points, batch, strict=True):
-                first.setdefault(point, trial)
-            jobs = [[*fixed, *point, *self.told(study, trial, folder)] for point, trial in first.items()]
-            try:
-                results = self.launcher.launch(jobs, initial_job_idx=batch[0].number)
-            except (HydraException, OmegaConfBaseException):
-                raise  # these overrides are invalid
-            except Exception as reason:  # a process was killed, for example out of memory, and its batch with it
-                results = [JobReturn(status=JobStatus.FAILED, _return_value=reason) for _ in jobs]
-            by_point = dict(zip(first, results, strict=True))
-            for trial, point in zip(batch, points, strict=True):
-                result = by_point[point]
-                run = Path(result.hydra_cfg.hydra.runtime.output_dir) if result.hydra_cfg else folder
-                # Not `return_value`, which would raise the exception.
-                if error := studies.tell(study, trial.number, result._return_value, run):
-                    log.warning("Trial %d failed: %s", trial.number, error)
-            returned.append(results)
+            returned.append(self.launch(study, batch, folder, fixed))
         self.report(study, folder, fixed)
         return returned
 
-    def told(self, study: Any, trial: Any, folder: Path) -> list[str]:
+    def search(self, fixed: list[str], space: Mapping[str, Any]) -> dict[str, str]:
+        """What the scores depend on: the score itself, fixed settings, and the values that are searched."""
+        from thaw.reporting.members import settings_of
+        from thaw.reporting.published import neutral
+        from thaw.study import in_words
+
+        return {
+            **{key: value for key, value in settings_of(fixed).items() if not neutral(key)},
+            **{key: str(self.config[key]) for key in ("monitor", "mode")},
+            **{key: in_words(values) for key, values in space.items()},
+        }
+
+    def launch(self, study: Any, batch: Sequence[Any], folder: Path, fixed: list[str]) -> Sequence[JobReturn]:
+        """Launch some trials, and tell the study how they ended."""
+        from thaw.study import parameters_of, tell
+
+        points = [tuple(f"{key}={value}" for key, value in parameters_of(trial).items()) for trial in batch]
+        # Equal trials run once and share the result: two would write to the same folder at once.
+        jobs: dict[tuple[str, ...], list[str]] = {}
+        for point, trial in zip(points, batch, strict=True):
+            jobs.setdefault(point, [*fixed, *point, *self.ticket(study, trial, folder)])
+        try:
+            results = self.launcher.launch(list(jobs.values()), initial_job_idx=batch[0].number)
+        except (HydraException, OmegaConfBaseException):
+            raise  # these overrides are invalid
+        except Exception as reason:  # a process was killed, for example out of memory, and its batch with it
+            results = [JobReturn(status=JobStatus.FAILED, _return_value=reason) for _ in jobs]
+        by_point = dict(zip(jobs, results, strict=True))
+        for trial, point in zip(batch, points, strict=True):
+            result = by_point[point]
+            run = Path(result.hydra_cfg.hydra.runtime.output_dir) if result.hydra_cfg else folder
+            # Not `return_value`, which would raise the exception.
+            if error := tell(study, trial.number, result._return_value, run):
+                log.warning("Trial %d failed: %s", trial.number, error)
+        return results
+
+    def ticket(self, study: Any, trial: Any, folder: Path) -> list[str]:
         """The override that tells a run, in whatever process, which trial it is, so that it can be pruned."""
         from thaw.study import ticket
 
-        own = self.settings
-        if own["pruner"] == "none":
+        settings = self.settings
+        if settings["pruner"] == "none":
             return []
-        pruner = {"n_startup_trials": own["startup_trials"], "n_warmup_steps": own["warmup_validations"] + 1}
-        text = ticket(study, trial.number, own["storage"], folder, pruner)
+        pruner = {"n_startup_trials": settings["startup_trials"], "n_warmup_steps": settings["warmup_validations"] + 1}
+        text = ticket(study, trial.number, settings["storage"], folder, pruner)
         return [f"hydra.sweeper.trial={QuotedString(text, Quote.single).with_quotes()}"]
 
     def report(self, study: Any, folder: Path, fixed: list[str]) -> None:
@@ -146,15 +156,11 @@ class OptunaSweeper(Sweeper):
         from thaw.reporting.study_page import write_study
         from thaw.reporting.sweep import summarise
 
-        assert self.config is not None
         rows = list(studies.rows(study))
-        script = f"{self.config.hydra.job.config_name}.py"
+        script, monitor, mode = f"{self.config.hydra.job.config_name}.py", self.config.monitor, self.config.mode
         # Without the preset: the command shown repeats a single run.
-        own = [item for item in fixed if not item.startswith("sweep=")]
-        lines = write_study(
-            folder, rows, studies.importance(study), str(self.config.monitor), str(self.config.mode), script, own
-        )
-        for line in lines:
+        shared = [item for item in fixed if not item.startswith("sweep=")]
+        for line in write_study(folder, rows, studies.importance(study), monitor, mode, script, shared):
             log.info(line)
         if not any(row["state"] == "complete" for row in rows):
             with suppress(UserError):  # no run left a folder

@@ -20,7 +20,42 @@ PROJECTED = 1_000  # points of a projection
 
 
 def features(data: TextDataModule, encoder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """A linear probe and two projections of the encoder's text vectors before fine-tuning."""
+    """A linear probe and two projections of the encoder's text vectors before fine-tuning.
+
+    Raises:
+        UserError: when the probe would have one class to learn.
+    """
+    labels = data.labels
+    vectors, gold = _vectors(data, encoder, settings)
+    if len(np.unique(gold["train"])) < 2:
+        raise UserError(
+            f"feature_rows={settings['feature_rows']}: all these rows have one label", "Raise feature_rows."
+        )
+    scores = linear_probe(vectors["train"], gold["train"], vectors["validation"], labels)
+    truth, predicted = gold["validation"], scores.argmax(-1)
+    confusion = np.bincount(truth * len(labels) + predicted, minlength=len(labels) ** 2).reshape(len(labels), -1)
+    figures = sequence_metrics(scores, truth, labels)
+    majority = np.bincount(gold["train"]).argmax()
+    shown = evenly(len(truth), PROJECTED)
+    return {
+        "pooling": settings["pooling"],
+        "rows": {split: len(ids) for split, ids in gold.items()},
+        "size": int(vectors["train"].shape[1]),
+        "accuracy": figures["accuracy"],
+        "f1_macro": figures["f1_macro"],
+        "majority": float((truth == majority).mean()),
+        "confusion": confusion.tolist(),
+        "labels": truth[shown].tolist(),
+        "projections": {
+            name: np.round(points, 3).tolist() for name, points in projections(vectors["validation"][shown]).items()
+        },
+    }
+
+
+def _vectors(
+    data: TextDataModule, encoder: Path, settings: dict[str, Any]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The vectors of training and validation rows, at most ``feature_rows`` of each, and their label ids."""
     import torch
     import transformers
 
@@ -36,37 +71,16 @@ def features(data: TextDataModule, encoder: Path, settings: dict[str, Any]) -> d
     use_onednn(network)
     body = body_of(network)[1]
     libraries = (torch.__version__, transformers.__version__)
-    key = checksum(body.named_parameters(), libraries, body.config.to_dict(), pooling, labels.pairs)
+    key_of_network = checksum(body.named_parameters(), libraries, body.config.to_dict(), pooling, labels.pairs)
     vectors, gold = {}, {}
     for split in ("train", "validation"):
         encoded = data.encoded[split]
         chosen = evenly(len(encoded), settings["feature_rows"])
         batches = [chosen[batch].tolist() for batch in sorted_batches(encoded.kept[chosen], 64)]
         loader = make_loader(encoded, batches, data.tokenizer.pad_token_id)
-        own = checksum([("rows", chosen), ("ids", encoded.ids), ("offsets", encoded.offsets)], key)
+        key = checksum([("rows", chosen), ("ids", encoded.ids), ("offsets", encoded.offsets)], key_of_network)
         with counting(len(chosen), f"vectors of {split}") as progress:
             make = partial(text_vectors, network, loader, pooling, progress)
-            vectors[split] = np.asarray(cached_array("features", own, make))
+            vectors[split] = np.asarray(cached_array("features", key, make))
         gold[split] = np.asarray(encoded.labels)[chosen]
-    if len(np.unique(gold["train"])) < 2:
-        raise UserError(
-            f"feature_rows={settings['feature_rows']}: all these rows have one label", "Raise feature_rows."
-        )
-    scores = linear_probe(vectors["train"], gold["train"], vectors["validation"], labels)
-    truth, guessed = gold["validation"], scores.argmax(-1)
-    table = np.bincount(truth * len(labels) + guessed, minlength=len(labels) ** 2).reshape(len(labels), -1)
-    figures = sequence_metrics(scores, truth, labels)
-    majority = np.bincount(gold["train"]).argmax()
-    spread = evenly(len(truth), PROJECTED)
-    points = projections(vectors["validation"][spread])
-    return {
-        "pooling": pooling,
-        "rows": {split: len(own) for split, own in gold.items()},
-        "size": int(vectors["train"].shape[1]),
-        "accuracy": figures["accuracy"],
-        "f1_macro": figures["f1_macro"],
-        "majority": float((truth == majority).mean()),
-        "confusion": table.tolist(),
-        "labels": truth[spread].tolist(),
-        "projections": {name: np.round(own, 3).tolist() for name, own in points.items()},
-    }
+    return vectors, gold

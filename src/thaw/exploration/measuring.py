@@ -112,51 +112,69 @@ def count_words(rows: AllRows) -> dict[str, Any]:
 def find_duplicates(rows: AllRows) -> dict[str, Any]:
     """Texts that occur more than once, verbatim or nearly, within a split or across splits."""
     first = first_rows(text_keys(rows.stream()))
-    labels = rows.label_keys()
+    distinct = first == np.arange(len(rows))
+    labels, splits = rows.label_keys(), rows.splits(np.arange(len(rows)))
+    return {
+        "duplicates": _repeated(rows, first, labels, splits),
+        "near": _near(rows, np.flatnonzero(distinct), labels, splits),
+    }
+
+
+def _repeated(rows: AllRows, first: np.ndarray, labels: np.ndarray, splits: np.ndarray) -> dict[str, Any]:
+    """Texts that occur more than once.
+
+    Args:
+        first: for each row the first one with the same text.
+        labels, splits: keys for each row.
+    """
     repeated = np.flatnonzero(first != np.arange(len(rows)))
     origin = first[repeated]
-    splits = rows.splits(np.arange(len(rows)))
-    groups = np.unique(origin)
+    groups, size = np.unique(origin, return_counts=True)
     crossing = np.unique(origin[splits[repeated] != splits[origin]])
     contrary = np.unique(origin[labels[repeated] != labels[origin]])
-    size = np.bincount(origin, minlength=len(rows))[groups]
-    rank = np.lexsort((-size, ~np.isin(groups, crossing), ~np.isin(groups, contrary)))
-    shown = []
-    for group in groups[rank][:LISTED]:
+    listed = []
+    for group in groups[np.lexsort((-size, ~np.isin(groups, crossing), ~np.isin(groups, contrary)))][:LISTED]:
         others = repeated[origin == group]
         alike = (splits[others] == splits[group]).astype(int) + (labels[others] == labels[group])
         members = [group, *others[np.argsort(alike, kind="stable")][: MEMBERS - 1]]  # the most different ones first
-        shown.append({"rows": len(others) + 1, "members": [rows.described(int(i)) for i in members]})
-    exact = {
+        listed.append({"rows": len(others) + 1, "members": [rows.described(int(i)) for i in members]})
+    return {
         "rows": len(repeated),
         "groups": len(groups),
         "across": len(crossing),
         "contrary": len(contrary),
-        "listed": shown,
+        "listed": listed,
     }
-    unique = np.setdiff1d(np.arange(len(rows)), repeated)
+
+
+def _near(rows: AllRows, distinct: np.ndarray, labels: np.ndarray, splits: np.ndarray) -> dict[str, Any]:
+    """Pairs of texts that are nearly the same.
+
+    Args:
+        distinct: rows, one for each text.
+        labels, splits: keys for each row.
+    """
     bands = []
-    with counting(len(unique), "near duplicates") as progress:
-        for part in signatures(rows.stream(unique)):
+    with counting(len(distinct), "near duplicates") as progress:
+        for part in signatures(rows.stream(distinct)):
             bands.append(part)
             progress(len(part))
-    found, alike, left = near_duplicates(np.concatenate(bands), lambda chosen: rows.at(unique[chosen]))
-    pairs = unique[found]
+    found, alike, left = near_duplicates(np.concatenate(bands), lambda chosen: rows.at(distinct[chosen]))
+    pairs = distinct[found]
     across = splits[pairs[:, 0]] != splits[pairs[:, 1]]
-    differ = labels[pairs[:, 0]] != labels[pairs[:, 1]]
-    near = {
+    contrary = labels[pairs[:, 0]] != labels[pairs[:, 1]]
+    return {
         "rows": len(np.unique(pairs)),
         "pairs": len(pairs),
         "across": int(across.sum()),
-        "contrary": int(differ.sum()),
+        "contrary": int(contrary.sum()),
         "not_compared": left,
         "threshold": SIMILAR,
         "listed": [
             {"similarity": round(float(alike[i]), 3), "members": [rows.described(int(k)) for k in pairs[i]]}
-            for i in np.lexsort((-alike, ~differ, ~across))[:LISTED]
+            for i in np.lexsort((-alike, ~contrary, ~across))[:LISTED]
         ],
     }
-    return {"duplicates": exact, "near": near}
 
 
 def find_noise(rows: AllRows, most: int) -> dict[str, Any]:

@@ -27,46 +27,22 @@ def write_page(path: Path, result: Mapping[str, Any]) -> None:
 
 
 def _context(result: Mapping[str, Any]) -> dict[str, Any]:
-    data, task = result["data"], result["task"]
-    labels = LabelSet(task, tuple(data["labels"]), (0,) * len(data["labels"]))
+    data, token = result["data"], result["task"] == "token"
+    labels = LabelSet(result["task"], tuple(data["labels"]), (0,) * len(data["labels"]))
+    splits, vocabulary = data["splits"], result["vocabulary"]
+    surfaces, features = result.get("surfaces"), result.get("features")
     _, header, rows = summary.data_tables(data)[0]
-    lengths, vocabulary = result["lengths"], result["vocabulary"]
-    counts = {name: split["labels"] for name, split in data["splits"].items()}
-    unit = "words" if task == "token" else "rows"
-    if result["entities"]:  # each entity has one B- tag
-        counts = {
-            split: {name[2:]: own[name] for name in own if name.startswith("B-")} for split, own in counts.items()
-        }
-        unit = "entities"
-    unit_of_texts = "sentences" if task == "token" else "texts"
-    features, probes = result.get("features"), {}
-    if features:
-        gold = np.array(features["labels"])
-        probes = {
-            "confusion": plots.confusion(np.array(features["confusion"]), labels.names),
-            "projections": [
-                data_plots.scatter(np.array(points), gold, labels.names, name)
-                for name, points in features["projections"].items()
-            ],
-        }
-    surfaces = result.get("surfaces")
     return {
         "title": f"{result['name']}, seen by {Path(result['model']).name}",
-        "unit": unit_of_texts,
+        "unit": "sentences" if token else "texts",
         "data_header": header,
-        "data_rows": [*rows, ["fingerprint", *(split["fingerprint"] for split in data["splits"].values())]],
-        "label_header": ["label", *data["splits"]],
-        "label_rows": [
-            [name, *(f"{split['labels'][name]:,}" for split in data["splits"].values())] for name in labels.names
-        ],
+        "data_rows": [*rows, ["fingerprint", *(split["fingerprint"] for split in splits.values())]],
+        "label_header": ["label", *splits],
+        "label_rows": [[name, *(f"{split['labels'][name]:,}" for split in splits.values())] for name in labels.names],
         "notes": advice.notes(data),
         "left_out": advice.left_out(data),
-        "class_picture": data_plots.class_bars(counts, unit),
-        "length_pictures": [
-            data_plots.length_boxes(lengths["words"], "words", lengths["by"]),
-            data_plots.length_boxes(lengths["tokens"], "tokens", lengths["by"], result["max_length"]),
-            data_plots.truncation(result["truncation"], result["max_length"], result["task"] == "token"),
-        ],
+        "class_picture": _class_picture(result),
+        "length_pictures": _length_pictures(result),
         "words": [
             ("Cost the most pieces", "Frequent words that are split.", vocabulary["costly"]),
             ("In the most pieces", "Names, compounds, misspellings, web addresses.", vocabulary["longest"]),
@@ -78,12 +54,44 @@ def _context(result: Mapping[str, Any]) -> dict[str, Any]:
         "least": at_least(result["near"]),
         "near": [_with_parts(pair, labels) for pair in result["near"]["listed"]],
         "noise": [_suspect(row, labels) for row in result["noise"]["listed"]],
-        "examples": {name: [_row(row, labels) for row in own] for name, own in result["examples"].items()},
+        "examples": {name: [_row(row, labels) for row in listed] for name, listed in result["examples"].items()},
         "surfaces": surfaces,
         "entity_pictures": [data_plots.entity_lengths(surfaces["types"])] if surfaces and surfaces["types"] else [],
         "features": features,
-        "probes": probes,
+        "probes": _probes(features, labels) if features else {},
     }  # fmt: skip
+
+
+def _class_picture(result: Mapping[str, Any]) -> str:
+    counts = {name: split["labels"] for name, split in result["data"]["splits"].items()}
+    if not result["entities"]:
+        return data_plots.class_bars(counts, "words" if result["task"] == "token" else "rows")
+    # Each entity has one B- tag.
+    entities = {
+        split: {tag[2:]: count for tag, count in tags.items() if tag.startswith("B-")} for split, tags in counts.items()
+    }
+    return data_plots.class_bars(entities, "entities")
+
+
+def _length_pictures(result: Mapping[str, Any]) -> list[str]:
+    lengths, max_length = result["lengths"], result["max_length"]
+    return [
+        data_plots.length_boxes(lengths["words"], "words", lengths["by"]),
+        data_plots.length_boxes(lengths["tokens"], "tokens", lengths["by"], max_length),
+        data_plots.truncation(result["truncation"], max_length, result["task"] == "token"),
+    ]
+
+
+def _probes(features: Mapping[str, Any], labels: LabelSet) -> dict[str, Any]:
+    """Pictures of how well the encoder separates the classes."""
+    gold = np.array(features["labels"])
+    return {
+        "confusion": plots.confusion(np.array(features["confusion"]), labels.names),
+        "projections": [
+            data_plots.scatter(np.array(points), gold, labels.names, name)
+            for name, points in features["projections"].items()
+        ],
+    }
 
 
 def _row(row: Mapping[str, Any], labels: LabelSet, word: int | None = None) -> dict[str, Any]:

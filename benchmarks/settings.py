@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from thaw.cli import fail, register_resolvers
 from thaw.errors import UserError
 from thaw.overrides import quoted
+from thaw.script import Script
 from thaw.settings import check, check_source
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,7 +27,7 @@ def script(main: Callable[[list[str]], None]) -> None:
     try:
         main(sys.argv[1:])
     except (Exception, KeyboardInterrupt) as error:
-        fail(error, ROOT / "conf", "train")
+        fail(error, Script(ROOT / "conf", "train"))
 
 
 def own_settings(arguments: list[str], defaults: dict[str, str]) -> dict[str, str]:

@@ -30,7 +30,7 @@ from thaw.mistakes import readable
 from thaw.overrides import is_setting, latest, quoted
 from thaw.rules import Rule
 from thaw.runs import drop_empty, open_unfinished, resume_command
-from thaw.script import check_known, check_options
+from thaw.script import Script, check_known, check_options
 from thaw.settings import check
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # they end a process silently, unless it handles them
@@ -45,32 +45,32 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
     """
 
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
-        conf = Path(function.__code__.co_filename).resolve().parent / "conf"
+        script = Script(Path(function.__code__.co_filename).resolve().parent / "conf", name)
         begun = False
 
         def task(config: DictConfig) -> Any:
             nonlocal begun
             begun = True
-            return perform(function, config, rules, conf, name)
+            return perform(function, config, rules, script)
 
         def main() -> None:
-            prepare(conf)
+            prepare(script.conf)
             try:
-                check_options(sys.argv[1:], conf, name)
+                check_options(sys.argv[1:], script)
                 # Options first, since argparse takes settings from one place only.
                 options_first = sorted(sys.argv[1:], key=is_setting)
                 sys.argv[1:] = [quoted(latest(argument)) for argument in options_first]
                 if {"--help", "-h"} & set(sys.argv[1:]):
-                    print(help_text(conf, name, str(function.__globals__["__doc__"]), sys.argv[1:]))
+                    print(help_text(script, str(function.__globals__["__doc__"]), sys.argv[1:]))
                     return
-                hydra.main(version_base="1.3", config_path=str(conf), config_name=name)(task)()
+                hydra.main(version_base="1.3", config_path=str(script.conf), config_name=name)(task)()
             except KeyboardInterrupt as error:  # while a multirun starts or ends
-                fail(error, conf, name)
+                fail(error, script)
             except (HydraException, OmegaConfBaseException, UserError, OSError, ValueError, RuntimeError) as error:
                 # Raised by Hydra when it creates the run folder.
                 if isinstance(error, OSError) and error.filename and not begun:
                     error = UserError(f"{error.filename}: cannot be made: {error.strerror}", "Change hydra.run.dir.")
-                fail(error, conf, name)
+                fail(error, script)
 
         return main
 
@@ -103,19 +103,17 @@ def register_resolvers(conf: Path) -> None:
     OmegaConf.register_new_resolver("multirun_overrides", list, use_cache=True, replace=True)
 
 
-def perform(
-    function: Callable[[DictConfig], Any], config: DictConfig, rules: dict[str, Rule], conf: Path, name: str
-) -> Any:
+def perform(function: Callable[[DictConfig], Any], config: DictConfig, rules: dict[str, Rule], script: Script) -> Any:
     """Check the settings and call the function of a script; if it fails, end the process, or this run of a multirun."""
     folder, log = Path(HydraConfig.get().runtime.output_dir), f"{HydraConfig.get().job.name}.log"
-    summed = multirun.active() and name == "train"  # only train.py reports failures at the end of a multirun
+    summed = multirun.active() and script.name == "train"  # only train.py reports failures at the end of a multirun
     keep_freed_memory()  # here, since processes started by launchers do not call main
     heard = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]  # not a launcher's
     for number in heard:
         signal.signal(number, end)
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True)
-        check_known(plain, conf, name)
+        check_known(plain, script)
         check(plain, rules)
         return function(config)
     except Pruned:
@@ -128,12 +126,12 @@ def perform(
             with suppress(UserError):  # if there is no run, or it is finished
                 resume = resume_command(open_unfinished(folder))
                 error = Interrupted(f"Interrupted. Resume with: {resume}", exit_code(error))
-        fail(error, conf, name)
+        fail(error, script)
     except Exception as error:
         if summed:
-            return multirun.keep_failure(readable(error, conf, name), folder)
+            return multirun.keep_failure(readable(error, script), folder)
         drop_empty(folder, log)
-        fail(error, conf, name)
+        fail(error, script)
     finally:
         for number in heard:
             signal.signal(number, signal.SIG_DFL)
@@ -148,7 +146,7 @@ def exit_code(interrupt: KeyboardInterrupt) -> int:
     return int(interrupt.args[0]) if interrupt.args else 130
 
 
-def fail(error: BaseException, conf: Path, name: str) -> NoReturn:
+def fail(error: BaseException, script: Script) -> NoReturn:
     """Print what is wrong and exit: with code 2 for what the user can fix, 128 + n after signal n."""
     atexit.register(logging.disable)  # libraries log while Python exits, when the folder of the log may be gone
     if isinstance(error, BrokenPipeError):  # the reader of our output, such as head, has seen enough
@@ -161,7 +159,7 @@ def fail(error: BaseException, conf: Path, name: str) -> NoReturn:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     if isinstance(error, Exception):
-        error = readable(error, conf, name)
+        error = readable(error, script)
     if not isinstance(error, UserError):
         raise error
     print(f"error: {error}", file=sys.stderr)

@@ -15,46 +15,47 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ValueType
 from omegaconf import OmegaConf
 
+from thaw.script import Script
+
 LINE = re.compile(r"( *)([\w.-]+):(.*?)(?: # (.*))?$")
 LISTS = (ValueType.SIMPLE_CHOICE_SWEEP, ValueType.CHOICE_SWEEP, ValueType.RANGE_SWEEP)
 COLUMN = 44  # where the descriptions start
 
 
-def help_text(conf: Path, name: str, about: str, arguments: Sequence[str]) -> str:
+def help_text(script: Script, about: str, arguments: Sequence[str]) -> str:
     """What ``--help`` prints.
 
     Args:
-        conf: the folder of the configs.
-        name: of the script.
-        about: what it does, in one line.
+        about: what the script does, in one line.
         arguments: of the command line; the settings of the groups that they choose are shown.
     """
+    conf, file = script.conf, script.conf / f"{script.name}.yaml"
     with initialize_config_dir(str(conf), version_base="1.3"):
-        config = compose(name, overrides=first_values(arguments), return_hydra_config=True)
+        config = compose(script.name, overrides=first_values(arguments), return_hydra_config=True)
     choices = config.hydra.runtime.choices
-    chosen = {group: choices[group] for group in choices if (conf / group).is_dir() and not group.startswith("hydra")}
+    chosen = {group: choices[group] for group in choices if script.is_group(group) and not group.startswith("hydra")}
     OmegaConf.set_struct(config, False)
     del config["hydra"]
-    said = comments(conf, conf / f"{name}.yaml")
+    described = comments(conf, file)
     for group, choice in chosen.items():
         if choice:
-            own = comments(conf, conf / group / f"{choice}.yaml")
-            said |= {f"{group}.{key}": line for key, line in own.items()}
+            in_group = comments(conf, conf / group / f"{choice}.yaml")
+            described |= {f"{group}.{key}": line for key, line in in_group.items()}
     width = shutil.get_terminal_size((120, 24)).columns
-    first = (conf / f"{name}.yaml").read_text(encoding="utf-8").partition("\ndefaults:")[0]
+    first = file.read_text(encoding="utf-8").partition("\ndefaults:")[0]
     lines = [about, "", *(f"  {line.removeprefix('# ')}" for line in first.splitlines()), ""]
     if chosen:
         lines.append("Groups, group=choice; the file conf/<group>/<choice>.yaml says what a choice is:")
-        lines += [line for group, choice in sorted(chosen.items()) for line in _choices(conf, group, choice, width)]
+        lines += [line for group, choice in sorted(chosen.items()) for line in _choices(script, group, choice, width)]
         lines.append("")
     lines.append("Settings, setting=value:")
     for key, value in dotted(OmegaConf.to_container(config, resolve=True), ""):
         above = key.rpartition(".")[0]
-        if above in said:  # the comment of a nested group precedes its settings
-            lines += _setting(f"{above}.", said.pop(above), width)
-        lines += _setting(f"{key}={value}", said.get(key, ""), width)
+        if above in described:  # the comment of a nested group precedes its settings
+            lines += _setting(f"{above}.", described.pop(above), width)
+        lines += _setting(f"{key}={value}", described.get(key, ""), width)
     lines += ["", "--cfg job prints the config of a command."]
-    if name == "train":
+    if script.name == "train":
         lines[-1] += " -m runs every combination of values separated by commas."
     return "\n".join([*lines, "More: README.md and docs/."])
 
@@ -113,17 +114,17 @@ def as_typed(value: Any) -> str:
     return "..." if value == "???" else str(value)
 
 
-def _choices(conf: Path, group: str, chosen: str | None, width: int) -> list[str]:
-    files = sorted(file.stem for file in (conf / group).glob("[!_]*.yaml"))
+def _choices(script: Script, group: str, chosen: str | None, width: int) -> list[str]:
+    files = sorted(file.stem for file in script.choices(group))
     names = " ".join(f"[{name}]" if name == chosen else name for name in files)
     return _wrapped(f"  {group:<12}", names, 14, width)
 
 
-def _setting(setting: str, said: str, width: int) -> list[str]:
+def _setting(setting: str, description: str, width: int) -> list[str]:
     first = f"  {setting}"
-    if len(first) >= COLUMN or not said:
-        return [first, *(_wrapped("", said, COLUMN, width) if said else [])]
-    return _wrapped(first, said, COLUMN, width)
+    if len(first) >= COLUMN or not description:
+        return [first, *_wrapped("", description, COLUMN, width)]
+    return _wrapped(first, description, COLUMN, width)
 
 
 def _wrapped(first: str, text: str, column: int, width: int) -> list[str]:

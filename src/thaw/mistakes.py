@@ -6,7 +6,6 @@ Nothing heavy is imported here, as in `thaw.cli`.
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
@@ -25,17 +24,14 @@ OUT_OF_MEMORY = {
 }
 
 
-def readable(error: Exception, conf: Path, name: str) -> Exception:
-    """One line for an error that Hydra or OmegaConf spread over several; any other error unchanged.
-
-    Args:
-        conf, name: of the `Script` that raised it.
-    """
-    script, text = Script(conf, name), str(error)
+def readable(error: Exception, script: Script) -> Exception:
+    """One line for an error that Hydra or OmegaConf spread over several; any other error unchanged."""
+    text = str(error)
     if isinstance(error, UserError):
         return error
     if type(error).__name__ == "OutOfMemoryError":  # torch's; torch is not imported here
-        return UserError(text.split(". ")[0], OUT_OF_MEMORY.get(name, "CUDA_VISIBLE_DEVICES= runs it without the GPU."))
+        remedy = OUT_OF_MEMORY.get(script.name, "CUDA_VISIBLE_DEVICES= runs it without the GPU.")
+        return UserError(text.split(". ")[0], remedy)
     if isinstance(error, OverrideParseException):
         return _unparsable(str(error.override), script)
     if not isinstance(error, HydraException | OmegaConfBaseException | ValueError | RuntimeError):

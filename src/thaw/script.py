@@ -110,7 +110,7 @@ class Script:
         return sorted((self.conf / group).glob("[!_]*.yaml"))
 
 
-def check_options(arguments: Sequence[str], conf: Path, name: str) -> None:
+def check_options(arguments: Sequence[str], script: Script) -> None:
     """Refuse a setting that is written as an option; argparse would take several lines to do so.
 
     Raises:
@@ -118,16 +118,16 @@ def check_options(arguments: Sequence[str], conf: Path, name: str) -> None:
     """
     for argument in arguments:
         option, _, value = argument.partition("=")
-        if option in MULTIRUN and name != "train":
-            raise UserError(f"{option}: only train.py has multiruns", f"Call {name}.py once for each.")
+        if option in MULTIRUN and script.name != "train":
+            raise UserError(f"{option}: only train.py has multiruns", f"Call {script.name}.py once for each.")
         if option == "sweep" and "," in value:  # Hydra would do a run for each name, and sweep nothing that they list
             hint = "Give one, and the lists of the others beside it: sweep=seeds optimizer.lr=1e-5,2e-5"
             raise UserError(f"{argument}: several presets", hint)
         if option == "sweep":
-            _check_swept(argument, conf / "sweep" / f"{value}.yaml", arguments)
+            _check_swept(argument, script.conf / "sweep" / f"{value}.yaml", arguments)
         if option.startswith("--") and option not in HYDRA_OPTIONS:
             setting = option.lstrip("-").replace("-", "_")
-            meant = meant_by(setting, Script(conf, name).keys) or [setting]
+            meant = meant_by(setting, script.keys) or [setting]
             written = " or ".join(f"{key}={value or '...'}" for key in meant)
             raise UserError(f"{option}: no such option", f"Settings have no dashes: {written}")
 
@@ -141,17 +141,16 @@ def _check_swept(argument: str, preset: Path, arguments: Sequence[str]) -> None:
         raise UserError(f"{argument}: it is a sweep of {keys[0]}, which has one value: {given[-1]}", "Give several.")
 
 
-def check_known(config: Mapping[str, Any], conf: Path, name: str) -> None:
+def check_known(config: Mapping[str, Any], script: Script) -> None:
     """Refuse a setting that nothing reads: one added with ``+``, or misspelled in a file of ``conf/``.
 
     Args:
         config: as it was composed.
-        conf, name: of the `Script`.
+        script: which composed it.
 
     Raises:
         UserError: naming the setting.
     """
-    script = Script(conf, name)
     known = {*script.file, *script.groups} - {"defaults"}
     for key, value in config.items():
         if key in GLOBAL and key in script.groups:

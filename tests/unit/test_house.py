@@ -402,7 +402,7 @@ def test_mistakes_get_one_line_and_exit_code_2(arguments: list[str], said: str, 
 )
 def test_a_gpu_without_room_is_told_with_what_needs_less(script: str, remedy: str) -> None:
     full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 79 GiB. See")
-    assert str(readable(full, ROOT / "conf", script)).startswith(f"CUDA out of memory. {remedy}")
+    assert str(readable(full, Script(ROOT / "conf", script))).startswith(f"CUDA out of memory. {remedy}")
 
 
 @pytest.mark.parametrize("script", ["evaluate", "predict", "export"])
@@ -410,15 +410,15 @@ def test_settings_without_a_default_are_known_too(script: str) -> None:
     assert "run" in Script(ROOT / "conf", script).keys
     with pytest.raises(OmegaConfBaseException) as raised:
         str(OmegaConf.create({"run": "???"}).run)
-    assert str(readable(raised.value, ROOT / "conf", script)) == "run is missing. Give it: run=..."
+    assert str(readable(raised.value, Script(ROOT / "conf", script))) == "run is missing. Give it: run=..."
 
 
 def test_what_the_user_cannot_mend_keeps_its_traceback() -> None:
     for error in (ValueError("not enough values"), RuntimeError("shapes"), KeyError("x"), OSError("full")):
-        assert readable(error, ROOT / "conf", "train") is error
+        assert readable(error, Script(ROOT / "conf", "train")) is error
     with pytest.raises(OmegaConfBaseException) as raised:
         str(OmegaConf.create({"own": "${nothing:1}"}).own)
-    assert str(readable(raised.value, ROOT / "conf", "train")) == "Unsupported interpolation type nothing."
+    assert str(readable(raised.value, Script(ROOT / "conf", "train"))) == "Unsupported interpolation type nothing."
 
 
 @pytest.mark.parametrize(

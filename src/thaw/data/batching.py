@@ -179,12 +179,7 @@ class EncodedDataset(torch.utils.data.Dataset):
     """
 
     def __init__(
-        self,
-        encoded: Encoded,
-        pad_id: int,
-        pad_to: int | None = None,
-        usual: float | None = None,
-        multiple: int = 1,
+        self, encoded: Encoded, pad_id: int, pad_to: int | None = None, usual: float | None = None, multiple: int = 1
     ) -> None:
         self.encoded, self.pad_id, self.pad_to, self.usual = encoded, pad_id, pad_to, usual
         self.multiple, self.longest = multiple, int(np.diff(encoded.offsets).max())
@@ -219,11 +214,7 @@ class EncodedDataset(torch.utils.data.Dataset):
 
 
 def make_loader(
-    encoded: Encoded,
-    batches: Iterable[list[int]],
-    pad_id: int,
-    workers: int = 0,
-    **options: Any,
+    encoded: Encoded, batches: Iterable[list[int]], pad_id: int, workers: int = 0, **options: Any
 ) -> torch.utils.data.DataLoader:
     """A DataLoader over whole batches that draws no random numbers from torch's global state.
 

@@ -67,11 +67,7 @@ class AllRows:
         place = int(self.splits(np.array([number]))[0])
         name = self.names[place]
         row = self.data.rows[name][int(number - self.starts[place])]
-        shown = {
-            "split": name,
-            "row": int(number - self.starts[place]) + 1,
-            "place": self.data.place(name, row),
-        }
+        shown = {"split": name, "row": int(number - self.starts[place]) + 1, "place": self.data.place(name, row)}
         if self.labels.task == "token":
             return {**shown, "words": row["text"], "label": [self.labels.names[i] for i in row["label"]]}
         ids = row["label"] if self.labels.task == "multi_label" else [row["label"]]

@@ -12,15 +12,7 @@ import numpy as np
 
 from thaw.data.ragged import capped, flattened, gather, sorted_batches
 from thaw.errors import UserError, missing
-from thaw.inference.masking import (
-    Reading,
-    Target,
-    chances,
-    hidden_id,
-    log_odds,
-    masked_scores,
-    temperature_of,
-)
+from thaw.inference.masking import Reading, Target, chances, hidden_id, log_odds, masked_scores, temperature_of
 from thaw.inference.predictor import Predictor
 from thaw.labels import LabelSet
 

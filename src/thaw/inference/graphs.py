@@ -61,12 +61,7 @@ def write_graph(network: Any, path: Path) -> None:
 
 
 def attend(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    **options: Any,
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
     """Attention as a single operator of ONNX Runtime if it has a suitable one; transformers calls this during export.
 

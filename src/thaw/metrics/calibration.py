@@ -74,11 +74,7 @@ def reliability(sure: np.ndarray, correct: np.ndarray) -> list[dict[str, Any]]:
     """The non-empty bins of a reliability diagram: ``rows``, mean ``confidence``, ``accuracy``."""
     position = np.minimum((sure * BINS).astype(int), BINS - 1)
     return [
-        {
-            "rows": int(own.sum()),
-            "confidence": float(sure[own].mean()),
-            "accuracy": float(correct[own].mean()),
-        }
+        {"rows": int(own.sum()), "confidence": float(sure[own].mean()), "accuracy": float(correct[own].mean())}
         for i in range(BINS)
         if (own := position == i).any()
     ]

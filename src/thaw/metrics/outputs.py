@@ -9,12 +9,7 @@ import torch
 
 from thaw.errors import UserError
 from thaw.labels import IGNORED, LabelSet
-from thaw.metrics.classification import (
-    best_thresholds,
-    multi_label_metrics,
-    sequence_metrics,
-    tag_metrics,
-)
+from thaw.metrics.classification import best_thresholds, multi_label_metrics, sequence_metrics, tag_metrics
 from thaw.metrics.entities import entity_metrics
 from thaw.metrics.probabilities import probabilities
 

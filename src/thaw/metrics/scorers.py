@@ -53,10 +53,7 @@ def label_scorer(truth: np.ndarray, chosen: np.ndarray, scores: np.ndarray, labe
     if labels.task == "multi_label":
         averages = {"_micro": "micro", "_macro": "macro"}
         return _counted(
-            counts,
-            {"subset_accuracy": (exact, ones)},
-            averages,
-            _areas("map", average_precision, truth, scores),
+            counts, {"subset_accuracy": (exact, ones)}, averages, _areas("map", average_precision, truth, scores)
         )
     averages = {"_macro": "macro", "_weighted": "weighted"}
     areas = _areas("auc", auc, truth, scores)

@@ -236,10 +236,7 @@ def _points(over: Overview) -> list[sweep_plots.Point]:
 
 
 def _markdown(
-    title: str,
-    over: Overview,
-    tables: Sequence[tuple[str, list[str], list[list[str]]]],
-    unfinished: Sequence[Member],
+    title: str, over: Overview, tables: Sequence[tuple[str, list[str], list[list[str]]]], unfinished: Sequence[Member]
 ) -> str:
     lines = [f"- {member.status}: `{member.name}` {member.error}\n" for member in unfinished]
     table, said = summary.markdown_table(over.header, over.rows), "".join(f"{line}\n\n" for line in over.findings)

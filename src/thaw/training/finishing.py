@@ -144,12 +144,7 @@ def save_labels(folder: Path, data: TextDataModule) -> None:
     labels, train = data.labels, data.rows["train"]
     clean = data.data["clean_html"] and labels.task != "token"  # words are never cleaned
     joined_by = joiners(Values(train, "text")) if labels.task == "token" else ""
-    own = {
-        "max_length": data.max_length,
-        "truncation": data.truncation,
-        "clean_html": clean,
-        "joined_by": joined_by,
-    }
+    own = {"max_length": data.max_length, "truncation": data.truncation, "clean_html": clean, "joined_by": joined_by}
     files.write_json(folder / "labels.json", {**labels.to_dict(), **own})
     if labels.entities:
         files.write_json(folder / "surfaces.json", surfaces(train["text"][:], train["label"][:], labels))

@@ -144,12 +144,7 @@ def make_module(cfg: dict[str, Any], encoder: Path, labels: LabelSet) -> Encoder
 
 
 def trainer_of(
-    cfg: dict[str, Any],
-    folder: Path,
-    module: EncoderModule,
-    data: TextDataModule,
-    reuse: Reuse,
-    multirun: bool,
+    cfg: dict[str, Any], folder: Path, module: EncoderModule, data: TextDataModule, reuse: Reuse, multirun: bool
 ) -> tuple[pl.Trainer, ModelCheckpoint, Resumable]:
     """The trainer, and two of its callbacks: the one that keeps the best checkpoint, the one that saves the state."""
     settings = cfg["trainer"]

@@ -85,8 +85,8 @@ def job(config: DictConfig) -> dict[str, Any]:
             raise UserError(f"{folder}: there is {what} already", f"Give another{way}")
     name = str(state.job.config_name)
     # Without the preset, which would make many runs.
-    own = [unquoted(item) for item in state.overrides.task if not item.startswith("sweep=")]
-    command = shlex.join(["python", f"{name}.py", *own])
+    typed = [unquoted(item) for item in state.overrides.task if not item.startswith("sweep=")]
+    command = shlex.join(["python", f"{name}.py", *typed])
     overrides = list(state.overrides.task)
     origin = {"command": command, "overrides": overrides, "changed": changed(config, name, overrides)}
     return {"folder": folder, "multirun": multirun.active(), "origin": origin}

@@ -84,11 +84,11 @@ def _unknown_choice(match: re.Match[str], script: Script) -> UserError | None:
 
 def _unknown_setting(match: re.Match[str], script: Script) -> UserError:
     key = match[1] or match[2]
-    group, _, own = key.rpartition(".")
+    group, _, setting = key.rpartition(".")
     if group.partition(".")[0] in GLOBAL:
         return not_global(group.partition(".")[0])
     if script.is_group(group):
-        holders = [file.stem for file in script.choices(group) if own in OmegaConf.load(file)]
+        holders = [file.stem for file in script.choices(group) if setting in OmegaConf.load(file)]
         if holders:
             chosen = next((one.partition("=")[2] for one in sys.argv[1:] if one.startswith(f"{group}=")), "").split(",")
             lacking = [name for name in chosen if name not in holders]

@@ -83,7 +83,7 @@ def score_rows(
         sure, correct = confidence(probabilities(logits / predictor.temperature, labels), gold)
         result["ece_calibrated"] = expected_calibration_error(sure, correct)
         calibration["calibrated"] = reliability(sure, correct)
-    found = intervals(
+    ranges = intervals(
         outputs,
         labels,
         strict=strict,
@@ -91,7 +91,7 @@ def score_rows(
         terms=outputs.terms(make_terms(config["loss"], labels)),
         temperature=predictor.temperature,
     )
-    details = {"intervals": found, "calibration": calibration}
+    details = {"intervals": ranges, "calibration": calibration}
     rows = zip(places, prediction_rows(predictor, outputs, texts), strict=True)
     return Evaluation(result, details, [{"place": place, **row} for place, row in rows])
 
@@ -106,9 +106,9 @@ def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]
         ):
             scores: list[float | None] = [None] * len(gold)  # None: a word without a token
             true_scores: list[float | None] = [None] * len(gold)
-            for word, own in zip(words, probabilities(logits, labels), strict=True):
-                scores[word] = round(float(own.max()), DIGITS)
-                true_scores[word] = round(float(own[gold[word]]), DIGITS)
+            for word, chances in zip(words, probabilities(logits, labels), strict=True):
+                scores[word] = round(float(chances.max()), DIGITS)
+                true_scores[word] = round(float(chances[gold[word]]), DIGITS)
             yield {
                 "words": list(text),
                 "label": [labels.names[i] for i in gold],
@@ -117,13 +117,15 @@ def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]
                 "true_scores": true_scores,
             }
         return
-    for text, gold, own in zip(texts, outputs.gold, probabilities(outputs.logits, labels), strict=True):
+    for text, gold, chances in zip(texts, outputs.gold, probabilities(outputs.logits, labels), strict=True):
         true = [labels.names[i] for i in gold.nonzero()[0]] if labels.task == "multi_label" else labels.names[gold]
         yield {
             "text": text,
             "label": true,
-            "predicted": predictor.chosen(own),
-            "probabilities": {name: round(float(score), DIGITS) for name, score in zip(labels.names, own, strict=True)},
+            "predicted": predictor.chosen(chances),
+            "probabilities": {
+                name: round(float(score), DIGITS) for name, score in zip(labels.names, chances, strict=True)
+            },
         }
 
 

@@ -136,9 +136,9 @@ def _check_swept(argument: str, preset: Path, arguments: Sequence[str]) -> None:
     """Refuse a preset whose only list is replaced by a single value: there would be nothing to sweep."""
     swept = OmegaConf.to_container(OmegaConf.load(preset)) if preset.is_file() else {}
     keys = list(swept.get("hydra", {}).get("sweeper", {}).get("params", {})) if isinstance(swept, dict) else []
-    given = [one for one in arguments if len(keys) == 1 and one.startswith(f"{keys[0]}=")]
-    if given and not re.search("[,(]", given[-1]):
-        raise UserError(f"{argument}: it is a sweep of {keys[0]}, which has one value: {given[-1]}", "Give several.")
+    values = [one for one in arguments if len(keys) == 1 and one.startswith(f"{keys[0]}=")]
+    if values and not re.search("[,(]", values[-1]):
+        raise UserError(f"{argument}: it is a sweep of {keys[0]}, which has one value: {values[-1]}", "Give several.")
 
 
 def check_known(config: Mapping[str, Any], script: Script) -> None:

@@ -125,12 +125,12 @@ def _distribution(override: "Override", grid: bool) -> "BaseDistribution":
         raise UserError(f"{override.input_line}: {error}", "Change the range.") from error
 
 
-def in_words(values: "BaseDistribution") -> str:
-    """A distribution in words: ``none,head``, or ``0.0001 to 0.1, log``."""
-    own: Any = values
-    if hasattr(own, "choices"):
-        return ",".join(own.choices)
-    return f"{own.low} to {own.high}" + (", log" if own.log else "") + (f" by {own.step}" if own.step else "")
+def in_words(values: Any) -> str:
+    """A distribution of Optuna in words: ``none,head``, or ``0.0001 to 0.1, log``."""
+    if hasattr(values, "choices"):
+        return ",".join(values.choices)
+    how = (", log" if values.log else "") + (f" by {values.step}" if values.step else "")
+    return f"{values.low} to {values.high}{how}"
 
 
 def ask(study: "Study", space: dict[str, "BaseDistribution"], owner: str | None) -> "Trial":

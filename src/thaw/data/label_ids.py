@@ -37,10 +37,10 @@ def detect_task(source: Source, data: dict[str, Any]) -> Task:
         )
     for name, rows in source.splits.items():
         labels = rows["label"][:]
-        if wanted == "sequence" and (odd := [i for i, own in enumerate(labels) if len(own) != 1]):
+        if wanted == "sequence" and (odd := [i for i, row_labels in enumerate(labels) if len(row_labels) != 1]):
             problem = f"{len(labels[odd[0]])} labels, where data.task=sequence needs one"
             raise UserError(f"{_place(source, name, odd[0])}: {problem}", "Leave data.task out.")
-        changed = [own[0] if wanted == "sequence" else [own] for own in labels]
+        changed = [row_labels[0] if wanted == "sequence" else [row_labels] for row_labels in labels]
         source.splits[name] = _relabelled(rows, changed)
     return "sequence" if wanted == "sequence" else "multi_label"
 
@@ -79,7 +79,7 @@ def with_ids(source: Source, split: str, labels: LabelSet, data: dict[str, Any])
     ids: list[Any] = []
     for position, label in enumerate(rows["label"][:]):
         try:
-            own = [labels.id_of(one) for one in label] if isinstance(label, list) else labels.id_of(label)
+            row_ids = [labels.id_of(one) for one in label] if isinstance(label, list) else labels.id_of(label)
         except KeyError as unknown:
             place, problem = _place(source, split, position), f"the label {unknown.args[0]!r} is unknown"
             if close := [name for name in labels.names if folded(name) == folded(unknown.args[0])]:
@@ -91,7 +91,7 @@ def with_ids(source: Source, split: str, labels: LabelSet, data: dict[str, Any])
                 raise UserError(f"{place}: {problem}; known: {known}", remedy) from None
             source.skipped.append((split, place, problem))
             continue
-        ids.append(sorted(set(own)) if isinstance(own, list) and labels.task == "multi_label" else own)
+        ids.append(sorted(set(row_ids)) if isinstance(row_ids, list) and labels.task == "multi_label" else row_ids)
         keep.append(position)
     if not keep:
         raise UserError(f"{', '.join(source.files[split])}: no row has a known label", f"Known: {known}.")

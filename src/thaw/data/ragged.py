@@ -14,11 +14,11 @@ def sorted_batches(lengths: np.ndarray, batch_size: int, rank: int = 0, world_si
     batches of one row, joins the last batch.
     """
     order = np.argsort(-lengths, kind="stable")
-    own = order[rank::world_size]
+    share = order[rank::world_size]
     count = min(-(-len(order) // (batch_size * world_size)), len(order) // world_size)
     # A batch starts where the previous one is full, or earlier, so that every later batch gets at least one row.
-    starts = [min(i * batch_size, len(own) - count + i) for i in range(count)]
-    return [own[start:end] for start, end in pairwise([*starts, len(own)])]
+    starts = [min(i * batch_size, len(share) - count + i) for i in range(count)]
+    return [share[start:end] for start, end in pairwise([*starts, len(share)])]
 
 
 def capped(batches: list[np.ndarray], lengths: np.ndarray, tokens: int) -> list[np.ndarray]:

@@ -116,13 +116,13 @@ def entity_survey(texts: Iterable[Sequence[str]], tags: Iterable[Iterable[int]],
     """
     forms: dict[str, Counter[str]] = {}
     lengths: dict[str, list[int]] = {}
-    for words, own in zip(texts, tags, strict=True):
-        for kind, first, end in spans([labels.names[i] for i in own]):
+    for words, tag_ids in zip(texts, tags, strict=True):
+        for kind, first, end in spans([labels.names[i] for i in tag_ids]):
             forms.setdefault(kind, Counter())[" ".join(words[first:end])] += 1
             lengths.setdefault(kind, [0] * 5)[min(end - first, 5) - 1] += 1
     several: dict[str, Counter[str]] = {}
-    for kind, found in forms.items():
-        for form, count in found.items():
+    for kind, counts in forms.items():
+        for form, count in counts.items():
             several.setdefault(form, Counter())[kind] = count
     ambiguous = sorted((form for form in several if len(several[form]) > 1), key=lambda form: -several[form].total())
     return {

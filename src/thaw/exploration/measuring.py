@@ -76,10 +76,10 @@ def count_words(rows: AllRows) -> dict[str, Any]:
     words = np.empty(len(rows), dtype=np.int32)
     with counting(len(rows), "counting words") as progress:
         for i, text in enumerate(rows.stream()):
-            found = words_of(text)
-            words[i] = len(found)
+            of_text = words_of(text)
+            words[i] = len(of_text)
             if i < training and i % step == 0:
-                counts.update(word for word in found if WORD.search(word))
+                counts.update(word for word in of_text if WORD.search(word))
             if i % CHUNK == CHUNK - 1:
                 progress(CHUNK)
     groups = {}
@@ -89,16 +89,16 @@ def count_words(rows: AllRows) -> dict[str, Any]:
     else:
         gold, tokens = data.encoded["train"].labels, data.encoded["train"].lengths
         for i, name in enumerate(labels.names):
-            own = np.flatnonzero(gold == i if labels.task == "sequence" else gold[:, i])
-            if len(own):
-                groups[name] = (words[own], tokens[own])
+            members = np.flatnonzero(gold == i if labels.task == "sequence" else gold[:, i])
+            if len(members):
+                groups[name] = (words[members], tokens[members])
     ids = [data.encoded[name].ids for name in rows.names]
-    unknown = sum(int(np.count_nonzero(own == data.tokenizer.unk_token_id)) for own in ids)
+    unknown = sum(int(np.count_nonzero(of_split == data.tokenizer.unk_token_id)) for of_split in ids)
     return {
         "lengths": {
             "by": "split" if labels.task == "token" else "class",
-            "words": {name: box(own) for name, (own, _) in groups.items()},
-            "tokens": {name: box(own) for name, (_, own) in groups.items()},
+            "words": {name: box(in_words) for name, (in_words, _) in groups.items()},
+            "tokens": {name: box(in_tokens) for name, (_, in_tokens) in groups.items()},
         },
         "vocabulary": {
             **vocabulary(counts, data.tokenizer_for("token")),
@@ -183,15 +183,15 @@ def find_noise(rows: AllRows, most: int) -> dict[str, Any]:
     chosen = evenly(len(train), most)
     part = train.select(chosen)
     found = suspicious_labels(part["text"][:], part["label"][:], rows.labels)
-    listed = [{**rows.described(int(chosen[one["row"]])), **suspicion(one)} for one in found[:LISTED]]
+    listed = [{**rows.described(int(chosen[suspect["row"]])), **_shown(suspect)} for suspect in found[:LISTED]]
     return {"found": len(found), "rows": len(chosen), "of": len(train), "folds": FOLDS, "listed": listed}
 
 
-def suspicion(one: dict[str, Any]) -> dict[str, Any]:
+def _shown(suspect: dict[str, Any]) -> dict[str, Any]:
     """What the page shows about a suspicious label, besides its row."""
-    said = {"label_here": one["label"], "suggested": one["suggested"]}
-    said |= {name: round(one[name], 4) for name in ("own", "sure")}
-    return said | ({"word": one["word"]} if "word" in one else {})
+    shown = {"label_here": suspect["label"], "suggested": suspect["suggested"]}
+    shown |= {name: round(suspect[name], 4) for name in ("own", "sure")}
+    return shown | ({"word": suspect["word"]} if "word" in suspect else {})
 
 
 def examples(rows: AllRows) -> dict[str, list[dict[str, Any]]]:
@@ -202,10 +202,11 @@ def examples(rows: AllRows) -> dict[str, list[dict[str, Any]]]:
         if labels.task == "token":
             if name.startswith("I-") or i == labels.outside:
                 continue
-            own = np.unique(np.searchsorted(encoded.tag_offsets, np.flatnonzero(encoded.tags == i), side="right") - 1)
+            words = np.flatnonzero(encoded.tags == i)
+            members = np.unique(np.searchsorted(encoded.tag_offsets, words, side="right") - 1)
             name = name.removeprefix("B-")
         else:
-            own = np.flatnonzero(encoded.labels == i if labels.task == "sequence" else encoded.labels[:, i])
-        if len(own):
-            found[name] = [rows.described(int(k)) for k in own[evenly(len(own), EXAMPLES)]]
+            members = np.flatnonzero(encoded.labels == i if labels.task == "sequence" else encoded.labels[:, i])
+        if len(members):
+            found[name] = [rows.described(int(k)) for k in members[evenly(len(members), EXAMPLES)]]
     return found

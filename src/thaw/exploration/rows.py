@@ -33,18 +33,17 @@ class AllRows:
 
     def stream(self, numbers: np.ndarray | None = None) -> Iterator[Text]:
         """The texts of all rows, or of those with the given ascending numbers; a chunk at a time is in memory."""
-        for place, name in enumerate(self.names):
-            first, last = self.starts[place], self.starts[place + 1]
-            own = np.arange(last - first) if numbers is None else numbers[(numbers >= first) & (numbers < last)] - first
-            yield from Values(self.data.rows[name].select(own), "text")
+        for name, (first, last) in zip(self.names, pairwise(self.starts), strict=True):
+            chosen = np.arange(first, last) if numbers is None else numbers[(numbers >= first) & (numbers < last)]
+            yield from Values(self.data.rows[name].select(chosen - first), "text")
 
     def at(self, numbers: np.ndarray) -> list[Text]:
         """The texts of some rows, in any order."""
         order = np.argsort(numbers, kind="stable")
-        found: list[Text] = [""] * len(numbers)
+        texts: list[Text] = [""] * len(numbers)
         for place, text in zip(order, self.stream(numbers[order]), strict=True):
-            found[place] = text
-        return found
+            texts[place] = text
+        return texts
 
     def label_keys(self) -> np.ndarray:
         """A key for each row that is equal for rows with the same label or labels."""

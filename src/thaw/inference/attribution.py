@@ -89,14 +89,14 @@ def attribute(
         method: one of `METHODS`.
         evaluations: forward passes that SHAP may spend on each text.
     """
-    all_and_none = [np.array([[True], [False]]).repeat(len(one.words), axis=1) for one in readings]
+    all_and_none = [np.array([[True], [False]]).repeat(len(reading.words), axis=1) for reading in readings]
     ends = masked_scores(predictor, readings, all_and_none, log_odds)
     if method == "integrated_gradients":
         values = integrated_gradients(predictor, readings)
     elif method == "leave_one_out":
         values = leave_one_out(predictor, readings)
     else:
-        values = [shap_values(predictor, one, evaluations) for one in readings]
+        values = [shap_values(predictor, reading, evaluations) for reading in readings]
     faithful = faithfulness(predictor, readings, values)
     return [
         Attribution(own, score, baseline, whole, removed, alone)
@@ -106,7 +106,8 @@ def attribute(
 
 def leave_one_out(predictor: Predictor, readings: Sequence[Reading]) -> list[np.ndarray]:
     """How much each score drops when one word is hidden: (targets, words) for each text."""
-    kept = (np.vstack([np.ones(len(one.words), dtype=bool), ~np.eye(len(one.words), dtype=bool)]) for one in readings)
+    counts = [len(reading.words) for reading in readings]
+    kept = (np.vstack([np.ones(words, dtype=bool), ~np.eye(words, dtype=bool)]) for words in counts)
     return [(scores[:1] - scores[1:]).T for scores in masked_scores(predictor, readings, kept, log_odds)]
 
 
@@ -177,22 +178,22 @@ def integrated_gradients(predictor: Predictor, readings: Sequence[Reading]) -> l
     mask_id, padding = hidden_id(tokenizer), tokenizer.pad_token_id
     nodes, weights = np.polynomial.legendre.leggauss(STEPS)
     at, weights = (nodes + 1) / 2, weights / 2
-    flat, offsets = flattened([one.ids for one in readings])
-    hidden, _ = flattened([np.where(one.owner < 0, one.ids, mask_id) for one in readings])
+    flat, offsets = flattened([reading.ids for reading in readings])
+    hidden, _ = flattened([np.where(reading.owner < 0, reading.ids, mask_id) for reading in readings])
     # The last column: tokens of no word.
-    result = [np.zeros((len(one.targets), len(one.words) + 1)) for one in readings]
+    result = [np.zeros((len(reading.targets), len(reading.words) + 1)) for reading in readings]
     lengths = np.repeat(np.diff(offsets), STEPS)
-    given: Any = None
+    embeddings: Any = None
 
     def replace(*_: Any) -> Any:
-        return given
+        return embeddings
 
     for batch in capped(sorted_batches(lengths, len(lengths)), lengths, STEP_TOKENS):
         rows, step = np.divmod(batch, STEPS)
         ids, mask = (torch.from_numpy(array).to(device) for array in gather(flat, offsets, rows, padding))
         start = embed(torch.from_numpy(gather(hidden, offsets, rows, padding)[0]).to(device))
         way = embed(ids) - start
-        given = (start + torch.from_numpy(at[step]).to(way)[:, None, None] * way).requires_grad_()
+        embeddings = (start + torch.from_numpy(at[step]).to(way)[:, None, None] * way).requires_grad_()
         hook = embed.register_forward_hook(replace)
         try:
             logits = network(input_ids=ids, attention_mask=mask).logits / scale
@@ -202,12 +203,12 @@ def integrated_gradients(predictor: Predictor, readings: Sequence[Reading]) -> l
         for t in range(max(len(readings[row].targets) for row in rows)):
             chosen = [(i, readings[row], readings[row].targets[t])
                       for i, row in enumerate(rows) if t < len(readings[row].targets)]  # fmt: skip
-            total = sum(odds[i, _positions(one, target), target.labels].mean() for i, one, target in chosen)
-            (gradient,) = torch.autograd.grad(total, given, retain_graph=True)
+            total = sum(odds[i, _positions(reading, target), target.labels].mean() for i, reading, target in chosen)
+            (gradient,) = torch.autograd.grad(total, embeddings, retain_graph=True)
             shares = (gradient * way).sum(-1).double().cpu().numpy() * weights[step][:, None]
-            for i, one, _ in chosen:
-                np.add.at(result[rows[i]][t], one.owner, shares[i, : len(one.ids)])
-    return [own[:, :-1] for own in result]
+            for i, reading, _ in chosen:
+                np.add.at(result[rows[i]][t], reading.owner, shares[i, : len(reading.ids)])
+    return [values[:, :-1] for values in result]
 
 
 def _positions(reading: Reading, target: Target) -> np.ndarray:
@@ -220,8 +221,8 @@ def _log_odds(logits: Any, labels: LabelSet) -> Any:
 
     if labels.task == "multi_label":
         return logits
-    own = torch.eye(len(labels), dtype=torch.bool, device=logits.device)
-    return logits - logits[..., None, :].masked_fill(own, float("-inf")).logsumexp(-1)
+    diagonal = torch.eye(len(labels), dtype=torch.bool, device=logits.device)
+    return logits - logits[..., None, :].masked_fill(diagonal, float("-inf")).logsumexp(-1)
 
 
 def faithfulness(
@@ -245,7 +246,7 @@ def faithfulness(
     result = []
     for reading, scores in zip(readings, masked_scores(predictor, readings, map(kept, values), chances), strict=True):
         targets = len(reading.targets)
-        mine = scores[1:].reshape(2, len(BINS), targets, targets).diagonal(axis1=2, axis2=3)
-        removed, alone = scores[0] - mine.mean(axis=1)
+        of_target = scores[1:].reshape(2, len(BINS), targets, targets).diagonal(axis1=2, axis2=3)
+        removed, alone = scores[0] - of_target.mean(axis=1)
         result.append((scores[0], removed, alone))
     return result

@@ -175,12 +175,12 @@ def _table(path: Path, options: Options, delimiter: str) -> Input:
     fields, texts_at = _named(columns, options, path)
     with open_bytes(path) as file:
         marked = file.read(len(MARK)) == MARK or codecs.lookup(options.encoding).name != "utf-8"
-    found = (
+    records_of_rows = (
         (_given([row[i] for i in texts_at], options, f"{path}:{line}"), dict(zip(fields, row, strict=True)))
         for line, row in rows
     )
     # Only these are recognised again without a line that states them.
-    return Input(found, fields, delimiter if delimiter in ",;|" else TABLES["csv"], marked, cells=True)
+    return Input(records_of_rows, fields, delimiter if delimiter in ",;|" else TABLES["csv"], marked, cells=True)
 
 
 def _named(columns: list[str], options: Options, path: Path) -> tuple[list[str], list[int]]:

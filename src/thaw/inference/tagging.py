@@ -28,30 +28,30 @@ def tag_texts(predictor: "Predictor", texts: "Sequence[Text]") -> Iterator[dict[
     # Each token in one window, and no special tokens.
     scores, read = predictor.probabilities(logits[windows.own]), windows.at[windows.own]
     bounds = np.searchsorted(read, offsets[1:-1])
-    for text, own_places, own_words, own in zip(
+    for text, text_places, text_words, text_scores in zip(
         texts, places, np.split(owners[read], bounds), np.split(scores, bounds), strict=True
     ):
-        said = _first_tokens(own_words.tolist(), own, predictor.labels)
+        predicted = _first_tokens(text_words.tolist(), text_scores, predictor.labels)
         if isinstance(text, str):
-            yield {"text": text, "entities": _entities(text, own_places, said, predictor.labels)}
+            yield {"text": text, "entities": _entities(text, text_places, predicted, predictor.labels)}
         else:
-            yield {"words": text, **_word_tags(text, said, predictor.labels)}
+            yield {"words": text, **_word_tags(text, predicted, predictor.labels)}
 
 
 def _first_tokens(owners: Sequence[int], scores: np.ndarray, labels: LabelSet) -> dict[int, tuple[str, float]]:
     """Tag and score of each word that has a token, from its first sub-token."""
-    said: dict[int, tuple[str, float]] = {}
-    for word, own in zip(owners, scores, strict=True):
-        if word not in said:
-            said[word] = labels.names[int(own.argmax())], float(own.max())
-    return said
+    predicted: dict[int, tuple[str, float]] = {}
+    for word, word_scores in zip(owners, scores, strict=True):
+        if word not in predicted:
+            predicted[word] = labels.names[int(word_scores.argmax())], float(word_scores.max())
+    return predicted
 
 
-def _word_tags(words: Sequence[str], said: dict[int, tuple[str, float]], labels: LabelSet) -> dict[str, Any]:
+def _word_tags(words: Sequence[str], predicted: dict[int, tuple[str, float]], labels: LabelSet) -> dict[str, Any]:
     """Tags and scores of a list of words; a word without a token has no score, and the tag O or None."""
     nothing = "O" if labels.entities else None
-    tags = [said[i][0] if i in said else nothing for i in range(len(words))]
-    sure = [said[i][1] if i in said else None for i in range(len(words))]
+    tags = [predicted[i][0] if i in predicted else nothing for i in range(len(words))]
+    sure = [predicted[i][1] if i in predicted else None for i in range(len(words))]
     result: dict[str, Any] = {"tags": tags, "scores": sure}
     if labels.entities:
         result["entities"] = [
@@ -63,13 +63,13 @@ def _word_tags(words: Sequence[str], said: dict[int, tuple[str, float]], labels:
 
 
 def _entities(
-    text: str, places: Sequence[tuple[int, int]], said: dict[int, tuple[str, float]], labels: LabelSet
+    text: str, places: Sequence[tuple[int, int]], predicted: dict[int, tuple[str, float]], labels: LabelSet
 ) -> list[dict[str, Any]]:
     """Entities of a text, in characters, with the mean score of their words; words without a token are skipped."""
-    read = sorted(said)
+    read = sorted(predicted)
     result = []
-    for kind, first, end in tagged(labels, [said[i][0] for i in read]):
+    for kind, first, end in tagged(labels, [predicted[i][0] for i in read]):
         start, stop = places[read[first]][0], places[read[end - 1]][1]
-        score = float(np.mean([said[i][1] for i in read[first:end]]))
+        score = float(np.mean([predicted[i][1] for i in read[first:end]]))
         result.append({"type": kind, "text": text[start:stop], "start": start, "end": stop, "score": score})
     return result

@@ -45,7 +45,7 @@ def baseline_figures(
 
     texts = rows["text"]
     if labels.task == "token":
-        found: dict[str, Any] = {
+        logits_of: dict[str, Any] = {
             MAJORITY: [np.tile(majority(labels), (len(row), 1)) for row in texts],
             FREQUENT_TAGS: frequent_tags(train["text"], train["label"], texts, labels),
         }
@@ -54,7 +54,7 @@ def baseline_figures(
         import sklearn
 
         content = hashlib.sha256(repr([VERSION, *key, labels, sklearn.__version__]).encode()).hexdigest()[:32]
-        found = {
+        logits_of = {
             MAJORITY: np.tile(majority(labels), (len(texts), 1)),
             # Cached, since it is the same for all runs on this data, such as those of a sweep.
             BAG_OF_WORDS: cached_array(
@@ -62,7 +62,7 @@ def baseline_figures(
             ),
         }
         words = []
-    outputs = {name: Outputs(untrained.rows, logits, untrained.gold, words) for name, logits in found.items()}
+    outputs = {name: Outputs(untrained.rows, logits, untrained.gold, words) for name, logits in logits_of.items()}
     # With thresholds of one half, since best thresholds would be fitted to these very rows.
     scored = {
         name: figures(own, labels, strict=strict, thresholds=[0.5] * len(labels))

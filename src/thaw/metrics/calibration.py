@@ -50,8 +50,8 @@ def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:
             return float((np.logaddexp(0, scaled) - scaled * target).mean())
         return float((np.logaddexp.reduce(scaled, axis=-1) - (scaled * target).sum(-1)).mean())
 
-    found = minimize_scalar(loss, bounds=np.log(RANGE), method="bounded")
-    return float(np.exp(found.x))
+    minimum = minimize_scalar(loss, bounds=np.log(RANGE), method="bounded")
+    return float(np.exp(minimum.x))
 
 
 def confidence(probabilities: np.ndarray, gold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

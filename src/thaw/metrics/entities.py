@@ -85,8 +85,8 @@ def entity_counts(
     kinds = entity_types(labels)
     position = {kind: i for i, kind in enumerate(kinds)}
     counts = np.zeros((len(gold), len(kinds), 3), dtype=np.int64)
-    for line, own, other in zip(counts, gold, predicted, strict=True):
-        true, given = set(spans(own, strict)), set(spans(other, strict))
+    for line, gold_tags, predicted_tags in zip(counts, gold, predicted, strict=True):
+        true, given = set(spans(gold_tags, strict)), set(spans(predicted_tags, strict))
         for column, members in enumerate((true & given, true, given)):
             for kind, _, _ in members:
                 line[position[kind], column] += 1

@@ -36,11 +36,11 @@ def suspicious_labels(texts: Sequence[Any], gold: Sequence[Any], labels: LabelSe
     if len(texts) < 2 * FOLDS or (labels.task == "sequence" and sum(np.bincount(np.asarray(gold)) > 1) < 2):
         return []
     logits = np.empty((len(texts), len(labels)))
-    for held, known, theirs, others in _held_out(texts, gold, folds):
+    for held, train_texts, train_labels, held_texts in _held_out(texts, gold, folds):
         with warnings.catch_warnings():
             # If words do not predict the label, the fit may not converge to the last digit.
             warnings.simplefilter("ignore")
-            logits[held] = bag_of_words(known, theirs, others, labels)
+            logits[held] = bag_of_words(train_texts, train_labels, held_texts, labels)
     return doubted(probabilities(logits, labels), gold, labels)
 
 
@@ -86,9 +86,9 @@ def _tags(texts: Sequence[Any], gold: Sequence[Any], labels: LabelSet, folds: np
         return []
     at: list[tuple[int, int]] = []
     scores: list[np.ndarray] = []
-    for held, known, tags, others in _held_out(texts, gold, folds):
+    for held, train_texts, train_tags, held_texts in _held_out(texts, gold, folds):
         at += [(i, j) for i in held for j in range(len(texts[i]))]
-        scores += [np.exp(own) for own in frequent_tags(known, tags, others, labels)]
+        scores += [np.exp(own) for own in frequent_tags(train_texts, train_tags, held_texts, labels)]
     flat = np.concatenate(scores)
     truth = np.array([gold[i][j] for i, j in at])
     best, everyone = flat.argmax(-1), np.arange(len(flat))

@@ -69,9 +69,9 @@ class Outputs:
         """Token tasks: the predicted id of every word; words without a token have O, or `UNREAD`."""
         result = []
         for logits, gold, words in zip(self.logits, self.gold, self.words, strict=True):
-            own = np.full(len(gold), labels.outside)
-            own[words] = logits.argmax(-1)
-            result.append(own)
+            tags = np.full(len(gold), labels.outside)
+            tags[words] = logits.argmax(-1)
+            result.append(tags)
         return result
 
     def flat(self) -> tuple[np.ndarray, np.ndarray]:

@@ -67,15 +67,15 @@ def layers_returning(layers: Sequence[Any], hidden: Tensor, form: int) -> Iterat
     Args:
         form: 0 if the layers return a tensor, else the length of the tuple whose first item it is.
     """
-    own = [vars(layer) for layer in layers]  # setting an attribute of a module is slow
-    before = [attributes.get("forward") for attributes in own]
+    states = [vars(layer) for layer in layers]  # setting an attribute of a module is slow
+    before = [attributes.get("forward") for attributes in states]
     result = (hidden, *[None] * (form - 1)) if form else hidden
-    for attributes in own:
+    for attributes in states:
         attributes["forward"] = lambda *_, **__: result
     try:
         yield
     finally:
-        for attributes, forward in zip(own, before, strict=True):
+        for attributes, forward in zip(states, before, strict=True):
             del attributes["forward"]
             if forward is not None:
                 attributes["forward"] = forward

@@ -111,21 +111,21 @@ def of_run(
             f"The temperature, fitted on validation, raises the calibration error of {split} from {before:.3f} to "
             f"{after:.3f}: leave calibrated=true out, unless your texts are more like those of validation."
         )
-    own = metrics[f"{split}/f1"]
+    score = metrics[f"{split}/f1"]
     baselines = metrics["baselines"].get(split, {})
     beside = {name: figures["f1"] for name, figures in baselines.items() if figures.get("f1") is not None}
     best = max(beside, key=lambda name: beside[name], default="")
-    if beside and beside[best] >= own:
-        said = "does as well in F1" if beside[best] == own else "has the higher F1"
+    if beside and beside[best] >= score:
+        said = "does as well in F1" if beside[best] == score else "has the higher F1"
         cut = data["splits"]["train"].get("truncated", 0.0) if data else 0.0
-        more = " More data.epochs or another optimizer.lr may help." if own < 1 else ""
+        more = " More data.epochs or another optimizer.lr may help." if score < 1 else ""
         if more and best == BAG_OF_WORDS and cut >= TRUNCATED:  # a bag of words reads whole texts
             middle = " data.truncation=middle," if data and data.get("truncation") == "end" else ""
             more = (
                 f" More data.epochs, another optimizer.lr,{middle} or a larger data.max_length (if need be, another "
                 f"encoder) may help: {cut:.0%} of the training rows are truncated."
             )
-        lines.append(f"{best} {said} ({beside[best]:.3f}, this run {own:.3f}).{more}")
+        lines.append(f"{best} {said} ({beside[best]:.3f}, this run {score:.3f}).{more}")
     if never := [name for name, count in counts.items() if count and not metrics[f"{split}/recall/{name}"]]:
         lines.append(
             f"Never found: {listed(never)}. More data.epochs, another optimizer.lr, or loss=balanced may help."

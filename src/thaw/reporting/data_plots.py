@@ -40,26 +40,26 @@ def class_bars(counts: Mapping[str, Mapping[str, int]], unit: str) -> str:
     first = next(iter(counts.values()))
     names = list(first) if len(first) <= FEW else sorted(first, key=lambda name: -first[name])
     title = f"Share of the {unit} by class"
-    totals = {split: max(sum(own.values()), 1) for split, own in counts.items()}
+    totals = {split: max(sum(by_class.values()), 1) for split, by_class in counts.items()}
     many = len(names) > BARS
     figure = new_figure(PANEL[0] * 1.2, 290 if many else 80 + len(names) * (8 + 9 * len(counts)))
     axes: Any = figure.subplots()
     areas: list[Any] = []
     if many:
-        for (split, own), colour, dash in zip(counts.items(), SERIES, DASHES, strict=False):
-            ranked = np.sort([own[name] / totals[split] for name in names])[::-1]
+        for (split, by_class), colour, dash in zip(counts.items(), SERIES, DASHES, strict=False):
+            ranked = np.sort([by_class[name] / totals[split] for name in names])[::-1]
             axes.plot(np.arange(1, len(names) + 1), ranked, linestyle=dash, color=colour, label=split)
         axes.set(xlabel="classes, the most frequent first", xlim=(0, len(names) + 1))
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(percent)
     else:
         height = 0.8 / len(counts)
-        for i, ((split, own), colour) in enumerate(zip(counts.items(), SERIES, strict=False)):
+        for i, ((split, by_class), colour) in enumerate(zip(counts.items(), SERIES, strict=False)):
             places = np.arange(len(names)) - 0.4 + height * (i + 0.5)
-            shares = [own[name] / totals[split] for name in names]
+            shares = [by_class[name] / totals[split] for name in names]
             axes.barh(places, shares, height=height * 0.9, color=colour, label=split)
-            widest = max(max(own[name] / totals[split] for name in names) for split, own in counts.items())
-            areas += [(0, place - height / 2, widest, height, f"{name}, {split}: {own[name]:,} ({share:.1%})")
+            widest = max(max(by_class[name] / totals[split] for name in names) for split, by_class in counts.items())
+            areas += [(0, place - height / 2, widest, height, f"{name}, {split}: {by_class[name]:,} ({share:.1%})")
                       for place, name, share in zip(places, names, shares, strict=True)]  # fmt: skip
         _named(axes, names)
         axes.xaxis.set_major_formatter(percent)
@@ -95,11 +95,11 @@ def length_boxes(groups: Mapping[str, Mapping[str, float]], unit: str, by: str, 
     title = f"{unit} by {by}".capitalize() + (f", the {BOXES} most frequent" if len(groups) > BOXES else "")
     figure = new_figure(PANEL[0], 70 + 26 * max(len(shown), 2))
     axes: Any = figure.subplots()
-    highest = max(own["high"] for own in shown.values())
-    for place, own in enumerate(shown.values()):
-        axes.plot([own["low"], own["high"]], [place, place], color=MUTED, linewidth=1.2)
-        axes.barh(place, own["third"] - own["first"], left=own["first"], height=0.6, color=BLUE, alpha=0.45)
-        axes.plot([own["median"]] * 2, [place - 0.3, place + 0.3], color=INK, linewidth=2)
+    highest = max(box["high"] for box in shown.values())
+    for place, box in enumerate(shown.values()):
+        axes.plot([box["low"], box["high"]], [place, place], color=MUTED, linewidth=1.2)
+        axes.barh(place, box["third"] - box["first"], left=box["first"], height=0.6, color=BLUE, alpha=0.45)
+        axes.plot([box["median"]] * 2, [place - 0.3, place + 0.3], color=INK, linewidth=2)
     if mark is not None and mark <= highest * 1.05:
         axes.axvline(mark, color=RED, linestyle=":", linewidth=1.2)
         axes.text(mark, -0.52, " max_length", color=INK, fontsize=8, va="top", ha="right")
@@ -109,9 +109,9 @@ def length_boxes(groups: Mapping[str, Mapping[str, float]], unit: str, by: str, 
     axes.set_title(title)
     areas = [
         (0, place - 0.5, highest * 1.05, 1,
-         f"{name}: median {own['median']:g}, 25 to 75 %: {own['first']:g} to {own['third']:g}, "
-         f"5 to 95 %: {own['low']:g} to {own['high']:g}; {own['rows']:,} texts")
-        for place, (name, own) in enumerate(shown.items())
+         f"{name}: median {box['median']:g}, 25 to 75 %: {box['first']:g} to {box['third']:g}, "
+         f"5 to 95 %: {box['low']:g} to {box['high']:g}; {box['rows']:,} texts")
+        for place, (name, box) in enumerate(shown.items())
     ]  # fmt: skip
     return picture(figure, title, [(axes, areas)])
 

@@ -69,8 +69,8 @@ def _draw(run: Path) -> None:
     try:
         write_own_page(run)
     except Exception as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        print(f"error: no page: {said} Try: python evaluate.py run={shell_path(run)}", file=sys.stderr)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"error: no page: {reason} Try: python evaluate.py run={shell_path(run)}", file=sys.stderr)
 
 
 def main() -> None:

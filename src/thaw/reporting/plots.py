@@ -112,10 +112,10 @@ def training_curves(history: Sequence[Mapping[str, str]], monitor: str, best: in
             if not points:
                 continue
             x, y = thinned(np.array(points)).T
-            own = column.startswith("val/")
-            marker = {"marker": "o" if len(x) <= 30 else "", "markersize": 4} if own else {}
+            validated = column.startswith("val/")
+            marker = {"marker": "o" if len(x) <= 30 else "", "markersize": 4} if validated else {}
             axes.plot(x, y, dash, color=colour, label=label, **marker)
-            hover += [(a, b, f"step {a:.0f}: {label} {b:.4g}") for a, b in zip(x, y, strict=True)] if own else []
+            hover += [(a, b, f"step {a:.0f}: {label} {b:.4g}") for a, b in zip(x, y, strict=True)] if validated else []
         axes.axvline(best, color=RED, linewidth=1, linestyle=":", label="best step")
         axes.set_title(title)
         axes.set_xlabel("optimizer step")
@@ -189,12 +189,12 @@ def ranking_curves(truth: np.ndarray, scores: np.ndarray, names: Sequence[str]) 
     ):
         figure = new_figure(PANEL[0], 370)
         axes: Any = figure.subplots()
-        for (name, own, score), colour, dash in zip(pairs, SERIES, DASHES, strict=False):
+        for (name, gold, score), colour, dash in zip(pairs, SERIES, DASHES, strict=False):
             if kind == "pr":
-                precision, recall, _ = precision_recall_curve(own, score)
-                points, area = np.column_stack([recall, precision])[::-1], average_precision_score(own, score)
+                precision, recall, _ = precision_recall_curve(gold, score)
+                points, area = np.column_stack([recall, precision])[::-1], average_precision_score(gold, score)
             else:
-                false, true, _ = roc_curve(own, score)
+                false, true, _ = roc_curve(gold, score)
                 points, area = np.column_stack([false, true]), auc(false, true)
             x, y = thinned(points).T
             mark = "AP" if kind == "pr" else "AUC"

@@ -69,7 +69,7 @@ def length_bins(predictions: Rows, labels: LabelSet, strict: bool = False) -> li
             gold = set(spans(row["label"], strict))
             hits[i], totals[i] = len(gold & set(spans(row["predicted"], strict))), len(gold)
         elif labels.task == "token":
-            hits[i] = sum(own == other for own, other in zip(row["label"], row["predicted"], strict=True))
+            hits[i] = sum(true == given for true, given in zip(row["label"], row["predicted"], strict=True))
             totals[i] = len(row["label"])
         else:
             hits[i] = row["label"] == row["predicted"]
@@ -77,9 +77,10 @@ def length_bins(predictions: Rows, labels: LabelSet, strict: bool = False) -> li
     places = np.searchsorted(edges[1:-1], lengths, side="left")
     bins = []
     for place in np.unique(places):
-        own = places == place
-        if totals[own].sum():
-            score, low, high = proportion(int(hits[own].sum()), int(totals[own].sum()))
-            bins.append({"from": int(lengths[own].min()), "to": int(lengths[own].max()), "rows": int(own.sum()),
-                         "score": score, "low": low, "high": high})  # fmt: skip
+        inside = places == place
+        if totals[inside].sum():
+            score, low, high = proportion(int(hits[inside].sum()), int(totals[inside].sum()))
+            shortest, longest = int(lengths[inside].min()), int(lengths[inside].max())
+            bins.append({"from": shortest, "to": longest, "rows": int(inside.sum()), "score": score, "low": low,
+                         "high": high})  # fmt: skip
     return bins

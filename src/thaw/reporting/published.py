@@ -52,15 +52,15 @@ def neutral(key: str) -> bool:
 
 def deviations(settings: Mapping[str, str]) -> list[str]:
     """The overrides that change the protocol of an experiment."""
-    own = {key: value for key, value in settings.items() if key not in SAME_PROTOCOL and not neutral(key)}
-    return [f"{key}={Path(value).name}" for key, value in own.items()]
+    changed = {key: value for key, value in settings.items() if key not in SAME_PROTOCOL and not neutral(key)}
+    return [f"{key}={Path(value).name}" for key, value in changed.items()]
 
 
-def verdict(one: Mapping[str, Any], value: float | None, others: Sequence[str]) -> str:
+def verdict(entry: Mapping[str, Any], value: float | None, others: Sequence[str]) -> str:
     """Whether a figure was reproduced.
 
     Args:
-        one: an entry of ``expected``, with ``value`` and ``tolerance``.
+        entry: of ``expected``, with ``value`` and ``tolerance``.
         value: the figure that was obtained.
         others: the overrides that change the protocol.
     """
@@ -68,11 +68,12 @@ def verdict(one: Mapping[str, Any], value: float | None, others: Sequence[str]) 
         return "not obtained"
     if others:
         return f"another protocol: {' '.join(others)}"
-    if one["value"] is None:
+    if entry["value"] is None:
         return "none published"
-    if round(abs(value - one["value"]) - one["tolerance"], 9) <= 0:  # 0.948 is within 0.01 of 0.938, but not as floats
+    # 0.948 is within 0.01 of 0.938, but not as floats.
+    if round(abs(value - entry["value"]) - entry["tolerance"], 9) <= 0:
         return "within tolerance"
-    return "above" if value > one["value"] else "below"
+    return "above" if value > entry["value"] else "below"
 
 
 def rows_of(name: str, expected: Expected, settings: Mapping[str, str], members: Sequence[Path]) -> list[list[str]]:
@@ -85,13 +86,13 @@ def rows_of(name: str, expected: Expected, settings: Mapping[str, str], members:
         members: run folders that differ only in their seed.
     """
     rows = []
-    for one in expected:
-        values = [value for value in (obtained(run, one["figure"]) for run in members) if value is not None]
+    for entry in expected:
+        values = [value for value in (obtained(run, entry["figure"]) for run in members) if value is not None]
         mean = statistics.mean(values) if values else None
-        difference = "–" if mean is None or one["value"] is None else f"{mean - one['value']:+.4f}"
-        published = "–" if one["value"] is None else f"{one['value']:g} ± {one['tolerance']:g}"
-        judged = verdict(one, mean, deviations(settings))
-        rows.append([name, one["figure"], published, spread(values), str(len(values)), difference, judged])
+        difference = "–" if mean is None or entry["value"] is None else f"{mean - entry['value']:+.4f}"
+        published = "–" if entry["value"] is None else f"{entry['value']:g} ± {entry['tolerance']:g}"
+        judged = verdict(entry, mean, deviations(settings))
+        rows.append([name, entry["figure"], published, spread(values), str(len(values)), difference, judged])
     return rows
 
 

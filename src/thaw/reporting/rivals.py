@@ -40,18 +40,18 @@ def rivals(groups: Sequence[Group], best: Group) -> str:
     close = [(group, p) for (group, _), p in zip(found, corrected, strict=True) if p >= LEVEL]
     rows = "By the validation scores of the folds" if folded else "On these validation rows"
     how = f"{name} with Holm's correction"
-    said = []
+    sentences = []
     if close:
         alike = advice.listed([f"{described(group)} (p = {p:.2f})" for group, p in close])
-        said.append(f"{rows} it cannot be told apart from {alike}, by {how}.")
+        sentences.append(f"{rows} it cannot be told apart from {alike}, by {how}.")
     elif found:
         each = "each of the others" + " that could be tested" * (len(found) < len(others))
-        said.append(f"{rows} {each} is worse by more than chance (p < {LEVEL}, {how}).")
+        sentences.append(f"{rows} {each} is worse by more than chance (p < {LEVEL}, {how}).")
     tested = [group for group, _ in found]
     if untested := [group for group in others if group not in tested]:
         need = f"A test takes two {unit}s of each, and scores that vary over them."
-        said.append(f"Not tested: {_named(untested)}. {need}")
-    return " ".join(said)
+        sentences.append(f"Not tested: {_named(untested)}. {need}")
+    return " ".join(sentences)
 
 
 def welch(one: Group, other: Group) -> float | None:

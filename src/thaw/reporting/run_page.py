@@ -84,17 +84,17 @@ def write_own_page(run: Path) -> None:
 def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Rows, labels: LabelSet) -> dict[str, Any]:
     config = runs.load_config(run)
     pairs, beside = metrics["intervals"], metrics["baselines"].get(split, {})
-    own = {name: metrics.get(f"{split}/{name}") for name in summary.headline_names(metrics, [split])}
+    scores = {name: metrics.get(f"{split}/{name}") for name in summary.headline_names(metrics, [split])}
     others = [other for other in ("validation", "test") if other != split and f"{other}/loss" in metrics]
     pictures = []
     if beside:
         corners: dict[str, Any] = {
-            name: (beside[UNTRAINED].get(key), own.get(key)) for name, key in RADAR[labels.task].items()
+            name: (beside[UNTRAINED].get(key), scores.get(key)) for name, key in RADAR[labels.task].items()
         }
         known = {name: pair for name, pair in corners.items() if None not in pair and np.isfinite(pair).all()}
         if len(known) > 2:
             pictures.append(plots.radar(known))
-        bars = {**{name: figures["f1"] for name, figures in beside.items()}, "this run": own["f1"]}
+        bars = {**{name: figures["f1"] for name, figures in beside.items()}, "this run": scores["f1"]}
         pictures.insert(0, plots.baseline_bars(bars, pairs.get(f"{split}/f1")))
     environment = files.read_json(run / "environment.json")
     tested = "" if split in ("test", "validation") else f", on {split}"
@@ -110,18 +110,18 @@ def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Ro
         "tiles": [
             {"name": NAMES.get(name, name), "value": value, "interval": pairs.get(f"{split}/{name}")}
             for name in TILES[labels.task]
-            if (value := own.get(name)) is not None and np.isfinite(value)
+            if (value := scores.get(name)) is not None and np.isfinite(value)
         ],
         "figures": [
             {
                 "name": name,
                 "title": title,
-                "value": own[name],
+                "value": scores[name],
                 "interval": pairs.get(f"{split}/{name}"),
                 "others": [metrics.get(f"{other}/{name}") for other in others],
                 "baselines": [figures.get(name) for figures in beside.values()],
             }
-            for name, title in summary.titled(list(own)).items()
+            for name, title in summary.titled(list(scores)).items()
         ],
         "other_splits": others,
         "baselines": list(beside),

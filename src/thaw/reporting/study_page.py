@@ -86,9 +86,9 @@ def course(rows: Rows, monitor: str, mode: str) -> str:
     figure = new_figure(560, 290)
     axes: Any = figure.subplots()
     for state, colour, mark in (("complete", BLUE, "o"), ("pruned", MUTED, "x")):
-        own = [(trial, score) for trial, score, kind in points if kind == state]
-        if own:
-            axes.plot(*np.array(own).T, mark, color=colour, markersize=5, label=state)
+        of_state = [(trial, score) for trial, score, kind in points if kind == state]
+        if of_state:
+            axes.plot(*np.array(of_state).T, mark, color=colour, markersize=5, label=state)
     x, y = np.array([(trial, score) for trial, score, state in points if state == "complete"]).T
     axes.step(
         x,

@@ -142,10 +142,14 @@ def evaluate_splits(
 def save_labels(folder: Path, data: TextDataModule) -> None:
     """Write ``labels.json``, which a predictor needs beside the model, and for entities also ``surfaces.json``."""
     labels, train = data.labels, data.rows["train"]
-    clean = data.data["clean_html"] and labels.task != "token"  # words are never cleaned
-    joined_by = joiners(Values(train, "text")) if labels.task == "token" else ""
-    own = {"max_length": data.max_length, "truncation": data.truncation, "clean_html": clean, "joined_by": joined_by}
-    files.write_json(folder / "labels.json", {**labels.to_dict(), **own})
+    saved = {
+        **labels.to_dict(),
+        "max_length": data.max_length,
+        "truncation": data.truncation,
+        "clean_html": data.data["clean_html"] and labels.task != "token",  # words are never cleaned
+        "joined_by": joiners(Values(train, "text")) if labels.task == "token" else "",
+    }
+    files.write_json(folder / "labels.json", saved)
     if labels.entities:
         files.write_json(folder / "surfaces.json", surfaces(train["text"][:], train["label"][:], labels))
 

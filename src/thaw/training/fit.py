@@ -150,8 +150,8 @@ def trainer_of(
     settings = cfg["trainer"]
     counts = data.summary["splits"]["validation"]["labels"]
     best = best_checkpoint(folder, cfg["monitor"], cfg["mode"])
-    own = {name: build(callback, f"callbacks.{name}") for name, callback in cfg["callbacks"].items()}
-    for name, callback in own.items():
+    configured = {name: build(callback, f"callbacks.{name}") for name, callback in cfg["callbacks"].items()}
+    for name, callback in configured.items():
         if getattr(callback, "monitor", None) is not None:
             key = f"callbacks.{name}.monitor"
             # Early stopping needs a metric that exists at every validation; the training loss does not.
@@ -162,7 +162,7 @@ def trainer_of(
         History(folder / "history.csv", settings["log_every"]),
         ValidationLines(cfg["monitor"], bar=settings["progress_bar"] and summary.interactive() and runs.rank() == 0),
         reuse,
-        *own.values(),
+        *configured.values(),
         *pruning(folder, cfg["monitor"]),
         best,
         resumable,

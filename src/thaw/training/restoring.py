@@ -33,8 +33,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         return state
     except Exception as error:  # whatever torch raises for damaged files
-        said = str(error).partition("\n")[0][:100] or type(error).__name__
-        raise UserError(f"{path}: damaged: {said}", "Without this file the run starts over.") from error
+        reason = str(error).partition("\n")[0][:100] or type(error).__name__
+        raise UserError(f"{path}: damaged: {reason}", "Without this file the run starts over.") from error
 
 
 def check_same_data(folder: Path, data: TextDataModule) -> None:

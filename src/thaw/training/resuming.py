@@ -160,14 +160,16 @@ class Resumable(pl.callbacks.Checkpoint):
         self.states = checkpoint["resume"]["random"][trainer.global_rank]
         if trainer.is_global_zero:
             keep_as(self.best_at(checkpoint["global_step"]), self.path.with_name(BEST))
-        for own in checkpoint["callbacks"].values():  # ModelCheckpoint forgets the best checkpoint if the run was moved
-            if before := own.get("dirpath"):
-                own["dirpath"] = os.path.realpath(self.path.parent)
-                own["best_model_path"] = own["best_model_path"].replace(before, own["dirpath"])
-                own["best_k_models"] = {
-                    path.replace(before, own["dirpath"]): score for path, score in own["best_k_models"].items()
+        for state in checkpoint[
+            "callbacks"
+        ].values():  # ModelCheckpoint forgets the best checkpoint if the run was moved
+            if before := state.get("dirpath"):
+                state["dirpath"] = os.path.realpath(self.path.parent)
+                state["best_model_path"] = state["best_model_path"].replace(before, state["dirpath"])
+                state["best_k_models"] = {
+                    path.replace(before, state["dirpath"]): score for path, score in state["best_k_models"].items()
                 }
-                own["kth_best_model_path"] = own["kth_best_model_path"].replace(before, own["dirpath"])
+                state["kth_best_model_path"] = state["kth_best_model_path"].replace(before, state["dirpath"])
 
 
 def keep_as(path: Path, other: Path) -> None:

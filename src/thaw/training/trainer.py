@@ -110,10 +110,10 @@ def check_distributed(strategy: str, multirun: bool, rows: Mapping[str, int], pr
             f"freeze={strategy} changes what trains during the run, which several processes cannot follow",
             "Use one device: trainer.devices=1.",
         )
-    for split, own in rows.items():
-        if own < processes:
+    for split, count in rows.items():
+        if count < processes:
             raise UserError(
-                f"{split} has {counted(own, 'row')} for {processes} processes", "Use fewer trainer.devices."
+                f"{split} has {counted(count, 'row')} for {processes} processes", "Use fewer trainer.devices."
             )
 
 

@@ -123,6 +123,5 @@ def _bytes(folder: Path) -> int:
 
 def open_array(path: Path) -> np.ndarray:
     """A saved array, memory-mapped."""
-    array = np.load(path, mmap_mode="r")
-    assert isinstance(array, np.ndarray)
+    array: np.ndarray = np.load(path, mmap_mode="r")
     return array

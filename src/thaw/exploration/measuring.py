@@ -111,22 +111,14 @@ def count_words(rows: AllRows) -> dict[str, Any]:
 
 def find_duplicates(rows: AllRows) -> dict[str, Any]:
     """Texts that occur more than once, verbatim or nearly, within a split or across splits."""
-    first = first_rows(text_keys(rows.stream()))
-    distinct = first == np.arange(len(rows))
-    labels, splits = rows.label_keys(), rows.splits(np.arange(len(rows)))
-    return {
-        "duplicates": _repeated(rows, first, labels, splits),
-        "near": _near(rows, np.flatnonzero(distinct), labels, splits),
-    }
+    first, numbers = first_rows(text_keys(rows.stream())), np.arange(len(rows))
+    labels, splits = rows.label_keys(), rows.splits(numbers)
+    distinct = np.flatnonzero(first == numbers)
+    return {"duplicates": _repeated(rows, first, labels, splits), "near": _near(rows, distinct, labels, splits)}
 
 
 def _repeated(rows: AllRows, first: np.ndarray, labels: np.ndarray, splits: np.ndarray) -> dict[str, Any]:
-    """Texts that occur more than once.
-
-    Args:
-        first: for each row the first one with the same text.
-        labels, splits: keys for each row.
-    """
+    """Texts that occur more than once; ``first`` gives for each row the first one with the same text."""
     repeated = np.flatnonzero(first != np.arange(len(rows)))
     origin = first[repeated]
     groups, size = np.unique(origin, return_counts=True)
@@ -138,22 +130,12 @@ def _repeated(rows: AllRows, first: np.ndarray, labels: np.ndarray, splits: np.n
         alike = (splits[others] == splits[group]).astype(int) + (labels[others] == labels[group])
         members = [group, *others[np.argsort(alike, kind="stable")][: MEMBERS - 1]]  # the most different ones first
         listed.append({"rows": len(others) + 1, "members": [rows.described(int(i)) for i in members]})
-    return {
-        "rows": len(repeated),
-        "groups": len(groups),
-        "across": len(crossing),
-        "contrary": len(contrary),
-        "listed": listed,
-    }
+    counts = {"rows": len(repeated), "groups": len(groups), "across": len(crossing), "contrary": len(contrary)}
+    return {**counts, "listed": listed}
 
 
 def _near(rows: AllRows, distinct: np.ndarray, labels: np.ndarray, splits: np.ndarray) -> dict[str, Any]:
-    """Pairs of texts that are nearly the same.
-
-    Args:
-        distinct: rows, one for each text.
-        labels, splits: keys for each row.
-    """
+    """Pairs of texts that are nearly the same; ``distinct`` are the rows to compare, one for each text."""
     bands = []
     with counting(len(distinct), "near duplicates") as progress:
         for part in signatures(rows.stream(distinct)):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from thaw.errors import UserError, missing
-from thaw.inference.predictor import Arrays, Logits, Predictor, require_temperature
+from thaw.inference.predictor import Arrays, Logits, Predictor, saved_options
 from thaw.labels import LabelSet
 
 FILES = {None: "model.onnx", "int8": "model_int8.onnx"}
@@ -80,25 +80,14 @@ def load_onnx(
         raise UserError(f"{path}: no such model", f"Make it: python export.py run=... format=onnx{option}")
     with _whole(path.parent / "labels.json") as file:
         saved = json.loads(file.read_text(encoding="utf-8"))
-        padding, max_length, clean, joined_by = (saved[key] for key in KEYS)
+        padding, *_ = (saved[key] for key in KEYS)
         labels = LabelSet.from_dict(saved)
     with _whole(path.parent / "tokenizer.json") as file:
         tokenizer = PlainTokenizer(file, padding)
-    require_temperature(saved, calibrated, folder)
-    return Predictor(
-        onnx_logits(path, threads),
-        tokenizer,
-        labels,
-        max_length=max_length,
-        truncation=saved.get("truncation", "end"),
-        batch_size=BATCH_SIZE if batch_size is None else batch_size,
-        batch_tokens=BATCH_TOKENS,
-        thresholds=saved.get("thresholds"),
-        temperature=saved.get("temperature"),
-        calibrated=calibrated,
-        clean=clean,
-        joined_by=joined_by,
-    )
+    options = saved_options(saved, calibrated, folder)
+    size = BATCH_SIZE if batch_size is None else batch_size
+    logits = onnx_logits(path, threads)
+    return Predictor(logits, tokenizer, labels, batch_size=size, batch_tokens=BATCH_TOKENS, **options)
 
 
 @contextmanager

@@ -119,27 +119,14 @@ class Predictor:
 
         run = open_run(folder, needs="model")
         config, saved = load_config(run), read_json(run / "labels.json")
-        require_temperature(saved, calibrated, folder)
-        max_length, clean, joined_by = required(saved, "max_length", "clean_html", "joined_by")
+        options = saved_options(saved, calibrated, folder)
         from thaw.inference.network import load_network
         from thaw.models.speed import accelerate
 
         network, tokenizer = load_network(run)
         accelerate(network)
-        return cls.from_network(
-            network,
-            tokenizer,
-            LabelSet.from_dict(saved),
-            prefix,
-            max_length=max_length,
-            truncation=saved.get("truncation", "end"),
-            batch_size=config.data.eval_batch_size if batch_size is None else batch_size,
-            thresholds=saved.get("thresholds"),
-            temperature=saved.get("temperature"),
-            calibrated=calibrated,
-            clean=clean,
-            joined_by=joined_by,
-        )
+        size = config.data.eval_batch_size if batch_size is None else batch_size
+        return cls.from_network(network, tokenizer, LabelSet.from_dict(saved), prefix, batch_size=size, **options)
 
     @classmethod
     def from_network(
@@ -292,7 +279,20 @@ class Predictor:
         return [text[start:end] for start, end in word_spans(text, self.joined_by)]
 
 
-def require_temperature(saved: dict[str, Any], calibrated: bool, folder: str | Path) -> None:
-    """Refuse to calibrate without a temperature."""
+def saved_options(saved: dict[str, Any], calibrated: bool, folder: str | Path) -> dict[str, Any]:
+    """The options of a `Predictor` that stand in ``labels.json``.
+
+    Args:
+        saved: its content.
+        calibrated: give probabilities at its temperature.
+        folder: that holds it.
+
+    Raises:
+        UserError: when it has no temperature, or another version of thaw wrote it.
+    """
     if calibrated and not saved.get("temperature"):
         raise UserError(f"{folder}: the run has no temperature", "Leave calibrated=true out, or train again.")
+    max_length, clean, joined_by = required(saved, "max_length", "clean_html", "joined_by")
+    # Not every run has these.
+    others: dict[str, Any] = {key: saved[key] for key in ("truncation", "thresholds", "temperature") if key in saved}
+    return {**others, "max_length": max_length, "clean": clean, "joined_by": joined_by, "calibrated": calibrated}

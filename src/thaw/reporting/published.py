@@ -127,19 +127,12 @@ def compare_with_paper(folder: Path) -> None:
             f"{runs.display(folder)}: no finished run has published figures",
             "Start some: python train.py -m experiment=... seed=1,2,3.",
         )
-    rows = all_rows(parts)
-    sources = [(name, one) for name, expected, _ in parts for one in expected]
+    title, rows = f"Published and obtained: {folder.name}", all_rows(parts)
+    sources = [(name, entry) for name, expected, _ in parts for entry in expected]
     unfinished = [member for member in members if member.status != "finished"]
-    context = {
-        "title": f"Published and obtained: {folder.name}",
-        "header": HEADER,
-        "rows": rows,
-        "sources": sources,
-        "experiments": parts,
-        "unfinished": unfinished,
-    }
-    write_html(folder / "paper.html", "paper.html", context)
-    files.write_text(folder / "paper.md", _markdown(f"Published and obtained: {folder.name}", rows, parts, sources))
+    context = {"title": title, "header": HEADER, "rows": rows, "sources": sources, "experiments": parts}
+    write_html(folder / "paper.html", "paper.html", {**context, "unfinished": unfinished})
+    files.write_text(folder / "paper.md", _markdown(title, rows, parts, sources))
     files.write_csv(folder / "paper.csv", HEADER, rows)
     print(table("Published and obtained", HEADER, rows))
     for member in unfinished:

@@ -95,18 +95,11 @@ def overview(members: Sequence[Member]) -> Overview:
     known = [f"{split}/{name}" for split in ("test", "validation") for name in SHOWN]
     figures = [name for name in known if any(group.figure(name) for group in groups)]
     score, shown = f"best {monitor}" if one_score else "best score", [name.replace("/", " ") for name in figures]
-    return Overview(
-        keys,
-        monitor,
-        mode,
-        one_score,
-        groups,
-        best,
-        header=[*(keys or ["settings"]), "runs", score, *shown, "seconds"],
-        rows=[_row(group, figures, one_score) for group in groups],
-        about=_about(groups, best, optimistic=any(name.startswith("validation/") for name in figures)),
-        findings=_findings(groups, best, scores, monitor),
-    )
+    header = [*(keys or ["settings"]), "runs", score, *shown, "seconds"]
+    rows = [_row(group, figures, one_score) for group in groups]
+    about = _about(groups, best, optimistic=any(name.startswith("validation/") for name in figures))
+    findings = _findings(groups, best, scores, monitor)
+    return Overview(keys, monitor, mode, one_score, groups, best, header, rows, about, findings)
 
 
 def _same_rows(groups: Sequence[Group]) -> bool:
@@ -135,11 +128,7 @@ def _about(groups: Sequence[Group], best: Group | None, optimistic: bool) -> str
 
 
 def _findings(groups: Sequence[Group], best: Group | None, scores: Sequence[str], monitor: str) -> list[str]:
-    """Which group is the best and what may be as good, or why none is named.
-
-    Args:
-        scores: those that picked the checkpoints.
-    """
+    """Which group is the best and what may be as good, or why none is named; ``scores`` picked the checkpoints."""
     if best:
         found = [f"Best on validation: {described(best)}", rivals(groups, best)] if len(groups) > 1 else []
         return [line for line in found if line]

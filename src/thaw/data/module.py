@@ -98,20 +98,20 @@ class TextDataModule(pl.LightningDataModule):
             if name in self.source.splits:
                 log.info("The %s split, %s, is left alone: data.fold divides train.", name, self.source.files[name][0])
                 del self.source.splits[name], self.source.files[name]
-        for found in (self.source.skipped, self.source.inside):
-            found[:] = [one for one in found if one[0] not in names]
+        for noted in (self.source.skipped, self.source.inside):
+            noted[:] = [note for note in noted if note[0] not in names]
 
     def place(self, split: str, row: dict[str, Any]) -> str:
         """Where a row stands: file and line."""
-        # Rows that were held out of another split stand in its files.
-        origin = next(name for name in (split, "train", "all") if name in self.source.files)
-        return self.source.place(origin, row["file"], row["line"])
+        return self.source.place(self._origin(split), row["file"], row["line"])
 
     def places(self, split: str) -> list[str]:
         """Where each row of a split stands, without the folder."""
-        rows = self.rows[split]
-        pairs = zip(rows["file"][:], rows["line"][:], strict=True)
-        return [short_place(self.place(split, {"file": file, "line": line})) for file, line in pairs]
+        return _places(self.source, self._origin(split), self.rows[split])
+
+    def _origin(self, split: str) -> str:
+        """The split in whose files the rows stand, of which they may have been held out."""
+        return next(name for name in (split, "train", "all") if name in self.source.files)
 
     def _encode(self, rows: Any, score_subwords: bool) -> Encoded:
         options = {
@@ -209,8 +209,8 @@ def prepared(
     read = {name: value for name, value in data.items() if name not in OF_BATCHES}
     path = Path(os.path.expanduser(str(data["path"])))
     there = data["path"] and os.path.exists(path)  # unlike Path.exists, no exception for names that cannot be
-    found = [str(file) for file in (path, *path.rglob("*")) if os.path.exists(file)] if there else []
-    stamps = sorted((file, os.stat(file).st_mtime_ns, os.stat(file).st_size) for file in found)
+    files = [str(file) for file in (path, *path.rglob("*")) if os.path.exists(file)] if there else []
+    stamps = sorted((file, os.stat(file).st_mtime_ns, os.stat(file).st_size) for file in files)
     key = repr((read, encoder, max_length, stamps))
     if key in _prepared:
         vars(module).update({**vars(_prepared[key]), "data": data, "seed": seed})
@@ -220,6 +220,11 @@ def prepared(
         _prepared[key] = copy(module)  # now, since a trainer that is attached would live as long
     module.check_batches()
     return module
+
+
+def _places(source: sources.Source, split: str, rows: Any) -> list[str]:
+    pairs = zip(rows["file"][:], rows["line"][:], strict=True)
+    return [short_place(source.place(split, file, line)) for file, line in pairs]
 
 
 def short_place(place: str) -> str:
@@ -255,8 +260,5 @@ def load_labelled(
         raise UserError(f"{where}: each row has {FORMS[found]}", f"The run needs rows with {needs}.")
     detect_task(source, data)  # and give the labels its form
     rows = with_ids(source, name, labels, data)
-    places = [
-        short_place(source.place(name, file, line)) for file, line in zip(rows["file"][:], rows["line"][:], strict=True)
-    ]
     skipped = [f"{place}: {problem}" for _, place, problem in source.skipped]
-    return rows["text"][:], rows["label"][:], places, skipped
+    return rows["text"][:], rows["label"][:], _places(source, name, rows), skipped

@@ -36,32 +36,32 @@ def export(config: DictConfig) -> None:
         from thaw.inference import publishing
 
         publishing.check_hub(target)  # before minutes of work, not after
-    folder = run / form if form else None
-    if form and settings["output"]:
-        folder = Path(settings["output"]).expanduser().absolute()
-    if folder and form == "merged":
+    folder = Path(settings["output"] or run / (form or "")).expanduser().absolute()
+    if form == "merged":
         copy_merged(run, folder)
-    elif folder:
-        check_free(folder, run)
-        require_packages()
-        from thaw.inference.conversion import show, write_onnx
-        from thaw.reporting.summary import example
-
-        files.replace_folder(folder, partial(write_onnx, run, settings["quantize"], settings["check_rows"]))
-        show(files.read_json(folder / "export.json"))
-    if folder:
-        print(f"\nExported   {runs.display(folder)}")
-    if folder and form == "onnx":
-        place = runs.shell_path(run if folder == run / "onnx" else folder)
-        checks = files.read_json(folder / "export.json")["checks"]
-        same = checks["onnx_int8"]["same_labels"] if settings["quantize"] else 0.0
-        if settings["quantize"] and same < SAME:
-            print(f"warning: int8 keeps only {same:.0%} of the labels", file=sys.stderr)
-        backend = "onnx_int8" if same >= SAME else "onnx"
-        text = example(LabelSet.from_dict(files.read_json(run / "labels.json")))
-        print(f'Predict    python predict.py run={place} backend={backend} text="{text}"')
+    elif form:
+        convert(run, folder, settings["quantize"], settings["check_rows"])
     if target:
         print(f"Published  {publishing.push(run, folder if form == 'onnx' else None, target, settings['private'])}")
+
+
+def convert(run: Path, folder: Path, quantize: str | None, check_rows: int) -> None:
+    """Write the ONNX model of a run, and show how it compares with torch and how to use it."""
+    check_free(folder, run)
+    require_packages()
+    from thaw.inference.conversion import show, write_onnx
+    from thaw.reporting.summary import example
+
+    files.replace_folder(folder, partial(write_onnx, run, quantize, check_rows))
+    result = files.read_json(folder / "export.json")
+    show(result)
+    print(f"\nExported   {runs.display(folder)}")
+    same = result["checks"]["onnx_int8"]["same_labels"] if quantize else 0.0
+    if quantize and same < SAME:
+        print(f"warning: int8 keeps only {same:.0%} of the labels", file=sys.stderr)
+    place, backend = runs.shell_path(run if folder == run / "onnx" else folder), "onnx_int8" if same >= SAME else "onnx"
+    text = example(LabelSet.from_dict(files.read_json(run / "labels.json")))
+    print(f'Predict    python predict.py run={place} backend={backend} text="{text}"')
 
 
 def check_free(folder: Path, run: Path) -> None:
@@ -85,6 +85,7 @@ def copy_merged(run: Path, folder: Path) -> None:
         )
     check_free(folder, run)
     files.replace_folder(folder, partial(shutil.copytree, run / "model"))
+    print(f"\nExported   {runs.display(folder)}")
 
 
 def require_packages() -> None:

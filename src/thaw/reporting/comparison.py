@@ -32,16 +32,7 @@ def report(config: DictConfig) -> None:
     names = [name.strip() for name in settings["runs"].removeprefix("[").removesuffix("]").split(",")]
     folder = Path(names[0]).expanduser().absolute()
     if len(names) == 1 and names[0] and not (folder / "config.yaml").is_file():
-        given = settings_of(HydraConfig.get().overrides.task) if HydraConfig.initialized() else {}
-        for key, use in {"split": "two runs", "output": "several folders"}.items():
-            if key in given:
-                raise UserError(f"{key} is for {use}; the summary of a multirun is in its own folder", "Leave it out.")
-        if settings["paper"]:
-            compare_with_paper(folder)
-        if settings["wandb"]:
-            make_report(folder, str(settings["wandb"]))
-        if not (settings["paper"] or settings["wandb"]):
-            summarise(folder)
+        _report_multirun(folder, settings)
         return
     for key in ("paper", "wandb"):
         if settings[key]:
@@ -65,10 +56,21 @@ def report(config: DictConfig) -> None:
     first, second = (runs.open_run(name, needs="metrics.json") for name in names)
     result = compare(first, second, settings["split"])
     write_html(path, "comparison.html", result)
-    print(table(result["title"], ["", "first", "second", "difference", "95 %", "p"], figure_rows(result)))
-    for line in result["findings"]:
-        print(line)
-    print(f"\nReport  {runs.display(path)}")
+    figures = table(result["title"], ["", "first", "second", "difference", "95 %", "p"], figure_rows(result))
+    print("\n".join([figures, *result["findings"], f"\nReport  {runs.display(path)}"]))
+
+
+def _report_multirun(folder: Path, settings: Mapping[str, Any]) -> None:
+    given = settings_of(HydraConfig.get().overrides.task) if HydraConfig.initialized() else {}
+    for key, use in {"split": "two runs", "output": "several folders"}.items():
+        if key in given:
+            raise UserError(f"{key} is for {use}; the summary of a multirun is in its own folder", "Leave it out.")
+    if settings["paper"]:
+        compare_with_paper(folder)
+    if settings["wandb"]:
+        make_report(folder, str(settings["wandb"]))
+    if not (settings["paper"] or settings["wandb"]):
+        summarise(folder)
 
 
 def compare(first: Path, second: Path, split: str) -> dict[str, Any]:

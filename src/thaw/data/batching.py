@@ -153,18 +153,11 @@ class Batches:
 
     def _joint(self) -> list[np.ndarray]:
         """The batches of all processes together."""
+        draw = {"seed": self.seed, "epoch": self.epoch}
         if self.tokens:
-            return token_batches(
-                self.lengths, self.tokens, seed=self.seed, epoch=self.epoch, world_size=self.world_size
-            )
-        return shuffled_batches(
-            self.lengths,
-            self.batch_size * self.world_size,
-            seed=self.seed,
-            epoch=self.epoch,
-            weights=self.weights,
-            by_length=self.by_length,
-        )
+            return token_batches(self.lengths, self.tokens, **draw, world_size=self.world_size)
+        rows = self.batch_size * self.world_size
+        return shuffled_batches(self.lengths, rows, **draw, weights=self.weights, by_length=self.by_length)
 
 
 class EncodedDataset(torch.utils.data.Dataset):

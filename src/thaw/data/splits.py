@@ -122,7 +122,6 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where:
     Either way texts that occur more than once stay in train. With ``fold``, test is that part of the single split or of
     train, and shares no text with the others.
     """
-    seed, train_size, eval_size = data["split_seed"], data.get("train_size"), data.get("eval_size")
     whole = found["all"] if "all" in found else found["train"]
     if labels.task == "token" and len(whole) == 1 and "validation" not in found:
         raise UserError(
@@ -130,34 +129,17 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where:
             "Blank lines divide sentences in CoNLL columns; other formats have a row for each.",
         )
     if data.get("fold"):
-        found = _with_fold_as_test(found, labels, data)
+        found = _with_fold_as_test(whole, labels, data)
     if "all" in found:
-        rows = found["all"]
-        again = duplicated(text_keys(Values(rows, "text")))
-        rest, test = hold_out(_strata(rows, labels), 0.15, seed, again)
-        others = _some(rows, rest)
-        given = data["validation_size"]
-        size = check_size(given, len(rows), "data.validation_size") if given else 0.15 / 0.85
-        train, validation = hold_out(_strata(others, labels), size, seed, again[rest])
-        parts = {"train": _some(others, train), "validation": _some(others, validation), "test": _some(rows, test)}
-        parts["train"] = subset(parts["train"], train_size, "data.train_size")
+        parts = _in_three(whole, labels, data)
     else:
         parts = {name: found[name] for name in SPLITS if name in found}
         if "validation" in parts:
-            parts["train"] = subset(parts["train"], train_size, "data.train_size")
+            parts["train"] = subset(parts["train"], data.get("train_size"), "data.train_size")
         else:
             parts["train"], parts["validation"] = _validation_from_train(parts["train"], labels, data)
-    for name in parts:
-        if not len(parts[name]):
-            if labels.task != "token" and len(labels) > 0.9 * (total := sum(map(len, parts.values()))):
-                said = f"{counted(len(labels), 'label')} in {counted(total, 'row')}"
-                raise UserError(
-                    f"{where}: {said}: too many labels to divide them", "Check data.label_column, or give more rows."
-                )
-            raise UserError(
-                f"{where}: too few rows to divide: {name} is empty, since the last row of a label stays in training",
-                f"Give more rows, or a file for {name}.",
-            )
+    _require_rows(parts, labels, where)
+    eval_size = data.get("eval_size")
     for name in ("validation", "test"):
         if name in parts and eval_size is not None and not (name == "test" and data.get("fold")):
             size = min(eval_size, len(parts[name])) if isinstance(eval_size, int) else eval_size
@@ -165,10 +147,39 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where:
     return {name: parts[name] for name in SPLITS if name in parts}
 
 
-def _with_fold_as_test(found: dict[str, Any], labels: LabelSet, data: dict[str, Any]) -> dict[str, Any]:
+def _in_three(rows: Any, labels: LabelSet, data: dict[str, Any]) -> dict[str, Any]:
+    """A single split divided into train, validation and test."""
+    seed, validation_size = data["split_seed"], data["validation_size"]
+    again = duplicated(text_keys(Values(rows, "text")))
+    rest, test = hold_out(_strata(rows, labels), 0.15, seed, again)
+    others = _some(rows, rest)
+    size = check_size(validation_size, len(rows), "data.validation_size") if validation_size else 0.15 / 0.85
+    train, validation = hold_out(_strata(others, labels), size, seed, again[rest])
+    return {
+        "train": subset(_some(others, train), data.get("train_size"), "data.train_size"),
+        "validation": _some(others, validation),
+        "test": _some(rows, test),
+    }
+
+
+def _require_rows(parts: dict[str, Any], labels: LabelSet, where: str) -> None:
+    """Refuse data of which a part is empty."""
+    for name in (name for name, rows in parts.items() if not len(rows)):
+        total = sum(map(len, parts.values()))
+        if labels.task != "token" and len(labels) > 0.9 * total:
+            raise UserError(
+                f"{where}: {counted(len(labels), 'label')} in {counted(total, 'row')}: too many labels to divide them",
+                "Check data.label_column, or give more rows.",
+            )
+        raise UserError(
+            f"{where}: too few rows to divide: {name} is empty, since the last row of a label stays in training",
+            f"Give more rows, or a file for {name}.",
+        )
+
+
+def _with_fold_as_test(rows: Any, labels: LabelSet, data: dict[str, Any]) -> dict[str, Any]:
     if data["fold"] > data["folds"]:
         raise UserError(f"data.fold={data['fold']}, but data.folds={data['folds']}", f"Give 1 to {data['folds']}.")
-    rows = found.get("all", found.get("train"))
     folds = deal(_strata(rows, labels), data["folds"], data["split_seed"], text_keys(Values(rows, "text")))
     here = folds == data["fold"] - 1
     if folds.max() + 1 < data["folds"]:

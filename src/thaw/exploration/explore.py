@@ -33,12 +33,8 @@ def explore(config: DictConfig, overrides: Sequence[str]) -> None:
     limit = length_limit(encoder, trust)
     max_length = resolve_length(settings["data"]["max_length"], limit)
     if settings["text"] is not None:
-        pieces = pieces_of(
-            settings["text"],
-            load_tokenizer(encoder, "sequence", trust),
-            max_length,
-            settings["data"].get("truncation", "end"),
-        )
+        tokenizer, truncation = load_tokenizer(encoder, "sequence", trust), settings["data"].get("truncation", "end")
+        pieces = pieces_of(settings["text"], tokenizer, max_length, truncation)
         print(data_page.pieces_table(settings["text"], pieces, max_length))
         return
     folder = Path(settings["output"]).expanduser().absolute()
@@ -59,9 +55,8 @@ def explore(config: DictConfig, overrides: Sequence[str]) -> None:
         from thaw.exploration.features import features
 
         result["features"] = features(data, encoder, settings)
-    result["next"] = shlex.join(
-        ["python", "train.py", *(item for item in overrides if item.partition("=")[0] not in OWN)]
-    )
+    shared = (item for item in overrides if item.partition("=")[0] not in OWN)
+    result["next"] = shlex.join(["python", "train.py", *shared])
     data_page.write_page(folder / "data.html", result)
     files.write_json(folder / "data.json", result)
     for line in data_page.console(result):

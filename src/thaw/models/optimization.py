@@ -86,12 +86,8 @@ def _factor(optimizer: torch.optim.Optimizer, settings: dict[str, Any], steps: i
     # Of an optimizer of its own, since a schedule changes the rates of its optimizer at once.
     alone = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=optimizer.defaults["lr"])
     try:
-        schedule = get_scheduler(
-            kind,
-            alone,
-            num_warmup_steps=warmup if warmup is not None else round(steps * ratio),
-            num_training_steps=max(steps, 1),
-        )
+        rising = warmup if warmup is not None else round(steps * ratio)
+        schedule = get_scheduler(kind, alone, num_warmup_steps=rising, num_training_steps=max(steps, 1))
     except ValueError as error:  # polynomial ends at 1e-7
         raise UserError(f"optimizer.schedule={kind}: {error}", "Use linear or cosine.") from None
     factor: Callable[[int], float] = schedule.lr_lambdas[0]

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -175,12 +176,8 @@ class FrozenPrefix:
         stored, rows = self._stored_with(split)
         self._reserve([stored])
         offsets = self._offsets(stored)
-        values = cached(
-            KIND,
-            self._split_key(stored),
-            lambda folder: self._compute(stored, offsets, folder),
-            lambda folder: open_array(folder / "states.npy"),
-        )
+        compute, read = partial(self._compute, stored, offsets), lambda folder: open_array(folder / "states.npy")
+        values = cached(KIND, self._split_key(stored), compute, read)
         return States(values, offsets[:-1][rows], offsets[1:][rows])
 
     def _stored_with(self, split: Split) -> tuple[Split, Any]:

@@ -90,14 +90,8 @@ def course(rows: Rows, monitor: str, mode: str) -> str:
         if of_state:
             axes.plot(*np.array(of_state).T, mark, color=colour, markersize=5, label=state)
     x, y = np.array([(trial, score) for trial, score, state in points if state == "complete"]).T
-    axes.step(
-        x,
-        (np.maximum if mode == "max" else np.minimum).accumulate(y),
-        where="post",
-        color=ORANGE,
-        label="best",
-        zorder=1,
-    )
+    best = (np.maximum if mode == "max" else np.minimum).accumulate(y)
+    axes.step(x, best, where="post", color=ORANGE, label="best", zorder=1)
     axes.set(xlabel="trial", ylabel=monitor)
     axes.set_title("Scores")
     axes.xaxis.get_major_locator().set_params(integer=True)

@@ -66,13 +66,9 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     check_accelerator(cfg["trainer"]["accelerator"])
 
     encoder, trust = locate_encoder(cfg["model"]), cfg["model"]["trust_remote_code"]
-    data = prepared(
-        cfg["data"],
-        encoder,
-        partial(load_tokenizer, encoder, trust_remote_code=trust),
-        resolve_length(cfg["data"]["max_length"], length_limit(encoder, trust)),
-        cfg["seed"],
-    )
+    tokenizer = partial(load_tokenizer, encoder, trust_remote_code=trust)
+    max_length = resolve_length(cfg["data"]["max_length"], length_limit(encoder, trust))
+    data = prepared(cfg["data"], encoder, tokenizer, max_length, cfg["seed"])
     check_monitor("monitor", cfg["monitor"], data.labels, data.summary["splits"]["validation"]["labels"])
     if first:
         show_data(data)
@@ -80,11 +76,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         check_same_data(folder, data)
     module = make_module(cfg, encoder, data.labels)
     if first:
-        log.info(summary.table("Parameters", *summary.parameter_rows(module.table)))
-        if cfg["optimizer"]["layer_decay"] and not any(row["trainable"] for row in module.table[:-1]):
-            log.warning("optimizer.layer_decay has no effect: only the head trains.")
-        if module.ever_trained != trainable(module.parts, cfg["freeze"]):
-            log.warning("freeze=%s: the run ends before its later stages begin.", cfg["freeze"]["name"])
+        show_parameters(module, cfg)
     reuse = Reuse(cfg["freeze"], data, compiled=cfg["trainer"]["compile"])
     trainer, best, resumable = trainer_of(cfg, folder, module, data, reuse, multirun)
     loggers = make_loggers(cfg, folder, multirun) if first else []
@@ -98,10 +90,8 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         train(folder, trainer, resumable, module, data)
         times["train"] = resumable.seconds_spent()
         for callback in trainer.early_stopping_callbacks:
-            if callback.stopping_reason_message:
-                log.info(
-                    "Stopped early: %s", callback.stopping_reason_message.replace(" Signaling Trainer to stop.", "")
-                )
+            if reason := callback.stopping_reason_message:
+                log.info("Stopped early: %s", reason.replace(" Signaling Trainer to stop.", ""))
         if not trainer.is_global_zero:
             return None
         batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
@@ -206,6 +196,14 @@ def show_data(data: TextDataModule) -> None:
         log.warning("\n%s", "\n".join(f"note: {line}" for line in notes))
     for line in advice.left_out(data.summary):
         log.warning("skipped %s", line)
+
+
+def show_parameters(module: EncoderModule, cfg: dict[str, Any]) -> None:
+    log.info(summary.table("Parameters", *summary.parameter_rows(module.table)))
+    if cfg["optimizer"]["layer_decay"] and not any(row["trainable"] for row in module.table[:-1]):
+        log.warning("optimizer.layer_decay has no effect: only the head trains.")
+    if module.ever_trained != trainable(module.parts, cfg["freeze"]):
+        log.warning("freeze=%s: the run ends before its later stages begin.", cfg["freeze"]["name"])
 
 
 def quiet() -> None:

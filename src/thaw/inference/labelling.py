@@ -88,7 +88,7 @@ def label_records(predictor: Predictor, source: Input, suffix: str, config: Dict
     read, kept = itertools.tee(source.records)  # tee buffers what is read ahead of the predictions
     texts = (as_given(text, predictor, source.cells, columns) for text, _ in read)
     results = predict(predictor, texts, config)
-    separator = data_of(config.run).get("label_separator") if suffix in TABLES else None
+    separator = data_of(config.run).get("label_separator") if suffix in (*TABLES, "xlsx") else None
     labelled = blank = 0
 
     def ours(result: Record) -> Record:

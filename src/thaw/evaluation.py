@@ -69,6 +69,11 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
         files.check_not_over(settings["output"], config["data"]["path"], "the data of the run")
     if settings["data"].get("path"):
         rows = new_rows(run, config["data"], settings["data"], predictor, settings["split"])
+    elif settings["split"] == "train":
+        data = training_data(run, config, predictor)
+        train = data.rows["train"][:]
+        note = "These are the rows that the run was trained on."
+        rows = Labelled("train", train["text"], train["label"], data.places("train"), [note])
     else:
         rows = Labelled(settings["split"], *runs.saved_rows(run, settings["split"], predictor.labels))
     outputs = predict_rows(predictor, rows.texts, rows.gold, rows.name)
@@ -83,6 +88,8 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
     own = join_figures({rows.name: result})
     if known := metrics["baselines"].get(rows.name):  # the split that the run was tested on
         own |= {"baselines": {rows.name: known}, "notes": metrics.get("notes", [])}
+    elif rows.name == "train":  # which baselines would know by heart
+        own |= {"baselines": {rows.name: {}}, "notes": rows.notes}
     else:
         baselines, notes = against_training(run, config, predictor, rows, settings.get("baselines", True))
         own |= {"baselines": {rows.name: baselines}, "notes": [*rows.notes, *notes]}
@@ -135,7 +142,7 @@ def against_training(
     """
     lacking, notes = "Not compared with the training data", list[str]()
     try:
-        train = training_rows(run, config, predictor)
+        train = training_data(run, config, predictor).rows["train"][:]
         notes = trained_on(shared(text_keys(rows.texts), text_keys(train["text"])), len(rows.texts))
         if with_baselines:
             lacking = "No baselines"
@@ -146,19 +153,19 @@ def against_training(
     return {}, notes
 
 
-def training_rows(run: Path, config: dict[str, Any], predictor: Predictor) -> Mapping[str, Any]:
-    """The training data of a run, read again.
+def training_data(run: Path, config: dict[str, Any], predictor: Predictor) -> TextDataModule:
+    """The data of a run, read again, with the training rows it had.
 
     Raises:
         UserError: when it cannot be read, or has changed.
     """
     data = TextDataModule(config["data"], lambda _: predictor.tokenizer, predictor.max_length, config["seed"])
     data.read()
-    train: Mapping[str, Any] = data.rows["train"][:]
+    train = data.rows["train"][:]
     known = files.read_json(run / "data.json")["splits"]["train"]["fingerprint"]
     if rows_fingerprint(train["text"], train["label"]) != known:
         raise UserError("the training data has changed since the run", "Restore it.")
-    return train
+    return data
 
 
 def other_baselines(

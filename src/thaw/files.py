@@ -20,20 +20,29 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def atomic_write(path: Path, zipped: bool = False) -> Iterator[IO[str]]:
-    """Open a text file that appears under its name only once it is complete, even if the process is killed.
+    """Open a text file that appears under its name only once it is complete.
 
     A lone surrogate, which JSON can escape but UTF-8 cannot encode, becomes a question mark.
 
     Args:
         zipped: compress with gzip.
     """
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     opened = gzip.open if zipped else open
+    with (
+        atomic_path(path) as temporary,
+        opened(temporary, "wt", encoding="utf-8", errors="replace", newline="\n") as file,
+    ):
+        yield file
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A place to write a file to, which gets its name only once it is complete, even if the process is killed."""
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     with writing(path, temporary):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with opened(temporary, "wt", encoding="utf-8", errors="replace", newline="\n") as file:
-                yield file
+            yield temporary
             os.replace(temporary, path)
         except BaseException:
             with suppress(OSError):

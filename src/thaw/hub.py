@@ -1,7 +1,7 @@
 """Where encoders come from; the sources are tried in this order:
 
 1. a folder: ``model.name=path/to/folder``;
-2. an installed package that carries the weights (``model.package``), checked by their sha256;
+2. unless a revision is wanted, an installed package with the weights (``model.package``), checked by their sha256;
 3. the local cache of the Hugging Face Hub, where it is complete (``hf download <id>`` brings it up to date);
 4. the Hub, or a mirror named by ``HF_ENDPOINT``; ModelScope instead, with ``model.hub=modelscope``.
 
@@ -53,7 +53,8 @@ def locate_encoder(model: dict[str, Any]) -> Path:
     if name.startswith((".", "/", "~")):
         raise UserError(f"model.name={name}: no such folder", "Give a folder that exists, or a Hub id.")
     package = model.get("package")
-    if package and package["carries"] == name and (carried := _in_package(package)):
+    plain = not model.get("revision")  # a package does not know of which revision its weights are
+    if package and package["carries"] == name and plain and (carried := _in_package(package)):
         return carried
     if model.get("hub") == "modelscope":
         return _checked(_from_modelscope(name, model.get("revision")), name)

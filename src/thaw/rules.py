@@ -126,7 +126,7 @@ RULES: dict[str, Rule] = {
     "data.tokens_per_batch": or_null(COUNT),
     "data.eval_batch_size": COUNT,
     "data.num_workers": NATURAL,
-    "freeze.n": NATURAL,
+    "freeze.n": or_null(NATURAL),
     "freeze.every": COUNT,
     "freeze.probe_epochs": COUNT,
     "freeze.probe_lr": or_null(POSITIVE),

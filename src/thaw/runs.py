@@ -113,7 +113,10 @@ def saved_rows(run: Path, split: str, labels: LabelSet) -> tuple[list[Any], list
     """Texts, label ids and places of the rows of a split, as saved in the run folder."""
     if split not in known_splits(run):
         held = ", ".join(known_splits(run))
-        raise UserError(f"split={split}: the run was not tested on it", f"It holds: {held}. Other rows: data.path=...")
+        raise UserError(
+            f"split={split}: the run was not tested on it",
+            f"It holds: {held}, and can read train. Other rows: data.path=...",
+        )
     rows = read_jsonl(run / "predictions" / f"{split}.jsonl")
     texts = [row["words"] if labels.task == "token" else row["text"] for row in rows]
     return texts, [labels.ids_of(row["label"]) for row in rows], [row.get("place", "") for row in rows]

@@ -12,6 +12,7 @@ import torch
 
 from conftest import Fitted, configured
 from thaw import files, runs
+from thaw.errors import UserError
 from thaw.evaluation import evaluate
 from thaw.inference.export import export
 from thaw.inference.labelling import label
@@ -165,7 +166,6 @@ def test_predict_keeps_the_columns_of_a_table_and_tells_of_rows_without_text(
 
 
 def test_predict_does_not_write_over_its_input(fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from thaw.errors import UserError
     from thaw.inference.labelling import label
 
     (tmp_path / "in.csv").write_text("text\nI am happy\n")
@@ -180,7 +180,6 @@ def test_predict_does_not_write_over_its_input(fitted: Fitted, tmp_path: Path, m
 
 @pytest.mark.parametrize("name", ["labels.json", "config.yaml", "model/model.safetensors", "model/config.json"])
 def test_a_damaged_file_of_a_run_is_named(name: str, fitted: Fitted, tmp_path: Path) -> None:
-    from thaw.errors import UserError
 
     run = shutil.copytree(fitted("distilbert"), tmp_path / "run")
     (run / name).write_text("{")
@@ -189,7 +188,6 @@ def test_a_damaged_file_of_a_run_is_named(name: str, fitted: Fitted, tmp_path: P
 
 
 def test_a_run_that_lost_its_model_can_be_made_again(fitted: Fitted, tmp_path: Path) -> None:
-    from thaw.errors import UserError
     from thaw.runs import open_unfinished
 
     run = shutil.copytree(fitted("distilbert"), tmp_path / "run")
@@ -215,7 +213,6 @@ def test_the_last_step_is_validated_wherever_it_is(
 
 
 def test_predict_reads_json_lines_and_names_a_bad_one(fitted: Fitted, tmp_path: Path) -> None:
-    from thaw.errors import UserError
     from thaw.files import read_jsonl
     from thaw.inference.labelling import label
 
@@ -252,8 +249,28 @@ def test_evaluate_reproduces_the_figures_to_the_last_digit(split: str, fitted: F
     assert (tmp_path / "again.jsonl").read_text() == (run / "predictions" / f"{split}.jsonl").read_text() == before
 
 
+@pytest.mark.parametrize("settings", [(), ("data=conll2003_sample",)], ids=["texts", "words"])
+def test_a_run_can_be_scored_on_the_rows_it_was_trained_on(
+    settings: tuple[str, ...], fitted: Fitted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are read again, and no longer to be had once the data has changed."""
+    run = shutil.copytree(fitted("distilbert", *settings), tmp_path / "run")
+    evaluate(configured(f"run={run}", "split=train", verb="evaluate"))
+    assert "These are the rows that the run was trained on." in capsys.readouterr().out
+    rows = files.read_jsonl(run / "predictions/train.jsonl")
+    assert len(rows) == files.read_json(run / "data.json")["splits"]["train"]["rows"]
+    file, line = rows[0]["place"].split(":")
+    stands = (Path(runs.load_config(run).data.path) / file).read_text().splitlines()[int(line) - 1]
+    assert stands.startswith(rows[0]["words"][0] if "words" in rows[0] else rows[0]["text"])
+    assert (run / "report-train.html").is_file()
+    known = files.read_json(run / "data.json")
+    known["splits"]["train"]["fingerprint"] = "another"
+    files.write_json(run / "data.json", known)
+    with pytest.raises(UserError, match="the training data has changed since the run"):
+        evaluate(configured(f"run={run}", "split=train", verb="evaluate"))
+
+
 def test_evaluate_on_new_data_with_the_same_labels(fitted: Fitted, tmp_path: Path) -> None:
-    from thaw.errors import UserError
     from thaw.evaluation import evaluate_run
     from thaw.reporting.run_page import page_path
 
@@ -320,7 +337,6 @@ def test_evaluate_says_which_rows_the_run_was_trained_on(
 
 
 def test_rows_are_not_skipped_because_the_run_skipped_some(fitted: Fitted, tmp_path: Path) -> None:
-    from thaw.errors import UserError
     from thaw.evaluation import evaluate
 
     run = fitted("distilbert", "data.on_bad_row=skip")
@@ -358,7 +374,6 @@ def test_rows_known_from_training_are_told_without_baselines(
 ) -> None:
     """Whether they are not asked for, or the encoder is out of reach."""
     from thaw import evaluation
-    from thaw.errors import UserError
 
     def out_of_reach(_: object) -> Path:
         raise UserError("the encoder is not here")
@@ -408,7 +423,6 @@ def test_evaluate_writes_where_it_is_told(fitted: Fitted, tmp_path: Path, monkey
     ],
 )
 def test_evaluate_writes_over_no_data(output: str, said: str, fitted: Fitted, tmp_path: Path) -> None:
-    from thaw.errors import UserError
     from thaw.evaluation import evaluate
 
     (tmp_path / "new.jsonl").write_text('{"text": "i am happy", "label": "joy"}\n')

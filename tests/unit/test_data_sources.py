@@ -239,8 +239,8 @@ def damaged(path: Path) -> bytes:
         ("a.parquet", lambda path: b"no parquet", "cannot be read as Parquet"),
         ("a.parquet", damaged, "cannot be read as Parquet"),
         ("a.doc", lambda path: b"PK", "the format is not clear from the name"),
-        ("a.xlsx", lambda path: b"PK", "an Excel workbook, not text. Save the sheet as CSV (UTF-8), and give"),
-        ("a.XLS", lambda path: b"", "an Excel workbook, not text. Save the sheet as CSV (UTF-8), and give"),
+        ("a.xlsx", lambda path: b"PK", "cannot be read as an Excel workbook: File is not a zip file. Save it again"),
+        ("a.XLS", lambda path: b"", "a workbook of a kind that is not read. Save it as .xlsx or CSV (UTF-8)."),
         ("a.csv", lambda path: "text,läbel\n".encode("latin-1"), ":1: the header: not UTF-8 in field 2. Say what"),
         ("a.csv", lambda path: CSV.encode("utf-16"), "not UTF-8 but UTF-16. Set data.encoding=utf-16"),
         ("a.csv", lambda path: b"\xfe\xff" + CSV.encode("utf-16-be"), "not UTF-8 but UTF-16. Set data.encoding=utf-16"),
@@ -248,9 +248,9 @@ def damaged(path: Path) -> bytes:
         (
             "a.csv",
             lambda path: b"PK\x03\x04workbook",
-            ": an archive or Excel workbook, not text. Save the sheet as CSV",
+            ": an archive or workbook, not text. Name a workbook .xlsx.",
         ),
-        ("a.csv", lambda path: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ": an archive or Excel workbook, not text."),
+        ("a.csv", lambda path: b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ": an archive or workbook, not text."),
         (
             "a.json",
             lambda path: b'[{"text": "a",\n"label": "\xe9"}]',

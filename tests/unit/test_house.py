@@ -354,7 +354,7 @@ def test_what_cannot_be_built_says_what_to_change(config: dict[str, Any], said: 
         (["data.epochs=0"], "data.epochs=0 is not a whole number"),
         (["optimizer.lr='1e-4'"], "optimizer.lr='1e-4' is a text, not a number above 0. Leave its quotes out."),
         (["optimizer.lr=inf"], "optimizer.lr=inf is not"),
-        (["freeze.n=2"], "Of these: all_but_last_n, first_n."),
+        (["freeze.n=2"], "Of these: all_but_last_n, bitfit, dora, first_n, ia3, lora."),
         (["-m", "--cfg", "job"], "Only one of --run, --multirun, --cfg"),
         (["freeze=2"], "freeze=2: no such choice. There are: all_but_last_n,"),
         (["callbacks=null"], "callbacks=null: no such choice. There are: early_stopping, none."),

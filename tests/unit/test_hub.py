@@ -101,6 +101,8 @@ def test_a_package_comes_before_the_hub_for_what_it_carries_only(package: dict[s
     assert online.requests == []
     found = locate_encoder({"name": "owner/tiny", "package": {**package, "carries": "owner/other"}})
     assert "tiny_carrier" not in found.parts
+    found = locate_encoder({"name": "owner/tiny", "package": package, "revision": "main"})
+    assert "tiny_carrier" not in found.parts, "which revision a package carries is not known"
 
 
 def test_the_cache_comes_before_the_hub(online: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import openpyxl
 import pytest
 
 from conftest import configured
@@ -94,6 +95,9 @@ def predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Predict:
         read = source if source == "-" else f"{tmp_path}/{source}"
         places = [f"run={tmp_path}/{run}", f"input={read}", f"output={tmp_path}/{output}"]
         labelling.label(configured(*places, *settings, verb="predict"))
+        if output.endswith(".xlsx"):
+            names, *rows = openpyxl.load_workbook(tmp_path / output).active.values
+            return [dict(zip(names, row, strict=True)) for row in rows]
         if output.endswith(".jsonl"):
             return read_jsonl(tmp_path / output)
         if output.endswith(".conll"):
@@ -157,11 +161,43 @@ def test_a_file_of_another_format_than_said_is_told_from_text(kind: str, predict
         predict("rows.doc", "so")
 
 
-def test_an_excel_workbook_is_to_be_saved_as_csv(predict: Predict) -> None:
-    with pytest.raises(
-        UserError, match=r"in\.xlsx: an Excel workbook, not text\. Save the sheet as CSV \(UTF-8\), and"
-    ):
-        predict("in.xlsx", b"PK\x03\x04workbook")
+def test_an_old_workbook_is_to_be_saved_as_a_new_one(predict: Predict) -> None:
+    with pytest.raises(UserError, match=r"in\.xls: a workbook of a kind that is not read\. Save it as \.xlsx or CSV"):
+        predict("in.xls", b"\xd0\xcf\x11\xe0")
+
+
+def test_a_workbook_is_labelled_into_a_workbook(predict: Predict, tmp_path: Path) -> None:
+    """Text that looks like a formula stays text."""
+    book = openpyxl.Workbook()
+    for row in (["id", "text"], [7, "first"], [2, "=1+1"]):
+        book.active.append(row)
+    book.active["B3"].data_type = "s"
+    book.save(tmp_path / "in.xlsx")
+    assert predict("in.xlsx", None, output="out.xlsx") == [
+        {"id": "7", "text": "first", "label": "A", "score": 5},
+        {"id": "2", "text": "=1+1", "label": "A", "score": 4},
+    ]
+    assert openpyxl.load_workbook(tmp_path / "out.xlsx").active["B3"].data_type == "s"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_numbers_stay_numbers_in_a_workbook_unless_excel_would_round_them(predict: Predict) -> None:
+    given = {"text": "a", "id": 123456789012345678, "count": 3, "share": 0.25}
+    (row,) = predict("in.jsonl", json.dumps(given), output="out.xlsx")
+    assert row == given | {"id": "123456789012345678", "label": "A", "score": 1}
+
+
+def test_what_a_sheet_cannot_hold_leaves_the_output_as_it_was(predict: Predict, tmp_path: Path) -> None:
+    (tmp_path / "out.xlsx").write_text("mine")
+    with pytest.raises(UserError, match=r"row 2 has a text of 35,000 characters, and a cell holds 32,767\. Give \.csv"):
+        predict("in.jsonl", json.dumps({"text": "long " * 7_000}), output="out.xlsx")
+    assert (tmp_path / "out.xlsx").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"A", "in.jsonl", "out.xlsx"}
+
+
+def test_macros_cannot_be_written(predict: Predict) -> None:
+    with pytest.raises(UserError, match=r"not a format that can be written\. Give .*\.xlsx"):
+        predict("in.txt", "a\n", output="out.xlsm")
 
 
 def test_columns_of_one_name_are_all_kept(predict: Predict) -> None:

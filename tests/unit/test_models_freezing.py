@@ -16,7 +16,7 @@ from thaw.errors import UserError
 from thaw.labels import LabelSet
 from thaw.models import freezing
 from thaw.models.encoder import blocks, layers_of, load_encoder
-from thaw.models.freezing import trainable
+from thaw.models.freezing import frozen_depth, trainable
 from thaw.models.module import EncoderModule
 from tiny_models import ARCHITECTURES
 
@@ -233,10 +233,35 @@ def test_bitfit_trains_biases_and_the_head(architecture: str, encoders: Encoders
     assert trainable(blocks(network), {"name": "bitfit"}) == biases | part(architecture, "head")
 
 
-@pytest.mark.parametrize("strategy", ["first_n", "all_but_last_n"])
-def test_too_many_layers_are_an_error_that_says_how_many_there_are(strategy: str, encoders: Encoders) -> None:
-    with pytest.raises(UserError, match=r"freeze\.n=4, but this encoder has 3 layers"):
-        trainable(blocks(load(encoders, "bert")), {"name": strategy, "n": 4})
+@pytest.mark.parametrize(
+    ("strategy", "n", "least"),
+    [("first_n", 4, 0), ("all_but_last_n", 4, 0), ("first_n", None, 0), ("all_but_last_n", None, 0)]
+    + [(strategy, n, 1) for strategy in ("bitfit", "lora", "dora", "ia3") for n in (0, 4)],
+)
+def test_a_number_of_layers_that_cannot_be_is_an_error_that_says_how_many_there_are(
+    strategy: str, n: int | None, least: int, encoders: Encoders
+) -> None:
+    head = "; freeze=head trains none" if n == 0 else ""
+    said = f"freeze.n={'null' if n is None else n}, but this encoder has 3 layers with parameters of their own. Give a"
+    with pytest.raises(UserError, match=re.escape(f"{said} whole number from {least} to 3{head}.")):
+        module_of(encoders("bert"), {**ADAPTERS.get(strategy, {"name": strategy}), "n": n})
+
+
+@pytest.mark.parametrize("strategy", ["bitfit", "lora", "dora", "ia3"])
+@pytest.mark.parametrize("n", [1, 2])
+@every_architecture
+def test_only_the_last_layers_train_if_so_many_are_wanted(
+    architecture: str, n: int, strategy: str, encoders: Encoders
+) -> None:
+    anatomy = ANATOMY[architecture]
+    if n > anatomy.layers or (strategy, architecture) == ("bitfit", "modernbert"):
+        return
+    freeze = ADAPTERS.get(strategy, {"name": strategy})
+    everywhere = training(module_of(encoders(architecture), freeze).network)
+    module = module_of(encoders(architecture), {**freeze, "n": n})
+    below = tuple(anatomy.layer.format(i) for i in range(anatomy.layers - n)) + anatomy.embeddings
+    assert training(module.network) == {name for name in everywhere if not name.startswith(below)}
+    assert frozen_depth(module.parts, module.ever_trained) == anatomy.layers - n
 
 
 def test_albert_counts_its_shared_layer_once(encoders: Encoders) -> None:

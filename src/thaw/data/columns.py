@@ -54,7 +54,7 @@ def _column_remedy(role: str, options: Options, where: Path | str, wanted: str |
         remedy = f"Set {group}{role}_column to the two of a pair, as in [premise,hypothesis]."
     if role == "label":
         remedy += " To label new texts, use predict.py."
-    if not str(where).removesuffix(".gz").endswith((".csv", ".tsv")):
+    if not str(where).removesuffix(".gz").endswith((".csv", ".tsv", ".xlsx")):
         return remedy
     if not options.header:
         return f"{remedy} With a header line: {group}header=true."

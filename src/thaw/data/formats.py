@@ -180,6 +180,8 @@ SUFFIXES = {
     ".ndjson": "jsonl",
     ".json": "jsonl",
     ".csv": "csv",
+    ".xlsx": "csv",  # its first sheet
+    ".xlsm": "csv",
     ".tsv": "tsv",
     ".txt": "txt",
     ".conll": "conll",
@@ -190,9 +192,9 @@ SUFFIXES = {
 
 
 def check_no_workbook(path: Path) -> None:
-    """Refuse a file that by its name is an Excel workbook."""
-    if path.suffix.lower() in (".xlsx", ".xlsm", ".xlsb", ".xls"):
-        raise UserError(f"{path}: an Excel workbook, not text", "Save the sheet as CSV (UTF-8), and give that file.")
+    """Refuse a file that by its name is a workbook of a kind that is not read."""
+    if path.suffix.lower() in (".xlsb", ".xls", ".ods"):
+        raise UserError(f"{path}: a workbook of a kind that is not read", "Save it as .xlsx or CSV (UTF-8).")
 
 
 def format_of(path: Path, tokens: bool = False) -> str | None:

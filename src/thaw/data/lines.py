@@ -63,7 +63,7 @@ def open_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, bytes
     with open_bytes(path) as file:
         for number, line in numbered(file, encoding):
             if number == 1 and line.startswith(BINARY):
-                raise UserError(f"{path}: an archive or Excel workbook, not text", "Save the sheet as CSV (UTF-8).")
+                raise UserError(f"{path}: an archive or workbook, not text", "Name a workbook .xlsx.")
             if number == 1 and line.startswith(PARQUET):
                 raise UserError(f"{path}: Parquet, not text", "Set data.format=parquet (format in predict.py).")
             if number == 1 and line.startswith(UTF16):

@@ -1,4 +1,4 @@
-"""Tables: comma- and tab-separated values."""
+"""Tables: comma- and tab-separated values, and the sheets of Excel workbooks."""
 
 import ast
 import csv
@@ -15,6 +15,7 @@ from thaw.data.columns import SPAN_COLUMNS, named_columns
 from thaw.data.lines import NOT_UTF8, open_lines
 from thaw.data.rows import Bad, Options, Row, encodable, text_of
 from thaw.data.spans import marked, marks_spans
+from thaw.data.workbook import is_workbook, read_sheet
 from thaw.errors import UserError, counted
 
 csv.field_size_limit(sys.maxsize)  # long documents in one field are data, not an attack
@@ -29,7 +30,9 @@ Table = Iterator[tuple[int, list[str] | Bad]]
 
 
 def _records(path: Path, options: Options, delimiter: str) -> tuple[Table, str]:
-    """Records, each with its first line, and the delimiter of the file."""
+    """Records, each with its first line, and the delimiter of the file, which a workbook lacks."""
+    if is_workbook(path):
+        return read_sheet(path), delimiter
     lines = (line.decode("utf-8", errors="surrogateescape") + "\n" for _, line in open_lines(path, options.encoding))
     begin: list[str] = []
     while not (begin and begin[-1].strip()) and (first := next(lines, None)):
@@ -104,7 +107,7 @@ def _widths(lines: list[str], delimiter: str, options: Options) -> list[int]:
 
 
 def read_table(path: Path, options: Options, delimiter: str) -> tuple[list[str], Table, str]:
-    """A csv or tsv file: the names of its columns, or their positions, and its records.
+    """A csv or tsv file, or a workbook: the names of its columns, or their positions, and its records.
 
     Args:
         delimiter: the usual one of the format.
@@ -159,7 +162,7 @@ def _blank(record: list[str]) -> bool:
 
 
 def read_delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row | Bad]:
-    """Rows of a csv or tsv file, as `read_table` finds them."""
+    """Rows of a table, as `read_table` finds them."""
     columns, records, _ = read_table(path, options, delimiter)
     texts, label = named_columns(columns, options, path) if columns else ([], "")
     texts_at, label_at = [columns.index(name) for name in texts], columns.index(label) if columns else 0

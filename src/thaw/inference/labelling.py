@@ -3,6 +3,7 @@
 import itertools
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,11 @@ def label(config: DictConfig) -> None:
         return
     if not str(config.text).strip():
         print("warning: there is no text; its prediction means nothing", file=sys.stderr)
-    (result,) = predict(predictor, [str(config.text)], config)
-    say_cut(predictor, 1)
-    if config.output is None and sys.stdout.isatty():
-        show_result(result)
-        return
-    with writer(config.output, suffix) as write:
-        write(rounded(result))
+    shown = config.output is None and sys.stdout.isatty()
+    with nullcontext(show_result) if shown else writer(config.output, suffix) as write:
+        (result,) = predict(predictor, [str(config.text)], config)
+        say_cut(predictor, 1)
+        write(result if shown else rounded(result))
     say_where(config.output, 1)
 
 
@@ -88,7 +87,7 @@ def label_records(predictor: Predictor, source: Input, suffix: str, config: Dict
     read, kept = itertools.tee(source.records)  # tee buffers what is read ahead of the predictions
     texts = (as_given(text, predictor, source.cells, columns) for text, _ in read)
     results = predict(predictor, texts, config)
-    separator = data_of(config.run).get("label_separator") if suffix in TABLES else None
+    separator = data_of(config.run).get("label_separator") if suffix in (*TABLES, "xlsx") else None
     labelled = blank = 0
 
     def ours(result: Record) -> Record:

@@ -1,4 +1,4 @@
-"""What ``predict.py`` writes: records with their predictions, as JSON Lines, a table or CoNLL columns."""
+"""What ``predict.py`` writes: records with their predictions, as JSON, a table, a sheet or CoNLL columns."""
 
 import codecs
 import csv
@@ -13,11 +13,12 @@ from typing import IO, Any
 
 from thaw.data.formats import format_of
 from thaw.data.lines import zipped
+from thaw.data.workbook import is_workbook, library, sheet_writer
 from thaw.errors import UserError
-from thaw.files import NO_ROOM, atomic_write, finite
+from thaw.files import NO_ROOM, atomic_path, atomic_write, finite
 from thaw.inference.records import TABLES, Record
 
-FORMATS = ("jsonl", "json", *TABLES, "conll")
+FORMATS = ("jsonl", "json", *TABLES, "xlsx", "conll")
 MARK = "\ufeff"
 
 
@@ -27,11 +28,12 @@ def output_format(output: str | None) -> str:
         return "jsonl"
     path = Path(output)
     array = (path.with_suffix("") if zipped(path) else path).suffix.lower() == ".json"  # read like JSON Lines
-    kind = "json" if array else format_of(path)
-    if kind not in FORMATS:
-        raise UserError(
-            f"output={output}: not a format that can be written", "Give .jsonl, .json, .csv, .tsv or .conll, or .gz."
-        )
+    kind = "json" if array else "xlsx" if is_workbook(path) else format_of(path)
+    if kind not in FORMATS or path.suffix.lower() == ".xlsm":  # whose macros would be missing
+        remedy = "Give .jsonl, .json, .csv, .tsv, .xlsx or .conll, or all but .xlsx with .gz."
+        raise UserError(f"output={output}: not a format that can be written", remedy)
+    if kind == "xlsx":
+        library(f"output={output}")  # now, rather than once all rows are labelled
     return kind
 
 
@@ -64,8 +66,14 @@ def writer(
             raise UserError(f"standard output: cannot be written: {error.strerror}", "Make room.") from error
         return
     path = Path(output).expanduser()
-    delimiter = delimiter if kind == "csv" else TABLES.get(kind, "")
-    columns: list[str] = []
+    if kind == "xlsx":
+        with (
+            atomic_path(path) as temporary,
+            sheet_writer(temporary) as write_row,
+            _table(write_row, fields, without_rows) as write,
+        ):
+            yield write
+        return
     with atomic_write(path, zipped=zipped(path)) as file:
         if kind == "csv" and marked:
             file.write(MARK)
@@ -78,9 +86,9 @@ def writer(
         elif kind == "conll":
             yield _to_columns(file)
         else:
-            yield _to_table(file, delimiter, fields, columns)
-            if not columns:
-                _row_writer(file, delimiter)([*fields, *without_rows()])
+            write_row = _row_writer(file, delimiter if kind == "csv" else TABLES[kind])
+            with _table(write_row, fields, without_rows) as write:
+                yield write
 
 
 def _to_json(file: IO[str], escaped: bool = False) -> Callable[[Record], None]:
@@ -115,9 +123,12 @@ def _to_columns(file: IO[str]) -> Callable[[Record], None]:
     return write
 
 
-def _to_table(file: IO[str], delimiter: str, fields: Iterable[str], columns: list[str]) -> Callable[[Record], None]:
-    """``columns`` is filled with the first record."""
-    write_row = _row_writer(file, delimiter)
+@contextmanager
+def _table(
+    write_row: Callable[[Iterable[Any]], None], fields: Iterable[str], without_rows: Callable[[], Iterable[str]]
+) -> Iterator[Callable[[Record], None]]:
+    """Records as rows of cells, below the names of the columns; arguments as for `writer`."""
+    columns: list[str] = []
 
     def cell(value: Any) -> Any:
         return json.dumps(finite(value), ensure_ascii=False) if isinstance(value, dict | list) else value
@@ -130,7 +141,9 @@ def _to_table(file: IO[str], delimiter: str, fields: Iterable[str], columns: lis
             raise UserError(f"output: no column for {min(other)!r}, which earlier records do not have", "Give .jsonl.")
         write_row([cell(record.get(name)) for name in columns])
 
-    return write
+    yield write
+    if not columns:
+        write_row([*fields, *without_rows()])
 
 
 def _row_writer(file: IO[str], delimiter: str) -> Callable[[Iterable[Any]], None]:

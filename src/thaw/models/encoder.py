@@ -262,11 +262,11 @@ def _without(prefix: str, module: nn.Module, taken: set[int]) -> Iterator[tuple[
             yield path, child
 
 
-def linear_names(network: Any, pattern: re.Pattern[str] | None = None) -> list[str]:
-    """Full names of the linear layers within the encoder's layers, or of those that match a pattern."""
+def linear_names(network: Any, n: int | None = None, pattern: re.Pattern[str] | None = None) -> list[str]:
+    """Full names of the linear layers within the encoder's layers, or its last ``n``, that match a pattern."""
     return [
         f"{prefix}.{name}"
-        for prefix, layer in layers_of(network)
+        for prefix, layer in layers_of(network)[-n if n else 0 :]
         for name, module in layer.named_modules()
         if isinstance(module, nn.Linear) and (pattern is None or pattern.search(f"{prefix}.{name}"))
     ]

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from thaw.errors import UserError, counted
-from thaw.models.encoder import FEED_FORWARD_OUT, KEY_VALUE, Block, blocks, head_names, linear_names
+from thaw.models.encoder import FEED_FORWARD_OUT, KEY_VALUE, Block, blocks, head_names, layers_of, linear_names
 
 ADAPTERS = ("lora", "dora", "ia3")
 STAGED = ("gradual", "lp_ft")
@@ -29,7 +29,7 @@ def trainable(parts: Sequence[Block], freeze: dict[str, Any], epoch: int | None 
         epoch: counted from 0; None for all parameters that train at some stage.
 
     Raises:
-        UserError: for an unknown strategy, or more layers than there are.
+        UserError: for an unknown strategy, or a number of layers that it cannot train.
     """
     name = freeze["name"]
     _, *layers, head = parts
@@ -44,7 +44,8 @@ def trainable(parts: Sequence[Block], freeze: dict[str, Any], epoch: int | None 
     if name == "embeddings":
         return _names([*layers, head])
     if name == "bitfit":
-        biases = {name for name in _names(parts[:-1]) if name.rsplit(".", 1)[-1] == "bias"}
+        within = parts[:-1] if freeze.get("n") is None else layers[-checked_count(freeze["n"], layers, 1) :]
+        biases = {name for name in _names(within) if name.rsplit(".", 1)[-1] == "bias"}
         if not biases:
             raise UserError("freeze=bitfit trains biases, and this encoder has none", "Use freeze=lora or ia3.")
         return biases | _names([head])
@@ -72,12 +73,13 @@ def frozen_depth(parts: Sequence[Block], names: set[str]) -> int:
     return max(([*frozen, False]).index(False) - 1, 0)
 
 
-def checked_count(n: int, layers: Sequence[Block]) -> int:
+def checked_count(n: int | None, layers: Sequence[Any], least: int = 0) -> int:
     """``freeze.n``, checked against the number of layers."""
-    if n > len(layers):
+    if n is None or not least <= n <= len(layers):
         raise UserError(
-            f"freeze.n={n}, but this encoder has {counted(len(layers), 'layer')} with parameters of their own",
-            f"Give a whole number from 0 to {len(layers)}.",
+            f"freeze.n={'null' if n is None else n}, but this encoder has {counted(len(layers), 'layer')} with "
+            "parameters of their own",
+            f"Give a whole number from {least} to {len(layers)}{'; freeze=head trains none' if n == 0 else ''}.",
         )
     return n
 
@@ -96,11 +98,13 @@ def add_adapters(network: nn.Module, freeze: dict[str, Any]) -> Any:
         return None
     from peft import IA3Config, LoraConfig, PeftModel
 
-    name = freeze["name"]
+    name, n = freeze["name"], freeze.get("n")
     config: Any
+    if n is not None:
+        checked_count(n, layers_of(network), 1)
     try:
         if name == "ia3":
-            keys_values, feed_forward = linear_names(network, KEY_VALUE), linear_names(network, FEED_FORWARD_OUT)
+            keys_values, feed_forward = (linear_names(network, n, names) for names in (KEY_VALUE, FEED_FORWARD_OUT))
             if not keys_values or not feed_forward:
                 raise UserError("freeze=ia3: the names of the encoder's matrices are not known", "Use freeze=lora.")
             config = IA3Config(
@@ -114,7 +118,7 @@ def add_adapters(network: nn.Module, freeze: dict[str, Any]) -> Any:
                 lora_alpha=freeze["alpha"],
                 lora_dropout=freeze["dropout"],
                 use_dora=name == "dora",
-                target_modules=_matrices(network, freeze["target_modules"]),
+                target_modules=_matrices(network, n, freeze["target_modules"]),
                 modules_to_save=head_names(network),
             )
         with warnings.catch_warnings():
@@ -124,12 +128,12 @@ def add_adapters(network: nn.Module, freeze: dict[str, Any]) -> Any:
         raise UserError(f"freeze={name}: {error}", "Check the group freeze.") from None
 
 
-def _matrices(network: nn.Module, wanted: str | Sequence[str] | None) -> list[str]:
-    """The linear layers within the encoder's layers, or those with the wanted names; the head trains as a whole."""
+def _matrices(network: nn.Module, n: int | None, wanted: str | Sequence[str] | None) -> list[str]:
+    """The linear layers within the last ``n`` layers, or those with the wanted names; the head trains as a whole."""
     if not wanted:
-        return linear_names(network)
+        return linear_names(network, n)
     names = [wanted] if isinstance(wanted, str) else wanted
-    found = linear_names(network, re.compile(rf"(^|\.)({'|'.join(map(re.escape, names))})$"))
+    found = linear_names(network, n, re.compile(rf"(^|\.)({'|'.join(map(re.escape, names))})$"))
     if not found:
         known = sorted({name.rpartition(".")[2] for name in linear_names(network)})
         raise UserError(

@@ -172,7 +172,10 @@ def _flat(run: Path) -> dict[str, str]:
                 yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
 
     added = {key: json.dumps(value).strip('"') for key, value in ADDED.items()}
-    return {key: value for key, value in {**added, **dict(walk(config, ""))}.items()
+    values = {**added, **dict(walk(config, ""))}
+    if values.get("freeze.n") == "null":  # which runs of earlier versions lack
+        del values["freeze.n"]
+    return {key: value for key, value in values.items()
             if key not in (*NEUTRAL, *INERT) and not key.startswith("logger.")}  # fmt: skip
 
 

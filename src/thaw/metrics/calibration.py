@@ -70,9 +70,14 @@ def confidence(probabilities: np.ndarray, gold: np.ndarray) -> tuple[np.ndarray,
     return probabilities.max(-1), probabilities.argmax(-1) == gold
 
 
+def bins_of(sure: np.ndarray) -> np.ndarray:
+    """The bin of a reliability diagram that each confidence falls into."""
+    return np.minimum((sure * BINS).astype(int), BINS - 1)
+
+
 def reliability(sure: np.ndarray, correct: np.ndarray) -> list[dict[str, Any]]:
     """The non-empty bins of a reliability diagram: ``rows``, mean ``confidence``, ``accuracy``."""
-    position = np.minimum((sure * BINS).astype(int), BINS - 1)
+    position = bins_of(sure)
     return [
         {"rows": int(own.sum()), "confidence": float(sure[own].mean()), "accuracy": float(correct[own].mean())}
         for i in range(BINS)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from thaw.labels import UNREAD, LabelSet
-from thaw.metrics.calibration import BINS, confidence
+from thaw.metrics.calibration import BINS, bins_of, confidence
 from thaw.metrics.entities import entity_counts
 from thaw.metrics.probabilities import probabilities
 
@@ -218,7 +218,7 @@ def calibration_scorer(
     """The expected calibration error as a function of weights (resamples, rows)."""
     logits, gold = outputs.flat()
     sure, correct = confidence(probabilities(logits / temperature, labels), gold)
-    position = np.minimum((sure * BINS).astype(int), BINS - 1)
+    position = bins_of(sure)
     each = max(len(sure) // max(len(gold), 1), 1)  # the labels of a text count separately
     gaps = np.stack(
         [by_row(outputs, ((sure - correct) * (position == i)).reshape(-1, each).sum(1)) for i in range(BINS)]

@@ -55,11 +55,9 @@ def _send(run: Path) -> None:
         command = [sys.executable, "-m", "thaw.reporting.pages"]
         # In its own process group, which Ctrl-C does not reach, but in this session, or `nice` would have no effect.
         _process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, process_group=0)
-    assert _process.stdin is not None
     _sent.append(run)
     with suppress(BrokenPipeError):  # it was killed
-        _process.stdin.write(json.dumps(str(run.absolute())) + "\n")
-        _process.stdin.flush()
+        print(json.dumps(str(run.absolute())), file=_process.stdin, flush=True)
 
 
 def _draw(run: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,28 +47,24 @@ def write_study(
     names = list(dict.fromkeys(name for row in rows for name in row["parameters"]))
     table = [[*_start(row, folder), *(row["parameters"].get(name, "") for name in names)] for row in rows]
     header = ["trial", "state", monitor, "seconds", "run", *names]
-    counts = {state: sum(row["state"] == state for row in rows) for state in dict.fromkeys(r["state"] for r in rows)}
-    pictures = [course(rows, monitor, mode)] if done else []
-    if importance:
-        pictures.append(weights(importance))
+    counts = ", ".join(f"{count} {state}" for state, count in Counter(row["state"] for row in rows).items())
     context = {
         "title": f"Study {folder.name}",
-        "counts": ", ".join(f"{count} {state}" for state, count in counts.items()),
+        "counts": counts,
         "monitor": monitor,
         "best": best and {**best, "folder": runs.display(Path(best["folder"]))},
         "link": best and Path(os.path.relpath(best["folder"], folder)).as_posix() + "/report.html",
         "command": command,
-        "pictures": pictures,
+        "pictures": [*([course(rows, monitor, mode)] if done else []), *([weights(importance)] if importance else [])],
         "header": header,
         "rows": table,
         "errors": [(row["trial"], row["error"]) for row in rows if row["error"]],
     }
     write_html(folder / "study.html", "study.html", context)
-    columns = ["trial", "state", monitor, "seconds", "run", *names, "error"]
     cells = ([row["trial"], row["state"], row["score"], row["seconds"], row["folder"],
               *map(row["parameters"].get, names), row["error"]] for row in rows)  # fmt: skip
-    files.write_csv(folder / "study.csv", columns, cells)
-    lines = [f"Trials     {context['counts']}"]
+    files.write_csv(folder / "study.csv", [*header, "error"], cells)
+    lines = [f"Trials     {counts}"]
     if best is not None:
         lines += [f"Best       {monitor} {best['score']:.4f}, trial {best['trial']}", f"Again      {command}"]
     return [*lines, f"Study      {runs.display(folder)}/study.html"]

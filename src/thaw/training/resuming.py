@@ -160,9 +160,7 @@ class Resumable(pl.callbacks.Checkpoint):
         self.states = checkpoint["resume"]["random"][trainer.global_rank]
         if trainer.is_global_zero:
             keep_as(self.best_at(checkpoint["global_step"]), self.path.with_name(BEST))
-        for state in checkpoint[
-            "callbacks"
-        ].values():  # ModelCheckpoint forgets the best checkpoint if the run was moved
+        for state in checkpoint["callbacks"].values():  # ModelCheckpoint forgets the best one of a run that was moved
             if before := state.get("dirpath"):
                 state["dirpath"] = os.path.realpath(self.path.parent)
                 state["best_model_path"] = state["best_model_path"].replace(before, state["dirpath"])

@@ -68,7 +68,7 @@ def _draw(run: Path) -> None:
         write_own_page(run)
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        print(f"error: no page: {reason} Try: python evaluate.py run={shell_path(run)}", file=sys.stderr)
+        print(f"error: no page: {reason}; try: python evaluate.py run={shell_path(run)}", file=sys.stderr)
 
 
 def main() -> None:

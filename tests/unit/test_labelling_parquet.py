@@ -139,7 +139,7 @@ def test_what_cannot_be_read_is_one_line_with_the_row(content: bytes, said: str,
 def test_parquet_is_no_output(predict: Predict) -> None:
     with pytest.raises(
         UserError,
-        match=r"out\.parquet: not a format that can be written\. Give \.jsonl, \.json, \.csv, \.tsv or \.conll",
+        match=r"out\.parquet: not a format that can be written\. Give \.jsonl, \.json, \.csv, \.tsv, \.xlsx or",
     ):
         predict("in.parquet", parquet(text=["one"]), output="out.parquet")
 

@@ -230,10 +230,11 @@ def test_a_pass_that_fails_leaves_nothing_behind(encoders: Encoders) -> None:
 def test_depth_counts_frozen_layers_from_the_bottom(encoders: Encoders) -> None:
     parts = blocks(network_of(encoders, "bert"))
     depths = {
-        **{"none": 0, "head": 3, "embeddings": 0, "bitfit": 0},
-        **{"first_n": 2, "all_but_last_n": 1},
+        **{"none": 0, "head": 3, "embeddings": 0},
+        **{"first_n": 2, "all_but_last_n": 1, "bitfit": 1},
     }
     for name, depth in depths.items():
         assert frozen_depth(parts, trainable(parts, {"name": name, "n": 2})) == depth, name
+    assert frozen_depth(parts, trainable(parts, {"name": "bitfit"})) == 0
     gradual = {"name": "gradual", "every": 1}
     assert [frozen_depth(parts, trainable(parts, gradual, epoch)) for epoch in range(6)] == [3, 2, 1, 0, 0, 0]

@@ -70,7 +70,7 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
     if settings["data"].get("path"):
         rows = new_rows(run, config["data"], settings["data"], predictor, settings["split"])
     elif settings["split"] == "train":
-        data = training_data(run, config, predictor)
+        data = training_data(run)
         train = data.rows["train"][:]
         note = "These are the rows that the run was trained on."
         rows = Labelled("train", train["text"], train["label"], data.places("train"), [note])
@@ -93,8 +93,16 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
     else:
         baselines, notes = against_training(run, config, predictor, rows, settings.get("baselines", True))
         own |= {"baselines": {rows.name: baselines}, "notes": [*rows.notes, *notes]}
+    if f"{rows.name}/loss" not in metrics:
+        files.write_json(metrics_path(run, rows.name), {"rows": len(rows.texts), **own})
     write_page(run, rows.name, {**metrics, **own}, result.predictions)
     return rows.name, len(rows.texts), own
+
+
+def metrics_path(run: Path, name: str) -> Path:
+    """Where the figures of rows are kept."""
+    own = f"{name}/loss" in files.read_json(run / "metrics.json")  # its own splits
+    return run / ("metrics.json" if own else f"metrics-{name}.json")
 
 
 def new_rows(run: Path, data: dict[str, Any], new: dict[str, Any], predictor: Predictor, split: str) -> Labelled:
@@ -142,8 +150,10 @@ def against_training(
     """
     lacking, notes = "Not compared with the training data", list[str]()
     try:
-        train = training_data(run, config, predictor).rows["train"][:]
-        notes = trained_on(shared(text_keys(rows.texts), text_keys(train["text"])), len(rows.texts))
+        train = training_data(run).rows["train"][:]
+        notes = trained_on(
+            shared(text_keys(map(bare, rows.texts)), text_keys(map(bare, train["text"]))), len(rows.texts)
+        )
         if with_baselines:
             lacking = "No baselines"
             own = {"text": rows.texts, "label": rows.gold}
@@ -153,19 +163,47 @@ def against_training(
     return {}, notes
 
 
-def training_data(run: Path, config: dict[str, Any], predictor: Predictor) -> TextDataModule:
-    """The data of a run, read again, with the training rows it had.
+def training_data(run: Path) -> TextDataModule:
+    """The data of a run, read again but not encoded, with the training rows it had.
 
     Raises:
         UserError: when it cannot be read, or has changed.
     """
-    data = TextDataModule(config["data"], lambda _: predictor.tokenizer, predictor.max_length, config["seed"])
+    config = plain(runs.load_config(run))
+    data = TextDataModule(config["data"], lambda _: None, 0, config["seed"])
     data.read()
     train = data.rows["train"][:]
     known = files.read_json(run / "data.json")["splits"]["train"]["fingerprint"]
     if rows_fingerprint(train["text"], train["label"]) != known:
         raise UserError("the training data has changed since the run", "Restore it.")
     return data
+
+
+def bare(text: str | Sequence[str]) -> str:
+    """A text, or a list of words, without blanks: the same text may be divided into words in several ways."""
+    return "".join("".join(text).split())
+
+
+def inherited(model: str, texts: Sequence[Any]) -> list[str]:
+    """Notes on rows that an encoder has seen already, in the training of the runs that it comes from.
+
+    Args:
+        model: the setting ``model.name``; of a run that goes on from another, its folder ``model``.
+        texts: of the rows to score.
+    """
+    notes, folder, keys = [], Path(model).expanduser(), text_keys(map(bare, texts))
+    while folder.name == "model" and (folder.parent / "metrics.json").is_file():
+        run = folder.parent
+        try:
+            seen = shared(keys, text_keys(map(bare, training_data(run).rows["train"]["text"])))
+            if seen:
+                notes.append(f"The encoder comes from {runs.display(run)}, which was trained on {seen:,} of these "
+                             f"{counted(len(texts), 'text')}.")  # fmt: skip
+        except (UserError, OSError) as reason:
+            notes.append(f"Whether {runs.display(run)}, from which the encoder comes, was trained on some of these "
+                         f"{counted(len(texts), 'text')} is not known: {reason}")  # fmt: skip
+        folder = Path(str(runs.load_config(run).model.name)).expanduser()
+    return notes
 
 
 def other_baselines(
@@ -218,6 +256,7 @@ def evaluate(config: DictConfig) -> None:
     run = runs.open_run(settings["run"])
     written = Path(settings["output"] or run / "predictions" / f"{name}.jsonl").expanduser()
     print(f"\nReport        {runs.display(page_path(run, name))}")
+    print(f"Metrics       {runs.display(metrics_path(run, name))}")
     print(f"Predictions   {runs.display(written)}")
     if settings["explain"]:
         print(f"Explanations  {runs.display(explanations_path(run, name))}")

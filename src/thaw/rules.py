@@ -209,7 +209,7 @@ REPORT_RULES: dict[str, Rule] = {
     "runs": TEXT,
     "paper": FLAG,
     "wandb": OPTIONAL_TEXT,
-    "split": one_of("test", "validation"),
+    "split": TEXT,
     "output": PAGE,
 }
 

@@ -282,7 +282,9 @@ def test_evaluate_on_new_data_with_the_same_labels(fitted: Fitted, tmp_path: Pat
     named = {"path": str(tmp_path / "new.csv"), "label_column": "mood"}
     name, rows, values = evaluate_run({**base, "data": named})
     assert (name, rows) == ("new", 2)
-    assert 0 <= values["new/accuracy"] <= 1
+    saved = files.read_json(run / "metrics-new.json")
+    assert (saved["rows"], saved["new/accuracy"]) == (2, values["new/accuracy"])
+    assert saved["baselines"]["new"].keys() == values["baselines"]["new"].keys() != set()
     (tmp_path / "only").mkdir()
     (tmp_path / "only/test.txt").write_text("i am happy;joy\ni am sad;sadness\n", encoding="utf-8")
     (tmp_path / "only/train.txt").write_text("no label\n")  # of a split that is not evaluated
@@ -366,6 +368,36 @@ def test_a_run_says_which_test_rows_it_was_trained_on(
     evaluate(configured(f"run={tmp_path}/run", verb="evaluate"))
     assert said in capsys.readouterr().out
     assert said in (tmp_path / "run/report.html").read_text()
+
+
+def test_a_run_that_goes_on_from_another_says_which_rows_and_labels_that_one_knows(
+    fitted: Fitted, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    first = shutil.copytree(fitted("distilbert"), tmp_path / "first")
+    lines = (Path(runs.load_config(first).data.path) / "train.txt").read_text().splitlines()
+    seen = {f"{row['text']};{row['label']}" for row in files.read_jsonl(first / "predictions/test.jsonl")}
+    (tmp_path / "test.txt").write_text("".join(f"{line}\n" for line in lines))
+    (tmp_path / "train.txt").write_text("".join(f"{line}\n" for line in [*seen, "a new text;bliss", "and one;bliss"]))
+    (tmp_path / "val.txt").write_text("one more;bliss\nand this;joy\n")
+
+    def go_on(model: Path, folder: Path) -> None:
+        fit(configured(f"model.name={model}", "data=txt", f"data.path={tmp_path}", "data.epochs=1"), folder)
+
+    go_on(first / "model", tmp_path / "second")
+    names = files.read_json(first / "labels.json")["names"]
+    assert f"The head of {runs.display(first)}/model is kept for {len(names)} labels; new to it: bliss." in caplog.text
+    said = f"The encoder comes from {runs.display(first)}, which was trained on 64 of these {len(lines)} texts."
+    assert said in caplog.text
+    assert said in (tmp_path / "second/report.html").read_text()
+    (tmp_path / "train.txt").write_text((tmp_path / "train.txt").read_text().replace("and one;bliss", "and two;bliss"))
+    go_on(tmp_path / "second/model", tmp_path / "third")
+    notes = files.read_json(tmp_path / "third/metrics.json")["notes"]
+    assert notes[0] == (
+        f"Whether {runs.display(tmp_path / 'second')}, from which the encoder comes, was trained on some of these "
+        f"{len(lines)} texts is not known: the training data has changed since the run. Restore it."
+    )
+    assert notes[1] == said
 
 
 @pytest.mark.parametrize("baselines", [True, False])

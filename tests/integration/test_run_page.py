@@ -254,6 +254,12 @@ def test_two_runs_are_compared(nasty: Path, encoders: Callable[[str], Path], tmp
     assert result["flipped"] == sum(a != b for a, b in zip(*right, strict=True))
     assert "McNemar" in page.text
     assert "script" not in {tag for tag, _ in page.tags}
+    one = shutil.copytree(nasty, tmp_path / "one")
+    for run in (one, other):  # as evaluate.py data.path=checked.csv leaves them
+        rows = files.read_jsonl(run / "predictions/test.jsonl")
+        files.write_jsonl(run / "predictions/checked.jsonl", rows[:5])
+    report(configured(f"runs='{one},{other}'", "split=checked", f"output={out}", verb="report"))
+    assert "5 rows" in page_of(out).text
 
 
 def test_compare_needs_two_runs_of_one_task(nasty: Path, entities: Path) -> None:

@@ -1,6 +1,7 @@
 """Hold-outs and subsets: the rows of the tutorials, each label in proportion, the same on every call."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import datasets
@@ -13,6 +14,7 @@ from thaw.data.splits import (
     check_size,
     deal,
     divide,
+    duplicated,
     hold_out,
     repeated,
     rows_fingerprint,
@@ -22,6 +24,14 @@ from thaw.data.splits import (
 )
 from thaw.errors import UserError
 from thaw.labels import LabelSet
+
+
+def held_out(
+    labels: Sequence[str], size: float, seed: int, again: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """A hold-out of rows whose texts all differ."""
+    again = np.zeros(len(labels), dtype=bool) if again is None else again
+    return hold_out(labels, size, seed, np.arange(len(labels)), again)
 
 
 @pytest.mark.parametrize("size", [1, 7, 30, 0.1, 0.35, 1.0])
@@ -60,41 +70,60 @@ def test_a_small_fraction_is_at_least_one_row() -> None:
 def test_a_hold_out_has_each_label_in_proportion(size: float) -> None:
     labels = np.repeat([0, 1, 2, 3], [100, 57, 20, 3])
     np.random.default_rng(0).shuffle(labels)
-    kept, held = hold_out(labels.tolist(), size, seed=1)
+    kept, held = held_out(labels.tolist(), size, seed=1)
     wanted = size if isinstance(size, int) else round(len(labels) * size)
     assert len(held) == wanted
     assert sorted([*kept, *held]) == list(range(len(labels)))
     for label, total in Counter(labels.tolist()).items():
         assert abs((labels[held] == label).sum() - total * wanted / len(labels)) < 1
-    assert np.array_equal(held, hold_out(labels.tolist(), size, seed=1)[1])
-    assert not np.array_equal(held, hold_out(labels.tolist(), size, seed=2)[1])
+    assert np.array_equal(held, held_out(labels.tolist(), size, seed=1)[1])
+    assert not np.array_equal(held, held_out(labels.tolist(), size, seed=2)[1])
 
 
 @pytest.mark.parametrize(("size", "expected"), [(0.15, 150), (30, 30), (999, 699)])
 def test_where_rare_labels_keep_their_rows_common_ones_give_more(size: float, expected: int) -> None:
     labels = ["common"] * 700 + [f"rare {i}" for i in range(300)]
-    kept, held = hold_out(labels, size, seed=0)
+    kept, held = held_out(labels, size, seed=0)
     assert (len(kept), len(held)) == (1_000 - expected, expected)
     assert {labels[row] for row in held} == {"common"}
 
 
 @pytest.mark.parametrize("size", [4, 5])
 def test_the_last_row_of_a_label_is_not_held_out(size: int) -> None:
-    kept, held = hold_out(["a", "a", "a", "b", "c"], size, seed=0)
+    kept, held = held_out(["a", "a", "a", "b", "c"], size, seed=0)
     assert {3, 4} <= set(kept.tolist())
     assert len(held) == 2
 
 
 def test_texts_that_occur_again_are_not_held_out_while_there_are_others() -> None:
     labels, again = ["a", "b"] * 50, np.arange(100) % 10 < 6
-    kept, held = hold_out(labels, 20, seed=0, again=again)
+    kept, held = held_out(labels, 20, seed=0, again=again)
     assert (len(kept), len(held), sum(labels[i] == "a" for i in held)) == (80, 20, 10)
     assert not again[held].any()
-    assert again[hold_out(labels, 50, seed=0, again=again)[1]].sum() == 10
-    plain = hold_out(labels, 20, seed=0)[1]
-    assert np.array_equal(hold_out(labels, 20, seed=0, again=np.zeros(100, dtype=bool))[1], plain)
+    assert again[held_out(labels, 50, seed=0, again=again)[1]].sum() == 10
+    plain = held_out(labels, 20, seed=0)[1]
+    assert np.array_equal(held_out(labels, 20, seed=0, again=np.zeros(100, dtype=bool))[1], plain)
     swapped = np.isin(np.arange(100), plain[:2])
-    assert len(np.intersect1d(hold_out(labels, 20, seed=0, again=swapped)[1], plain)) == 18, "the others stay"
+    assert len(np.intersect1d(held_out(labels, 20, seed=0, again=swapped)[1], plain)) == 18, "the others stay"
+
+
+@pytest.mark.parametrize("copies", [2, 3, 7])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_text_is_on_both_sides_where_a_label_has_nothing_but_repeats(copies: int, seed: int) -> None:
+    texts = np.concatenate([np.arange(150), np.repeat(np.arange(150, 210), copies)])
+    labels = ["a"] * 150 + ["b"] * 60 * copies
+    kept, held = hold_out(labels, 0.15, seed, texts, duplicated(texts))
+    assert not np.intersect1d(texts[kept], texts[held]).size
+    assert sorted([*kept, *held]) == list(range(len(texts)))
+    wanted = 0.15 * 60 * copies
+    assert abs(sum(labels[row] == "b" for row in held) - wanted) <= max(1, copies / 2)
+
+
+def test_a_label_with_a_single_text_stays_in_training() -> None:
+    texts = np.array([*range(10), *[10] * 10])
+    kept, held = hold_out(["a"] * 10 + ["b"] * 10, 0.3, 0, texts, duplicated(texts))
+    assert set(range(10, 20)) <= set(kept.tolist())
+    assert len(held) == 3
 
 
 @pytest.mark.parametrize(

@@ -210,3 +210,41 @@ def test_words_that_are_given_apart_stay_apart(architecture: str, encoders: Enco
     again = encode_words([sentence], AutoTokenizer.from_pretrained(tmp_path))
     assert again[0].tolist() == ids.tolist()
     assert again[2].tolist() == words.tolist()
+
+
+@every_task
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "modernbert"])
+def test_labels_keep_the_head_of_an_encoder_by_name(
+    architecture: str, task: str, encoders: Encoders, tmp_path: Path
+) -> None:
+    """In another order, with others added, or however they are written; those it does not know start anew."""
+    load(encoders(architecture), task).save_pretrained(tmp_path)
+    last = {"bert": "classifier", "roberta": "classifier.out_proj" if task != "token" else "classifier"}
+    layer = last.get(architecture, "classifier")
+    before = load(tmp_path, task).get_submodule(layer)
+    first, second, third = LABELS[task].names
+    for names in ((third, first, second), (third, "new", first.upper(), second), (first, "new", third)):
+        labels = LabelSet(LABELS[task].task, names, (1,) * len(names), rows=10)
+        after = load_encoder(tmp_path, labels, {}).get_submodule(layer)
+        for row, name in enumerate(names):
+            if name == "new":
+                assert not any(torch.allclose(after.weight[row], old) for old in before.weight)
+                assert after.bias[row] == 0
+            else:
+                known = LABELS[task].names.index(name if name in LABELS[task].names else name.lower())
+                assert torch.equal(after.weight[row], before.weight[known])
+                assert torch.equal(after.bias[row], before.bias[known])
+
+
+def test_labels_without_names_keep_the_head_by_position(encoders: Encoders, tmp_path: Path) -> None:
+    network = load(encoders("bert"))
+    network.config.id2label = {i: f"LABEL_{i}" for i in range(3)}
+    network.save_pretrained(tmp_path)
+    assert torch.equal(load(tmp_path).classifier.weight, network.classifier.weight)
+
+
+def test_a_head_of_other_labels_is_new(encoders: Encoders, tmp_path: Path) -> None:
+    network = load(encoders("bert"))
+    network.save_pretrained(tmp_path)
+    after = load_encoder(tmp_path, LabelSet("sequence", ("x", "y", "z"), (1, 1, 1), rows=3), {})
+    assert not torch.isclose(after.classifier.weight, network.classifier.weight).any()

@@ -16,7 +16,7 @@ SUBSET_SEED = 42  # the seed of the tutorials whose subsets we reproduce; not th
 
 
 def hold_out(
-    strata: Sequence[Hashable], size: int | float, seed: int, again: np.ndarray | None = None
+    strata: Sequence[Hashable], size: int | float, seed: int, keys: np.ndarray, again: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Split row numbers into those kept and those held out, each label in proportion.
 
@@ -24,11 +24,12 @@ def hold_out(
         strata: the label of each row; give the same value everywhere to split without strata.
         size: rows to hold out, or the fraction of them.
         seed: of the draw.
-        again: whether the text of each row occurs in another one too; such rows are held out only for want of others,
-            so that nothing is scored on what was trained on.
+        keys: the same for rows of the same text.
+        again: whether the text of each row occurs in another one too. So that nothing is scored on what was trained on,
+            such rows are held out only for want of others, and then all rows of a label with that text.
 
     Returns:
-        Sorted row numbers (kept, held out). A label with a single row stays in the kept part.
+        Sorted row numbers (kept, held out). A label with a single row, or text, stays in the kept part.
     """
     total = len(strata)
     wanted = round(total * size) if isinstance(size, float) else size
@@ -37,8 +38,7 @@ def hold_out(
     for row, stratum in enumerate(strata):
         groups[stratum].append(row)
     ordered = [generator.permutation(groups[stratum]) for stratum in sorted(groups, key=str)]
-    if again is not None:
-        ordered = [rows[np.argsort(again[rows], kind="stable")] for rows in ordered]
+    ordered = [rows[_repeats_last(keys[rows], again[rows])] for rows in ordered]
     # Largest remainders: the parts add up to the wanted number, and no label gives more than all but one row.
     exact = np.array([len(rows) * wanted / total for rows in ordered])
     quota = np.minimum(np.floor(exact).astype(int), [len(rows) - 1 for rows in ordered])
@@ -47,8 +47,24 @@ def hold_out(
     while left and (able := [i for i in order if quota[i] < len(ordered[i]) - 1]):
         quota[able[:left]] += 1
         left -= len(able[:left])
-    held = np.sort(np.concatenate([rows[:n] for rows, n in zip(ordered, quota, strict=True)]))
+    whole = [_whole(keys[rows], n) for rows, n in zip(ordered, quota, strict=True)]
+    taken = whole if any(whole) else quota  # all rows have the same text
+    held = np.sort(np.concatenate([rows[:n] for rows, n in zip(ordered, taken, strict=True)]))
     return np.setdiff1d(np.arange(total), held), held
+
+
+def _repeats_last(keys: np.ndarray, again: np.ndarray) -> np.ndarray:
+    """The order of some rows in which those whose text occurs again are last, and rows of one text side by side."""
+    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    return np.lexsort((first[group], again))
+
+
+def _whole(keys: np.ndarray, n: int) -> int:
+    """How many of the first rows to take, about n, so that no text is divided; not all."""
+    if not 0 < n < len(keys) or keys[n - 1] != keys[n]:
+        return n
+    start, *_, last = np.flatnonzero(keys == keys[n])
+    return int(start if n - start < last + 1 - n or last + 1 == len(keys) else last + 1)
 
 
 def deal(strata: Sequence[Hashable], folds: int, seed: int, keys: np.ndarray) -> np.ndarray:
@@ -119,8 +135,8 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where:
 
     A single split is divided 70/15/15, or as ``validation_size`` says. A missing validation is held out of train: of
     the rows that a whole ``train_size`` leaves over, so that a tutorial's training subset stays exactly the same rows.
-    Either way texts that occur more than once stay in train. With ``fold``, test is that part of the single split or of
-    train, and shares no text with the others.
+    Either way texts that occur more than once stay in train, or together. With ``fold``, test is that part of the
+    single split or of train, and shares no text with the others.
     """
     whole = found["all"] if "all" in found else found["train"]
     if labels.task == "token" and len(whole) == 1 and "validation" not in found:
@@ -150,11 +166,12 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where:
 def _in_three(rows: Any, labels: LabelSet, data: dict[str, Any]) -> dict[str, Any]:
     """A single split divided into train, validation and test."""
     seed, validation_size = data["split_seed"], data["validation_size"]
-    again = duplicated(text_keys(Values(rows, "text")))
-    rest, test = hold_out(_strata(rows, labels), 0.15, seed, again)
+    keys = text_keys(Values(rows, "text"))
+    again = duplicated(keys)
+    rest, test = hold_out(_strata(rows, labels), 0.15, seed, keys, again)
     others = _some(rows, rest)
     size = check_size(validation_size, len(rows), "data.validation_size") if validation_size else 0.15 / 0.85
-    train, validation = hold_out(_strata(others, labels), size, seed, again[rest])
+    train, validation = hold_out(_strata(others, labels), size, seed, keys[rest], again[rest])
     return {
         "train": subset(_some(others, train), data.get("train_size"), "data.train_size"),
         "validation": _some(others, validation),
@@ -194,7 +211,8 @@ def _validation_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) ->
     if isinstance(train_size, float) and not isinstance(eval_size, int):
         # A share, as of a learning curve, is of what is left: all shares are validated on the same rows.
         size = check_size(data["validation_size"] or 0.1, total, "data.validation_size")
-        others, validation = hold_out(_strata(rows, labels), size, seed, duplicated(text_keys(Values(rows, "text"))))
+        keys = text_keys(Values(rows, "text"))
+        others, validation = hold_out(_strata(rows, labels), size, seed, keys, duplicated(keys))
         return subset(_some(rows, others), train_size, "data.train_size"), _some(rows, validation)
     shuffled = subset(rows, total, "data.train_size") if train_size is not None else rows
     chosen = check_size(train_size, total, "data.train_size") if train_size is not None else total
@@ -203,7 +221,8 @@ def _validation_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) ->
     else:
         size = check_size(eval_size, total, "data.eval_size")
     train, left = shuffled.select(range(chosen)), total - chosen
-    again = duplicated(text_keys(Values(shuffled, "text")))
+    keys = text_keys(Values(shuffled, "text"))
+    again = duplicated(keys)
     if left:
         if left < size:
             raise UserError(
@@ -211,14 +230,15 @@ def _validation_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) ->
                 "Give a validation file, or a smaller data.train_size, data.eval_size or data.validation_size.",
             )
         rest = shuffled.select(range(chosen, total))
-        held = hold_out(_strata(rest, labels), size, seed, again[chosen:])[1] if size < left else range(left)
+        parts = _strata(rest, labels), size, seed, keys[chosen:], again[chosen:]
+        held = hold_out(*parts)[1] if size < left else range(left)
         return train, rest.select(held)
     if size >= chosen:
         raise UserError(
             f"{total} rows of train are too few to train on {chosen} and hold out {size} for validation",
             "Give a validation file, or a smaller data.eval_size or data.validation_size.",
         )
-    kept, held = hold_out(_strata(train, labels), size, seed, again)
+    kept, held = hold_out(_strata(train, labels), size, seed, keys[:chosen], again[:chosen])
     return _some(train, kept), _some(train, held)
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from thaw.errors import UserError
 from thaw.labels import LabelSet, Task
+from thaw.models.head import labels_of_head, take_over
 from thaw.models.segments import add_segment_ids
 
 # The linear layers that IA3 rescales (Liu et al. 2022), by the names that the architectures give them.
@@ -118,7 +119,8 @@ def resolve_length(wanted: int | None, limit: int) -> int:
 def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Module:
     """An encoder with a head for the labels, in float32, which tells the two texts of a pair apart by itself.
 
-    The head is new, unless the folder holds a fine-tuned encoder whose head has the right size: that one is kept.
+    The head is new, unless the folder holds a fine-tuned encoder: then labels of the same names keep theirs, and if its
+    labels have no names, all do if they are as many.
 
     Args:
         folder: a saved encoder.
@@ -136,6 +138,7 @@ def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Mo
     auto = AutoModelForTokenClassification if labels.task == "token" else AutoModelForSequenceClassification
     trust = bool(model.get("trust_remote_code", False))
     config = load_config(folder, trust)
+    before = () if model.get("random_init") else labels_of_head(config, folder)
     config.num_labels = len(labels)
     config.id2label = dict(enumerate(labels.names))
     config.label2id = dict(labels.ids)
@@ -164,6 +167,8 @@ def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Mo
         raise UserError(f"{folder}: cannot be loaded for a {labels.task} task: {error}", "Choose another encoder or "
                         "model.attention.") from error  # fmt: skip
     _check_loaded(network, new, folder)
+    if before:
+        take_over(network, folder, before, labels.names)
     if model.get("gradient_checkpointing"):
         if not network.supports_gradient_checkpointing:
             raise UserError(

@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from thaw import files
 from thaw.data.module import TextDataModule
 from thaw.data.rows import Values
+from thaw.evaluation import inherited
 from thaw.inference.predictor import Predictor
 from thaw.inference.words import joiners
 from thaw.metrics.entities import surfaces
@@ -64,7 +65,7 @@ def finish(
     metrics = {
         **join_figures(results),
         "baselines": {last: baselines},
-        "notes": trained_on(seen, len(data.rows[last])),
+        "notes": trained_on(seen, len(data.rows[last])) + inherited(cfg["model"]["name"], data.rows[last]["text"][:]),
         "best": {
             "monitor": cfg["monitor"],
             "score": float(score) if score is not None else None,

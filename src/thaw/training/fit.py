@@ -14,12 +14,13 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from thaw import files, runs
 from thaw.data.module import TextDataModule, prepared
-from thaw.errors import UserError
+from thaw.errors import UserError, counted
 from thaw.hub import locate_encoder
 from thaw.instantiate import build
 from thaw.labels import LabelSet
-from thaw.models.encoder import length_limit, load_tokenizer, resolve_length
+from thaw.models.encoder import length_limit, load_config, load_tokenizer, resolve_length
 from thaw.models.freezing import trainable
+from thaw.models.head import labels_of_head, taken_over
 from thaw.models.module import EncoderModule
 from thaw.models.speed import compile_layers
 from thaw.reporting import advice, summary
@@ -77,6 +78,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     module = make_module(cfg, encoder, data.labels)
     if first:
         show_parameters(module, cfg)
+        show_head(encoder, data.labels, trust)
     reuse = Reuse(cfg["freeze"], data, compiled=cfg["trainer"]["compile"])
     trainer, best, resumable = trainer_of(cfg, folder, module, data, reuse, multirun)
     loggers = make_loggers(cfg, folder, multirun) if first else []
@@ -204,6 +206,15 @@ def show_parameters(module: EncoderModule, cfg: dict[str, Any]) -> None:
         log.warning("optimizer.layer_decay has no effect: only the head trains.")
     if module.ever_trained != trainable(module.parts, cfg["freeze"]):
         log.warning("freeze=%s: the run ends before its later stages begin.", cfg["freeze"]["name"])
+
+
+def show_head(encoder: Path, labels: LabelSet, trust: bool) -> None:
+    """Say what of the head of a fine-tuned encoder is kept."""
+    if not (before := labels_of_head(load_config(encoder, trust), encoder)):
+        return
+    new = [name for name, row in zip(labels.names, taken_over(before, labels.names), strict=True) if row is None]
+    known = counted(len(labels) - len(new), "label")
+    log.info("The head of %s is kept for %s; new to it: %s.", runs.display(encoder), known, ", ".join(new) or "none")
 
 
 def quiet() -> None:

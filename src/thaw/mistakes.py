@@ -124,7 +124,7 @@ EXPLANATIONS: dict[str, Callable[[re.Match[str], Script], UserError | None]] = {
     r"^Only one of --": lambda match, _: UserError(match.string),
     r"Config group override must be": _choice_without_a_name,
     r"Missing mandatory value: (\S+)": lambda match, _: UserError(f"{match[1]} is missing", f"Give it: {match[1]}=..."),
-    r"Interpolation key '(\w+)' not found": lambda match, _: lost(match[1]),
+    r"Interpolation key '([\w.]+)' not found": lambda match, _: lost(match[1]),
     r"Could not find '([^']+)/([^'/]+)'": _unknown_choice,
     r"Could not (?:override|delete) '(?:[^']*@)?([^'@]+)'|append to config '([^']+)'": _unknown_setting,
 }

@@ -27,6 +27,13 @@ def _encoding(value: Any) -> bool:
         return False
 
 
+def _pattern(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and value != "" and bool(re.compile(value))
+    except re.error:
+        return False
+
+
 FLAG: Rule = (lambda value: isinstance(value, bool), "true or false")
 SEED: Rule = (lambda value: _whole(value) and 0 <= value < 2**32, "a whole number from 0 to 2**32 - 1")
 COUNT: Rule = (lambda value: _whole(value) and value >= 1, "a whole number of at least 1")
@@ -34,6 +41,7 @@ NATURAL: Rule = (lambda value: _whole(value) and value >= 0, "a whole number of 
 POSITIVE: Rule = (lambda value: _number(value) and value > 0, "a number above 0")
 NONNEGATIVE: Rule = (lambda value: _number(value) and value >= 0, "a number of at least 0")
 FRACTION: Rule = (lambda value: _number(value) and 0 <= value <= 1, "a number from 0 to 1")
+UP_TO_ONE: Rule = (lambda value: _number(value) and 0 < value <= 1, "a number above 0 and at most 1")
 BELOW_ONE: Rule = (lambda value: _number(value) and 0 <= value < 1, "a number from 0 to below 1")
 SIZE: Rule = (
     lambda value: COUNT[0](value) or (POSITIVE[0](value) and value < 1),
@@ -52,6 +60,7 @@ def or_null(rule: Rule) -> Rule:
 
 
 OPTIONAL_TEXT = or_null(TEXT)
+PATTERN: Rule = (_pattern, "a regular expression for names of parameters")
 STRING: Rule = or_null((lambda value: isinstance(value, str), "a text"))
 INTERVAL = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|min|h)")
 ENCODING: Rule = (_encoding, "a text encoding, such as utf-8 or cp1252")
@@ -63,9 +72,8 @@ COLUMNS: Rule = (
     ),
     f"{COLUMN[1]}, or a list of two different ones",
 )
-PRECISIONS = (  # of Lightning
+PRECISIONS = (  # of Lightning, without those that need a package of their own
     "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "32", "16", "bf16", "64",
-    "transformer-engine", "transformer-engine-float16",
 )  # fmt: skip
 SCHEDULES = (  # of transformers: those that depend on the step alone and need no further setting
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
@@ -128,6 +136,7 @@ RULES: dict[str, Rule] = {
     "data.num_workers": NATURAL,
     "freeze.n": or_null(NATURAL),
     "freeze.every": COUNT,
+    "freeze.pattern": PATTERN,
     "freeze.probe_epochs": COUNT,
     "freeze.probe_lr": or_null(POSITIVE),
     "freeze.rank": COUNT,
@@ -141,7 +150,7 @@ RULES: dict[str, Rule] = {
     "optimizer.class": BUILT,
     "optimizer.lr": POSITIVE,
     "optimizer.head_lr": or_null(POSITIVE),
-    "optimizer.layer_decay": or_null(POSITIVE),
+    "optimizer.layer_decay": or_null(UP_TO_ONE),
     "optimizer.weight_decay": NONNEGATIVE,
     "optimizer.schedule": one_of(*SCHEDULES),
     "optimizer.warmup_ratio": or_null(FRACTION),

@@ -68,11 +68,17 @@ def check_source(data: Mapping[str, Any]) -> None:
         raise UserError("data.path is missing", f"Say where the data is: data={kind} data.path=...")
 
 
+# What the files of a group have in common: the file that they begin with.
+BASES = {"data": "_data", "freeze": "_reuse", "loss": "cross_entropy", "model": "_encoder", "optimizer": "adamw",
+         "trainer": "default"}  # fmt: skip
+OF_EVERY_FREEZE = ("freeze.name", "freeze.reuse", "freeze.reuse_dtype", "freeze.reuse_gb")
+
+
 def lost(key: str) -> UserError:
-    return UserError(
-        f"{key} is missing",
-        f"It cannot be left out with ~{key}. A run of another version, which lacks it, cannot be resumed.",
-    )
+    remedy = f"It cannot be left out with ~{key}."
+    if base := BASES.get(key.partition(".")[0]):
+        remedy += f" A file of your own for the group begins with: defaults: [{base}]."
+    return UserError(f"{key} is missing", f"{remedy} A run of another version, which lacks it, cannot be resumed.")
 
 
 def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:
@@ -91,12 +97,15 @@ def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:
         for depth, part in enumerate(parts):
             if part not in value:
                 # Each choice of these groups holds only what it needs.
-                if key in ADDED or (depth and parts[0] in ("freeze", "callbacks")):
+                optional = depth and parts[0] in ("freeze", "callbacks") and key not in OF_EVERY_FREEZE
+                if key in ADDED or optional:
                     break
                 raise lost(".".join(parts[: depth + 1]))
             value = value[part]
         else:
             if not accepts(value):
+                if value == "???":
+                    raise UserError(f"{key} is missing", f"Give {description}.")
                 if isinstance(value, str) and "number" in description and re.fullmatch(r"[\d.]+(e[-+]?\d+)?", value):
                     raise UserError(f"{key}='{value}' is a text, not {description}", "Leave its quotes out.")
                 shown = "null" if value is None else value

@@ -119,6 +119,20 @@ def test_the_end_of_a_run_is_validated_too(
     assert validated == expected
 
 
+def test_the_history_has_the_mean_loss_since_the_row_before(encoders: Callable[[str], Path], tmp_path: Path) -> None:
+    """Whatever the batches of a step are: logged at every step, or at every third, or with gradients accumulated."""
+    settings = ["data.train_size=72", "data.eval_size=24", "data.epochs=1", "freeze=head", "optimizer.lr=1e-30"]
+    losses = {}
+    for name, extra in {"each": [1, 1], "third": [3, 1], "accumulated": [1, 3]}.items():
+        own = [f"trainer.log_every={extra[0]}", f"trainer.accumulate_grad_batches={extra[1]}", "data.batch_size=8"]
+        fit(configured(f"model.name={encoders('distilbert')}", *settings, *own), tmp_path / name)
+        with (tmp_path / name / "history.csv").open() as file:
+            losses[name] = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    means = np.reshape(losses["each"], (3, 3)).mean(-1)
+    assert losses["third"] == pytest.approx(means)
+    assert losses["accumulated"] == pytest.approx(means)
+
+
 @pytest.mark.parametrize("name", ["val/acc", "val/loos", "train/loss"])
 def test_callbacks_monitor_figures_that_there_are(name: str, encoders: Callable[[str], Path], tmp_path: Path) -> None:
     settings = [f"model.name={encoders('distilbert')}", "callbacks=early_stopping"]

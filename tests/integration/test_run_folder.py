@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification
 
 from conftest import Fitted, configured
 from thaw import files, runs
@@ -112,7 +114,17 @@ def test_checkpoints_hold_what_trains_and_the_model_is_whole(freeze: str, fitted
     table = json.loads((run / "parameters.json").read_text())
     state = torch.load(run / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
     assert sum(value.numel() for value in state.values()) == sum(row["trainable"] for row in table)
-    assert (run / "adapter/adapter_model.safetensors").is_file() == (freeze in ("lora", "dora", "ia3"))
+    adapter = run / "adapter/adapter_model.safetensors"
+    assert adapter.is_file() == (freeze in ("lora", "dora", "ia3"))
+    if adapter.is_file():
+        name = runs.load_config(run).model.name
+        assert json.loads((run / "adapter/adapter_config.json").read_text())["base_model_name_or_path"] == name
+        assert adapter.stat().st_mode & 0o444 == 0o444
+        base = AutoModelForSequenceClassification.from_pretrained(name, num_labels=6)
+        alone = PeftModel.from_pretrained(base, run / "adapter").merge_and_unload()
+        merged = AutoModelForSequenceClassification.from_pretrained(run / "model")
+        for parameter, value in merged.state_dict().items():
+            torch.testing.assert_close(alone.state_dict()[parameter], value, rtol=1e-4, atol=1e-5)
     metrics = json.loads((run / "metrics.json").read_text())
     # The network in training and the one saved, adapters merged, are the same function.
     with (run / "history.csv").open() as file:

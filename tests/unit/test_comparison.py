@@ -58,7 +58,8 @@ def test_the_names_of_two_runs_may_be_in_another_order(make: Make) -> None:
     assert found["figures"]["accuracy"]["p"] < 0.05
     assert (found["test"]["only_first"], found["test"]["only_second"]) == (0, 10)
     assert found["findings"] == [
-        "Right in the first run alone: 0 rows; in the second alone: 10.", "McNemar's exact test: p = 0.002.",
+        "Right in the first run alone: 0 rows; in the second alone: 10.", "McNemar's exact test: p = 0.002. So few "
+        "rows differ that it is to be preferred to the resampled p of accuracy.",
     ]  # fmt: skip
     flip = found["flips"][0]
     assert (flip["row"], flip["better"], flip["true"], flip["predicted"]) == (2, "second", "yes", ["no", "yes"])

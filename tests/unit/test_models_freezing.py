@@ -219,6 +219,19 @@ def test_what_a_strategy_trains(
     assert trainable(blocks(network), freeze, epoch) == set().union(*expected)
 
 
+def test_a_pattern_picks_parameters_by_their_names(encoders: Encoders) -> None:
+    network = load(encoders, "bert")
+    head = part("bert", "head")
+    third = trainable(blocks(network), {"name": "pattern", "pattern": r"layer\.2\."})
+    assert third == part("bert", 3) | head
+    assert frozen_depth(blocks(network), third) == 2
+    queries = trainable(blocks(network), {"name": "pattern", "pattern": "query|classifier"})
+    kinds = ("weight", "bias")
+    assert queries - head == {f"bert.encoder.layer.{i}.attention.self.query.{kind}" for i in range(3) for kind in kinds}
+    with pytest.raises(UserError, match=r"freeze\.pattern=kwery matches no .* Their names are like bert\.embeddings\."):
+        trainable(blocks(network), {"name": "pattern", "pattern": "kwery"})
+
+
 @every_architecture
 def test_bitfit_trains_biases_and_the_head(architecture: str, encoders: Encoders) -> None:
     network = load(encoders, architecture)

@@ -19,7 +19,7 @@ from conftest import ROOT, Run, configured
 from thaw.errors import UserError
 from thaw.multirun import Summarise
 from thaw.reporting.members import Group, Member
-from thaw.reporting.rivals import holm, resampled, rivals, welch
+from thaw.reporting.rivals import holm, resampled, reservation, rivals, welch
 from thaw.settings import check
 from thaw.study import search_space
 
@@ -63,6 +63,28 @@ def test_what_cannot_be_searched_is_said(override: str, grid: bool, said: str) -
         space(override, grid=grid)
 
 
+def groups_of(scores: list[list[float]]) -> list[Group]:
+    """A group for each list, with a run for each score."""
+    return [
+        Group({"freeze": str(i)}, [Member(Path(), {}, "finished", score) for score in own])
+        for i, own in enumerate(scores)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ([[0.9, 0.8], [0.7, 0.6]], ""),
+        ([[0.9], [0.8]], ""),
+        ([[0.9, 0.8], [0.8, 0.9], [0.1, 0.1]], ", tied with freeze=1"),
+        ([[0.9], [0.7, 0.6]], ", by a single run, where others have several: it may be luck"),
+    ],
+)
+def test_a_best_that_may_be_luck_is_named_as_such(scores: list[list[float]], said: str) -> None:
+    groups = groups_of(scores)
+    assert reservation(groups, groups[0]) == said
+
+
 @pytest.mark.parametrize(
     ("scores", "said"),
     [
@@ -96,10 +118,7 @@ def test_what_cannot_be_searched_is_said(override: str, grid: bool, said: str) -
     ],
 )
 def test_the_best_of_a_sweep_is_told_from_chance(scores: list[list[float]], said: str) -> None:
-    groups = [
-        Group({"freeze": str(i)}, [Member(Path(), {}, "finished", score) for score in own])
-        for i, own in enumerate(scores)
-    ]
+    groups = groups_of(scores)
     assert said in rivals(groups, groups[0])
     assert bool(said) == bool(rivals(groups, groups[0]))
 

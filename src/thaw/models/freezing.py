@@ -17,7 +17,7 @@ from thaw.models.encoder import FEED_FORWARD_OUT, KEY_VALUE, Block, blocks, head
 ADAPTERS = ("lora", "dora", "ia3")
 STAGED = ("gradual", "lp_ft")
 ASIDE = ".original_module."  # in the names of the head that adapters put aside: a copy which nothing uses
-STRATEGIES = ("none", "head", "first_n", "all_but_last_n", "embeddings", "bitfit", *STAGED, *ADAPTERS)
+STRATEGIES = ("none", "head", "first_n", "all_but_last_n", "embeddings", "bitfit", "pattern", *STAGED, *ADAPTERS)
 
 
 def trainable(parts: Sequence[Block], freeze: dict[str, Any], epoch: int | None = None) -> set[str]:
@@ -43,6 +43,8 @@ def trainable(parts: Sequence[Block], freeze: dict[str, Any], epoch: int | None 
         return _names([*layers[len(layers) - checked_count(freeze["n"], layers) :], head])
     if name == "embeddings":
         return _names([*layers, head])
+    if name == "pattern":
+        return _matching(parts, freeze["pattern"]) | _names([head])
     if name == "bitfit":
         within = parts[:-1] if freeze.get("n") is None else layers[-checked_count(freeze["n"], layers, 1) :]
         biases = {name for name in _names(within) if name.rsplit(".", 1)[-1] == "bias"}
@@ -86,6 +88,18 @@ def checked_count(n: int | None, layers: Sequence[Any], least: int = 0) -> int:
 
 def _names(parts: Sequence[Block]) -> set[str]:
     return {name for part in parts for name, _ in part.parameters()}
+
+
+def _matching(parts: Sequence[Block], pattern: str) -> set[str]:
+    """The parameters below the head of whose names a regular expression matches a part."""
+    names = [name for part in parts[:-1] for name, _ in part.parameters()]
+    found = {name for name in names if re.search(pattern, name)}
+    if not found:
+        shown = f"{names[0]}, {names[len(names) // 2]}, {names[-1]}"
+        raise UserError(
+            f"freeze.pattern={pattern} matches no parameter below the head", f"Their names are like {shown}."
+        )
+    return found
 
 
 def add_adapters(network: nn.Module, freeze: dict[str, Any]) -> Any:

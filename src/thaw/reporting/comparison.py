@@ -18,11 +18,12 @@ from thaw.reporting.members import settings_of
 from thaw.reporting.predictions import Rows, scorer_of
 from thaw.reporting.published import compare_with_paper
 from thaw.reporting.reading import marked, shown
-from thaw.reporting.summary import interval, number, table, titled
+from thaw.reporting.summary import interval, markdown_table, number, table, titled
 from thaw.reporting.sweep import summarise, summarise_several
 from thaw.reporting.wandb_report import make_report
 from thaw.settings import plain
 
+FEW = 25  # rows that only one run has right, below which resampling them is a rough approximation
 FLIPS = 100  # changed rows on the page; all are counted
 
 
@@ -56,7 +57,11 @@ def report(config: DictConfig) -> None:
     first, second = (runs.open_run(name, needs="metrics.json") for name in names)
     result = compare(first, second, settings["split"])
     write_html(path, "comparison.html", result)
-    figures = table(result["title"], ["", "first", "second", "difference", "95 %", "p"], figure_rows(result))
+    header, rows = ["", "first", "second", "difference", "95 %", "p"], figure_rows(result)
+    findings = "".join(f"{line}\n\n" for line in result["findings"])
+    files.write_text(path.with_suffix(".md"), f"# {result['title']}\n\n{markdown_table(header, rows)}\n\n{findings}")
+    files.write_csv(path.with_suffix(".csv"), ["metric", *header[1:]], rows)
+    figures = table(result["title"], header, rows)
     print("\n".join([figures, *result["findings"], f"\nReport  {runs.display(path)}"]))
 
 
@@ -155,7 +160,9 @@ def _findings(right: Sequence[np.ndarray], test: Mapping[str, float] | None, lab
     unit = "whole sentence" if labels.task == "token" else "row"
     lines = [f"Right in the first run alone: {counted(first, unit)}; in the second alone: {second:,}."]
     if test is not None:
-        lines.append(f"McNemar's exact test: p {'' if test['p'] < 0.001 else '= '}{p_value(test['p'])}.")
+        exact = f"McNemar's exact test: p {'' if test['p'] < 0.001 else '= '}{p_value(test['p'])}."
+        few = " So few rows differ that it is to be preferred to the resampled p of accuracy."
+        lines.append(exact + few * (0 < first + second < FEW))
     return lines
 
 

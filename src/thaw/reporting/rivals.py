@@ -21,6 +21,17 @@ def best_of(groups: Sequence[Group], mode: str) -> Group | None:
     return pick(scored, key=lambda group: statistics.mean(group.scores())) if scored else None
 
 
+def reservation(groups: Sequence[Group], best: Group) -> str:
+    """What is to be added where a group is the best by its place in the list, or by a single lucky run."""
+    others = [group for group in groups if group is not best and group.scores()]
+    score = statistics.mean(best.scores())
+    if tied := [group for group in others if statistics.mean(group.scores()) == score]:
+        return f", tied with {_named(tied)}"
+    if len(best.scores()) == 1 and any(len(group.scores()) > 1 for group in others):
+        return ", by a single run, where others have several: it may be luck"
+    return ""
+
+
 def rivals(groups: Sequence[Group], best: Group) -> str:
     """Which groups may be as good as the best for all that their repetitions tell, in sentences.
 

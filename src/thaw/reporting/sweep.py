@@ -23,7 +23,7 @@ from thaw.reporting.members import (
     read_members,
     swept_keys,
 )
-from thaw.reporting.rivals import best_of, rivals
+from thaw.reporting.rivals import best_of, reservation, rivals
 from thaw.reporting.summary import number
 
 OUT_OF_FOLD = "Out of fold: every row, predicted by a run that did not train on it"
@@ -130,8 +130,8 @@ def _about(groups: Sequence[Group], best: Group | None, optimistic: bool) -> str
 def _findings(groups: Sequence[Group], best: Group | None, scores: Sequence[str], monitor: str) -> list[str]:
     """Which group is the best and what may be as good, or why none is named; ``scores`` picked the checkpoints."""
     if best:
-        found = [f"Best on validation: {described(best)}", rivals(groups, best)] if len(groups) > 1 else []
-        return [line for line in found if line]
+        found = [f"Best on validation: {described(best)}{reservation(groups, best)}", rivals(groups, best)]
+        return [line for line in found if line] if len(groups) > 1 else []
     if len(scores) > 1:
         reason = f"their checkpoints were picked by different scores, {advice.listed(scores)}."
         reason += f" To compare them give all the same, monitor={monitor} say."

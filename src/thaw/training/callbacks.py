@@ -17,26 +17,32 @@ log = logging.getLogger(__name__)
 class History(pl.Callback):
     """Writes ``history.csv``: a row for each logged step and each validation.
 
-    The rows are part of the checkpoint, so that a resumed run has the same history as one that never stopped. It must
-    come before `Resumable` among the callbacks, or the checkpoint would lack the row of its step.
+    The training loss of a row is the mean over the batches since the row of training before. Rows and running sum are
+    part of the checkpoint, so that a resumed run has the same history as one that never stopped. It must come before
+    `Resumable` among the callbacks, or the checkpoint would lack the row of its step.
     """
 
     def __init__(self, path: Path, every: int) -> None:
         self.path, self.every = path, every
         self.rows: list[dict[str, Any]] = []
+        self.losses, self.batches = torch.zeros(()), 0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        return {"rows": self.rows, "losses": float(self.losses), "batches": self.batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = state_dict["rows"]
+        # Earlier versions logged the last batch.
+        self.losses, self.batches = torch.tensor(state_dict.get("losses", 0.0)), state_dict.get("batches", 0)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, index: int) -> None:
+        self.losses, self.batches = self.losses.to(pl_module.device) + pl_module.train_loss, self.batches + 1
         step = trainer.global_step
         if not step or step % self.every or (self.rows and self.rows[-1]["step"] == step):
             return
         # Logging every step would take a sixth of the time of a linear probe.
-        pl_module.log("train/loss", pl_module.train_loss, sync_dist=True, batch_size=len(batch["rows"]))
+        pl_module.log("train/loss", self.losses / self.batches, sync_dist=True, batch_size=len(batch["rows"]))
+        self.losses, self.batches = torch.zeros(()), 0
         lowest, head = (trainer.optimizers[0].param_groups[i] for i in (0, -1))  # from the bottom up
         rates = {"learning_rate": lowest["lr"]}
         if any(head.get(key) != lowest.get(key) for key in ("initial_lr", "probe_lr")):

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,14 +161,17 @@ def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:
     network: Any = module.network
     adapters = module.adapters[0]
     if adapters is not None:
-        files.replace_folder(folder / "adapter", adapters.save_pretrained)
+        # What adapters name as their base: not where it lies on this machine.
+        adapters.peft_config["default"].base_model_name_or_path = module.config["model"]["name"]
+        network.config._name_or_path = module.config["model"]["name"]
+        files.replace_folder(folder / "adapter", partial(_save_readable, [adapters]))
         network = adapters.merge_and_unload()
+    files.replace_folder(folder / "model", partial(_save_readable, [network, tokenizer]))
 
-    def save(path: str) -> None:
-        network.save_pretrained(path)
-        tokenizer.save_pretrained(path)
-        # transformers makes the weights readable only for their owner.
-        for file in Path(path).glob("*.safetensors"):
-            file.chmod(0o644)
 
-    files.replace_folder(folder / "model", save)
+def _save_readable(parts: Sequence[Any], path: str) -> None:
+    for part in parts:
+        part.save_pretrained(path)
+    # Otherwise the weights could be read only by their owner.
+    for file in Path(path).glob("*.safetensors"):
+        file.chmod(0o644)

@@ -163,6 +163,9 @@ def trainer_of(
     if trainer.world_size > 1:
         rows = {split: len(data.rows[split]) for split in ("train", "validation")}
         check_distributed(cfg["freeze"]["name"], multirun, rows, trainer.world_size)
+        if not cfg["data"]["tokens_per_batch"]:
+            total = cfg["data"]["batch_size"] * trainer.world_size * settings["accumulate_grad_batches"]
+            log.info("%d devices take %d texts in a step; data.batch_size is of each.", trainer.world_size, total)
     reuse.check(trainer, module)
     split_by_layer(trainer.strategy, module.network)
     if settings["compile"]:

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from thaw.data.columns import SPAN_COLUMNS, class_names, name_of, named_columns
+from thaw.data.columns import class_names, name_of, named_columns
 from thaw.data.conll import read_conll
 from thaw.data.json_objects import json_objects
 from thaw.data.lines import NOT_UTF8, decoded, open_lines, readable, zipped
-from thaw.data.rows import Bad, Options, Row, text_of
+from thaw.data.rows import Bad, Options, Row, text_of, unaccepted
 from thaw.data.spans import marked, marks_spans
 from thaw.data.tables import read_delimited
 from thaw.errors import UserError
@@ -49,14 +49,16 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
             continue
         if not texts:
             texts, label = named_columns(list(record), options, f"{path}:{line}")
+        if "answer" not in (*texts, label) and (refused := unaccepted(line, record.get("answer"))):
+            yield refused
+            continue
         missing = [name for name in (*texts, label) if name not in record]
         if missing:
             yield Bad(line, f"the field {missing[0]!r} is missing")
         else:
             spans = spans or marks_spans(record[label])
-            answer = record.get("answer") if label in SPAN_COLUMNS else None
             row = Row(line, text_of([record[name] for name in texts]), record[label])
-            yield marked(row, label, options, spans, answer)
+            yield marked(row, label, options, spans)
 
 
 def read_parquet(path: Path, options: Options) -> Iterator[Row | Bad]:
@@ -65,13 +67,14 @@ def read_parquet(path: Path, options: Options) -> Iterator[Row | Bad]:
         texts, label = named_columns(file.schema_arrow.names, options, path)
         names = class_names(file.schema_arrow, label)
         spans = holds_spans(file.schema_arrow, label)
-        answers = ["answer"] if label in SPAN_COLUMNS and "answer" in file.schema_arrow.names else []
+        answers = ["answer"] if "answer" in {*file.schema_arrow.names} - {*texts, label} else []
         for row, record in parquet_rows(file, [*texts, label, *answers]):
             if isinstance(record, Bad):
                 yield record
                 continue
-            given, answer = name_of(record[len(texts)], names), record[-1] if answers else None
-            yield marked(Row(row, text_of(record[: len(texts)]), given), label, options, spans, answer)
+            refused = unaccepted(row, record[-1]) if answers else None
+            given = Row(row, text_of(record[: len(texts)]), name_of(record[len(texts)], names))
+            yield refused or marked(given, label, options, spans)
 
 
 def holds_spans(schema: Any, column: str) -> bool:

@@ -68,6 +68,13 @@ def encodable(text: str) -> bool:
     return True
 
 
+def unaccepted(line: int, answer: Any) -> Bad | None:
+    """A row that Prodigy's user did not accept: its label is wrong, or unsure. Other answers are None."""
+    if answer in ("reject", "ignore"):
+        return Bad(line, f"its answer is {answer!r}, so its annotation was not accepted")
+    return None
+
+
 def text_of(values: Sequence[Any]) -> Any:
     """The text itself, or both texts of a pair as a tuple."""
     return values[0] if len(values) == 1 else tuple(values)

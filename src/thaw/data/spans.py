@@ -90,17 +90,14 @@ def word_spans(text: str, joined_by: str = "") -> list[tuple[int, int]]:
     return [word.span() for word in WORDS.finditer("".join(kinds))]
 
 
-def marked(row: Row, column: str, options: Options, spans: bool = False, answer: Any = None) -> Row | Bad:
+def marked(row: Row, column: str, options: Options, spans: bool = False) -> Row | Bad:
     """A row; entities given as character spans become words with tags.
 
     Args:
         column: of the label.
         spans: whether other rows of the column hold entities; no label then means none, as in `SPAN_COLUMNS`.
-        answer: of Prodigy's user, if the row has one.
     """
     text, label, spans = row.text, row.label, spans or column in SPAN_COLUMNS
-    if answer in ("reject", "ignore"):
-        return Bad(row.line, f"its answer is {answer!r}, so its entities are not correct")
     if isinstance(text, list) and marks_spans(label):
         return Bad(row.line, "the text is a list of words; entities marked by characters need the text itself")
     if isinstance(text, str) and isinstance(label, str) and spans:

@@ -119,5 +119,19 @@ def iob2_names(names: Iterable[Any]) -> list[str]:
     return list(dict.fromkeys([*plain, *("B" + tag[1:] for tag in plain if tag.startswith("I-"))]))
 
 
+def are_io(tags: Iterable[Any]) -> bool:
+    """Whether tags are types of entities and O, without B- and I-, as Stanford's tools and Flair write them.
+
+    Parts of speech, which have no O, are not.
+    """
+    names = set(map(str, tags))
+    return "O" in names and len(names) > 1 and not any(tag.startswith(("B-", "I-")) for tag in map(_by_iob, names))
+
+
+def by_iob1(tags: Iterable[Any]) -> list[str]:
+    """IO tags as IOB1, in which neighbouring equal tags are one entity, too."""
+    return [tag if tag == "O" else f"I-{tag}" for tag in map(str, tags)]
+
+
 def _by_iob(tag: str) -> str:
     return MARKS.get(tag[0], tag[0]) + tag[1:] if tag[1:2] == "-" else tag

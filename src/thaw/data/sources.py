@@ -164,7 +164,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
     behind_numbers = given and not any(str(name).isdigit() for name in given)
     for file, raw in rows:
         if behind_numbers and isinstance(raw, Row) and isinstance(raw.text, list):
-            raw = raw._replace(label=name_of(raw.label, given))  # before tags are converted to IOB2
+            raw = raw._replace(label=name_of(_numbers(raw.label), given))  # before tags are converted to IOB2
         row = checked(raw, data.get("label_separator"), bool(data.get("clean_html")), given)
         if isinstance(row, Row):
             shape = _schema(row)
@@ -198,6 +198,13 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
         left = f"; all {len(skipped)} were skipped, the last since {skipped[-1]}" if skipped else ""
         raise UserError(f"{where}: no rows{left}", "Check data.path and data.format.")
     return dataset_of(pa.concat_tables(chunks))
+
+
+def _numbers(tags: Any) -> Any:
+    """Tags as they stand in a row; numbers that are text, as in columns, as numbers."""
+    if not isinstance(tags, list):
+        return tags
+    return [int(tag) if isinstance(tag, str) and tag.isdecimal() else tag for tag in tags]
 
 
 def _schema(row: Row) -> Any:

@@ -1,5 +1,6 @@
 """What annotation tools export is read as their users mean it."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -52,3 +53,41 @@ def test_answers_that_are_text_or_label_are_no_verdict(kind: str, tmp_path: Path
     assert labels(read(path, label_column="answer")) == ["reject", "agree"]
     path = write(tmp_path, [{"label": "a", "answer": "ignore"}, {"label": "b", "answer": "agree"}], kind)
     assert labels(read(path, text_column="answer")) == ["a", "b"]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_choices_of_label_studio_are_lists_of_labels(kind: str, tmp_path: Path) -> None:
+    """It writes a single one as a string."""
+    given: list[Any] = [{"choices": ["a", "b"]}, "c", {"choices": ["a"]}]
+    path = cells(tmp_path, given) if kind == "csv" else write(tmp_path, [{"text": "t", "label": one} for one in given])
+    assert labels(read(path)) == [["a", "b"], ["c"], ["a"]]
+    given.insert(0, "c")
+    path = cells(tmp_path, given) if kind == "csv" else write(tmp_path, [{"text": "t", "label": one} for one in given])
+    assert labels(read(path, task="multi_label")) == [["c"], ["a", "b"], ["c"], ["a"]]
+    with pytest.raises(UserError, match=r"unlike in earlier rows \(several labels\? then say data\.task=multi_label\)"):
+        read(path)
+
+
+def cells(folder: Path, given: list[Any]) -> Path:
+    """A csv with labels of which those that are no strings are JSON."""
+    path = folder / "a.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        writer.writerows(["t", one if isinstance(one, str) else json.dumps(one)] for one in given)
+    return path
+
+
+def test_an_object_is_no_label(tmp_path: Path) -> None:
+    given = {"rating": 3}
+    for path in (cells(tmp_path, [given]), write(tmp_path, [{"text": "t", "label": given}])):
+        with pytest.raises(UserError, match="the label is of type dict"):
+            read(path)
+    assert labels(read(cells(tmp_path, ["{a}", "{b"]))) == ["{a}", "{b"]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_entities_of_label_studio_are_read(kind: str, tmp_path: Path) -> None:
+    span = {"start": 0, "end": 1, "text": "t", "labels": ["PER"]}
+    path = cells(tmp_path, [[span]]) if kind == "csv" else write(tmp_path, [{"text": "t", "label": [span]}])
+    assert labels(read(path)) == [["B-PER"]]

@@ -26,7 +26,7 @@ def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[
         return row
     try:
         text = _text(row.text, clean)
-        label = _parts(row.label, separator)
+        label = _parts(_chosen(row.label), separator)
         label = label if isinstance(text, list) else _marked(label, names)
         if isinstance(label, list) and any(isinstance(item, dict) for item in label):
             raise ValueError("an entity needs integers start and end, and a label")
@@ -65,6 +65,12 @@ def _plain(text: Any, clean: bool, what: str) -> str:
     if not text.strip():
         raise ValueError(f"{what} is empty")
     return text
+
+
+def _chosen(label: Any) -> Any:
+    """The labels in Label Studio's ``{"choices": ["a", "b"]}``; any other label unchanged."""
+    choices = label.get("choices") if isinstance(label, dict) else None
+    return choices if isinstance(choices, list | str) else label
 
 
 def _marked(label: Any, names: Sequence[Any]) -> Any:

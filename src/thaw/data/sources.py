@@ -162,11 +162,15 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
     held: list[dict[str, Any]] = []
     given = data.get("label_names") or []
     behind_numbers = given and not any(str(name).isdigit() for name in given)
+    several = data.get("task") == "multi_label"
     for file, raw in rows:
+        several = several or (isinstance(raw, Row) and isinstance(raw.label, dict))
         if behind_numbers and isinstance(raw, Row) and isinstance(raw.text, list):
             raw = raw._replace(label=name_of(_numbers(raw.label), given))  # before tags are converted to IOB2
         row = checked(raw, data.get("label_separator"), bool(data.get("clean_html")), given)
         if isinstance(row, Row):
+            if several and isinstance(row.label, str):  # as Label Studio writes a single choice beside lists of them
+                row = row._replace(label=[row.label])
             shape = _schema(row)
             source.schema = source.schema or shape
             if shape != source.schema:
@@ -175,6 +179,8 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
                 problem = f"the {column} is {'a list' if is_list else 'no list'}, unlike in earlier rows"
                 if column == "text" and is_list:  # an empty list of character spans looks like one of labels
                     problem += " (of words with tags? then say data.task=token)"
+                elif column == "label" and isinstance(row.text, str):
+                    problem += " (several labels? then say data.task=multi_label)"
                 row = Bad(row.line, problem)
         elif row.problem == NO_LABEL and source.schema and _several(source.schema):
             row = Bad(row.line, f"{row.problem}; [] says that a text has none")

@@ -16,7 +16,7 @@ OF_NO_BLANKS = re.compile(f"[{NO_BLANKS}]")
 PARTS = re.compile(f"[{NO_BLANKS}]|[^\\s{NO_BLANKS}]+")
 WORDS = re.compile("c|pm*|s[sm]*(i+[sm]+)*|[wm]+(i+[wm]+)*")  # in the kinds of characters that `kind_of` tells apart
 START, END = ("start", "start_offset"), ("end", "end_offset")
-TYPE = ("label", "type", "entity", "entity_group", "tag")
+TYPE = ("label", "type", "entity", "entity_group", "tag", "labels")
 Span = tuple[int, int, str]
 
 
@@ -29,13 +29,15 @@ def read_span(item: Any) -> Span | None:
     """Start, end (exclusive) and type of an entity; None if the item is not an entity.
 
     ``{"start": 0, "end": 5, "label": "PER"}`` (Prodigy, and this project's predictions under ``type``), the same with
-    ``start_offset`` and ``end_offset`` or ``[0, 5, "PER"]`` (doccano; in spaCy a tuple).
+    ``start_offset`` and ``end_offset`` or ``[0, 5, "PER"]`` (doccano; in spaCy a tuple), or with ``labels: ["PER"]``
+    (Label Studio).
     """
     if isinstance(item, Mapping):
         item = [next((item[key] for key in keys if item.get(key) is not None), None) for keys in (START, END, TYPE)]
     if not isinstance(item, list | tuple) or len(item) != 3:
         return None
     start, end, kind = item
+    kind = kind[0] if isinstance(kind, list) and len(kind) == 1 else kind
     numbers = all(isinstance(value, int) and not isinstance(value, bool) for value in (start, end))
     return (start, end, kind) if numbers and isinstance(kind, str) and kind.strip() else None
 

@@ -177,12 +177,12 @@ def read_delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row
 
 
 def _listed(row: Row, column: str) -> Row:
-    """A row whose cells contain lists, read as such: words with their tags, several labels, or entities.
+    """A row whose cells hold lists or objects, read as such: words with their tags, several labels, or entities.
 
     Args:
         column: of the label.
     """
-    labels = list_in(row.label)
+    labels = value_in(row.label)
     if labels is None:
         return row._replace(label=None) if column in SPAN_COLUMNS and not row.label.strip() else row
     words = words_in(row.text) if isinstance(row.text, str) else None
@@ -196,18 +196,18 @@ def _undecodable(line: int, fields: list[str]) -> Bad | None:
     return None
 
 
-def list_in(cell: str) -> list[Any] | None:
-    """The list in a cell of a table: in JSON, as predict.py writes it, or in Python's notation, as pandas does."""
-    if not (cell.startswith("[") and cell.endswith("]")) or ARRAY.search(cell):
+def value_in(cell: str) -> list[Any] | dict[str, Any] | None:
+    """The list or object in a cell of a table: in JSON, as predict.py writes it, or in Python's notation, as pandas."""
+    if (cell[:1], cell[-1:]) not in (("[", "]"), ("{", "}")) or ARRAY.search(cell):
         return None
     for read in (json.loads, ast.literal_eval):
         with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
             found = read(cell)
-            return found if isinstance(found, list) else None
+            return found if isinstance(found, list | dict) else None
     return None
 
 
 def words_in(cell: str) -> list[str] | None:
     """The list of words in a cell of a table, if there is one."""
-    found = list_in(cell)
-    return found if found and all(isinstance(word, str) for word in found) else None
+    found = value_in(cell)
+    return found if isinstance(found, list) and found and all(isinstance(word, str) for word in found) else None

@@ -91,3 +91,21 @@ def test_entities_of_label_studio_are_read(kind: str, tmp_path: Path) -> None:
     span = {"start": 0, "end": 1, "text": "t", "labels": ["PER"]}
     path = cells(tmp_path, [[span]]) if kind == "csv" else write(tmp_path, [{"text": "t", "label": [span]}])
     assert labels(read(path)) == [["B-PER"]]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+@pytest.mark.parametrize("column", ["spans", "label"])
+def test_a_record_without_the_field_of_the_entities_has_none(column: str, kind: str, tmp_path: Path) -> None:
+    """Tools leave it out, also in the first records."""
+    none, some = {"text": "so it"}, {"text": "so it", column: [{"start": 3, "end": 5, "label": "X"}]}
+    assert labels(read(write(tmp_path, [some, none], kind))) == [["O", "B-X"], ["O", "O"]]
+    assert labels(read(write(tmp_path, [none, none, some], kind))) == [["O", "O"], ["O", "O"], ["O", "B-X"]]
+
+
+def test_a_record_without_its_label_is_a_bad_row(tmp_path: Path) -> None:
+    path = write(tmp_path, [{"text": "a"}, {"text": "b", "label": "x"}, {"text": "c"}])
+    with pytest.raises(UserError, match=r"a\.jsonl:1: the field 'label' is missing"):
+        read(path)
+    assert labels(read(path, on_bad_row="skip")) == ["x"]
+    with pytest.raises(UserError, match="no column with a usual name for the label; it has: text, other"):
+        read(write(tmp_path, [{"text": "a"}, {"text": "b", "other": "x"}]))

@@ -9,10 +9,11 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
-from thaw.data.columns import class_names, name_of, named_columns
+from thaw.data.columns import SPAN_COLUMNS, class_names, name_of, named_columns
 from thaw.data.conll import read_conll
 from thaw.data.json_objects import json_objects
 from thaw.data.lines import NOT_UTF8, decoded, open_lines, readable, zipped
@@ -22,6 +23,8 @@ from thaw.data.tables import read_delimited
 from thaw.errors import UserError
 
 BATCH, BUFFER = 1_000, 1 << 20  # rows and bytes of a Parquet column held at once; rows may hold images
+Objects = Iterator[tuple[int, dict[str, Any] | Bad]]
+"""Objects of a JSON file, each with its line."""
 Reader = Callable[[Path, Options], Iterator[Row | Bad]]
 
 
@@ -40,25 +43,51 @@ def read_txt(path: Path, options: Options) -> Iterator[Row | Bad]:
 
 
 def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
-    """JSON objects. The text may be a list of words; the label a list of labels, or of character spans."""
-    texts: list[str] = []
-    label, spans = "", False
-    for line, record in json_objects(path, options):
+    """JSON objects. The text may be a list of words; the label a list of labels, or of character spans.
+
+    Where entities are given as character spans, an object that lacks them has none.
+    """
+    texts, label, spans, records = _json_columns(path, options, json_objects(path, options))
+    for line, record in records:
         if isinstance(record, Bad):
             yield record
             continue
-        if not texts:
-            texts, label = named_columns(list(record), options, f"{path}:{line}")
         if "answer" not in (*texts, label) and (refused := unaccepted(line, record.get("answer"))):
             yield refused
             continue
-        missing = [name for name in (*texts, label) if name not in record]
+        spans = spans or marks_spans(record.get(label))
+        missing = [name for name in (*texts, label) if name not in record and not (spans and name == label)]
         if missing:
             yield Bad(line, f"the field {missing[0]!r} is missing")
         else:
-            spans = spans or marks_spans(record[label])
-            row = Row(line, text_of([record[name] for name in texts]), record[label])
+            row = Row(line, text_of([record[name] for name in texts]), record.get(label))
             yield marked(row, label, options, spans)
+
+
+def _json_columns(path: Path, options: Options, records: Objects) -> tuple[list[str], str, bool, Objects]:
+    """The fields of text and label, as the first object has them, or if it lacks one, the objects after it.
+
+    Returns:
+        (fields of the text, field of the label, whether it is known to hold entities, all records).
+    """
+    begin: list[tuple[int, dict[str, Any] | Bad]] = []
+    objects: list[dict[str, Any]] = []
+    for line, record in records:
+        begin.append((line, record))
+        if isinstance(record, dict):
+            objects.append(record)
+            break
+    else:
+        return [], "", False, iter(begin)
+    try:
+        texts, label = named_columns(list(record), options, f"{path}:{line}")
+    except UserError:
+        begin += islice(records, BATCH)
+        objects = [record for _, record in begin if isinstance(record, dict)]
+        names = dict.fromkeys(name for record in objects for name in record)
+        texts, label = named_columns(list(names), options, f"{path}:{line}")
+    spans = label in SPAN_COLUMNS or any(marks_spans(record.get(label)) for record in objects)
+    return texts, label, spans, chain(begin, records)
 
 
 def read_parquet(path: Path, options: Options) -> Iterator[Row | Bad]:

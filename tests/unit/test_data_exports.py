@@ -109,3 +109,47 @@ def test_a_record_without_its_label_is_a_bad_row(tmp_path: Path) -> None:
     assert labels(read(path, on_bad_row="skip")) == ["x"]
     with pytest.raises(UserError, match="no column with a usual name for the label; it has: text, other"):
         read(write(tmp_path, [{"text": "a"}, {"text": "b", "other": "x"}]))
+
+
+def task(text: str, *annotations: dict[str, Any]) -> dict[str, Any]:
+    """As the full export of Label Studio has it."""
+    return {"id": 7, "data": {"text": text}, "annotations": list(annotations), "predictions": []}
+
+
+def annotation(kind: str, *values: dict[str, Any], name: str = "label", cancelled: bool = False) -> dict[str, Any]:
+    result = [{"from_name": name, "to_name": "text", "type": kind, "value": value} for value in values]
+    return {"id": 1, "was_cancelled": cancelled, "result": result}
+
+
+def test_the_full_export_of_label_studio_holds_entities(tmp_path: Path) -> None:
+    first, second = ({"start": start, "end": end, "text": "", "labels": [kind]} for start, end, kind in
+                     ((0, 4, "PER"), (10, 14, "LOC")))  # fmt: skip
+    relation = {"type": "relation", "from_id": "a", "to_id": "b"}
+    both = annotation("labels", second, first)
+    both["result"].append(relation)
+    rows = [
+        task("so it is", annotation("labels")),
+        task("Anna left Oslo", annotation("labels", first), both, annotation("labels", cancelled=True)),
+    ]
+    assert labels(read(write(tmp_path, rows, "json"))) == [["O", "O", "O"], ["B-PER", "O", "B-LOC"]]
+
+
+def test_the_full_export_of_label_studio_holds_choices(tmp_path: Path) -> None:
+    rows = [task("a", annotation("choices", {"choices": [one]}, name="mood")) for one in ("joy", "fear")]
+    path = write(tmp_path, rows, "json")
+    assert labels(read(path, label_column="mood")) == ["joy", "fear"]
+    with pytest.raises(UserError, match="no column with a usual name for the label; it has: text, mood"):
+        read(path)
+    rows.append(task("a", annotation("choices", {"choices": ["joy", "fear"]}, name="mood")))
+    path = write(tmp_path, rows, "json")
+    assert labels(read(path, label_column="mood", task="multi_label")) == [["joy"], ["fear"], ["joy", "fear"]]
+
+
+def test_tasks_of_label_studio_without_annotation_are_bad_rows(tmp_path: Path) -> None:
+    done = annotation("choices", {"choices": ["joy"]})
+    path = write(tmp_path, [task("a"), task("b", done), task("c", {**done, "was_cancelled": True})], "json")
+    with pytest.raises(UserError, match=r"a\.json:1: the task has no annotation\. "):
+        read(path)
+    found = read(path, on_bad_row="skip")
+    assert labels(found) == ["joy"]
+    assert [problem for _, _, problem in found.skipped][1] == "the task has no annotation that was not cancelled"

@@ -16,6 +16,7 @@ from typing import IO, Any
 from thaw.data.columns import SPAN_COLUMNS, class_names, name_of, named_columns
 from thaw.data.conll import read_conll
 from thaw.data.json_objects import json_objects
+from thaw.data.label_studio import flat
 from thaw.data.lines import NOT_UTF8, decoded, open_lines, readable, zipped
 from thaw.data.rows import Bad, Options, Row, text_of, unaccepted
 from thaw.data.spans import marked, marks_spans
@@ -47,7 +48,9 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
 
     Where entities are given as character spans, an object that lacks them has none.
     """
-    texts, label, spans, records = _json_columns(path, options, json_objects(path, options))
+    found = json_objects(path, options)
+    tasks = ((line, record if isinstance(record, Bad) else flat(line, record)) for line, record in found)
+    texts, label, spans, records = _json_columns(path, options, tasks)
     for line, record in records:
         if isinstance(record, Bad):
             yield record

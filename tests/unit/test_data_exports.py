@@ -153,3 +153,25 @@ def test_tasks_of_label_studio_without_annotation_are_bad_rows(tmp_path: Path) -
     found = read(path, on_bad_row="skip")
     assert labels(found) == ["joy"]
     assert [problem for _, _, problem in found.skipped][1] == "the task has no annotation that was not cancelled"
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+def test_pairs_of_spacy_are_rows(kind: str, tmp_path: Path) -> None:
+    found = read(write(tmp_path, [["so it", {"entities": [[3, 5, "X"]]}], ["is", {"entities": []}]], kind))
+    assert (labels(found), found.splits["all"]["line"][:]) == ([["O", "B-X"], ["O"]], [1, 2])
+    assert labels(read(write(tmp_path, [["a", {"cats": {"x": 1.0, "y": 0.0}}]], kind))) == [["x"]]
+    for row in (["a", "x"], ["a"], ["a", {}, {}], ["a", []]):
+        with pytest.raises(UserError, match=rf"a\.{kind}:1: not a JSON object, as each row should be"):
+            read(write(tmp_path, [row], kind))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_names_with_0_or_1_are_the_list_of_those_with_1(kind: str, tmp_path: Path) -> None:
+    for given in ([{"a": 1, "b": 0}, {"a": 1, "b": 1}, {"a": 0, "b": 0}], [{"a": True, "b": False}] * 2):
+        rows = [{"text": "t", "label": one} for one in given]
+        path = cells(tmp_path, given) if kind == "csv" else write(tmp_path, rows, kind)
+        assert labels(read(path)) == [[name for name, value in one.items() if value] for one in given]
+    given = [{"a": 1, "b": 2}]
+    path = cells(tmp_path, given) if kind == "csv" else write(tmp_path, [{"text": "t", "label": given[0]}], kind)
+    with pytest.raises(UserError, match="the label is of type dict"):
+        read(path)

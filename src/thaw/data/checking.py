@@ -68,9 +68,13 @@ def _plain(text: Any, clean: bool, what: str) -> str:
 
 
 def _chosen(label: Any) -> Any:
-    """The labels in Label Studio's ``{"choices": ["a", "b"]}``; any other label unchanged."""
-    choices = label.get("choices") if isinstance(label, dict) else None
-    return choices if isinstance(choices, list | str) else label
+    """The labels in Label Studio's ``{"choices": ["a", "b"]}`` or spaCy's ``{"a": 1, "b": 0}``; others unchanged."""
+    match label:
+        case {"choices": list() | str() as choices}:
+            return choices
+        case dict() if label and all(value in (0, 1) for value in label.values()):
+            return [name for name, value in label.items() if value]
+    return label
 
 
 def _marked(label: Any, names: Sequence[Any]) -> Any:

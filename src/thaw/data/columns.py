@@ -13,7 +13,7 @@ TEXT_COLUMNS = ("text", "sentence", "tokens", "words", "review", "content", "bod
 SPAN_COLUMNS = ("entities", "spans")  # of entities marked by character positions
 LABEL_COLUMNS = (
     *("label", "labels", "ner_tags", "tags", "class", "category", "emotion", "sentiment", "target", "intent"),
-    *(*SPAN_COLUMNS, "accept"),  # of Prodigy, with the labels chosen
+    *(*SPAN_COLUMNS, "accept", "cats"),  # of Prodigy, with the labels chosen; of spaCy
 )
 
 

@@ -93,6 +93,12 @@ def test_entities_of_label_studio_are_read(kind: str, tmp_path: Path) -> None:
     assert labels(read(path)) == [["B-PER"]]
 
 
+def test_an_empty_cell_means_no_entity_where_others_hold_some(tmp_path: Path) -> None:
+    span = {"start": 0, "end": 1, "labels": ["PER"]}
+    assert labels(read(cells(tmp_path, [[span], ""]))) == [["B-PER"], ["O"]]
+    assert labels(read(cells(tmp_path, ["", [span]]), task="token")) == [["O"], ["B-PER"]]
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "json"])
 @pytest.mark.parametrize("column", ["spans", "label"])
 def test_a_record_without_the_field_of_the_entities_has_none(column: str, kind: str, tmp_path: Path) -> None:

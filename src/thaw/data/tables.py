@@ -166,25 +166,23 @@ def read_delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row
     columns, records, _ = read_table(path, options, delimiter)
     texts, label = named_columns(columns, options, path) if columns else ([], "")
     texts_at, label_at = [columns.index(name) for name in texts], columns.index(label) if columns else 0
-    spans = False
+    spans = label in SPAN_COLUMNS
     for line, record in records:
         if isinstance(record, Bad):
             yield record
         else:
-            row = _listed(Row(line, text_of([record[i] for i in texts_at]), record[label_at]), label)
+            row = _listed(Row(line, text_of([record[i] for i in texts_at]), record[label_at]))
             spans = spans or marks_spans(row.label)
+            if (spans or options.tokens) and isinstance(row.label, str) and not row.label.strip():
+                row = row._replace(label=None)  # no entity
             yield _undecodable(line, record) or marked(row, label, options, spans)
 
 
-def _listed(row: Row, column: str) -> Row:
-    """A row whose cells hold lists or objects, read as such: words with their tags, several labels, or entities.
-
-    Args:
-        column: of the label.
-    """
+def _listed(row: Row) -> Row:
+    """A row whose cells hold lists or objects, read as such: words with their tags, several labels, or entities."""
     labels = value_in(row.label)
     if labels is None:
-        return row._replace(label=None) if column in SPAN_COLUMNS and not row.label.strip() else row
+        return row
     words = words_in(row.text) if isinstance(row.text, str) else None
     return row._replace(text=row.text if words is None else words, label=labels)
 

@@ -11,6 +11,7 @@ from thaw.errors import counted
 
 WHOLE = re.compile(r"-?[0-9]+\.0+")
 NO_LABEL = "the label is missing"
+TICKS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 MARKS = {"E": "I", "L": "I", "M": "I", "S": "B", "U": "B"}  # BIOES and BILOU prefixes -> IOB2
 
 
@@ -65,6 +66,15 @@ def _plain(text: Any, clean: bool, what: str) -> str:
     if not text.strip():
         raise ValueError(f"{what} is empty")
     return text
+
+
+def ticked(row: Row) -> Row | Bad:
+    """A row whose label is an object with 0 or 1 for each name, with the list of the names that have 1."""
+    ticks = {name: TICKS.get(str(value).strip().lower()) for name, value in row.label.items()}
+    for name, tick in ticks.items():
+        if tick is None:
+            return Bad(row.line, f"{name!r} is {row.label[name]!r}, where 0 or 1 says whether a text has the label")
+    return row._replace(label=[name for name, tick in ticks.items() if tick])
 
 
 def _chosen(label: Any) -> Any:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from thaw.data.columns import SPAN_COLUMNS
 from thaw.data.rows import Bad, Options, Row
 
 # Chinese and Japanese are written without spaces: there each character counts as a word.
@@ -92,14 +91,13 @@ def word_spans(text: str, joined_by: str = "") -> list[tuple[int, int]]:
     return [word.span() for word in WORDS.finditer("".join(kinds))]
 
 
-def marked(row: Row, column: str, options: Options, spans: bool = False) -> Row | Bad:
+def marked(row: Row, options: Options, spans: bool) -> Row | Bad:
     """A row; entities given as character spans become words with tags.
 
     Args:
-        column: of the label.
-        spans: whether other rows of the column hold entities; no label then means none, as in `SPAN_COLUMNS`.
+        spans: whether the column is known to hold entities; no label then means none.
     """
-    text, label, spans = row.text, row.label, spans or column in SPAN_COLUMNS
+    text, label = row.text, row.label
     if isinstance(text, list) and marks_spans(label):
         return Bad(row.line, "the text is a list of words; entities marked by characters need the text itself")
     if isinstance(text, str) and isinstance(label, str) and spans:

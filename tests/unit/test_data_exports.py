@@ -47,6 +47,16 @@ def test_labels_that_prodigys_users_did_not_accept_are_bad_rows(
         read(path)
 
 
+def test_answers_count_on_the_hub_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    rows = [{"text": "a", "label": "x", "answer": answer} for answer in ("accept", "reject")]
+    found = datasets.DatasetDict(train=datasets.Dataset.from_list(rows))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: found)
+    with pytest.raises(UserError, match="owner/name/train:2: its answer is 'reject'"):
+        load({"hub": "owner/name"})
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_answers_that_are_text_or_label_are_no_verdict(kind: str, tmp_path: Path) -> None:
     path = write(tmp_path, [{"text": "a", "answer": "reject"}, {"text": "b", "answer": "agree"}], kind)

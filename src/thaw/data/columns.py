@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,11 @@ def named_columns(columns: list[str], options: Options, where: Path | str) -> tu
         raise UserError(f"{where}: the column {both[0]!r} is both text and label", remedy)
     _require_unique(columns, labels, where)
     return texts, labels
+
+
+def answer_column(columns: Iterable[str], texts: list[str], labels: list[str]) -> list[str]:
+    """The column with the answers of Prodigy's users, if there is one that is neither text nor label."""
+    return ["answer"] if "answer" in {*columns} - {*texts, *labels} else []
 
 
 def mark_spans(labels: list[str]) -> bool:

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
-from thaw.data.columns import class_names, mark_spans, name_of, named_columns
+from thaw.data.columns import answer_column, class_names, mark_spans, name_of, named_columns
 from thaw.data.conll import read_conll
 from thaw.data.json_objects import json_objects
 from thaw.data.label_studio import flat
@@ -55,7 +55,7 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
         if isinstance(record, Bad):
             yield record
             continue
-        if "answer" not in (*texts, *labels) and (refused := unaccepted(line, record.get("answer"))):
+        if refused := unaccepted(line, *(record[name] for name in answer_column(record, texts, labels))):
             yield refused
             continue
         label = label_of(labels, [record.get(name) for name in labels])
@@ -100,12 +100,12 @@ def read_parquet(path: Path, options: Options) -> Iterator[Row | Bad]:
         names = class_names(file.schema_arrow, labels)
         spans = holds_spans(file.schema_arrow, labels)
         width = len(texts) + len(labels)
-        answers = ["answer"] if "answer" in {*file.schema_arrow.names} - {*texts, *labels} else []
-        for row, record in parquet_rows(file, [*texts, *labels, *answers]):
+        answer = answer_column(file.schema_arrow.names, texts, labels)
+        for row, record in parquet_rows(file, [*texts, *labels, *answer]):
             if isinstance(record, Bad):
                 yield record
                 continue
-            refused = unaccepted(row, record[-1]) if answers else None
+            refused = unaccepted(row, *record[width:])
             label = name_of(label_of(labels, record[len(texts) : width]), names)
             yield refused or marked(Row(row, text_of(record[: len(texts)]), label), options, spans)
 

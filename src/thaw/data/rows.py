@@ -74,7 +74,7 @@ def label_of(columns: list[str], values: Sequence[Any]) -> Any:
     return values[0] if len(columns) == 1 else dict(zip(columns, values, strict=True))
 
 
-def unaccepted(line: int, answer: Any) -> Bad | None:
+def unaccepted(line: int, answer: Any = None) -> Bad | None:
     """A row that Prodigy's user did not accept: its label is wrong, or unsure. Other answers are None."""
     if answer in ("reject", "ignore"):
         return Bad(line, f"its answer is {answer!r}, so its annotation was not accepted")

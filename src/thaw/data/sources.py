@@ -13,10 +13,10 @@ from typing import Any
 
 from thaw.data import formats
 from thaw.data.checking import NO_LABEL, checked, ticked
-from thaw.data.columns import class_names, name_of, named_columns
+from thaw.data.columns import answer_column, class_names, name_of, named_columns
 from thaw.data.layout import SPLIT_NAMES, kind_of, split_files, split_of
 from thaw.data.lines import NOT_UTF8
-from thaw.data.rows import CHUNK, Bad, Options, Row, dataset_of, label_of, text_of
+from thaw.data.rows import CHUNK, Bad, Options, Row, dataset_of, label_of, text_of, unaccepted
 from thaw.data.spans import marked
 from thaw.errors import UserError
 from thaw.hub import WAYS_OUT, go_offline_if_unreachable
@@ -151,11 +151,14 @@ def _hub_rows(
     dataset: Any, texts: list[str], labels: list[str], names: list[str] | None, own: Options
 ) -> Iterator[Row | Bad]:
     line, spans = 0, formats.holds_spans(dataset.features.arrow_schema, labels)
-    for batch in dataset.select_columns([*texts, *labels]).iter(batch_size=CHUNK):
-        for values in zip(*(batch[name] for name in (*texts, *labels)), strict=True):
+    width = len(texts) + len(labels)
+    columns = [*texts, *labels, *answer_column(dataset.column_names, texts, labels)]
+    for batch in dataset.select_columns(columns).iter(batch_size=CHUNK):
+        for values in zip(*(batch[name] for name in columns), strict=True):
             line += 1
-            label = name_of(label_of(labels, values[len(texts) :]), names)
-            yield marked(Row(line, text_of(values[: len(texts)]), label), own, spans)
+            label = name_of(label_of(labels, values[len(texts) : width]), names)
+            refused = unaccepted(line, *values[width:])
+            yield refused or marked(Row(line, text_of(values[: len(texts)]), label), own, spans)
 
 
 def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], data: dict[str, Any]) -> Any:

@@ -72,6 +72,13 @@ COLUMNS: Rule = (
     ),
     f"{COLUMN[1]}, or a list of two different ones",
 )
+SEVERAL: Rule = (
+    lambda value: (
+        COLUMN[0](value)
+        or (isinstance(value, list) and len(value) > 1 and all(map(COLUMN[0], value)) and len({*value}) == len(value))
+    ),
+    f"{COLUMN[1]}, or a list of at least two different ones, each with 0 and 1 for a label",
+)
 PRECISIONS = (  # of Lightning, without those that need a package of their own
     "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "32", "16", "bf16", "64",
 )  # fmt: skip
@@ -110,7 +117,7 @@ RULES: dict[str, Rule] = {
     "model.trust_remote_code": FLAG,
     "data.path": OPTIONAL_TEXT,
     "data.text_column": or_null(COLUMNS),
-    "data.label_column": or_null(COLUMN),
+    "data.label_column": or_null(SEVERAL),
     "data.label_names": or_null(NAMES),
     "data.label_separator": OPTIONAL_TEXT,
     "data.separator": TEXT,

@@ -184,7 +184,7 @@ WRONG_ROWS = [
     wrong("a.jsonl", JSONL + '{"text": null, "label": 1}\n', "a.jsonl:3", "the text is missing"),
     wrong("a.jsonl", JSONL + '{"text": 5, "label": 1}\n', "a.jsonl:3", "the text is of type int"),
     wrong("a.jsonl", JSONL + '{"text": "c", "label": NaN}\n', "a.jsonl:3", "the label is missing"),
-    wrong("a.jsonl", JSONL + '{"text": "c", "label": {"a": 1}}\n', "a.jsonl:3", "the label is of type dict"),
+    wrong("a.jsonl", JSONL + '{"text": "c", "label": {"a": 2}}\n', "a.jsonl:3", "the label is of type dict"),
     wrong("a.jsonl", JSONL + '{"text": "c", "label": ["x"]}\n', "a.jsonl:3", "the label is a list, unlike"),
     wrong("a.jsonl", JSONL + '{"text": "c \\ud83d", "label": "x"}\n', "a.jsonl:3", "half of a character"),
     wrong("a.jsonl", JSONL + '{"text": "c", "label": ' + "1" * 5000 + "}\n", "a.jsonl:3", "not readable as JSON"),

@@ -8,7 +8,7 @@ import pytest
 
 from conftest import ROOT
 from thaw.data.checking import to_iob2
-from thaw.data.module import TextDataModule
+from thaw.data.module import TextDataModule, load_labelled
 from thaw.errors import UserError
 from thaw.labels import GIVEN
 from thaw.metrics.entities import spans
@@ -19,6 +19,7 @@ SCHEMES = {
     "IOB1": "I-PER O O I-ORG I-ORG I-ORG",
     "BIOES": "S-PER O O B-ORG I-ORG E-ORG",
     "BILOU": "U-PER O O B-ORG I-ORG L-ORG",
+    "IO": "PER O O ORG ORG ORG",
 }
 IOB2 = SCHEMES["IOB2"].split()
 
@@ -83,8 +84,8 @@ def test_entities_are_the_same_in_every_scheme_and_format(
     kind: str, scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tags = SCHEMES[scheme].split()
-    marks = {"IOB2": "BI", "IOB1": "I", "BIOES": "BIES", "BILOU": "BILU"}[scheme]
-    names = ["O", *(f"{mark}-{kind}" for kind in ("PER", "ORG") for mark in marks)]
+    marks = {"IOB2": "BI", "IOB1": "I", "BIOES": "BIES", "BILOU": "BILU", "IO": [""]}[scheme]
+    names = ["O", *(f"{mark}-{kind}".lstrip("-") for kind in ("PER", "ORG") for mark in marks)]
     data = read(write(kind, tmp_path, tags, names, monkeypatch))
     for rows in data.rows.values():
         for own in rows["label"]:
@@ -120,6 +121,43 @@ def test_names_of_another_scheme_name_numbers_too(tmp_path: Path) -> None:
     data = read({"path": str(path)}, label_names=names)
     assert [data.labels.names[i] for i in data.rows["train"][0]["label"]] == IOB2
     assert read({"path": str(path)}, label_names=["O", "B-PER", "B-ORG", "I-ORG", "B-X"]).labels.order == GIVEN
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "conll"])
+def test_names_without_prefixes_name_numbers_too(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tags: list[Any] = [1, 0, 0, 2, 2, 2]
+    with caplog.at_level("INFO"):
+        data = read(write(kind, tmp_path, tags, [], monkeypatch), label_names=["O", "PER", "ORG"])
+    assert [data.labels.names[i] for i in data.rows["train"][0]["label"]] == IOB2
+    assert "Tags without B- and I-: neighbouring equal tags are read as one entity." in caplog.messages
+
+
+def test_splits_and_new_rows_follow_the_tags_of_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A test split may hold prefixes, no O, or a type that is unknown."""
+    for name, rows in {"train": "Anna PER\nmet O\nRoy PER\n\n", "valid": "Anna PER\nLee PER\n\n"}.items():
+        (tmp_path / f"{name}.conll").write_text(rows * 5)
+    (tmp_path / "test.conll").write_text("Anna B-PER\nLee I-PER\nRoy B-PER\n\n")
+    data = read({"path": str(tmp_path)})
+    found = {name: [data.labels.names[i] for i in rows[0]["label"]] for name, rows in data.rows.items()}
+    assert found["train"] == ["B-PER", "O", "B-PER"]
+    assert found["validation"] == ["B-PER", "I-PER"]
+    assert found["test"] == ["B-PER", "I-PER", "B-PER"]
+    new = tmp_path / "new.conll"
+    new.write_text("Anna PER\nLee PER\nmet O\n\n")
+    assert load_labelled({**data.data, "path": str(new)}, data.labels, "test")[1] == [[1, 2, 0]]
+    new.write_text("Anna PER\nmet O\nOslo LOC\n\n")
+    with pytest.raises(UserError, match="the label 'LOC' is unknown"):
+        load_labelled({**data.data, "path": str(new)}, data.labels, "test")
+
+
+def test_tags_without_o_or_of_some_words_alone_stay_as_they_are(tmp_path: Path) -> None:
+    for tags, names in (("NN VB", ("NN", "VB")), ("B-PER X O", ("O", "X", "B-PER", "I-PER"))):
+        path = tmp_path / "some.jsonl"
+        own = tags.split()
+        path.write_text((json.dumps({"words": WORDS[: len(own)], "tags": own}) + "\n") * 10)
+        assert read({"path": str(path)}).labels.names == names
 
 
 def test_label_names_that_are_no_names_are_not_taken_for_another_scheme(tmp_path: Path) -> None:

@@ -197,7 +197,9 @@ def test_a_column_that_hardly_holds_one_label_of_a_few_is_noted() -> None:
 def test_a_separator_that_no_label_holds_is_noted() -> None:
     splits = {"train": {"labels": {"a": 2, "b": 1}, "rows": 4, "unlabelled": 1}}
     data = {"task": "multi_label", "labels": ["a", "b"], "splits": splits, "shared": [], "files": {}}
-    assert notes(data) == ["no text has more than one label: is data.label_separator, or data.task, as it should be?"]
+    assert notes(data) == [
+        "no text has more than one label: train with data.task=sequence, unless data.label_separator is wrong"
+    ]
     splits["train"]["labels"]["a"] = 3
     assert not notes(data)
 

@@ -11,6 +11,7 @@ from thaw.errors import counted
 
 WHOLE = re.compile(r"-?[0-9]+\.0+")
 NO_LABEL = "the label is missing"
+TICKS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 MARKS = {"E": "I", "L": "I", "M": "I", "S": "B", "U": "B"}  # BIOES and BILOU prefixes -> IOB2
 
 
@@ -26,7 +27,7 @@ def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[
         return row
     try:
         text = _text(row.text, clean)
-        label = _parts(row.label, separator)
+        label = _parts(_chosen(row.label), separator)
         label = label if isinstance(text, list) else _marked(label, names)
         if isinstance(label, list) and any(isinstance(item, dict) for item in label):
             raise ValueError("an entity needs integers start and end, and a label")
@@ -65,6 +66,25 @@ def _plain(text: Any, clean: bool, what: str) -> str:
     if not text.strip():
         raise ValueError(f"{what} is empty")
     return text
+
+
+def ticked(row: Row) -> Row | Bad:
+    """A row whose label is an object with 0 or 1 for each name, with the list of the names that have 1."""
+    ticks = {name: TICKS.get(str(value).strip().lower()) for name, value in row.label.items()}
+    for name, tick in ticks.items():
+        if tick is None:
+            return Bad(row.line, f"{name!r} is {row.label[name]!r}, where 0 or 1 says whether a text has the label")
+    return row._replace(label=[name for name, tick in ticks.items() if tick])
+
+
+def _chosen(label: Any) -> Any:
+    """The labels in Label Studio's ``{"choices": ["a", "b"]}`` or spaCy's ``{"a": 1, "b": 0}``; others unchanged."""
+    match label:
+        case {"choices": list() | str() as choices}:
+            return choices
+        case dict() if label and all(value in (0, 1) for value in label.values()):
+            return [name for name, value in label.items() if value]
+    return label
 
 
 def _marked(label: Any, names: Sequence[Any]) -> Any:
@@ -117,6 +137,20 @@ def iob2_names(names: Iterable[Any]) -> list[str]:
     """The tags that `to_iob2` can produce from these names; IOB2 names in the order in which they are given."""
     plain = [_by_iob(str(name)) for name in names]
     return list(dict.fromkeys([*plain, *("B" + tag[1:] for tag in plain if tag.startswith("I-"))]))
+
+
+def are_io(tags: Iterable[Any]) -> bool:
+    """Whether tags are types of entities and O, without B- and I-, as Stanford's tools and Flair write them.
+
+    Parts of speech, which have no O, are not.
+    """
+    names = set(map(str, tags))
+    return "O" in names and len(names) > 1 and not any(tag.startswith(("B-", "I-")) for tag in map(_by_iob, names))
+
+
+def by_iob1(tags: Iterable[Any]) -> list[str]:
+    """IO tags as IOB1, in which neighbouring equal tags are one entity, too."""
+    return [tag if tag == "O" else f"I-{tag}" for tag in map(str, tags)]
 
 
 def _by_iob(tag: str) -> str:

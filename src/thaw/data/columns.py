@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ TEXT_COLUMNS = ("text", "sentence", "tokens", "words", "review", "content", "bod
 SPAN_COLUMNS = ("entities", "spans")  # of entities marked by character positions
 LABEL_COLUMNS = (
     *("label", "labels", "ner_tags", "tags", "class", "category", "emotion", "sentiment", "target", "intent"),
-    *SPAN_COLUMNS,
+    *(*SPAN_COLUMNS, "accept", "cats"),  # of Prodigy, with the labels chosen; of spaCy
 )
 
 
@@ -50,7 +51,7 @@ def _column_remedy(role: str, options: Options, where: Path | str, wanted: str |
     """The settings that name a column which was not found; arguments as for `find_column`."""
     group = options.group
     remedy = f"Set {group}{role}_column."
-    if isinstance(getattr(options, f"{role}_column"), list):
+    if role == "text" and isinstance(options.text_column, list):
         remedy = f"Set {group}{role}_column to the two of a pair, as in [premise,hypothesis]."
     if role == "label":
         remedy += " To label new texts, use predict.py."
@@ -75,15 +76,26 @@ def text_columns(columns: list[str], options: Options, where: Path | str) -> lis
     return found
 
 
-def named_columns(columns: list[str], options: Options, where: Path | str) -> tuple[list[str], str]:
-    """The column of the text, or two for pairs, and that of the label."""
-    texts = text_columns(columns, options, where)
-    label = find_column(columns, "label", options, where, options.label_column)
-    if label in texts:
+def named_columns(columns: list[str], options: Options, where: Path | str) -> tuple[list[str], list[str]]:
+    """The column of the text, or two for pairs, and that of the label, or one for each of several labels."""
+    texts, wanted = text_columns(columns, options, where), options.label_column
+    each = wanted if isinstance(wanted, list) else [wanted]
+    labels = [find_column(columns, "label", options, where, one) for one in each]
+    if both := [label for label in labels if label in texts]:
         remedy = "Set data.text_column and data.label_column to different ones."
-        raise UserError(f"{where}: the column {label!r} is both text and label", remedy)
-    _require_unique(columns, [label], where)
-    return texts, label
+        raise UserError(f"{where}: the column {both[0]!r} is both text and label", remedy)
+    _require_unique(columns, labels, where)
+    return texts, labels
+
+
+def answer_column(columns: Iterable[str], texts: list[str], labels: list[str]) -> list[str]:
+    """The column with the answers of Prodigy's users, if there is one that is neither text nor label."""
+    return ["answer"] if "answer" in {*columns} - {*texts, *labels} else []
+
+
+def mark_spans(labels: list[str]) -> bool:
+    """Whether the column of the label is by its name one of entities marked by character positions."""
+    return len(labels) == 1 and labels[0] in SPAN_COLUMNS
 
 
 def _require_unique(columns: list[str], names: list[str], where: Path | str) -> None:
@@ -91,12 +103,18 @@ def _require_unique(columns: list[str], names: list[str], where: Path | str) -> 
         raise UserError(f"{where}: several columns are named {twice[0]!r}", "Rename all but one of them.")
 
 
-def class_names(schema: Any, column: str) -> list[str] | None:
-    """Label names of a ClassLabel column, or of a list of ClassLabels, from the metadata of the datasets library."""
+def class_names(schema: Any, columns: list[str]) -> list[str] | None:
+    """Label names of a ClassLabel column, or of a list of ClassLabels, from the metadata of the datasets library.
+
+    Args:
+        columns: of the labels; if there are several, these are the names.
+    """
+    if len(columns) > 1:
+        return columns
     raw = (schema.metadata or {}).get(b"huggingface")
     if not raw:
         return None
-    feature = json.loads(raw).get("info", {}).get("features", {}).get(column)
+    feature = json.loads(raw).get("info", {}).get("features", {}).get(columns[0])
     while isinstance(feature, list | dict):
         if isinstance(feature, list):
             feature = feature[0]

@@ -9,19 +9,23 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
-from thaw.data.columns import SPAN_COLUMNS, class_names, name_of, named_columns
+from thaw.data.columns import answer_column, class_names, mark_spans, name_of, named_columns
 from thaw.data.conll import read_conll
 from thaw.data.json_objects import json_objects
+from thaw.data.label_studio import flat
 from thaw.data.lines import NOT_UTF8, decoded, open_lines, readable, zipped
-from thaw.data.rows import Bad, Options, Row, text_of
+from thaw.data.rows import Bad, Options, Row, label_of, text_of, unaccepted
 from thaw.data.spans import marked, marks_spans
 from thaw.data.tables import read_delimited
 from thaw.errors import UserError
 
 BATCH, BUFFER = 1_000, 1 << 20  # rows and bytes of a Parquet column held at once; rows may hold images
+Objects = Iterator[tuple[int, dict[str, Any] | Bad]]
+"""Objects of a JSON file, each with its line."""
 Reader = Callable[[Path, Options], Iterator[Row | Bad]]
 
 
@@ -40,46 +44,80 @@ def read_txt(path: Path, options: Options) -> Iterator[Row | Bad]:
 
 
 def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
-    """JSON objects. The text may be a list of words; the label a list of labels, or of character spans."""
-    texts: list[str] = []
-    label, spans = "", False
-    for line, record in json_objects(path, options):
+    """JSON objects. The text may be a list of words; the label a list of labels, or of character spans.
+
+    Where entities are given as character spans, an object that lacks them has none.
+    """
+    found = json_objects(path, options)
+    tasks = ((line, record if isinstance(record, Bad) else flat(line, record)) for line, record in found)
+    texts, labels, spans, records = _json_columns(path, options, tasks)
+    for line, record in records:
         if isinstance(record, Bad):
             yield record
             continue
-        if not texts:
-            texts, label = named_columns(list(record), options, f"{path}:{line}")
-        missing = [name for name in (*texts, label) if name not in record]
+        if refused := unaccepted(line, *(record[name] for name in answer_column(record, texts, labels))):
+            yield refused
+            continue
+        label = label_of(labels, [record.get(name) for name in labels])
+        spans = spans or marks_spans(label)
+        missing = [name for name in (texts if spans else [*texts, *labels]) if name not in record]
         if missing:
             yield Bad(line, f"the field {missing[0]!r} is missing")
         else:
-            spans = spans or marks_spans(record[label])
-            answer = record.get("answer") if label in SPAN_COLUMNS else None
-            row = Row(line, text_of([record[name] for name in texts]), record[label])
-            yield marked(row, label, options, spans, answer)
+            yield marked(Row(line, text_of([record[name] for name in texts]), label), options, spans)
+
+
+def _json_columns(path: Path, options: Options, records: Objects) -> tuple[list[str], list[str], bool, Objects]:
+    """The fields of texts and labels, as the first object has them, or if it lacks one, the objects after it.
+
+    Returns:
+        (fields of the text, fields of the label, whether these are known to hold entities, all records).
+    """
+    begin: list[tuple[int, dict[str, Any] | Bad]] = []
+    objects: list[dict[str, Any]] = []
+    for line, record in records:
+        begin.append((line, record))
+        if isinstance(record, dict):
+            objects.append(record)
+            break
+    else:
+        return [], [], False, iter(begin)
+    try:
+        texts, labels = named_columns(list(record), options, f"{path}:{line}")
+    except UserError:
+        begin += islice(records, BATCH)
+        objects = [record for _, record in begin if isinstance(record, dict)]
+        names = dict.fromkeys(name for record in objects for name in record)
+        texts, labels = named_columns(list(names), options, f"{path}:{line}")
+    spans = mark_spans(labels) or any(marks_spans(record.get(labels[0])) for record in objects)
+    return texts, labels, spans, chain(begin, records)
 
 
 def read_parquet(path: Path, options: Options) -> Iterator[Row | Bad]:
     """Parquet; integer labels get the ClassLabel names that the datasets library stores in the file."""
     with open_parquet(path) as file:
-        texts, label = named_columns(file.schema_arrow.names, options, path)
-        names = class_names(file.schema_arrow, label)
-        spans = holds_spans(file.schema_arrow, label)
-        answers = ["answer"] if label in SPAN_COLUMNS and "answer" in file.schema_arrow.names else []
-        for row, record in parquet_rows(file, [*texts, label, *answers]):
+        texts, labels = named_columns(file.schema_arrow.names, options, path)
+        names = class_names(file.schema_arrow, labels)
+        spans = holds_spans(file.schema_arrow, labels)
+        width = len(texts) + len(labels)
+        answer = answer_column(file.schema_arrow.names, texts, labels)
+        for row, record in parquet_rows(file, [*texts, *labels, *answer]):
             if isinstance(record, Bad):
                 yield record
                 continue
-            given, answer = name_of(record[len(texts)], names), record[-1] if answers else None
-            yield marked(Row(row, text_of(record[: len(texts)]), given), label, options, spans, answer)
+            refused = unaccepted(row, *record[width:])
+            label = name_of(label_of(labels, record[len(texts) : width]), names)
+            yield refused or marked(Row(row, text_of(record[: len(texts)]), label), options, spans)
 
 
-def holds_spans(schema: Any, column: str) -> bool:
-    """Whether a column of an Arrow schema holds lists of structs: entities, even where a row has none."""
+def holds_spans(schema: Any, columns: list[str]) -> bool:
+    """Whether the label's column of an Arrow schema holds lists of structs: entities, even where a row has none."""
     import pyarrow.types as types
 
-    kind = schema.field(column).type
-    return (types.is_list(kind) or types.is_large_list(kind)) and types.is_struct(kind.value_type)
+    kind = schema.field(columns[0]).type
+    return mark_spans(columns) or (
+        (types.is_list(kind) or types.is_large_list(kind)) and types.is_struct(kind.value_type)
+    )
 
 
 def parquet_rows(file: Any, columns: list[str] | None = None) -> Iterator[tuple[int, list[Any] | Bad]]:

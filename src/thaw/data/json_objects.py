@@ -1,6 +1,10 @@
-"""The objects of a JSON file: one a line (JSON Lines), or one array of them, as pandas and label tools write it."""
+"""The objects of a JSON file: one a line (JSON Lines), or one array of them, as pandas and label tools write it.
+
+In place of an object, there may be a pair of a text and an object, as spaCy has them: ``["text", {"entities": ...}]``.
+"""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ from thaw.data.rows import Bad, Options
 from thaw.errors import UserError
 
 BLANK = " \t\r\n"
+ARRAY = re.compile(rf'[{BLANK}]*\[(?![{BLANK}]*")')  # of objects, or of pairs; a pair alone begins with its text
 
 
 def json_objects(path: Path, options: Options) -> Iterator[tuple[int, dict[str, Any] | Bad]]:
@@ -23,7 +28,7 @@ def json_objects(path: Path, options: Options) -> Iterator[tuple[int, dict[str, 
     for line, text in lines:
         if isinstance(text, Bad):
             yield line, text
-        elif first and text.lstrip(BLANK).startswith("["):
+        elif first and ARRAY.match(text):
             yield from _array(path, line, text, lines)
         elif text.strip(BLANK):
             yield line, _object(line, text)
@@ -42,6 +47,9 @@ def _object(line: int, text: str) -> dict[str, Any] | Bad:
 
 
 def _checked(line: int, value: Any) -> dict[str, Any] | Bad:
+    match value:
+        case [str(text), dict(annotations)]:  # as spaCy writes training data
+            return {"text": text, **annotations}
     return value if isinstance(value, dict) else Bad(line, "not a JSON object, as each row should be")
 
 

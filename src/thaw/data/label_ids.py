@@ -1,9 +1,10 @@
 """From the labels that stand in the data to a task, a label set and ids."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
-from thaw.data.checking import iob2_names
+from thaw.data.checking import are_io, by_iob1, iob2_names, to_iob2
 from thaw.data.rows import dataset_of
 from thaw.data.sources import Source
 from thaw.errors import UserError
@@ -11,6 +12,7 @@ from thaw.labels import TASKS, LabelSet, Task, folded, order_names, order_tags
 
 FORMS = {"token": "a list of words with a tag each", "multi_label": "a list of labels", "sequence": "one label"}
 SHOWN = 20  # labels named in a message
+log = logging.getLogger(__name__)
 
 
 def form_of(source: Source) -> Task:
@@ -49,10 +51,19 @@ def derive_labels(rows: Any, task: Task, given: Sequence[str] | None) -> LabelSe
     """The label set of the training split; counts follow once the splits are made."""
     column = rows.data.column("label").combine_chunks()
     values = (column.flatten() if task != "sequence" else column).unique().to_pylist()
-    if task == "token" and given and set(tags := iob2_names(given)) != set(map(str, given)):
+    if task == "token" and are_io(given or values):
+        log.info("Tags without B- and I-: neighbouring equal tags are read as one entity.")
+        values, given = iob2_names(by_iob1(given or values)), None
+    elif task == "token" and given and set(tags := iob2_names(given)) != set(map(str, given)):
         values, given = tags, None  # names of another scheme; numbers do not name these by their position
     names, order = (order_tags if task == "token" else order_names)(values, given)
     return LabelSet(task, names, (0,) * len(names), order, given=bool(given))
+
+
+def _with_prefixes(tags: list[str], labels: LabelSet) -> list[str]:
+    """The IO tags of a sentence as IOB2; those that are unknown with prefixes, too, unchanged."""
+    found = zip(tags, to_iob2(by_iob1(tags)), strict=True)
+    return [tag if tag in labels.ids else prefixed if prefixed in labels.ids else tag for tag, prefixed in found]
 
 
 def _place(source: Source, split: str, position: int) -> str:
@@ -77,7 +88,10 @@ def with_ids(source: Source, split: str, labels: LabelSet, data: dict[str, Any])
     known = ", ".join(labels.names[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
     keep: list[int] = []
     ids: list[Any] = []
-    for position, label in enumerate(rows["label"][:]):
+    given = rows["label"][:]
+    if labels.entities and not any(tag.startswith(("B-", "I-")) for tags in given for tag in tags):
+        given = [_with_prefixes(tags, labels) for tags in given]
+    for position, label in enumerate(given):
         try:
             row_ids = [labels.id_of(one) for one in label] if isinstance(label, list) else labels.id_of(label)
         except KeyError as unknown:

@@ -34,7 +34,8 @@ class Options:
     Args:
         text_column: name of the text column, or its position in CoNLL files; None looks for a usual name. A list of
             two for pairs of texts.
-        label_column: the same for the label; in CoNLL files the last column by default.
+        label_column: the same for the label; in CoNLL files the last column by default. A list of those that hold 0 or
+            1 for a label each.
         separator: between text and label in txt files; the last one in the line counts.
         quoting: how csv and tsv quote: minimal, all, nonnumeric or none.
         header: whether the first line of csv and tsv names the columns; without it columns go by position.
@@ -47,7 +48,7 @@ class Options:
     """
 
     text_column: str | int | list[str | int] | None = None
-    label_column: str | int | None = None
+    label_column: str | int | list[str | int] | None = None
     separator: str = ";"
     quoting: str = "minimal"
     header: bool = True
@@ -66,6 +67,18 @@ def encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def label_of(columns: list[str], values: Sequence[Any]) -> Any:
+    """The label itself, or of several columns an object with the value of each."""
+    return values[0] if len(columns) == 1 else dict(zip(columns, values, strict=True))
+
+
+def unaccepted(line: int, answer: Any = None) -> Bad | None:
+    """A row that Prodigy's user did not accept: its label is wrong, or unsure. Other answers are None."""
+    if answer in ("reject", "ignore"):
+        return Bad(line, f"its answer is {answer!r}, so its annotation was not accepted")
+    return None
 
 
 def text_of(values: Sequence[Any]) -> Any:

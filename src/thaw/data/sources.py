@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data import formats
-from thaw.data.checking import NO_LABEL, checked
-from thaw.data.columns import class_names, name_of, named_columns
+from thaw.data.checking import NO_LABEL, checked, ticked
+from thaw.data.columns import answer_column, class_names, name_of, named_columns
 from thaw.data.layout import SPLIT_NAMES, kind_of, split_files, split_of
 from thaw.data.lines import NOT_UTF8
-from thaw.data.rows import CHUNK, Bad, Options, Row, dataset_of, text_of
+from thaw.data.rows import CHUNK, Bad, Options, Row, dataset_of, label_of, text_of, unaccepted
 from thaw.data.spans import marked
 from thaw.errors import UserError
 from thaw.hub import WAYS_OUT, go_offline_if_unreachable
@@ -78,9 +78,10 @@ def load_path(path: Path, data: dict[str, Any], only: str | None = None) -> Sour
         folders = [part for part in parts if part.is_dir()]
         source.listings |= {str(folder): [str(text) for text in formats.folder_texts(folder)] for folder in folders}
         kinds = [kind_of(part, data) for part in parts]
-        if isinstance(data.get("text_column"), list) and (flat := WITHOUT_COLUMNS.intersection(kinds)):
-            problem = f"data.text_column={data['text_column']}: the format {min(flat)} has no columns with names"
-            raise UserError(f"{path}: {problem}", "Write pairs of texts as csv, tsv, jsonl or parquet.")
+        for column, what in (("text_column", "pairs of texts"), ("label_column", "labels of 0 and 1")):
+            if isinstance(data.get(column), list) and (flat := WITHOUT_COLUMNS.intersection(kinds)):
+                problem = f"data.{column}={data[column]}: the format {min(flat)} has no columns with names"
+                raise UserError(f"{path}: {problem}", f"Write {what} as csv, tsv, jsonl or parquet.")
         rows = (
             (number, row)
             for number, (part, kind) in enumerate(zip(parts, kinds, strict=True))
@@ -90,8 +91,8 @@ def load_path(path: Path, data: dict[str, Any], only: str | None = None) -> Sour
     first = next(iter(files.values()))[0]
     if kind_of(first, data) == "parquet":
         with formats.open_parquet(first) as file:
-            _, label = named_columns(file.schema_arrow.names, options(data), first)
-            source.names = class_names(file.schema_arrow, label)
+            _, labels = named_columns(file.schema_arrow.names, options(data), first)
+            source.names = class_names(file.schema_arrow, labels)
     return source
 
 
@@ -126,13 +127,13 @@ def _load_hub(data: dict[str, Any]) -> Source:
         if split is None or split in source.splits:  # such as unsupervised splits
             log.info("%s: the split %s is not used.", name, split_name)
             continue
-        texts, label = named_columns(dataset.column_names, options(data), name)
-        if split != "train" and _unlabelled(dataset, label):
+        texts, labels = named_columns(dataset.column_names, options(data), name)
+        if split != "train" and _unlabelled(dataset, labels[0]):
             log.warning("%s: the labels of %s are all -1, that is, not public; it is not used.", name, split_name)
             continue
-        source.names = class_names(dataset.features.arrow_schema, label)
+        source.names = class_names(dataset.features.arrow_schema, labels)
         source.files[split] = [f"{name}/{split_name}"]
-        rows = ((0, row) for row in _hub_rows(dataset, texts, label, source.names, options(data)))
+        rows = ((0, row) for row in _hub_rows(dataset, texts, labels, source.names, options(data)))
         source.splits[split] = _table(source, split, rows, data)
     if "train" not in source.splits:
         raise UserError(f"data.hub={name}: no split train; it has: {', '.join(map(str, loaded))}", "Use another.")
@@ -146,12 +147,18 @@ def _unlabelled(dataset: Any, label: str) -> bool:
     return isinstance(dataset.features[label], datasets.ClassLabel) and dataset.unique(label) == [-1]
 
 
-def _hub_rows(dataset: Any, texts: list[str], label: str, names: list[str] | None, own: Options) -> Iterator[Row | Bad]:
-    line, spans = 0, formats.holds_spans(dataset.features.arrow_schema, label)
-    for batch in dataset.select_columns([*texts, label]).iter(batch_size=CHUNK):
-        for *values, given in zip(*(batch[name] for name in texts), batch[label], strict=True):
+def _hub_rows(
+    dataset: Any, texts: list[str], labels: list[str], names: list[str] | None, own: Options
+) -> Iterator[Row | Bad]:
+    line, spans = 0, formats.holds_spans(dataset.features.arrow_schema, labels)
+    width = len(texts) + len(labels)
+    columns = [*texts, *labels, *answer_column(dataset.column_names, texts, labels)]
+    for batch in dataset.select_columns(columns).iter(batch_size=CHUNK):
+        for values in zip(*(batch[name] for name in columns), strict=True):
             line += 1
-            yield marked(Row(line, text_of(values), name_of(given, names)), label, own, spans)
+            label = name_of(label_of(labels, values[len(texts) : width]), names)
+            refused = unaccepted(line, *values[width:])
+            yield refused or marked(Row(line, text_of(values[: len(texts)]), label), own, spans)
 
 
 def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], data: dict[str, Any]) -> Any:
@@ -162,11 +169,19 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
     held: list[dict[str, Any]] = []
     given = data.get("label_names") or []
     behind_numbers = given and not any(str(name).isdigit() for name in given)
+    several = data.get("task") == "multi_label"
+    columns = isinstance(data.get("label_column"), list)
     for file, raw in rows:
+        if columns and isinstance(raw, Row):
+            source.names = source.names or list(raw.label)
+            raw = ticked(raw)
+        several = several or (isinstance(raw, Row) and isinstance(raw.label, dict))
         if behind_numbers and isinstance(raw, Row) and isinstance(raw.text, list):
-            raw = raw._replace(label=name_of(raw.label, given))  # before tags are converted to IOB2
+            raw = raw._replace(label=name_of(_numbers(raw.label), given))  # before tags are converted to IOB2
         row = checked(raw, data.get("label_separator"), bool(data.get("clean_html")), given)
         if isinstance(row, Row):
+            if several and isinstance(row.label, str):  # as Label Studio writes a single choice beside lists of them
+                row = row._replace(label=[row.label])
             shape = _schema(row)
             source.schema = source.schema or shape
             if shape != source.schema:
@@ -175,6 +190,8 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
                 problem = f"the {column} is {'a list' if is_list else 'no list'}, unlike in earlier rows"
                 if column == "text" and is_list:  # an empty list of character spans looks like one of labels
                     problem += " (of words with tags? then say data.task=token)"
+                elif column == "label" and isinstance(row.text, str):
+                    problem += " (several labels? then say data.task=multi_label)"
                 row = Bad(row.line, problem)
         elif row.problem == NO_LABEL and source.schema and _several(source.schema):
             row = Bad(row.line, f"{row.problem}; [] says that a text has none")
@@ -198,6 +215,13 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
         left = f"; all {len(skipped)} were skipped, the last since {skipped[-1]}" if skipped else ""
         raise UserError(f"{where}: no rows{left}", "Check data.path and data.format.")
     return dataset_of(pa.concat_tables(chunks))
+
+
+def _numbers(tags: Any) -> Any:
+    """Tags as they stand in a row; numbers that are text, as in columns, as numbers."""
+    if not isinstance(tags, list):
+        return tags
+    return [int(tag) if isinstance(tag, str) and tag.isdecimal() else tag for tag in tags]
 
 
 def _schema(row: Row) -> Any:

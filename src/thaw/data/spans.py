@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from thaw.data.columns import SPAN_COLUMNS
 from thaw.data.rows import Bad, Options, Row
 
 # Chinese and Japanese are written without spaces: there each character counts as a word.
@@ -16,7 +15,7 @@ OF_NO_BLANKS = re.compile(f"[{NO_BLANKS}]")
 PARTS = re.compile(f"[{NO_BLANKS}]|[^\\s{NO_BLANKS}]+")
 WORDS = re.compile("c|pm*|s[sm]*(i+[sm]+)*|[wm]+(i+[wm]+)*")  # in the kinds of characters that `kind_of` tells apart
 START, END = ("start", "start_offset"), ("end", "end_offset")
-TYPE = ("label", "type", "entity", "entity_group", "tag")
+TYPE = ("label", "type", "entity", "entity_group", "tag", "labels")
 Span = tuple[int, int, str]
 
 
@@ -29,13 +28,15 @@ def read_span(item: Any) -> Span | None:
     """Start, end (exclusive) and type of an entity; None if the item is not an entity.
 
     ``{"start": 0, "end": 5, "label": "PER"}`` (Prodigy, and this project's predictions under ``type``), the same with
-    ``start_offset`` and ``end_offset`` or ``[0, 5, "PER"]`` (doccano; in spaCy a tuple).
+    ``start_offset`` and ``end_offset`` or ``[0, 5, "PER"]`` (doccano; in spaCy a tuple), or with ``labels: ["PER"]``
+    (Label Studio).
     """
     if isinstance(item, Mapping):
         item = [next((item[key] for key in keys if item.get(key) is not None), None) for keys in (START, END, TYPE)]
     if not isinstance(item, list | tuple) or len(item) != 3:
         return None
     start, end, kind = item
+    kind = kind[0] if isinstance(kind, list) and len(kind) == 1 else kind
     numbers = all(isinstance(value, int) and not isinstance(value, bool) for value in (start, end))
     return (start, end, kind) if numbers and isinstance(kind, str) and kind.strip() else None
 
@@ -90,17 +91,13 @@ def word_spans(text: str, joined_by: str = "") -> list[tuple[int, int]]:
     return [word.span() for word in WORDS.finditer("".join(kinds))]
 
 
-def marked(row: Row, column: str, options: Options, spans: bool = False, answer: Any = None) -> Row | Bad:
+def marked(row: Row, options: Options, spans: bool) -> Row | Bad:
     """A row; entities given as character spans become words with tags.
 
     Args:
-        column: of the label.
-        spans: whether other rows of the column hold entities; no label then means none, as in `SPAN_COLUMNS`.
-        answer: of Prodigy's user, if the row has one.
+        spans: whether the column is known to hold entities; no label then means none.
     """
-    text, label, spans = row.text, row.label, spans or column in SPAN_COLUMNS
-    if answer in ("reject", "ignore"):
-        return Bad(row.line, f"its answer is {answer!r}, so its entities are not correct")
+    text, label = row.text, row.label
     if isinstance(text, list) and marks_spans(label):
         return Bad(row.line, "the text is a list of words; entities marked by characters need the text itself")
     if isinstance(text, str) and isinstance(label, str) and spans:

@@ -11,9 +11,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from thaw.data.columns import SPAN_COLUMNS, named_columns
+from thaw.data.columns import mark_spans, named_columns
 from thaw.data.lines import NOT_UTF8, open_lines
-from thaw.data.rows import Bad, Options, Row, encodable, text_of
+from thaw.data.rows import Bad, Options, Row, encodable, label_of, text_of
 from thaw.data.spans import marked, marks_spans
 from thaw.data.workbook import is_workbook, read_sheet
 from thaw.errors import UserError, counted
@@ -164,27 +164,26 @@ def _blank(record: list[str]) -> bool:
 def read_delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row | Bad]:
     """Rows of a table, as `read_table` finds them."""
     columns, records, _ = read_table(path, options, delimiter)
-    texts, label = named_columns(columns, options, path) if columns else ([], "")
-    texts_at, label_at = [columns.index(name) for name in texts], columns.index(label) if columns else 0
-    spans = False
+    texts, labels = named_columns(columns, options, path) if columns else ([], [])
+    texts_at, labels_at = ([columns.index(name) for name in names] for names in (texts, labels))
+    spans = mark_spans(labels)
     for line, record in records:
         if isinstance(record, Bad):
             yield record
         else:
-            row = _listed(Row(line, text_of([record[i] for i in texts_at]), record[label_at]), label)
+            label = label_of(labels, [record[i] for i in labels_at])
+            row = _listed(Row(line, text_of([record[i] for i in texts_at]), label))
             spans = spans or marks_spans(row.label)
-            yield _undecodable(line, record) or marked(row, label, options, spans)
+            if (spans or options.tokens) and isinstance(row.label, str) and not row.label.strip():
+                row = row._replace(label=None)  # no entity
+            yield _undecodable(line, record) or marked(row, options, spans)
 
 
-def _listed(row: Row, column: str) -> Row:
-    """A row whose cells contain lists, read as such: words with their tags, several labels, or entities.
-
-    Args:
-        column: of the label.
-    """
-    labels = list_in(row.label)
+def _listed(row: Row) -> Row:
+    """A row whose cells hold lists or objects, read as such: words with their tags, several labels, or entities."""
+    labels = value_in(row.label) if isinstance(row.label, str) else None
     if labels is None:
-        return row._replace(label=None) if column in SPAN_COLUMNS and not row.label.strip() else row
+        return row
     words = words_in(row.text) if isinstance(row.text, str) else None
     return row._replace(text=row.text if words is None else words, label=labels)
 
@@ -196,18 +195,18 @@ def _undecodable(line: int, fields: list[str]) -> Bad | None:
     return None
 
 
-def list_in(cell: str) -> list[Any] | None:
-    """The list in a cell of a table: in JSON, as predict.py writes it, or in Python's notation, as pandas does."""
-    if not (cell.startswith("[") and cell.endswith("]")) or ARRAY.search(cell):
+def value_in(cell: str) -> list[Any] | dict[str, Any] | None:
+    """The list or object in a cell of a table: in JSON, as predict.py writes it, or in Python's notation, as pandas."""
+    if (cell[:1], cell[-1:]) not in (("[", "]"), ("{", "}")) or ARRAY.search(cell):
         return None
     for read in (json.loads, ast.literal_eval):
         with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
             found = read(cell)
-            return found if isinstance(found, list) else None
+            return found if isinstance(found, list | dict) else None
     return None
 
 
 def words_in(cell: str) -> list[str] | None:
     """The list of words in a cell of a table, if there is one."""
-    found = list_in(cell)
-    return found if found and all(isinstance(word, str) for word in found) else None
+    found = value_in(cell)
+    return found if isinstance(found, list) and found and all(isinstance(word, str) for word in found) else None

@@ -48,7 +48,9 @@ def notes(summary: dict[str, Any]) -> list[str]:
             lines.append(f"labels without a row in {name}: {listed(absent)}")
     own = summary["splits"].values() if summary["task"] == "multi_label" else ()
     if own and all(sum(split["labels"].values()) + split["unlabelled"] == split["rows"] for split in own):
-        lines.append("no text has more than one label: is data.label_separator, or data.task, as it should be?")
+        lines.append(
+            "no text has more than one label: train with data.task=sequence, unless data.label_separator is wrong"
+        )
     return lines
 
 

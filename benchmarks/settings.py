@@ -19,7 +19,7 @@ from thaw.settings import check, check_source
 
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEMS = ("thaw", "trainer_padded", "trainer_dynamic", "trainer_grouped", "trainer_tutorial", "trainer_resting")
-FREEZES = ("none", "head", "first_n", "all_but_last_n", "embeddings", "bitfit", "gradual", "lp_ft")
+FREEZES = ("none", "head", "first_n", "all_but_last_n", "embeddings", "bitfit", "pattern", "gradual", "lp_ft")
 
 
 def script(main: Callable[[list[str]], None]) -> None:

@@ -116,7 +116,9 @@ def new_rows(run: Path, data: dict[str, Any], new: dict[str, Any], predictor: Pr
     """
     given = {key: value for key, value in new.items() if value is not None}
     labels = predictor.labels
-    anew = {"task": labels.task, "format": None, "train_size": None}
+    # What predict.py has labelled has its label under another name.
+    lenient = not given.keys() & {"text_column", "label_column"}
+    anew = {"task": labels.task, "format": None, "train_size": None, "lenient": lenient}
     texts, gold, places, skipped = load_labelled({**data, **anew, **given}, labels, split, predictor.joined_by)
     path = Path(str(given["path"])).expanduser()
     name = path.name.removesuffix(".gz").rsplit(".", 1)[0] + (f"_{split}" if path.is_dir() else "")

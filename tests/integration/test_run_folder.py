@@ -282,7 +282,9 @@ def test_a_run_can_be_scored_on_the_rows_it_was_trained_on(
         evaluate(configured(f"run={run}", "split=train", verb="evaluate"))
 
 
-def test_evaluate_on_new_data_with_the_same_labels(fitted: Fitted, tmp_path: Path) -> None:
+def test_evaluate_on_new_data_with_the_same_labels(
+    fitted: Fitted, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     from thaw.evaluation import evaluate_run
     from thaw.reporting.run_page import page_path
 
@@ -297,6 +299,18 @@ def test_evaluate_on_new_data_with_the_same_labels(fitted: Fitted, tmp_path: Pat
     saved = files.read_json(run / "metrics-new.json")
     assert (saved["rows"], saved["new/accuracy"]) == (2, values["new/accuracy"])
     assert saved["baselines"]["new"].keys() == values["baselines"]["new"].keys() != set()
+    (tmp_path / "corrected.csv").write_text("text,label,score\ni am happy,joy,0.9\n")
+    other = shutil.copytree(run, tmp_path / "other")
+    config = runs.load_config(other)
+    config.data.text_column, config.data.label_column = "body", "mood"
+    runs.save_config(other, config)
+    own = {"run": str(other), "split": "test", "output": None, "baselines": False}
+    with caplog.at_level("INFO"):
+        assert evaluate_run({**own, "data": {"path": str(tmp_path / "corrected.csv")}})[:2] == ("corrected", 1)
+    assert "no column 'mood' as in the run; 'label' is read." in caplog.text
+    assert "no column 'body' as in the run; 'text' is read." in caplog.text
+    with pytest.raises(UserError, match="no column 'mood'; it has: text, label, score"):
+        evaluate_run({**own, "data": {"path": str(tmp_path / "corrected.csv"), "text_column": "text"}})
     (tmp_path / "only").mkdir()
     (tmp_path / "only/test.txt").write_text("i am happy;joy\ni am sad;sadness\n", encoding="utf-8")
     (tmp_path / "only/train.txt").write_text("no label\n")  # of a split that is not evaluated

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 from thaw.data.rows import Options
 from thaw.errors import UserError
+
+log = logging.getLogger(__name__)
 
 TEXT_COLUMNS = ("text", "sentence", "tokens", "words", "review", "content", "body", "tweet", "message", "document")
 SPAN_COLUMNS = ("entities", "spans")  # of entities marked by character positions
@@ -32,9 +35,8 @@ def find_column(
     """
     if isinstance(wanted, int) and 0 <= wanted < len(columns):
         return columns[wanted]
-    if options.lenient and wanted not in columns:
-        wanted = None
-    if wanted is None:
+    usual = wanted is None or (options.lenient and wanted not in columns)
+    if usual:
         for spelled in ({column: column for column in columns}, {column.lower(): column for column in columns}):
             for name in TEXT_COLUMNS if role == "text" else LABEL_COLUMNS:
                 if name in spelled:
@@ -42,6 +44,8 @@ def find_column(
     elif str(wanted) in columns:
         return str(wanted)
     what = f"no column {wanted!r}" if wanted is not None else f"no column with a usual name for the {role}"
+    if usual and wanted is not None:
+        what += ", and none with a usual name"
     if isinstance(wanted, str) and (near := difflib.get_close_matches(wanted, columns, 1)):
         what += f", but {near[0]!r}"
     raise UserError(f"{where}: {what}; it has: {', '.join(columns)}", _column_remedy(role, options, where, wanted))
@@ -81,6 +85,9 @@ def named_columns(columns: list[str], options: Options, where: Path | str) -> tu
     texts, wanted = text_columns(columns, options, where), options.label_column
     each = wanted if isinstance(wanted, list) else [wanted]
     labels = [find_column(columns, "label", options, where, one) for one in each]
+    for stated, (found, *_) in ((options.text_column, texts), (wanted, labels)):
+        if options.lenient and isinstance(stated, str) and stated != found:
+            log.info("%s: no column %r as in the run; %r is read.", where, stated, found)
     if both := [label for label in labels if label in texts]:
         remedy = "Set data.text_column and data.label_column to different ones."
         raise UserError(f"{where}: the column {both[0]!r} is both text and label", remedy)

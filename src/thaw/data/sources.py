@@ -98,7 +98,7 @@ def load_path(path: Path, data: dict[str, Any], only: str | None = None) -> Sour
 
 def options(data: dict[str, Any], **others: Any) -> Options:
     """The reader options within the ``data`` group, and others."""
-    keys = ("text_column", "label_column", "separator", "quoting", "header", "encoding", "joined_by")
+    keys = ("text_column", "label_column", "separator", "quoting", "header", "encoding", "joined_by", "lenient")
     stated = {key: data[key] for key in keys if data.get(key) is not None}
     return Options(**stated, tokens=data.get("task") == "token", **others)
 

@@ -11,12 +11,15 @@ from pathlib import Path
 
 from thaw.errors import UserError
 
-FREE_TEXT = ("text", "run", "runs", "resume", "input", "output", "explain_page", "data.path", "model.name")
+FREE_TEXT = (
+    *("text", "run", "runs", "resume", "input", "output", "explain_page"),
+    *("data.path", "model.name", "freeze.pattern"),
+)
 COLUMNS = ("data.text_column", "data.label_column", "text_column")
 SEPARATORS = ("data.label_separator", "data.separator")
 QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""")
 NUMBER = re.compile(r"[-+]?[\d_.]+(e[-+]?\d+)?|true|false|nan|[-+]?inf", re.IGNORECASE)  # Hydra's, and its booleans
-SPECIAL = re.compile(r"[=(){}'\"$:~]")  # characters that mean something to Hydra's grammar
+SPECIAL = re.compile(r"[=(){}'\"$:~^]")  # characters that mean something to Hydra's grammar
 ITEM = re.compile(r"[^,\[\]\s][^,\[\]]*")  # of a list, without the blanks before it, which Hydra drops as well
 LATEST = {
     "run": ("finished run", "metrics.json"),

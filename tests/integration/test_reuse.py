@@ -40,6 +40,7 @@ def trained(encoders: Encoders, folder: Path, *overrides: str) -> Path:
         ["freeze=gradual", "freeze.every=2", "data.epochs=6"],
         ["freeze=all_but_last_n", "data=conll2003_sample", "data.max_length=12", "data.epochs=2"],
         ["freeze=lora", "freeze.n=1", "freeze.learning_rate=1e-2", "data.epochs=2"],
+        ["freeze=pattern", r"freeze.pattern='layer\.[12]\.'", "data.epochs=2"],
         ["freeze=bitfit", "freeze.n=1", "freeze.learning_rate=1e-2", "data.epochs=2"],
     ],
     ids=lambda settings: settings[0],

@@ -228,6 +228,27 @@ def test_free_text_survives_the_grammar(text: str) -> None:
     assert OmegaConf.create({"text": override.value()}).text == text
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"layer\.[45]\.attention",
+        "query|value",
+        r"layer\.(2|5)\.",
+        "^bert",
+        r"layer\.\d{1,2}\.",
+        "a.*b+c?$",
+        "bias",
+        "7",
+    ],
+)
+def test_regular_expressions_survive_the_grammar(pattern: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    (override,) = OverridesParser.create().parse_overrides([quoted(f"freeze.pattern={pattern}")])
+    assert not override.is_sweep_override()
+    assert override.value() == pattern
+
+
 def test_run_folders_name_data_and_model() -> None:
     assert run_folder(None, "emotion", "distilbert", [], "now") == "outputs/emotion/distilbert/now"
     named = ["model.name=owner/other", "seed=1"]

@@ -67,9 +67,8 @@ def test_every_pair_of_options_composes_and_instantiates(encoders: Callable[[str
     configs = covering()
     assert len(configs) < 400
     for chosen in configs:
-        config = configured(
-            *(f"{group}={option}" for group, option in chosen.items()), "data.path=x", "data.hub=owner/name"
-        )
+        needed = ["data.path=x", "data.hub=owner/name", *["freeze.pattern=layer"] * (chosen["freeze"] == "pattern")]
+        config = configured(*(f"{group}={option}" for group, option in chosen.items()), *needed)
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         assert isinstance(plain, dict)
         check(plain)
@@ -191,7 +190,10 @@ def test_values_that_no_setting_takes_are_refused(key: str, value: object) -> No
 
 def test_the_precisions_are_those_of_lightning() -> None:
     texts, numbers = (get_args(own) for own in (_PRECISION_INPUT_STR, _PRECISION_INPUT_INT))
-    assert set(PRECISIONS) == {*texts, *get_args(_PRECISION_INPUT_STR_ALIAS), *map(str, numbers)}
+    known = {*texts, *get_args(_PRECISION_INPUT_STR_ALIAS), *map(str, numbers)}
+    assert set(PRECISIONS) == {
+        name for name in known if not name.startswith("transformer-engine")
+    }  # has its own package
 
 
 def test_every_rule_is_of_a_setting_that_exists() -> None:

@@ -146,14 +146,13 @@ def _from_modelscope(name: str, revision: str | None) -> Path:
 
 
 def _checked(folder: Path, name: str) -> Path:
+    place = f"model.name={name}" if str(folder) == name else f"model.name={name}: {folder}"
     if not (folder / "config.json").is_file():
         run = (folder / "model/config.json").is_file()
         remedy = f"To go on from this run: model.name={folder}/model." if run else "Give the folder of a saved encoder."
-        raise UserError(f"model.name={name}: {folder} holds no config.json", remedy)
+        raise UserError(f"{place} holds no config.json", remedy)
     if not any((folder / f"{file}{end}").is_file() for file in WEIGHTS for end in ("", ".index.json")):
-        raise UserError(
-            f"model.name={name}: {folder} holds no weights", f"One of {', '.join(WEIGHTS)} should be there."
-        )
+        raise UserError(f"{place} holds no weights", f"One of {', '.join(WEIGHTS)} should be there.")
     return folder
 
 

@@ -194,17 +194,17 @@ def inherited(model: str, texts: Sequence[Any]) -> list[str]:
         texts: of the rows to score.
     """
     notes, folder, keys = [], Path(model).expanduser(), text_keys(map(bare, texts))
-    while folder.name == "model" and (folder.parent / "metrics.json").is_file():
-        run = folder.parent
+    while folder.name == "model" and all((folder.parent / name).is_file() for name in ("metrics.json", "config.yaml")):
+        run, folder = folder.parent, Path()
         try:
+            folder = Path(str(runs.load_config(run).model.name)).expanduser()
             seen = shared(keys, text_keys(map(bare, training_data(run).rows["train"]["text"])))
             if seen:
                 notes.append(f"The encoder comes from {runs.display(run)}, which was trained on {seen:,} of these "
                              f"{counted(len(texts), 'text')}.")  # fmt: skip
-        except (UserError, OSError) as reason:
+        except Exception as reason:  # the run may be of another version, or of another program
             notes.append(f"Whether {runs.display(run)}, from which the encoder comes, was trained on some of these "
                          f"{counted(len(texts), 'text')} is not known: {reason}")  # fmt: skip
-        folder = Path(str(runs.load_config(run).model.name)).expanduser()
     return notes
 
 

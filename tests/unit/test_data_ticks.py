@@ -103,6 +103,18 @@ def test_new_rows_have_the_columns_too(tmp_path: Path, monkeypatch: pytest.Monke
     assert load_labelled({**data.data, **new, "format": None}, data.labels, "test")[1] == [[0, 2], [2]]
 
 
+def test_lists_of_labels_as_predict_writes_them_stand_for_the_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = module(write("csv", tmp_path, ROWS * 10, monkeypatch))
+    (tmp_path / "corrected.csv").write_text('text,labels\na,"[""toxic"", ""threat""]"\nb,[]\n')
+    new = {"path": str(tmp_path / "corrected.csv"), "format": None, "lenient": True}
+    assert load_labelled({**data.data, **new}, data.labels, "test")[1] == [[0, 1], []]
+    (tmp_path / "corrected.csv").write_text("text,labels,toxic\na,[],1\n")
+    with pytest.raises(UserError, match="no column 'threat'"):
+        load_labelled({**data.data, **new}, data.labels, "test")
+
+
 def test_at_least_two_different_columns_are_needed() -> None:
     accepts, _ = RULES["data.label_column"]
     assert all(map(accepts, [None, "label", 1, ["a", "b"], [0, 1, 2]]))

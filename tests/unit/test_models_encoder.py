@@ -15,6 +15,7 @@ from thaw.data.encoding import encode_words
 from thaw.errors import UserError
 from thaw.labels import LabelSet
 from thaw.models.encoder import length_limit, load_encoder, load_tokenizer, resolve_length
+from thaw.models.head import taken_over
 from tiny_models import ARCHITECTURES
 
 Encoders = Callable[[str], Path]
@@ -234,6 +235,14 @@ def test_labels_keep_the_head_of_an_encoder_by_name(
                 known = LABELS[task].names.index(name if name in LABELS[task].names else name.lower())
                 assert torch.equal(after.weight[row], before.weight[known])
                 assert torch.equal(after.bias[row], before.bias[known])
+
+
+def test_labels_that_differ_only_in_case_keep_their_own_heads(encoders: Encoders, tmp_path: Path) -> None:
+    labels = LabelSet("sequence", ("US", "us", "I am"), (1, 1, 1), rows=3)
+    network: Any = load_encoder(encoders("bert"), labels, {})
+    network.save_pretrained(tmp_path)
+    assert torch.equal(load_encoder(tmp_path, labels, {}).classifier.weight, network.classifier.weight)
+    assert taken_over(labels.names, ["us", "Us", "IAM", "US"]) == [1, None, 2, 0]
 
 
 def test_labels_without_names_keep_the_head_by_position(encoders: Encoders, tmp_path: Path) -> None:

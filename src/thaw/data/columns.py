@@ -83,8 +83,13 @@ def text_columns(columns: list[str], options: Options, where: Path | str) -> lis
 def named_columns(columns: list[str], options: Options, where: Path | str) -> tuple[list[str], list[str]]:
     """The column of the text, or two for pairs, and that of the label, or one for each of several labels."""
     texts, wanted = text_columns(columns, options, where), options.label_column
-    each = wanted if isinstance(wanted, list) else [wanted]
-    labels = [find_column(columns, "label", options, where, one) for one in each]
+    if isinstance(wanted, list) and options.lenient and not {*map(str, wanted)} & {*columns}:
+        wanted = None  # what predict.py has labelled has a list of labels
+    if isinstance(wanted, list):
+        exactly = replace(options, lenient=False)
+        labels = [find_column(columns, "label", exactly, where, one) for one in wanted]
+    else:
+        labels = [find_column(columns, "label", options, where, wanted)]
     for stated, (found, *_) in ((options.text_column, texts), (wanted, labels)):
         if options.lenient and isinstance(stated, str) and stated != found:
             log.info("%s: no column %r as in the run; %r is read.", where, stated, found)

@@ -52,7 +52,10 @@ def derive_labels(rows: Any, task: Task, given: Sequence[str] | None) -> LabelSe
     column = rows.data.column("label").combine_chunks()
     values = (column.flatten() if task != "sequence" else column).unique().to_pylist()
     if task == "token" and are_io(given or values):
-        log.info("Tags without B- and I-: neighbouring equal tags are read as one entity.")
+        log.warning(
+            "Tags without B- and I-: neighbouring equal tags are read as one entity. If they are classes of words, "
+            "give O another name."
+        )
         values, given = iob2_names(by_iob1(given or values)), None
     elif task == "token" and given and set(tags := iob2_names(given)) != set(map(str, given)):
         values, given = tags, None  # names of another scheme; numbers do not name these by their position

@@ -172,7 +172,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
     several = data.get("task") == "multi_label"
     columns = isinstance(data.get("label_column"), list)
     for file, raw in rows:
-        if columns and isinstance(raw, Row):
+        if columns and isinstance(raw, Row) and isinstance(raw.label, dict):
             source.names = source.names or list(raw.label)
             raw = ticked(raw)
         several = several or (isinstance(raw, Row) and isinstance(raw.label, dict))

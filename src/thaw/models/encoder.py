@@ -119,8 +119,8 @@ def resolve_length(wanted: int | None, limit: int) -> int:
 def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Module:
     """An encoder with a head for the labels, in float32, which tells the two texts of a pair apart by itself.
 
-    The head is new, unless the folder holds a fine-tuned encoder: then labels of the same names keep theirs, and if its
-    labels have no names, all do if they are as many.
+    The head is new, unless the folder holds a fine-tuned encoder: then labels of the same names keep theirs. If its
+    labels have no names, or it is not saved as one safetensors file, a head of the right size is kept as it is.
 
     Args:
         folder: a saved encoder.

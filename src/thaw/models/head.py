@@ -1,6 +1,7 @@
 """The head of a fine-tuned encoder is taken over by the names of its labels, not by their positions."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,14 @@ def labels_of_head(config: Any, folder: Path) -> tuple[str, ...]:
 
 
 def taken_over(before: Sequence[str], names: Sequence[str]) -> list[int | None]:
-    """The row of the saved head for each label, however its name is written; None for labels that it does not know."""
-    rows = {folded(name): row for row, name in enumerate(before)}
-    return [rows.get(folded(name)) for name in names]
+    """The row of the saved head for each label; None for labels that it does not know.
+
+    Names may differ in case and blanks, unless that is what tells two labels apart.
+    """
+    exact = {name: row for row, name in enumerate(before)}
+    alike = Counter(map(folded, before))
+    loose = {folded(name): row for row, name in enumerate(before) if alike[folded(name)] == 1}
+    return [exact.get(name, loose.get(folded(name))) for name in names]
 
 
 def take_over(network: Any, folder: Path, before: Sequence[str], names: Sequence[str]) -> None:

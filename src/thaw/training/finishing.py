@@ -164,14 +164,18 @@ def save_model(folder: Path, module: EncoderModule, tokenizer: Any) -> None:
         # What adapters name as their base: not where it lies on this machine.
         adapters.peft_config["default"].base_model_name_or_path = module.config["model"]["name"]
         network.config._name_or_path = module.config["model"]["name"]
-        files.replace_folder(folder / "adapter", partial(_save_readable, [adapters]))
+        # Embeddings never change; to find that out, peft would ask the Hub.
+        save = partial(adapters.save_pretrained, save_embedding_layers=False)
+        files.replace_folder(folder / "adapter", partial(_save_readable, [save]))
         network = adapters.merge_and_unload()
-    files.replace_folder(folder / "model", partial(_save_readable, [network, tokenizer]))
+    files.replace_folder(
+        folder / "model", partial(_save_readable, [network.save_pretrained, tokenizer.save_pretrained])
+    )
 
 
-def _save_readable(parts: Sequence[Any], path: str) -> None:
-    for part in parts:
-        part.save_pretrained(path)
+def _save_readable(parts: Sequence[Callable[[str], Any]], path: str) -> None:
+    for save in parts:
+        save(path)
     # Otherwise the weights could be read only by their owner.
     for file in Path(path).glob("*.safetensors"):
         file.chmod(0o644)

@@ -78,7 +78,8 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     module = make_module(cfg, encoder, data.labels)
     if first:
         show_parameters(module, cfg)
-        show_head(encoder, data.labels, trust)
+        if not cfg["model"]["random_init"]:
+            show_head(encoder, data.labels, trust)
     reuse = Reuse(cfg["freeze"], data, compiled=cfg["trainer"]["compile"])
     trainer, best, resumable = trainer_of(cfg, folder, module, data, reuse, multirun)
     loggers = make_loggers(cfg, folder, multirun) if first else []

@@ -17,7 +17,7 @@ from thaw.multirun import begin
 from thaw.reporting import summary, sweep_plots
 from thaw.reporting.comparison import report
 from thaw.reporting.members import comparable, read_members
-from thaw.reporting.summary import markdown_table
+from thaw.reporting.summary import latex_table, markdown_table
 from thaw.reporting.sweep import command_of, overview, spread, summarise
 from thaw.settings import ADDED, check
 
@@ -52,7 +52,7 @@ def test_figures_of_validation_are_not_called_test(make: Make) -> None:
     summarise(sweep)
     table = list(csv.DictReader((sweep / "runs.csv").open()))
     assert [row["validation/accuracy"] for row in table] == ["0.6", "0.6"]
-    for name in ("summary.html", "summary.md", "runs.csv"):
+    for name in ("summary.html", "summary.md", "summary.tex", "runs.csv"):
         assert not re.search("test[ /]accuracy|test rows", (sweep / name).read_text())
     page = (sweep / "summary.html").read_text()
     assert "<th>validation accuracy</th>" in page
@@ -277,6 +277,20 @@ def test_a_cell_of_markdown_is_one_line() -> None:
     assert table.splitlines() == [
         "| run | error |", "| --- | ---: |", "| a\\|b | first second third |", "|  | x |",
     ]  # fmt: skip
+
+
+def test_a_table_for_latex_escapes_what_latex_would_read_and_has_its_best_row_bold() -> None:
+    rows = [["all_but_last_n", "0.93 ± 0.01"], ["C:\\{x}", "50 %"]]
+    assert latex_table(["freeze", "test f1_macro"], rows, best=0).splitlines() == [
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"freeze & test f1\_macro \\",
+        r"\midrule",
+        r"\textbf{all\_but\_last\_n} & \textbf{0.93 ± 0.01} \\",
+        r"C:\textbackslash \{x\} & 50 \% \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
 
 
 def test_near_duplicates_of_many_alike_are_at_least_so_many(tmp_path: Path, encoders: Callable[[str], Path]) -> None:

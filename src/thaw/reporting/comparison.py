@@ -18,7 +18,7 @@ from thaw.reporting.members import settings_of
 from thaw.reporting.predictions import Rows, scorer_of
 from thaw.reporting.published import compare_with_paper
 from thaw.reporting.reading import marked, shown
-from thaw.reporting.summary import interval, markdown_table, number, table, titled
+from thaw.reporting.summary import interval, latex_table, markdown_table, number, table, titled
 from thaw.reporting.sweep import summarise, summarise_several
 from thaw.reporting.wandb_report import make_report
 from thaw.settings import plain
@@ -60,6 +60,7 @@ def report(config: DictConfig) -> None:
     header, rows = ["", "first", "second", "difference", "95 %", "p"], figure_rows(result)
     findings = "".join(f"{line}\n\n" for line in result["findings"])
     files.write_text(path.with_suffix(".md"), f"# {result['title']}\n\n{markdown_table(header, rows)}\n\n{findings}")
+    files.write_text(path.with_suffix(".tex"), latex_table(header, rows))
     files.write_csv(path.with_suffix(".csv"), ["metric", *header[1:]], rows)
     figures = table(result["title"], header, rows)
     print("\n".join([figures, *result["findings"], f"\nReport  {runs.display(path)}"]))

@@ -56,6 +56,21 @@ def markdown_table(header: Sequence[str], rows: Rows) -> str:
     return "\n".join([line(header), line(["---", *["---:"] * (len(header) - 1)]), *map(line, rows)])
 
 
+def latex_table(header: Sequence[str], rows: Rows, best: int | None = None) -> str:
+    """A table for LaTeX with booktabs, aligned like `table`, its special characters escaped.
+
+    Args:
+        best: the row in bold, if any.
+    """
+    import pandas as pd
+
+    plain = pd.DataFrame([list(row) for row in rows], columns=list(header)).style.hide(axis="index")
+    escaped = plain.format(escape="latex").format_index(escape="latex", axis=1)
+    bold = escaped.apply(lambda row: ["textbf: --rwrap" if row.name == best else ""] * len(row), axis=1)
+    text: str = bold.to_latex(hrules=True, column_format="l" + "r" * (len(header) - 1))
+    return text
+
+
 def number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None or value != value else f"{value:.{digits}f}"
 

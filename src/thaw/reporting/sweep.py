@@ -145,7 +145,7 @@ def _findings(groups: Sequence[Group], best: Group | None, scores: Sequence[str]
 
 
 def summarise(folder: Path) -> list[Member]:
-    """Write ``summary.html``, ``summary.md`` and ``runs.csv`` into the folder of a multirun, and show the table.
+    """Write ``summary.html``, ``.md`` and ``.tex``, and ``runs.csv``, into the folder of a multirun; show the table.
 
     Returns:
         The runs that the same command would try again: those that failed or were stopped.
@@ -159,7 +159,7 @@ def summarise_several(folders: Sequence[Path], page: Path) -> None:
     """A summary like that of a multirun, of the runs of several folders, each of a run or a multirun.
 
     Args:
-        page: to write, with the table as Markdown and the runs as csv beside it.
+        page: to write, with the table as Markdown and LaTeX and the runs as csv beside it.
     """
     found = [member for folder in folders for member in read_members(folder)]
     members = comparable(found)
@@ -190,6 +190,7 @@ def _summarise(members: list[Member], title: str, page: Path, table: Path, multi
     }
     write_html(page, "sweep.html", context)
     files.write_text(page.with_suffix(".md"), _markdown(title, over, tables, unfinished))
+    files.write_text(page.with_suffix(".tex"), summary.latex_table(over.header, over.rows, context["best"]))
     _write_csv(table, members)
     lines = [summary.table(title, over.header, over.rows), *over.findings, *(summary.table(*held) for held in tables)]
     lines += dict.fromkeys(f"{member.status}: {member.error or member.name}" for member in unfinished)

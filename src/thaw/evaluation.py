@@ -22,7 +22,7 @@ from thaw.models.speed import accelerate
 from thaw.reporting import summary
 from thaw.reporting.run_page import explanations_path, page_path, write_page
 from thaw.scoring import join_figures, predict_rows, score_baselines, score_rows, trained_on
-from thaw.settings import plain
+from thaw.settings import DATA_PATHS, plain
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +65,8 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
     run = runs.open_run(settings["run"], needs="metrics.json")
     predictor = Predictor.from_run(run)
     config = plain(runs.load_config(run))
-    if settings["output"] and config["data"]["path"]:
-        files.check_not_over(settings["output"], config["data"]["path"], "the data of the run")
+    for place in (config["data"].get(key) for key in DATA_PATHS) if settings["output"] else ():
+        files.check_not_over(settings["output"], place or "", "the data of the run")
     if settings["data"].get("path"):
         rows = new_rows(run, config["data"], settings["data"], predictor, settings["split"])
     elif settings["split"] == "train":
@@ -119,9 +119,10 @@ def new_rows(run: Path, data: dict[str, Any], new: dict[str, Any], predictor: Pr
     # What predict.py has labelled has its label under another name.
     lenient = not given.keys() & {"text_column", "label_column"}
     anew = {"task": labels.task, "format": None, "train_size": None, "lenient": lenient}
+    anew |= {"validation_path": None, "test_path": None}
     texts, gold, places, skipped = load_labelled({**data, **anew, **given}, labels, split, predictor.joined_by)
     path = Path(str(given["path"])).expanduser()
-    name = path.name.removesuffix(".gz").rsplit(".", 1)[0] + (f"_{split}" if path.is_dir() else "")
+    name = files.plain_name(path).removesuffix(".gz").rsplit(".", 1)[0] + (f"_{split}" if path.is_dir() else "")
     name = unused_name(run, f"new_{name}" if name in SPLITS else name, texts)
     listed = run / "predictions" / f"{name}.skipped.json"
     listed.unlink(missing_ok=True)  # of an earlier evaluation

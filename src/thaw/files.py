@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import glob
 import gzip
 import json
 import math
@@ -128,14 +129,33 @@ def replace_folder(path: Path, save: Callable[[str], Any]) -> None:
             shutil.rmtree(before, ignore_errors=True)
 
 
+def named_by(place: str | Path) -> list[Path]:
+    """The file or folder of a name; if there is none, the files that match it as a pattern (``2026-*.csv``), sorted."""
+    name = os.path.expanduser(str(place))
+    if os.path.exists(name):  # unlike Path.exists, no exception for names that cannot be
+        return [Path(name)]
+    return [Path(found) for found in sorted(glob.glob(name, recursive=True)) if os.path.isfile(found)]
+
+
+def plain_name(path: Path) -> str:
+    """The name of a file or folder; of a pattern without what may be anything, or if nothing is left of the folder."""
+    if not glob.has_magic(path.name) or os.path.exists(path):
+        return path.name
+    stem, *endings = (re.sub(r"\[.*?\]|[*?]", "", part).strip("-_ ") for part in path.name.split("."))
+    return ".".join([stem or path.parent.name, *endings])
+
+
 def check_not_over(output: str | Path, source: str | Path, name: str) -> None:
-    """Refuse to write over the file that is read, or into the folder that is read.
+    """Refuse to write over a file that is read, or into the folder that is read.
 
     Args:
+        source: as for `named_by`.
         name: what to call the source in the message.
     """
-    path, read = (Path(place).expanduser().resolve() for place in (output, source))
-    if path.is_relative_to(read):
+    path = Path(output).expanduser().resolve()
+    for read in (found.resolve() for found in named_by(source)):
+        if not path.is_relative_to(read):
+            continue
         raise UserError(f"output={output}: this {'is' if path == read else 'lies in'} {name}", "Choose another place.")
 
 

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw import multirun
 from thaw.errors import UserError
+from thaw.files import plain_name
 from thaw.help import dotted
 from thaw.overrides import unquoted
 from thaw.runs import open_unfinished, rank, resume_command
@@ -31,7 +32,7 @@ def stem(path: str | None) -> str:
     """A short name for data given by its path: the file or folder name without its endings."""
     if not path or path == "???":
         return "data"  # that it is missing is reported where it is needed
-    return Path(path).expanduser().name.split(".")[0] or "data"
+    return plain_name(Path(path).expanduser()).split(".")[0] or "data"
 
 
 def run_folder(resume: str | None, data: str, model: str, overrides: Sequence[str], time: str) -> str:

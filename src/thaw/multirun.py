@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from thaw import files, runs
 from thaw.errors import Occupied, UserError
 from thaw.reporting import pages
-from thaw.settings import INERT
+from thaw.settings import ADDED, INERT, data_files
 
 LONGEST = 60  # characters of a folder's name before the digest
 ONE_VALUE = re.compile(r"""\[[^\[\]]*\]|\{[^{}]*\}|'[^']*'|"[^"]*\"""")  # a list, dict or quoted text, commas and all
@@ -112,7 +112,7 @@ def begin(config: DictConfig, folder: Path) -> float | None:
         log.info("Resuming %s, which was stopped.", runs.display(folder))
         return None
     log.info("%s is finished already.", runs.display(folder))
-    if changed := _written_since(config.data.path, folder / "data.json"):
+    if changed := _written_since(config.data, folder / "data.json"):
         log.warning("%s was written after it began. To train it anew, remove its folder.", runs.display(changed))
     if not (folder / "report.html").is_file():  # killed before the page was drawn
         pages.draw(folder)
@@ -126,7 +126,8 @@ def _comparable(config: DictConfig) -> Any:
     for key in INERT:
         group, _, name = key.rpartition(".")
         (plain[group] if group else plain).pop(name, None)
-    plain["data"].setdefault("truncation", "end")  # runs of earlier versions lack it
+    for key, value in ADDED.items():  # runs of earlier versions lack these
+        plain["data"].setdefault(key.removeprefix("data."), value)
     if plain["freeze"].get("n") is None:  # likewise
         plain["freeze"].pop("n", None)
     if plain["data"].get("fold") is None:  # then how many folds there would be has no effect
@@ -137,12 +138,12 @@ def _comparable(config: DictConfig) -> Any:
     return plain
 
 
-def _written_since(data: str | None, seen: Path) -> Path | None:
+def _written_since(data: Mapping[str, Any], seen: Path) -> Path | None:
     """A data file that was modified after the run noted what it read, if there is one."""
-    if not data or not seen.is_file():
+    if not seen.is_file():
         return None
-    path, then = Path(data), seen.stat().st_mtime
-    return next((file for file in (path, *path.rglob("*")) if file.is_file() and file.stat().st_mtime > then), None)
+    then = seen.stat().st_mtime
+    return next((file for file in data_files(data) if file.stat().st_mtime > then), None)
 
 
 def _free(path: Path) -> Path:

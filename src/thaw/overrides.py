@@ -13,7 +13,7 @@ from thaw.errors import UserError
 
 FREE_TEXT = (
     *("text", "run", "runs", "resume", "input", "output", "explain_page"),
-    *("data.path", "model.name", "freeze.pattern"),
+    *("data.path", "data.validation_path", "data.test_path", "model.name", "freeze.pattern"),
 )
 COLUMNS = ("data.text_column", "data.label_column", "text_column")
 SEPARATORS = ("data.label_separator", "data.separator")

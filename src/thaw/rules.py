@@ -115,7 +115,7 @@ RULES: dict[str, Rule] = {
     "model.gradient_checkpointing": FLAG,
     "model.random_init": FLAG,
     "model.trust_remote_code": FLAG,
-    "data.path": OPTIONAL_TEXT,
+    **{f"data.{key}": OPTIONAL_TEXT for key in ("path", "validation_path", "test_path")},
     "data.text_column": or_null(COLUMNS),
     "data.label_column": or_null(SEVERAL),
     "data.label_names": or_null(NAMES),

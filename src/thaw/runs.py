@@ -15,12 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from thaw.errors import Occupied, UserError
-from thaw.files import damaged, read_jsonl, write_text
+from thaw.files import damaged, named_by, read_jsonl, write_text
 from thaw.labels import LabelSet
+from thaw.settings import DATA_PATHS
 
 FAILURE = "failure.json"  # why a run of a multirun failed
 PRUNED = "pruned.json"  # when a trial was ended early because others were better
-PLACES = (("data", "path"), ("model", "name"))  # the settings that may name a file or folder
+PLACES = (*(("data", key) for key in DATA_PATHS), ("model", "name"))  # the settings that may name files or folders
 LOCK = ".lock"  # held while a process writes to the folder
 
 
@@ -155,9 +156,8 @@ def sync_command(folder: Path) -> str:
 def make_absolute(config: DictConfig) -> None:
     """Make local paths absolute, so that the run can be resumed or evaluated from anywhere."""
     for group, key in PLACES:
-        place = os.path.expanduser(config[group][key] or "")
-        if os.path.exists(place):
-            config[group][key] = os.path.abspath(place)
+        if (place := config[group].get(key)) and named_by(place):
+            config[group][key] = os.path.abspath(os.path.expanduser(place))
 
 
 def save_config(run: Path, config: DictConfig) -> None:

@@ -36,6 +36,8 @@ TRAINER = {  # arguments of transformers' Trainer and its example scripts, which
     "dataset_name": "data.hub",
     "dataset_config_name": "data.hub_config",
     "train_file": "data.path",
+    "validation_file": "data.validation_path",
+    "test_file": "data.test_path",
     "dataloader_num_workers": "data.num_workers",
     "model_name_or_path": "model.name",
     "label_smoothing_factor": "loss.label_smoothing",

@@ -6,11 +6,13 @@ Values that depend on the data or the encoder (layers, lengths, labels) are chec
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import UserError
+from thaw.files import named_by
 from thaw.rules import COUNT, POSITIVE, RULES, Rule
 
 # The results of a run do not depend on these. Every other setting counts, even if it changes only the last digits
@@ -21,7 +23,10 @@ NEUTRAL = (  # those that leave the protocol of an experiment as it is
     "trainer", "trainer.accelerator", "trainer.devices", "trainer.progress_bar", "trainer.checkpoint_every",
     "trainer.log_every", "trainer.cuda_graphs",
 )  # fmt: skip
-ADDED = {"data.fold": None, "data.folds": 5, "data.truncation": "end"}  # which runs of earlier versions lack
+ADDED = {  # which runs of earlier versions lack
+    "data.fold": None, "data.folds": 5, "data.truncation": "end", "data.validation_path": None, "data.test_path": None,
+}  # fmt: skip
+DATA_PATHS = ("path", "validation_path", "test_path")  # the settings of the group data that name files or folders
 
 
 def better(monitor: str) -> str:
@@ -56,16 +61,22 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 def check_source(data: Mapping[str, Any]) -> None:
     """Refuse a ``data`` group without a source, or with a path that does not exist."""
-    if path := data.get("path"):
-        # Unlike the methods of Path, these do not raise for impossible names.
-        place = os.path.expanduser(str(path))
-        if not os.path.exists(place):
-            raise UserError(f"{path}: no such file or folder", "Check data.path.")
-        if not os.path.isfile(place) and not os.path.isdir(place):  # such as a pipe; files are read more than once
-            raise UserError(f"{path}: neither a file nor a folder", "Save the data to a file.")
-    elif not data.get("hub"):
+    for key in DATA_PATHS:
+        if not (place := data.get(key)):
+            continue
+        if not (found := named_by(place)):
+            raise UserError(f"{place}: no such file or folder", f"Check data.{key}.")
+        if not all(path.is_file() or path.is_dir() for path in found):  # such as a pipe; files are read more than once
+            raise UserError(f"{place}: neither a file nor a folder", "Save the data to a file.")
+    if not (data.get("path") or data.get("hub")):
         kind = data.get("format") or "csv"
         raise UserError("data.path is missing", f"Say where the data is: data={kind} data.path=...")
+
+
+def data_files(data: Mapping[str, Any]) -> list[Path]:
+    """The local files that a ``data`` group reads, and what else stands in their folders."""
+    named = (path for key in DATA_PATHS for path in named_by(data.get(key) or ""))
+    return [file for path in named for file in (path, *path.rglob("*")) if os.path.isfile(file)]
 
 
 # What the files of a group have in common: the file that they begin with.

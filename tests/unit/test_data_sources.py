@@ -525,3 +525,38 @@ def test_of_a_folder_only_the_split_that_is_needed_is_read(tmp_path: Path) -> No
     assert texts(load_path(tmp_path, {}, only="test")) == {"test": ["a"]}
     with pytest.raises(UserError, match=r"several files for train|another format"):
         load_path(tmp_path, {})
+
+
+def test_files_of_a_pattern_are_one_set_of_rows(tmp_path: Path) -> None:
+    fill(tmp_path, {"2025-12.csv": CSV, "2026-01.csv": "text,label\nc,x\n", "2026-02.csv": "text,label\nd,y\n"})
+    source = load({"path": f"{tmp_path}/2026-*.csv"})
+    assert texts(source) == {"all": ["c", "d"]}
+    assert source.place("all", 1, 2) == f"{tmp_path}/2026-02.csv:2"
+    assert "no such file or folder. Check data.path" in complaint(f"{tmp_path}/2027-*.csv")
+    # A name comes before the pattern that it may also be.
+    fill(tmp_path, {"[a].csv": CSV, "a.csv": "text,label\nd,y\n"})
+    assert texts(load({"path": f"{tmp_path}/[a].csv"})) == {"all": ["a", "b"]}
+
+
+def test_a_pattern_does_not_mix_splits(tmp_path: Path) -> None:
+    fill(tmp_path, {"train.csv": CSV, "test.csv": CSV})
+    assert "test.csv and train.csv are of different splits. Give their folder" in complaint(f"{tmp_path}/*.csv")
+
+
+def test_validation_and_test_may_be_files_of_their_own(tmp_path: Path) -> None:
+    fill(tmp_path, {"tickets.csv": CSV, "gold.jsonl": JSONL, "checked_a.csv": CSV, "checked_b.csv": CSV})
+    path = str(tmp_path / "tickets.csv")
+    source = load({"path": path, "test_path": f"{tmp_path}/gold.jsonl", "validation_path": f"{tmp_path}/checked_?.csv"})
+    assert texts(source) == {"train": ["a", "b"], "validation": ["a", "b", "a", "b"], "test": ["a", "b"]}
+    assert texts(load({"path": path, "test_path": f"{tmp_path}/gold.jsonl"})) == {
+        "train": ["a", "b"],
+        "test": ["a", "b"],
+    }
+    assert "gone.csv: no such file or folder. Check data.test_path." in complaint(path, test_path="gone.csv")
+
+
+def test_a_test_split_apart_stands_for_that_of_the_folder(tmp_path: Path) -> None:
+    fill(tmp_path, {"data/train.csv": CSV, "data/test.csv": CSV, "gold.csv": "text,label\nc,x\n"})
+    source = load({"path": f"{tmp_path}/data", "test_path": f"{tmp_path}/gold.csv"})
+    assert texts(source) == {"train": ["a", "b"], "test": ["c"]}
+    assert source.place("test", 0, 2) == f"{tmp_path}/gold.csv:2"

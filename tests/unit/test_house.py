@@ -660,3 +660,17 @@ def test_what_fails_while_a_file_is_open_is_blamed_on_it_only_if_there_is_no_roo
 
 def test_what_the_trainer_calls_its_arguments_names_settings_that_there_are() -> None:
     assert set(TRAINER.values()) <= set(Script(ROOT / "conf", "train").keys)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("tickets.csv.gz", "tickets"),
+        ("data/2026-*.csv", "2026"),
+        ("data/*.csv", "data"),
+        ("[a]-{b}.csv", "{b}"),
+        ("", "data"),
+    ],
+)
+def test_a_run_folder_is_named_after_the_data(path: str, name: str) -> None:
+    assert job.stem(path) == name

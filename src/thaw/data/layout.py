@@ -7,6 +7,7 @@ from typing import Any
 from thaw.data import formats
 from thaw.data.splits import SPLITS
 from thaw.errors import UserError
+from thaw.files import named_by
 
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -38,6 +39,22 @@ def kind_of(path: Path, data: dict[str, Any]) -> str:
         known = ", ".join(kind for kind in formats.READERS if kind != "folder")
         raise UserError(f"{path}: {what}", f"Set data.format to one of: {known}.")
     return kind
+
+
+def files_of_one_split(place: str | Path) -> list[Path]:
+    """The file of a name, or the files of a pattern, which may not be named for different splits; or an aclImdb folder.
+
+    Raises:
+        UserError: when their names say that they are several splits.
+    """
+    found = named_by(place)
+    names = {split: path.name for path in found if (split := split_of(path.name))}
+    if len(found) > 1 and len(names) > 1:
+        raise UserError(
+            f"{place}: {' and '.join(names.values())} are of different splits",
+            "Give their folder as data.path, or one of them as data.path, another as data.test_path.",
+        )
+    return found
 
 
 def split_files(folder: Path, data: dict[str, Any], only: str | None = None) -> dict[str, list[Path]]:

@@ -1,7 +1,6 @@
 """TextDataModule: from the ``data`` group of the config to labels, encoded splits and batches."""
 
 import logging
-import os
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
@@ -20,6 +19,7 @@ from thaw.data.rows import Values
 from thaw.data.summary import label_counts, summarise
 from thaw.errors import UserError
 from thaw.labels import IGNORED, LabelSet, Task, require_classes
+from thaw.settings import data_files
 
 log = logging.getLogger(__name__)
 
@@ -207,10 +207,7 @@ def prepared(
     """
     module = TextDataModule(data, tokenizer, max_length, seed)
     read = {name: value for name, value in data.items() if name not in OF_BATCHES}
-    path = Path(os.path.expanduser(str(data["path"])))
-    there = data["path"] and os.path.exists(path)  # unlike Path.exists, no exception for names that cannot be
-    files = [str(file) for file in (path, *path.rglob("*")) if os.path.exists(file)] if there else []
-    stamps = sorted((file, os.stat(file).st_mtime_ns, os.stat(file).st_size) for file in files)
+    stamps = sorted((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in data_files(data))
     key = repr((read, encoder, max_length, stamps))
     if key in _prepared:
         vars(module).update({**vars(_prepared[key]), "data": data, "seed": seed})

@@ -5,8 +5,7 @@ strings here, and ids later, once all labels of the training split are known.
 """
 
 import logging
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from thaw.data import formats
 from thaw.data.checking import NO_LABEL, checked, ticked
 from thaw.data.columns import answer_column, class_names, name_of, named_columns
-from thaw.data.layout import SPLIT_NAMES, kind_of, split_files, split_of
+from thaw.data.layout import SPLIT_NAMES, files_of_one_split, kind_of, split_files, split_of
 from thaw.data.lines import NOT_UTF8
 from thaw.data.rows import CHUNK, Bad, Options, Row, dataset_of, label_of, text_of, unaccepted
 from thaw.data.spans import marked
@@ -64,36 +63,48 @@ def load(data: dict[str, Any], only: str | None = None) -> Source:
         UserError: for anything that cannot be read, with file, line and remedy.
     """
     check_source(data)
-    if data.get("path"):
-        return load_path(Path(os.path.expanduser(str(data["path"]))), data, only)
-    return _load_hub(data)
+    source = load_path(data["path"], data, only) if data.get("path") else _load_hub(data)
+    for split in ("validation", "test"):
+        if place := data.get(f"{split}_path"):
+            _read(source, split, files_of_one_split(place), data)
+    return source
 
 
-def load_path(path: Path, data: dict[str, Any], only: str | None = None) -> Source:
-    """Read a file, or a folder with a file or folder for each split."""
-    files = {"all": [path]} if path.is_file() else split_files(path, data, only)
+def load_path(place: str | Path, data: dict[str, Any], only: str | None = None) -> Source:
+    """Read files, or a folder with a file or folder for each split."""
+    folder = Path(place).expanduser()
+    files = split_files(folder, data, only) if folder.is_dir() else {"all": files_of_one_split(place)}
+    apart = [split for split in ("validation", "test") if data.get(f"{split}_path")]
+    if "all" in files and apart:
+        files = {"train": files["all"]}
+    files = {split: parts for split, parts in files.items() if split not in apart}
     source = Source()
     for split, parts in files.items():
-        source.files[split] = [str(part) for part in parts]
-        folders = [part for part in parts if part.is_dir()]
-        source.listings |= {str(folder): [str(text) for text in formats.folder_texts(folder)] for folder in folders}
-        kinds = [kind_of(part, data) for part in parts]
-        for column, what in (("text_column", "pairs of texts"), ("label_column", "labels of 0 and 1")):
-            if isinstance(data.get(column), list) and (flat := WITHOUT_COLUMNS.intersection(kinds)):
-                problem = f"data.{column}={data[column]}: the format {min(flat)} has no columns with names"
-                raise UserError(f"{path}: {problem}", f"Write {what} as csv, tsv, jsonl or parquet.")
-        rows = (
-            (number, row)
-            for number, (part, kind) in enumerate(zip(parts, kinds, strict=True))
-            for row in formats.READERS[kind](part, options(data))
-        )
-        source.splits[split] = _table(source, split, rows, data)
+        _read(source, split, parts, data)
     first = next(iter(files.values()))[0]
     if kind_of(first, data) == "parquet":
         with formats.open_parquet(first) as file:
             _, labels = named_columns(file.schema_arrow.names, options(data), first)
             source.names = class_names(file.schema_arrow, labels)
     return source
+
+
+def _read(source: Source, split: str, parts: Sequence[Path], data: dict[str, Any]) -> None:
+    """Read the files, or aclImdb folders, of a split."""
+    source.files[split] = [str(part) for part in parts]
+    folders = [part for part in parts if part.is_dir()]
+    source.listings |= {str(folder): [str(text) for text in formats.folder_texts(folder)] for folder in folders}
+    kinds = [kind_of(part, data) for part in parts]
+    for column, what in (("text_column", "pairs of texts"), ("label_column", "labels of 0 and 1")):
+        if isinstance(data.get(column), list) and (flat := WITHOUT_COLUMNS.intersection(kinds)):
+            problem = f"data.{column}={data[column]}: the format {min(flat)} has no columns with names"
+            raise UserError(f"{parts[0]}: {problem}", f"Write {what} as csv, tsv, jsonl or parquet.")
+    rows = (
+        (number, row)
+        for number, (part, kind) in enumerate(zip(parts, kinds, strict=True))
+        for row in formats.READERS[kind](part, options(data))
+    )
+    source.splits[split] = _table(source, split, rows, data)
 
 
 def options(data: dict[str, Any], **others: Any) -> Options:

@@ -112,7 +112,7 @@ def _member(folder: Path) -> Member:
     validation = splits["validation"]
     # Not the fingerprint: whether to clean the texts of the same rows may be what is swept.
     data = runs.load_config(folder).data
-    source = [data.path, data.hub, data.hub_config, data.split_seed, data.get("fold")]
+    source = [data.get(key) for key in ("path", "validation_path", "hub", "hub_config", "split_seed", "fold")]
     rows = json.dumps([validation["rows"], validation["labels"], *source])
     share = validation["rows"] / splits["train"]["rows"]
     best, seconds = metrics["best"], metrics["seconds"]["train"]

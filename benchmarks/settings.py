@@ -90,6 +90,8 @@ def shared(config: DictConfig) -> dict[str, tuple[Any, ...]]:
         "optimizer.layer_decay": (None, 1),
         "loss.class_weights": (None,),
         "loss.focal_gamma": (0,),
+        "loss.function": (None,),
+        "metrics": ({},),
         "data.task": (None, "sequence", "token"),  # not several labels for a text
         "data.label_separator": (None,),
         "data.sampler": ("shuffle",),

@@ -1,11 +1,20 @@
 """The only call of hydra.utils.instantiate, behind an allow-list, so that a config cannot run arbitrary code."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from thaw.errors import UserError, reason
 
-ALLOWED = ("torch.optim.", "pytorch_lightning.callbacks.", "pytorch_lightning.loggers.", "thaw.")
+# The folder own/ beside the scripts is for code of the user's.
+ALLOWED = (
+    "torch.optim.",
+    "pytorch_lightning.callbacks.",
+    "pytorch_lightning.loggers.",
+    "sklearn.metrics.",
+    "thaw.",
+    "own.",
+)
 
 
 def build(config: dict[str, Any], key: str, **arguments: Any) -> Any:
@@ -34,10 +43,30 @@ def build(config: dict[str, Any], key: str, **arguments: Any) -> Any:
             package = f": pip install {cause.name.partition('.')[0]}" if cause.name else ""
             raise UserError(f"{target}: {cause}", f"Install the package{package}.") from error
         if isinstance(cause, ImportError):
-            raise UserError(f"{target}: there is no such class", "Check its name.") from error
-        lacks = " ".join(f"'~{key}.{name}'" for name in _not_taken(config))
-        remedy = f"Leave out what it does not take: {lacks}." if lacks else "Check its settings."
-        raise UserError(f"{target} could not be built: {reason(cause or error)}", remedy) from error
+            where = ", and that own/ stands beside the scripts" if config["_target_"].startswith("own.") else ""
+            raise UserError(f"{target}: there is no such class", f"Check its name{where}.") from error
+        raise UserError(f"{target} could not be built: {reason(cause or error)}", _remedy(config, key)) from error
+
+
+def build_function(config: dict[str, Any], key: str) -> Callable[..., Any]:
+    """The function that the config names, which gets its other settings at each call; of a class, an object of it.
+
+    Raises:
+        UserError: as `build` does.
+    """
+    function = build({**config, "_partial_": True}, key)
+    if inspect.isclass(function.func):
+        function = build(config, key)
+    elif _not_taken(config):
+        raise UserError(f"{key}: {config['_target_']} does not take all of its settings", _remedy(config, key))
+    if not callable(function):
+        raise UserError(f"{key}: {config['_target_']} cannot be called", "Give it a method __call__.")
+    return function
+
+
+def _remedy(config: dict[str, Any], key: str) -> str:
+    lacks = " ".join(f"'~{key}.{name}'" for name in _not_taken(config))
+    return f"Leave out what it does not take: {lacks}." if lacks else "Check its settings."
 
 
 def _not_taken(config: dict[str, Any]) -> list[str]:

@@ -16,7 +16,13 @@ from thaw.overrides import NUMBER
 from thaw.script import GLOBAL, Script, meant_by, near, not_global
 from thaw.settings import lost
 
-OPEN = ("callbacks.", "logger.", "optimizer.class.")  # to what these hold, arguments of classes may be added
+OPEN = (
+    "callbacks.",
+    "logger.",
+    "metrics.",
+    "loss.function.",
+    "optimizer.class.",
+)  # to what these hold, arguments of classes may be added
 OUT_OF_MEMORY = {
     "train": "Lower data.batch_size, data.eval_batch_size or data.max_length, "
     "or set model.gradient_checkpointing=true.",

@@ -104,6 +104,7 @@ RULES: dict[str, Rule] = {
     "callbacks": SEVERAL_BUILT,
     "callbacks.early_stopping.patience": COUNT,
     "logger": SEVERAL_BUILT,
+    "metrics": SEVERAL_BUILT,
     "strict_iob2": FLAG,
     "expected": (
         lambda value: isinstance(value, list) and all(isinstance(one, dict) and set(one) == EXPECTED for one in value),
@@ -164,6 +165,7 @@ RULES: dict[str, Rule] = {
     "optimizer.warmup_steps": or_null(NATURAL),
     "loss.label_smoothing": BELOW_ONE,
     "loss.focal_gamma": NONNEGATIVE,
+    "loss.function": or_null(BUILT),
     "data.epochs": COUNT,
     "trainer.precision": (lambda value: str(value) in PRECISIONS, f"one of: {', '.join(PRECISIONS)}"),
     "trainer.max_epochs": COUNT,

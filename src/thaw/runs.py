@@ -17,7 +17,7 @@ from yaml import YAMLError
 from thaw.errors import Occupied, UserError
 from thaw.files import damaged, named_by, read_jsonl, write_text
 from thaw.labels import LabelSet
-from thaw.settings import DATA_PATHS
+from thaw.settings import ADDED, DATA_PATHS
 
 FAILURE = "failure.json"  # why a run of a multirun failed
 PRUNED = "pruned.json"  # when a trial was ended early because others were better
@@ -167,6 +167,7 @@ def save_config(run: Path, config: DictConfig) -> None:
 
 
 def load_config(run: Path) -> DictConfig:
+    """The config of a run; settings that its version did not have yet get the values that do as it did."""
     path = run / "config.yaml"
     try:
         config = OmegaConf.load(path)
@@ -174,6 +175,9 @@ def load_config(run: Path) -> DictConfig:
         raise damaged(path, error) from None
     if not isinstance(config, DictConfig) or "data" not in config:
         raise UserError(f"{path}: not the config of a run", "Put the file back, or train again.")
+    for key, value in ADDED.items():
+        if OmegaConf.select(config, key) is None:
+            OmegaConf.update(config, key, value)
     return config
 
 

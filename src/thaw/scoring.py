@@ -13,6 +13,7 @@ from thaw.metrics.calibration import confidence, expected_calibration_error, fit
 from thaw.metrics.classification import best_thresholds
 from thaw.metrics.intervals import intervals
 from thaw.metrics.outputs import Outputs, figures
+from thaw.metrics.own import build_metrics, own_figures
 from thaw.metrics.probabilities import DIGITS, probabilities
 from thaw.models.losses import make_loss, make_terms
 from thaw.reporting.progress import counting
@@ -75,6 +76,7 @@ def score_rows(
     labels, thresholds, strict = predictor.labels, predictor.thresholds, config["strict_iob2"]
     result = {"loss": outputs.loss(make_loss(config["loss"], labels))}
     result |= figures(outputs, labels, strict=strict, thresholds=thresholds)
+    result |= own_figures(outputs, labels, build_metrics(config["metrics"], labels), thresholds)
     logits, gold = outputs.flat()
     sure, correct = confidence(probabilities(logits, labels), gold)
     result["ece"] = expected_calibration_error(sure, correct)

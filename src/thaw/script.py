@@ -159,7 +159,11 @@ def check_known(config: Mapping[str, Any], script: Script) -> None:
             raise not_global(key)
         if key not in known:
             raise _unread(key, known)
-        if isinstance(value, Mapping) and key not in ("callbacks", "logger"):  # which hold what users call as they like
+        if isinstance(value, Mapping) and key not in (
+            "callbacks",
+            "logger",
+            "metrics",
+        ):  # which hold what users call as they like
             inside = {f"{key}.{one}" for one in script.holds(key)}
             if unread := [one for one in value if f"{key}.{one}" not in inside]:
                 raise _unread(f"{key}.{unread[0]}", inside)

@@ -23,8 +23,9 @@ NEUTRAL = (  # those that leave the protocol of an experiment as it is
     "trainer", "trainer.accelerator", "trainer.devices", "trainer.progress_bar", "trainer.checkpoint_every",
     "trainer.log_every", "trainer.cuda_graphs",
 )  # fmt: skip
-ADDED = {  # which runs of earlier versions lack
+ADDED: dict[str, Any] = {  # which runs of earlier versions lack
     "data.fold": None, "data.folds": 5, "data.truncation": "end", "data.validation_path": None, "data.test_path": None,
+    "loss.function": None, "metrics": {},
 }  # fmt: skip
 DATA_PATHS = ("path", "validation_path", "test_path")  # the settings of the group data that name files or folders
 
@@ -109,7 +110,7 @@ def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:
             if part not in value:
                 # Each choice of these groups holds only what it needs.
                 optional = depth and parts[0] in ("freeze", "callbacks") and key not in OF_EVERY_FREEZE
-                if key in ADDED or optional:
+                if optional:
                     break
                 raise lost(".".join(parts[: depth + 1]))
             value = value[part]

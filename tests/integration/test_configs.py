@@ -27,7 +27,7 @@ from thaw.settings import check
 from thaw.training.tracking import make_loggers
 from thaw.training.trainer import make_trainer
 
-GROUPS = ("model", "data", "freeze", "optimizer", "loss", "trainer", "callbacks", "logger")
+GROUPS = ("model", "data", "freeze", "optimizer", "loss", "trainer", "metrics", "callbacks", "logger")
 LABELS = {
     "sequence": LabelSet("sequence", ("a", "b", "c"), (5, 3, 2), "", 10),
     "token": LabelSet("token", ("O", "B-PER", "I-PER"), (50, 3, 2), "", 10),
@@ -74,7 +74,7 @@ def test_every_pair_of_options_composes_and_instantiates(encoders: Callable[[str
         check(plain)
         architecture = local.get(chosen["model"], chosen["model"].replace("multilingual", "cased"))
         labels = LABELS["token" if "conll" in chosen["data"] else "sequence"]
-        groups = {name: plain[name] for name in ("model", "freeze", "loss", "optimizer")}
+        groups = {name: plain[name] for name in ("model", "freeze", "loss", "metrics", "optimizer")}
         if (architecture, chosen["freeze"]) in (("modernbert", "bitfit"), ("albert", "first_n")):
             # ModernBERT has no biases, and all layers of ALBERT are one.
             with pytest.raises(UserError, match=r"has none|has 1 layer"):

@@ -297,7 +297,8 @@ def test_large_pages_are_small_and_soon_made(rows: int, classes: int, words: int
     predictor: Any = Known(labels)
     own = {"max_length": 64, "clean_html": False}
     files.write_json(tmp_path / "labels.json", {**labels.to_dict(), **own, **settle(predictor, outputs)})
-    config = {"strict_iob2": False, "loss": {"label_smoothing": 0, "focal_gamma": 0, "class_weights": None}}
+    loss = {"label_smoothing": 0, "focal_gamma": 0, "class_weights": None}
+    config = {"strict_iob2": False, "metrics": {}, "loss": loss}
     clock = time.perf_counter()
     result = score_rows(predictor, outputs, texts, [f"a.txt:{i}" for i in range(rows)], config)
     old = files.read_json(nasty / "metrics.json")

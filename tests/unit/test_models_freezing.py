@@ -129,6 +129,7 @@ def module_of(folder: Path, freeze: dict[str, Any], task: str = "sequence", **op
         "model": {},
         "freeze": freeze,
         "loss": {"class_weights": None, "label_smoothing": 0.0, "focal_gamma": 0.0},
+        "metrics": {},
         "optimizer": {"class": adamw, "lr": 1e-2, "weight_decay": 0.1, "schedule": "constant", **optimizer},
         "strict": False,
     }

@@ -1,6 +1,8 @@
 """Losses against torch's, scikit-learn's and sums by hand."""
 
 import math
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,3 +163,59 @@ def test_class_weights_of_labels_that_are_numbers() -> None:
 def test_wrong_settings_are_user_errors(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         make_loss({**PLAIN, **setting}, LABELS)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder ``own/`` with losses of a user's."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/losses.py").write_text(
+        "from torch.nn import functional as F\n"
+        "def poly(logits, targets, epsilon=1.0):\n"
+        "    loss = F.cross_entropy(logits, targets, reduction='none')\n"
+        "    return loss + epsilon * (1 - (-loss).exp())\n"
+        "def mean(logits, targets):\n"
+        "    return F.cross_entropy(logits, targets)\n"
+        "class Squared:\n"
+        "    def __init__(self, scale): self.scale = scale\n"
+        "    def __call__(self, logits, targets): return self.scale * ((logits.sigmoid() - targets) ** 2).sum(-1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own", raising=False)
+    monkeypatch.delitem(sys.modules, "own.losses", raising=False)
+
+
+def test_a_loss_of_ones_own_stands_for_cross_entropy(own: None, logits: torch.Tensor) -> None:
+    function = {"_target_": "own.losses.poly", "epsilon": 2.0}
+    rows, weights = logits[:6], torch.tensor([1.0, 2.0, 0.5, 3.0])
+    each = F.cross_entropy(rows, TARGETS[:6], reduction="none")
+    each = each + 2 * (1 - (-each).exp())
+    plain = make_loss({**PLAIN, "function": function}, LABELS)(logits[None], TARGETS[None])
+    torch.testing.assert_close(plain, each.mean())
+    weighted = make_loss({**PLAIN, "function": function, "class_weights": weights.tolist()}, LABELS)(logits, TARGETS)
+    own_weights = weights[TARGETS[:6]]
+    torch.testing.assert_close(weighted, (each * own_weights).sum() / own_weights.sum())
+
+
+def test_a_class_is_built_once_and_called_with_all_labels_of_a_row(own: None) -> None:
+    logits, targets = torch.zeros(2, 3), torch.tensor([[1, 0, 0], [1, 1, 1]])
+    loss = make_loss({**PLAIN, "function": {"_target_": "own.losses.Squared", "scale": 2}}, SEVERAL)
+    assert loss(logits, targets).item() == pytest.approx(2 * 3 * 0.25)
+
+
+@pytest.mark.parametrize(
+    ("function", "others", "labels", "message"),
+    [
+        ({"_target_": "own.losses.mean"}, {}, LABELS, r"losses of shape \[\] for 7 rows. It gives one for each row"),
+        ({"_target_": "own.losses.poly", "gamma": 1}, {}, LABELS, "what it does not take: '~loss.function.gamma'"),
+        ({"_target_": "own.losses.poli"}, {}, LABELS, "there is no such class"),
+        ({"_target_": "os.system"}, {}, LABELS, "may not be built"),
+        ({"_target_": "own.losses.poly"}, {"focal_gamma": 2.0}, LABELS, "loss.focal_gamma has no effect"),
+        ({"_target_": "own.losses.Squared", "scale": 1}, {"class_weights": "balanced"}, SEVERAL, "has no effect"),
+    ],
+)  # fmt: skip
+def test_a_loss_of_ones_own_that_cannot_work_is_told(
+    own: None, function: Any, others: Any, labels: LabelSet, message: str, logits: torch.Tensor
+) -> None:
+    with pytest.raises(UserError, match=message):
+        make_loss({**PLAIN, **others, "function": function}, labels)(logits, TARGETS)

@@ -45,6 +45,7 @@ def make(folder: Path, freeze: dict[str, Any], **optimizer: Any) -> EncoderModul
         "model": {},
         "freeze": freeze,
         "loss": {"class_weights": None, "label_smoothing": 0.0, "focal_gamma": 0.0},
+        "metrics": {},
         "optimizer": {
             "class": {"_target_": "torch.optim.AdamW", "fused": True},
             "lr": 1e-2,

@@ -84,7 +84,9 @@ def test_an_encoder_is_loaded_with_the_segments_of_a_pair(encoders: Encoders) ->
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_pairs_get_the_scores_of_the_pipeline(architecture: str, encoders: Encoders, tmp_path: Path) -> None:
     """In training and in prediction: also where the encoder tells the two texts apart by segments."""
-    groups: dict[str, Any] = {name: dict(configured()[name]) for name in ("model", "freeze", "loss", "optimizer")}
+    groups: dict[str, Any] = {
+        name: dict(configured()[name]) for name in ("model", "freeze", "loss", "metrics", "optimizer")
+    }
     torch.manual_seed(0)
     module = EncoderModule(encoders(architecture), LABELS, {**groups, "strict": False}).eval()
     with torch.no_grad():

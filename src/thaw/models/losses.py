@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from thaw.errors import UserError
+from thaw.instantiate import build_function
 from thaw.labels import IGNORED, LabelSet
 from thaw.rules import NONNEGATIVE
 
@@ -38,16 +39,29 @@ def make_terms(loss: dict[str, Any], labels: LabelSet) -> Terms:
 
     Args:
         loss: the ``loss`` group of the config: ``label_smoothing``, ``focal_gamma`` (0 for none) and
-            ``class_weights`` (None, ``balanced``, or a weight for each label by name or in order).
+            ``class_weights`` (None, ``balanced``, or a weight for each label by name or in order), and ``function``,
+            of the user's (None for cross-entropy).
         labels: task, names and counts.
 
     Returns:
         A function of logits (..., labels) and targets that gives (n,) weighted losses of rows or tokens, and (n,)
         weights. Targets are ids, with -100 for what is ignored, or 0 and 1 for each label of a multi-label task.
+
+    Raises:
+        UserError: for class weights that do not fit the labels, and for settings that a function of one's own ignores.
     """
     smoothing, gamma = loss["label_smoothing"], loss["focal_gamma"]
     weights = class_weights(loss["class_weights"], labels)
     terms = multi_label_terms if labels.task == "multi_label" else single_label_terms
+    if loss.get("function"):
+        ignored = {"label_smoothing": smoothing, "focal_gamma": gamma}
+        if labels.task == "multi_label":
+            ignored["class_weights"] = loss["class_weights"]
+        if unread := [f"loss.{key}" for key, value in ignored.items() if value]:
+            raise UserError(
+                f"{unread[0]} has no effect with loss.function", "Leave it out, or give it to the function."
+            )
+        terms = own_terms(build_function(loss["function"], "loss.function"))
 
     @cache
     def weights_on(device: torch.device) -> Tensor | None:
@@ -110,6 +124,31 @@ def multi_label_terms(
         losses = losses * focus(torch.where(targets > 0.5, chance, 1 - chance), gamma)
     losses = losses.mean(-1)
     return losses, torch.ones_like(losses)
+
+
+def own_terms(function: Loss) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Terms of a loss of the user's.
+
+    Args:
+        function: from (n, labels) logits and (n,) ids, or of a multi-label task (n, labels) 0 and 1, to (n,) losses.
+            Whatever it gives for tokens that are ignored, which have the id 0, does not count.
+    """
+
+    def terms(logits: Tensor, targets: Tensor, weights: Tensor | None, *_: float) -> tuple[Tensor, Tensor]:
+        several = targets.shape == logits.shape
+        logits = logits.reshape(-1, logits.shape[-1]).float()
+        kept = torch.ones_like(logits[:, 0], dtype=torch.bool) if several else targets.reshape(-1) != IGNORED
+        goal = targets.float() if several else targets.reshape(-1).where(kept, 0)
+        losses = function(logits, goal)
+        if losses.shape != kept.shape:
+            shape = f"of shape {list(losses.shape)} for {len(kept)} rows"
+            raise UserError(
+                f"loss.function: gave losses {shape}", "It gives one for each row, without taking the mean."
+            )
+        weights = kept.float() if weights is None else weights[goal] * kept
+        return losses.where(kept, 0) * weights, weights
+
+    return terms
 
 
 def focus(confidence: Tensor, gamma: float) -> Tensor:

@@ -13,6 +13,7 @@ from thaw.errors import UserError
 from thaw.instantiate import build
 from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs, figures
+from thaw.metrics.own import build_metrics, own_figures
 from thaw.models.checksum import checksum
 from thaw.models.cuda_graphs import PRECISIONS, StepGraphs, on_one_gpu
 from thaw.models.encoder import blocks, load_encoder
@@ -38,7 +39,8 @@ class EncoderModule(pl.LightningModule):
     Args:
         folder: where the pretrained encoder is.
         labels: the label bridge from the data.
-        config: the groups ``model``, ``freeze``, ``loss`` and ``optimizer`` as plain containers, and ``strict``.
+        config: the groups ``model``, ``freeze``, ``loss``, ``metrics`` and ``optimizer`` as plain containers, and
+            ``strict``.
         epochs: of the run, which may end before the last stage of its strategy; None for as many as it needs.
 
     Checkpoints hold only the parameters that train at some stage of the run: an adapter, a head, the top layers. The
@@ -68,7 +70,7 @@ class EncoderModule(pl.LightningModule):
         # Once now, so that a run with an impossible optimizer does not begin.
         build(optimizer["class"], "optimizer.class", params=self.groups, lr=optimizer["lr"])
         self.table = parameter_table(self.network, self.ever_trained, self.rates, self.probe_lr)
-        self.loss = make_loss(config["loss"], labels)
+        self.loss, self.metrics = make_loss(config["loss"], labels), build_metrics(config["metrics"], labels)
         self.wants_graphs = False
         self.graphs: StepGraphs | None = None
         self.train_loss = torch.tensor(torch.nan)  # of the last batch; `History` logs it
@@ -170,6 +172,7 @@ class EncoderModule(pl.LightningModule):
         parts, self.seen = self.seen, []
         outputs = Outputs.join([part for own in gathered(parts, self.trainer) for part in own])
         values = {"loss": outputs.loss(self.loss), **figures(outputs, self.labels, strict=self.config["strict"])}
+        values |= own_figures(outputs, self.labels, self.metrics)
         self.log_dict({f"val/{name}": value for name, value in values.items()}, batch_size=1, rank_zero_only=False)
 
     def configure_optimizers(self) -> Any:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from thaw import files, runs
 from thaw.errors import UserError
 from thaw.reporting import summary
-from thaw.settings import ADDED, INERT, NEUTRAL
+from thaw.settings import INERT, NEUTRAL
 
 FOLD = "data.fold"
 NOT_SWEPT = ("seed", FOLD)  # runs that differ in these alone are repetitions of one another
@@ -171,8 +171,7 @@ def _flat(run: Path) -> dict[str, str]:
             else:
                 yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
 
-    added = {key: json.dumps(value).strip('"') for key, value in ADDED.items()}
-    values = {**added, **dict(walk(config, ""))}
+    values = dict(walk(config, ""))
     if values.get("freeze.n") == "null":  # which runs of earlier versions lack
         del values["freeze.n"]
     return {key: value for key, value in values.items()

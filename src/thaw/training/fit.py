@@ -16,7 +16,6 @@ from thaw import files, runs
 from thaw.data.module import TextDataModule, prepared
 from thaw.errors import UserError, counted
 from thaw.hub import locate_encoder
-from thaw.instantiate import build
 from thaw.labels import LabelSet
 from thaw.models.encoder import length_limit, load_config, load_tokenizer, resolve_length
 from thaw.models.freezing import trainable
@@ -37,7 +36,9 @@ from thaw.training.trainer import (
     check_accelerator,
     check_distributed,
     check_monitor,
+    make_callbacks,
     make_trainer,
+    own_monitors,
     split_by_layer,
 )
 
@@ -70,7 +71,8 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     tokenizer = partial(load_tokenizer, encoder, trust_remote_code=trust)
     max_length = resolve_length(cfg["data"]["max_length"], length_limit(encoder, trust))
     data = prepared(cfg["data"], encoder, tokenizer, max_length, cfg["seed"])
-    check_monitor("monitor", cfg["monitor"], data.labels, data.summary["splits"]["validation"]["labels"])
+    counts = data.summary["splits"]["validation"]["labels"]
+    check_monitor("monitor", cfg["monitor"], data.labels, counts, *own_monitors(cfg))
     if first:
         show_data(data)
     if config.resume:
@@ -132,7 +134,7 @@ def release(trainer: pl.Trainer, module: EncoderModule) -> None:
 def make_module(cfg: dict[str, Any], encoder: Path, labels: LabelSet) -> EncoderModule:
     """The module before training; its random weights depend only on the seed."""
     pl.seed_everything(cfg["seed"], workers=True, verbose=False)
-    groups = {name: cfg[name] for name in ("model", "freeze", "loss", "optimizer")}
+    groups = {name: cfg[name] for name in ("model", "freeze", "loss", "metrics", "optimizer")}
     return EncoderModule(encoder, labels, {**groups, "strict": cfg["strict_iob2"]}, cfg["trainer"]["max_epochs"])
 
 
@@ -143,19 +145,12 @@ def trainer_of(
     settings = cfg["trainer"]
     counts = data.summary["splits"]["validation"]["labels"]
     best = best_checkpoint(folder, cfg["monitor"], cfg["mode"])
-    configured = {name: build(callback, f"callbacks.{name}") for name, callback in cfg["callbacks"].items()}
-    for name, callback in configured.items():
-        if getattr(callback, "monitor", None) is not None:
-            key = f"callbacks.{name}.monitor"
-            # Early stopping needs a metric that exists at every validation; the training loss does not.
-            also = ("train/loss", "step", "epoch") if isinstance(callback, ModelCheckpoint) else ()
-            check_monitor(key, callback.monitor, data.labels, counts, *also)
     resumable = Resumable(folder, settings["checkpoint_every"])
     callbacks: list[Any] = [
         History(folder / "history.csv", settings["log_every"]),
         ValidationLines(cfg["monitor"], bar=settings["progress_bar"] and summary.interactive() and runs.rank() == 0),
         reuse,
-        *configured.values(),
+        *make_callbacks(cfg["callbacks"], data.labels, counts, own_monitors(cfg)),
         *pruning(folder, cfg["monitor"]),
         best,
         resumable,

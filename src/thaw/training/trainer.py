@@ -1,12 +1,12 @@
 """The Lightning Trainer of a run, and early checks of what would fail later."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint, StochasticWeightAveraging, WeightAveraging
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.strategies import FSDPStrategy, StrategyRegistry
 from torch import nn
@@ -16,12 +16,15 @@ from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.optim import Optimizer
 
 from thaw.errors import UserError, counted
+from thaw.instantiate import build
 from thaw.labels import LabelSet
 from thaw.metrics.entities import entity_types
 from thaw.metrics.outputs import figure_names
 from thaw.models.encoder import layers_of
 from thaw.models.freezing import STAGED
 from thaw.script import near
+
+AVERAGING = (StochasticWeightAveraging, WeightAveraging)  # WeightAveraging is also the base of the exponential one
 
 
 def check_monitor(key: str, monitor: str, labels: LabelSet, counts: Mapping[str, int], *others: str) -> None:
@@ -47,6 +50,34 @@ def check_monitor(key: str, monitor: str, labels: LabelSet, counts: Mapping[str,
             f"{key}={monitor}: no row of validation is {label or ' or '.join(absent)}, so there is no such figure",
             "Monitor another metric, or give more rows: data.eval_size, data.validation_size.",
         )
+
+
+def own_monitors(cfg: Mapping[str, Any]) -> list[str]:
+    """What can be monitored besides the metrics of the task."""
+    return [f"val/{name}" for name in cfg["metrics"]]
+
+
+def make_callbacks(
+    config: Mapping[str, Any], labels: LabelSet, counts: Mapping[str, int], others: Sequence[str]
+) -> list[Any]:
+    """The callbacks of the group ``callbacks``.
+
+    Args:
+        counts, others: as for `check_monitor`.
+
+    Raises:
+        UserError: when one cannot be built, monitors what there is not, or is not supported.
+    """
+    configured = {name: build(callback, f"callbacks.{name}") for name, callback in config.items()}
+    for name, callback in configured.items():
+        if isinstance(callback, AVERAGING):
+            problem = f"callbacks.{name}: {type(callback).__name__} is not supported"
+            raise UserError(f"{problem}, since the best checkpoint would not hold the averages", "Leave it out.")
+        if getattr(callback, "monitor", None) is not None:
+            # Early stopping needs a metric that exists at every validation; the training loss does not.
+            also = ("train/loss", "step", "epoch") if isinstance(callback, ModelCheckpoint) else ()
+            check_monitor(f"callbacks.{name}.monitor", callback.monitor, labels, counts, *others, *also)
+    return list(configured.values())
 
 
 def check_accelerator(name: str) -> None:

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Tiny models gain nothing from a second thread, and lose much where threads wait for one another.
@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from thaw.cli import register_resolvers
 from tiny_models import build
+from warm import Warm
 
 ROOT = Path(__file__).resolve().parents[1]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -59,8 +60,15 @@ def own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    process = Warm(tmp_path_factory.mktemp("warm"))
+    yield process
+    process.end()
+
+
 @pytest.fixture
-def script(tmp_path: Path) -> Run:
+def script(tmp_path: Path, warm: Warm) -> Run:
     """Run a root script in an empty working folder: ``script("train.py", "data=...", ok=True)``.
 
     Args of the function:
@@ -72,16 +80,20 @@ def script(tmp_path: Path) -> Run:
     def run(
         name: str, *arguments: str, ok: bool = True, env: dict[str, str | None] | None = None, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        variables = {**os.environ, **(env or {})}
-        done = subprocess.run(
-            [sys.executable, str(ROOT / name), *arguments],
-            cwd=tmp_path,
-            env={key: value for key, value in variables.items() if value is not None},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        variables = {key: value for key, value in {**os.environ, **(env or {})}.items() if value is not None}
+        command: list[str] = [str(ROOT / name), *arguments]
+        if warm.fits(variables):
+            done = warm.run(command, tmp_path, variables, stdin or "")
+        else:
+            done = subprocess.run(
+                [sys.executable, *command],
+                cwd=tmp_path,
+                env=variables,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
         if ok:
             assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
         return done

@@ -124,7 +124,7 @@ RULES: dict[str, Rule] = {
     "data.separator": TEXT,
     "data.on_bad_row": one_of("error", "skip"),
     "data.quoting": one_of("minimal", "all", "nonnumeric", "none"),
-    "data.truncation": one_of("end", "start", "middle"),
+    "data.truncation": one_of("end", "start", "middle", "windows"),
     "data.padding": one_of("longest", "max_length"),
     "data.subword_labels": one_of("first", "all"),
     "data.score_subwords": FLAG,

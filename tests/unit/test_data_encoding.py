@@ -307,3 +307,31 @@ def test_long_texts_are_read_in_smaller_chunks(monkeypatch: pytest.MonkeyPatch) 
     texts: list[Any] = ["a" * 6, "b" * 6, "c", ["dd", "ee"], "f" * 30]
     assert [len(chunk) for chunk in tokenizing.chunks(texts, 3)] == [2, 3]
     assert [text for chunk in tokenizing.chunks(texts, 2) for text in chunk] == texts
+
+
+@pytest.mark.parametrize("task", ["sequence", "multi_label"])
+def test_long_texts_are_read_in_windows_that_all_have_their_label(tokenizer: Any, task: Any) -> None:
+    labels = LabelSet(task, ("a", "b"), (1, 1), rows=3)
+    texts, given = ["ab", "one two three four five six seven eight " * 4, "cd"], [0, 1, 0]
+    whole, offsets, _ = encode_texts(texts, tokenizer, 100)
+    encoded = encode_split(texts, given if task == "sequence" else [[i] for i in given], labels, tokenizer, 16, "first",
+                           truncation="windows")  # fmt: skip
+    numbers = encoded.sentences.tolist()
+    assert numbers == sorted(numbers)
+    assert numbers.count(0) == numbers.count(2) == 1 < numbers.count(1)
+    assert set(rows(encoded.ids, encoded.offsets)[numbers.index(1)]) < set(rows(whole, offsets)[1])
+    assert encoded.kept.max() <= 16
+    of_rows = encoded.labels if task == "sequence" else encoded.labels.argmax(-1)
+    assert of_rows.tolist() == [given[number] for number in numbers]
+    assert encoded.lengths.tolist() == np.diff(offsets).tolist()
+    assert encoded.too_long == pytest.approx(1 / 3)
+
+
+def test_texts_that_fit_need_no_windows(tokenizer: Any) -> None:
+    labels = LabelSet("sequence", ("a", "b"), (1, 1), rows=2)
+    plain, windows = (
+        encode_split(["one", "two three"], [0, 1], labels, tokenizer, 16, "first", truncation=truncation)
+        for truncation in ("end", "windows")
+    )
+    assert plain.ids.tolist() == windows.ids.tolist()
+    assert not len(windows.sentences)

@@ -9,6 +9,7 @@ import torch
 from thaw.errors import UserError
 from thaw.labels import IGNORED, LabelSet
 from thaw.metrics.outputs import Outputs, figure_names, figures
+from thaw.metrics.probabilities import averaged
 from thaw.metrics.scorers import scorer
 from thaw.models.losses import make_loss
 
@@ -123,3 +124,24 @@ def test_the_names_are_those_of_the_figures(labels: LabelSet) -> None:
     rows = {"sequence": sequence_batch([0, 1, 2]), "token": token_batch([0], [3], [2])}
     several = Outputs(np.arange(2), np.zeros((2, 3)), np.array([[1, 1, 0], [0, 0, 0]]))
     assert figure_names(labels) == list(figures(rows.get(labels.task, several), labels))
+
+
+def test_the_windows_of_each_text_are_averaged() -> None:
+    values = np.array([[1, 2], [3, 4], [5, 6], [0, 9]], dtype=np.float32)
+    means = averaged(values, np.array([0, 1, 1, 2]))
+    assert means.tolist() == [[1, 2], [4, 5], [0, 9]]
+    assert means.dtype == np.float32
+
+
+def test_windows_of_one_text_in_several_batches_are_one_row() -> None:
+    """As two processes read them: text 1 is in three windows."""
+    logits = torch.tensor([[1.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 3.0], [0.0, 3.0, 0.0]])
+    sentences, labels = torch.tensor([0, 1, 1, 1]), torch.tensor([0, 1, 1, 1])
+    parts = []
+    for index in ([3, 0], [2, 1]):
+        batch = {"rows": torch.tensor(index), "sentences": sentences[index], "labels": labels[index]}
+        parts.append(Outputs.of_batch(batch, logits[index]))
+    joined = Outputs.join(parts)
+    assert joined.rows.tolist() == [0, 1]
+    assert joined.gold.tolist() == [0, 1]
+    np.testing.assert_allclose(joined.logits, [[1, 0, 0], [0, 2, 1]])

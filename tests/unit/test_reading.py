@@ -115,7 +115,7 @@ def data_of(counts: dict[str, dict[str, int]], task: str = "sequence", **shared:
 def test_that_the_end_of_many_texts_is_not_read_is_told() -> None:
     data = data_of({"train": {"a": 1, "b": 1}}, truncation="end")
     data["splits"]["train"]["truncated"] = 0.25
-    said = "the end of 25% of the training texts is not read: data.truncation=middle reads it"
+    said = "the end of 25% of the training texts is not read: data.truncation=middle or windows reads it"
     assert notes(data) == [said]
     assert not notes({**data, "truncation": "middle"})
     data["splits"]["train"]["truncated"] = 0.05

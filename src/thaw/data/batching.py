@@ -185,19 +185,20 @@ class EncodedDataset(torch.utils.data.Dataset):
 
         Returns:
             ``input_ids`` and ``attention_mask`` (rows, tokens), ``padded`` (whether the mask hides anything),
-            ``labels`` as in `Encoded`, ``rows`` (their numbers), and for token tasks ``words`` (rows, tokens) and
-            ``tags`` (rows, words of the sentence), padded with -1 and `IGNORED`, and ``sentences`` (their numbers).
-            With ``usual`` also ``weight``, the factor for the mean loss of the batch.
+            ``labels`` as in `Encoded`, ``rows`` (their numbers), of windows also ``sentences`` (what they belong to),
+            and for token tasks ``words`` (rows, tokens) and ``tags`` (rows, words of the sentence), padded with -1 and
+            `IGNORED`. With ``usual`` also ``weight``, the factor for the mean loss of the batch.
         """
         data, index = self.encoded, np.asarray(rows)
         longest = int((data.offsets[index + 1] - data.offsets[index]).max())
         width = self.pad_to or int(rounded(longest, self.multiple, self.longest))
         ids, mask = gather(data.ids, data.offsets, index, self.pad_id, width)
         batch = {"input_ids": ids, "attention_mask": mask, "rows": index}
+        if len(data.sentences):
+            batch["sentences"] = np.asarray(data.sentences[index])
         if len(data.tag_offsets):
             batch["labels"], _ = gather(data.labels, data.offsets, index, IGNORED, width)
             batch["words"], _ = gather(data.words, data.offsets, index, -1, width)
-            batch["sentences"] = np.asarray(data.sentences[index])
             batch["tags"], _ = gather(data.tags, data.tag_offsets, batch["sentences"], IGNORED)
         else:
             batch["labels"] = np.asarray(data.labels[index], dtype=np.int64)

@@ -7,6 +7,7 @@ are memory-mapped from the cache, and worker processes share them.
 import hashlib
 import itertools
 import json
+import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -29,19 +30,19 @@ VERSION = 2  # of the arrays' layout; part of the cache key
 class Encoded:
     """One split, ready for batching. Row ``i`` owns ``ids[offsets[i]:offsets[i + 1]]``.
 
-    In token tasks a sentence longer than the encoder reads is several rows, see `windows_over`; each of its words is
-    learnt and predicted in one of them.
+    A sentence longer than the encoder reads is several rows, see `windows_over`, and so is a text that is read in
+    windows. Each word of a sentence is learnt and predicted in one of them; a text has its label in all.
 
     Args:
         ids: token ids of all rows, special tokens included, int32.
         offsets: where each row starts, int64, one more than rows.
-        lengths: tokens of each text or sentence in full, int32.
+        lengths: tokens of each text or sentence in full, int32, a number for each text, not row.
         labels: sequence: an id for each row. Multi-label: 0 or 1 for each row and label. Token: an id for each
             token, `IGNORED` where nothing is to be learnt.
         words: token tasks: the number of the word at its first sub-token, -1 at all other tokens; else empty.
         tags: token tasks: the label of every word of each sentence; else empty.
         tag_offsets: token tasks: where each sentence's tags start; else empty.
-        sentences: token tasks: the number of the sentence that each row belongs to; else empty.
+        sentences: the number of the sentence or text that each row belongs to; empty where each row is a text.
     """
 
     ids: np.ndarray
@@ -95,6 +96,22 @@ def encode_texts(
             kept.append(len(inner) + special)
             lengths.append(len(encoding) + special)
     return np.asarray(ids), _offsets(kept), np.array(lengths, dtype=np.int32)
+
+
+def encode_rows(
+    texts: Iterable[str], tokenizer: Any, max_length: int, pairs: bool = False, truncation: str = "end"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Token ids of whole texts as the encoder reads them: cut or, if ``truncation`` is ``windows``, in windows.
+
+    Returns:
+        (ids, offsets, lengths) as in `Encoded`, and the number of the text that each row belongs to.
+    """
+    if truncation != "windows":
+        ids, offsets, lengths = encode_texts(texts, tokenizer, max_length, pairs, truncation)
+        return ids, offsets, lengths, np.arange(len(lengths))
+    ids, offsets, lengths = encode_texts(texts, tokenizer, sys.maxsize)
+    windows = windows_of(offsets, tokenizer, max_length)
+    return ids[windows.at], windows.offsets, lengths, windows.rows
 
 
 def _encode_pairs(texts: Iterable[str], tokenizer: Any, max_length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -177,20 +194,21 @@ def encode_split(
         label_ids: an id, a list of ids (multi-label), or an id for each word; gone through twice.
         subwords: as in `align`.
         score_subwords: every labelled sub-token counts as a word.
-        truncation: as in `encode_texts`; sentences are not cut.
+        truncation: as in `encode_rows`; sentences are always read in windows.
     """
     if labels.task == "token":
         whole = _encode_tagged(texts, label_ids, labels, tokenizer, subwords, score_subwords)
         return whole if whole.kept.max() <= max_length else _in_windows(whole, tokenizer, max_length)
-    ids, offsets, lengths = encode_texts(texts, tokenizer, max_length, labels.pairs, truncation)
+    ids, offsets, lengths, rows = encode_rows(texts, tokenizer, max_length, labels.pairs, truncation)
     if labels.task == "sequence":
         targets = np.fromiter(label_ids, dtype=np.int64)
     else:
-        targets = np.zeros((len(offsets) - 1, len(labels)), dtype=np.int8)
+        targets = np.zeros((len(lengths), len(labels)), dtype=np.int8)
         for row, chosen in enumerate(label_ids):
             targets[row, chosen] = 1
     empty = np.empty(0, dtype=np.int64)
-    return Encoded(ids, offsets, lengths, targets, empty, empty, empty, empty)
+    numbers = rows if len(rows) > len(lengths) else empty
+    return Encoded(ids, offsets, lengths, targets[rows], empty, empty, empty, numbers)
 
 
 def _encode_tagged(

@@ -21,8 +21,14 @@ def label_counts(rows: Any, labels: LabelSet) -> tuple[int, ...]:
     return count_labels(labels.names, ids)
 
 
-def summarise(rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSet, source: Source) -> dict[str, Any]:
-    """The figures that a user checks before trusting a run, as plain containers."""
+def summarise(
+    rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSet, source: Source, windows: bool
+) -> dict[str, Any]:
+    """The figures that a user checks before trusting a run, as plain containers.
+
+    Args:
+        windows: long texts are not truncated, but read in windows.
+    """
     keys, prints = {}, {}
     for name, split in rows.items():
         texts = Values(split, "text")
@@ -39,7 +45,7 @@ def summarise(rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSe
                 "rows": len(rows[name]),
                 "labels": dict(zip(labels.names, label_counts(rows[name], labels), strict=True)),
                 "tokens": _lengths(encoded[name].lengths),
-                "windowed" if labels.task == "token" else "truncated": encoded[name].too_long,
+                "windowed" if windows else "truncated": encoded[name].too_long,
                 "repeated": splits.repeated(keys[name]),
                 **_odd(rows[name], encoded[name], labels),
                 "fingerprint": prints[name],

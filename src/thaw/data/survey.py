@@ -160,7 +160,8 @@ def pieces_of(text: str, tokenizer: Any, max_length: int, truncation: str = "end
     (encoding,) = encodings(tokenizer, [text], special=True)
     total = len(encoding.ids)
     inner = list(range(len(before), total - len(after)))
-    lost = set(inner).difference(cut(inner, max_length - len(before) - len(after), truncation))
+    kept = inner if truncation == "windows" else cut(inner, max_length - len(before) - len(after), truncation)
+    lost = set(inner).difference(kept)
     return [
         {
             "piece": encoding.tokens[i],

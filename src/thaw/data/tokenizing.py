@@ -6,7 +6,8 @@ from typing import Any
 from thaw.errors import UserError
 
 CHUNK_CHARACTERS = 4_000_000  # at once: what a tokenizer gives out takes fifty times as many bytes
-FROM_START = {"end": 1.0, "middle": 0.25, "start": 0.0}  # what is cut -> share of the kept tokens that stand before
+# What is cut -> share of the kept tokens that stand before; of windows the first.
+FROM_START = {"end": 1.0, "windows": 1.0, "middle": 0.25, "start": 0.0}
 
 
 def encodings(tokenizer: Any, texts: list[Any], *, special: bool = False, words: bool = False) -> Any:

@@ -1,4 +1,4 @@
-"""Overlapping windows over sentences that are longer than what the encoder reads at once. Needs only numpy."""
+"""Overlapping windows over texts that are longer than what the encoder reads at once. Needs only numpy."""
 
 from dataclasses import dataclass
 

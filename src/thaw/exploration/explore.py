@@ -33,7 +33,7 @@ def explore(config: DictConfig, overrides: Sequence[str]) -> None:
     limit = length_limit(encoder, trust)
     max_length = resolve_length(settings["data"]["max_length"], limit)
     if settings["text"] is not None:
-        tokenizer, truncation = load_tokenizer(encoder, "sequence", trust), settings["data"].get("truncation", "end")
+        tokenizer, truncation = load_tokenizer(encoder, "sequence", trust), settings["data"]["truncation"]
         pieces = pieces_of(settings["text"], tokenizer, max_length, truncation)
         print(data_page.pieces_table(settings["text"], pieces, max_length))
         return
@@ -42,6 +42,8 @@ def explore(config: DictConfig, overrides: Sequence[str]) -> None:
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise UserError(f"output={settings['output']}: {there} is not a writable folder", "Choose another.")
     settings["data"]["score_subwords"] = False  # each word is counted once
+    if settings["data"]["truncation"] == "windows":
+        settings["data"]["truncation"] = "end"  # each text is a row, and the page shows what one window reads
     data = TextDataModule(settings["data"], partial(load_tokenizer, encoder, trust_remote_code=trust), max_length, 0)
     data.prepare()
     if settings["features"] and data.labels.task != "sequence":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thaw.data.encoding import Encoded, encode_split, encode_texts
+from thaw.data.encoding import Encoded, encode_rows, encode_split
 from thaw.data.ragged import capped, gather, sorted_batches
 from thaw.data.spans import word_spans
 from thaw.data.tokenizing import chunks
@@ -19,7 +19,7 @@ from thaw.errors import UserError
 from thaw.inference.tagging import tag_texts
 from thaw.inference.texts import Given, as_in_training, whole
 from thaw.labels import LabelSet, required
-from thaw.metrics.probabilities import probabilities
+from thaw.metrics.probabilities import averaged, probabilities
 
 if TYPE_CHECKING:
     from thaw.metrics.outputs import Outputs
@@ -45,9 +45,9 @@ class Predictor:
         logits: the network as a function: `torch_logits`, or a session of ONNX Runtime.
         tokenizer: its fast tokenizer.
         labels: task and names.
-        max_length: maximum tokens per input; longer texts are cut, or in token tasks read in overlapping windows, so
-            that every word gets a prediction.
-        truncation: what is cut of longer texts, see `thaw.data.tokenizing.cut`.
+        max_length: maximum tokens per input; in token tasks longer texts are read in overlapping windows.
+        truncation: what is cut of other longer texts, see `thaw.data.tokenizing.cut`; of ``windows`` the logits are
+            averaged.
         batch_size: maximum texts per batch.
         batch_tokens: maximum tokens per batch, padding included; None for no limit.
         thresholds: multi-label tasks: the probability from which on each label is predicted.
@@ -259,9 +259,10 @@ class Predictor:
         return results
 
     def _classes(self, texts: list[str], every: bool) -> Iterator[dict[str, Any]]:
-        ids, offsets, lengths = encode_texts(texts, self.tokenizer, self.max_length, self.labels.pairs, self.truncation)
-        self.cut += int((lengths > self.max_length).sum())
-        logits = np.stack(self.row_logits(ids, offsets))
+        options = self.labels.pairs, self.truncation
+        ids, offsets, lengths, rows = encode_rows(texts, self.tokenizer, self.max_length, *options)
+        self.cut += int((lengths > self.max_length).sum()) if self.truncation != "windows" else 0
+        logits = averaged(np.stack(self.row_logits(ids, offsets)), rows)
         uncalibrated = probabilities(logits, self.labels)
         for text, scores, plain in zip(texts, self.probabilities(logits), uncalibrated, strict=True):
             by_name = dict(zip(self.labels.names, scores.tolist(), strict=True))

@@ -17,6 +17,12 @@ from thaw.reporting import summary
 PIPELINES = {"sequence": "text-classification", "multi_label": "text-classification", "token": "token-classification"}
 SHOWN_LABELS = 50  # names in the card
 
+LONGER = {  # data.truncation -> how a model card puts it
+    "start": "are cut at their start",
+    "middle": "are cut in the middle",
+    "windows": "are read in overlapping windows, whose logits are averaged",
+}
+
 
 def check_hub(name: str) -> None:
     """Refuse early what would make an upload fail.
@@ -193,7 +199,7 @@ def training_rows(run: Path, config: DictConfig, metrics: dict[str, Any]) -> lis
     return [
         *([name, f"{split['rows']:,} rows"] for name, split in counts.items()),
         ["tokens at most", str(saved["max_length"])],
-        *([["of longer texts is cut the", cut]] if (cut := saved.get("truncation", "end")) != "end" else []),
+        *([["longer texts", LONGER[cut]]] if (cut := saved.get("truncation", "end")) in LONGER else []),
         *(
             [["thresholds", ", ".join(f"{value:.3f}" for value in saved["thresholds"])]]
             if "thresholds" in saved

@@ -11,7 +11,7 @@ from thaw.errors import UserError
 from thaw.labels import IGNORED, LabelSet
 from thaw.metrics.classification import best_thresholds, multi_label_metrics, sequence_metrics, tag_metrics
 from thaw.metrics.entities import entity_metrics
-from thaw.metrics.probabilities import probabilities
+from thaw.metrics.probabilities import averaged, probabilities
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,13 @@ class Outputs:
     def of_batch(cls, batch: dict[str, torch.Tensor], logits: torch.Tensor) -> "Outputs":
         """The outputs of one batch, moved to the CPU."""
         values = logits.detach().float().cpu().numpy()
+        numbers = batch.get("sentences", batch["rows"]).cpu().numpy()
         if "words" not in batch:
-            return cls(batch["rows"].cpu().numpy(), values, batch["labels"].cpu().numpy())
+            return cls(numbers, values, batch["labels"].cpu().numpy())
         words, tags = batch["words"].cpu().numpy(), batch["tags"].cpu().numpy()
         at = [row >= 0 for row in words]
         return cls(
-            batch["sentences"].cpu().numpy(),
+            numbers,
             [value[own] for value, own in zip(values, at, strict=True)],
             [row[row != IGNORED] for row in tags],
             [row[own] for row, own in zip(words, at, strict=True)],
@@ -48,12 +49,14 @@ class Outputs:
 
     @classmethod
     def join(cls, parts: Sequence["Outputs"]) -> "Outputs":
-        """All parts in the order of their numbers, with the windows of each sentence joined."""
+        """All parts in the order of their numbers: the windows of each sentence joined, those of each text averaged."""
         rows = np.concatenate([part.rows for part in parts])
         order = np.argsort(rows, kind="stable")
         if isinstance(parts[0].logits, np.ndarray):
             values = np.concatenate([part.logits for part in parts])[order]
-            return cls(rows[order], values, np.concatenate([part.gold for part in parts])[order])
+            numbers, firsts = np.unique(rows[order], return_index=True)
+            true = np.concatenate([part.gold for part in parts])[order]
+            return cls(numbers, averaged(values, rows[order]), true[firsts])
         every = [row for part in parts for row in zip(part.logits, part.gold, part.words, strict=True)]
         sentences, starts = np.unique(rows[order], return_index=True)
         logits, gold, words = [], [], []

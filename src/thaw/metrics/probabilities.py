@@ -22,3 +22,16 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 def probabilities(logits: np.ndarray, labels: LabelSet) -> np.ndarray:
     """Probabilities of the labels over the last axis: sigmoid for multi-label tasks, otherwise softmax."""
     return sigmoid(logits) if labels.task == "multi_label" else softmax(logits)
+
+
+def averaged(values: np.ndarray, texts: np.ndarray) -> np.ndarray:
+    """The mean over the rows of each text, of which one that is read in windows has several.
+
+    Args:
+        values: (rows, any), in the order of the texts.
+        texts: the text that each row belongs to, (rows,).
+    """
+    starts = np.flatnonzero(np.diff(texts, prepend=-1))
+    sums = np.add.reduceat(values, starts)
+    means: np.ndarray = sums / np.diff(starts, append=len(texts))[:, None]
+    return means.astype(values.dtype)

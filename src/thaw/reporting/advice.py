@@ -32,7 +32,9 @@ def notes(summary: dict[str, Any]) -> list[str]:
     if several := [" and ".join(names) for names in alike.values() if len(names) > 1]:
         lines.append(f"labels that differ only in case or blanks: {listed(several)}")
     if summary.get("truncation") == "end" and (cut := summary["splits"]["train"]["truncated"]) >= TRUNCATED:
-        lines.append(f"the end of {cut:.0%} of the training texts is not read: data.truncation=middle reads it")
+        lines.append(
+            f"the end of {cut:.0%} of the training texts is not read: data.truncation=middle or windows reads it"
+        )
     if inside := summary.get("inside_words"):  # older runs lack it
         some = "1 entity begins or ends" if inside == 1 else f"{inside:,} entities begin or end"
         such_as = summary["inside_words_rows"][0]
@@ -122,7 +124,7 @@ def of_run(
         cut = data["splits"]["train"].get("truncated", 0.0) if data else 0.0
         more = " More data.epochs or another optimizer.lr may help." if score < 1 else ""
         if more and best == BAG_OF_WORDS and cut >= TRUNCATED:  # a bag of words reads whole texts
-            middle = " data.truncation=middle," if data and data.get("truncation") == "end" else ""
+            middle = " data.truncation=windows," if data and data.get("truncation") == "end" else ""
             more = (
                 f" More data.epochs, another optimizer.lr,{middle} or a larger data.max_length (if need be, another "
                 f"encoder) may help: {cut:.0%} of the training rows are truncated."

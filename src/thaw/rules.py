@@ -47,6 +47,7 @@ SIZE: Rule = (
     lambda value: COUNT[0](value) or (POSITIVE[0](value) and value < 1),
     "a whole number of rows, or a fraction below 1",
 )
+SIZE_OR_0: Rule = (lambda value: (_number(value) and value == 0) or SIZE[0](value), f"0, {SIZE[1]}")
 TEXT: Rule = (lambda value: isinstance(value, str) and bool(value), "a text")
 PAGE: Rule = (lambda value: TEXT[0](value) and value.endswith(".html"), "a file name that ends in .html")
 
@@ -133,6 +134,7 @@ RULES: dict[str, Rule] = {
     "data.encoding": ENCODING,
     "data.group_by_length": FLAG,
     "data.validation_size": or_null(SIZE),
+    "data.test_size": or_null(SIZE_OR_0),
     "data.split_seed": SEED,
     "data.folds": (lambda value: _whole(value) and value > 1, "a whole number of at least 2"),
     "data.fold": or_null(COUNT),

@@ -133,10 +133,11 @@ def shared(keys: np.ndarray, other: np.ndarray) -> int:
 def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where: str) -> dict[str, Any]:
     """Train, validation and test from the splits that were found.
 
-    A single split is divided 70/15/15, or as ``validation_size`` says. A missing validation is held out of train: of
-    the rows that a whole ``train_size`` leaves over, so that a tutorial's training subset stays exactly the same rows.
-    Either way texts that occur more than once stay in train, or together. With ``fold``, test is that part of the
-    single split or of train, and shares no text with the others.
+    A single split is divided 70/15/15, or as ``validation_size`` and ``test_size`` say. A missing validation is held
+    out of train: of the rows that a whole ``train_size`` leaves over, so that a tutorial's training subset stays
+    exactly the same rows. A missing test is held out of train only if ``test_size`` asks for it. Either way texts that
+    occur more than once stay in train, or together. With ``fold``, test is that part of the single split or of train,
+    and shares no text with the others.
     """
     whole = found["all"] if "all" in found else found["train"]
     if labels.task == "token" and len(whole) == 1 and "validation" not in found:
@@ -149,6 +150,8 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where:
     if "all" in found:
         parts = _in_three(whole, labels, data)
     else:
+        if data.get("test_size") and "test" not in found:
+            found = {**found, **_test_from_train(whole, labels, data)}
         parts = {name: found[name] for name in SPLITS if name in found}
         if "validation" in parts:
             parts["train"] = subset(parts["train"], data.get("train_size"), "data.train_size")
@@ -164,19 +167,31 @@ def divide(found: dict[str, Any], labels: LabelSet, data: dict[str, Any], where:
 
 
 def _in_three(rows: Any, labels: LabelSet, data: dict[str, Any]) -> dict[str, Any]:
-    """A single split divided into train, validation and test."""
-    seed, validation_size = data["split_seed"], data["validation_size"]
+    """A single split divided into train, validation and, unless ``test_size`` is 0, test."""
+    seed, validation_size, test_size = data["split_seed"], data["validation_size"], data.get("test_size")
     keys = text_keys(Values(rows, "text"))
     again = duplicated(keys)
-    rest, test = hold_out(_strata(rows, labels), 0.15, seed, keys, again)
+    rest, test = np.arange(len(rows)), np.empty(0, dtype=np.int64)
+    if test_size != 0:
+        held = 0.15 if test_size is None else check_size(test_size, len(rows), "data.test_size")
+        rest, test = hold_out(_strata(rows, labels), held, seed, keys, again)
     others = _some(rows, rest)
-    size = check_size(validation_size, len(rows), "data.validation_size") if validation_size else 0.15 / 0.85
+    size: int | float = 0.15 / 0.85  # of the others; not rounded from all rows, since earlier runs did not
+    if validation_size or test_size is not None:
+        size = check_size(validation_size or 0.15, len(rows), "data.validation_size")
     train, validation = hold_out(_strata(others, labels), size, seed, keys[rest], again[rest])
-    return {
+    parts = {
         "train": subset(_some(others, train), data.get("train_size"), "data.train_size"),
         "validation": _some(others, validation),
-        "test": _some(rows, test),
     }
+    return parts if test_size == 0 else {**parts, "test": _some(rows, test)}
+
+
+def _test_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) -> dict[str, Any]:
+    size = check_size(data["test_size"], len(rows), "data.test_size")
+    keys = text_keys(Values(rows, "text"))
+    rest, test = hold_out(_strata(rows, labels), size, data["split_seed"], keys, duplicated(keys))
+    return {"train": _some(rows, rest), "test": _some(rows, test)}
 
 
 def _require_rows(parts: dict[str, Any], labels: LabelSet, where: str) -> None:

@@ -24,7 +24,7 @@ def notes(summary: dict[str, Any]) -> list[str]:
         if pair["rows"]
     ]
     sizes = {name: split["rows"] for name, split in summary["splits"].items()}
-    if "all" in summary["files"] and not summary.get("fold") and sizes["test"] < FEW:
+    if "all" in summary["files"] and not summary.get("fold") and sizes.get("test", FEW) < FEW:
         lines.append(f"{counted(sizes['test'], 'row')} of test: sweep=folds tests on every row in turn")
     alike: dict[str, list[str]] = {}
     for label in summary["labels"]:

@@ -119,6 +119,7 @@ RULES: dict[str, Rule] = {
     **{f"data.{key}": OPTIONAL_TEXT for key in ("path", "validation_path", "test_path")},
     "data.text_column": or_null(COLUMNS),
     "data.label_column": or_null(SEVERAL),
+    "data.group_column": or_null(COLUMN),
     "data.label_names": or_null(NAMES),
     "data.label_separator": OPTIONAL_TEXT,
     "data.separator": TEXT,

@@ -25,7 +25,7 @@ NEUTRAL = (  # those that leave the protocol of an experiment as it is
 )  # fmt: skip
 ADDED = {  # which runs of earlier versions lack
     "data.fold": None, "data.folds": 5, "data.truncation": "end", "data.validation_path": None, "data.test_path": None,
-    "data.test_size": None,
+    "data.test_size": None, "data.group_column": None,
 }  # fmt: skip
 DATA_PATHS = ("path", "validation_path", "test_path")  # the settings of the group data that name files or folders
 

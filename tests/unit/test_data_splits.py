@@ -9,13 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from thaw.data.dealing import deal, hold_out
 from thaw.data.rows import dataset_of
 from thaw.data.splits import (
     check_size,
-    deal,
     divide,
     duplicated,
-    hold_out,
     repeated,
     rows_fingerprint,
     shared,

@@ -32,15 +32,16 @@ def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[
         if isinstance(label, list) and any(isinstance(item, dict) for item in label):
             raise ValueError("an entity needs integers start and end, and a label")
         label = [_name(item) for item in label] if isinstance(label, list) else _name(label)
+        group = _group(row.group)
     except ValueError as error:
         return Bad(row.line, str(error))
     if isinstance(text, list) and (not isinstance(label, list) or len(label) != len(text)):
         given = len(label) if isinstance(label, list) else 1
         return Bad(row.line, f"{counted(given, 'tag')} for {counted(len(text), 'word')}")
-    values = [item for value in (text, label) for item in (value if isinstance(value, list) else [value])]
+    values = [item for value in (text, label, group or "") for item in (value if isinstance(value, list) else [value])]
     if not all(map(encodable, values)):
         return Bad(row.line, "half of a character (a lone surrogate), as in a broken emoji")
-    return row._replace(text=text, label=to_iob2(label) if isinstance(text, list) else label)
+    return row._replace(text=text, label=to_iob2(label) if isinstance(text, list) else label, group=group)
 
 
 def _text(text: Any, clean: bool) -> str | list[str]:
@@ -115,11 +116,22 @@ def _parts(label: Any, separator: str | None) -> Any:
 def _name(label: Any) -> str:
     """A label as text. 1, 1.0, "1" and "1.0" are the same label: tables with gaps turn integers into floats."""
     text = str(label).strip()
-    if label is None or label != label or not text:
+    if _missing(label):
         raise ValueError(NO_LABEL)
     if not isinstance(label, str | int | float):
         raise ValueError(f"the label is of type {type(label).__name__}")
     return text.partition(".")[0] if WHOLE.fullmatch(text) else text
+
+
+def _group(group: Any) -> str | None:
+    """A group as text, by the rules for labels, but of any type that is one value; None where there is none."""
+    if isinstance(group, list | dict):
+        raise ValueError(f"the group is of type {type(group).__name__}")
+    return None if _missing(group) else _name(group if isinstance(group, int | float) else str(group))
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value != value or not str(value).strip()
 
 
 def to_iob2(tags: Sequence[str]) -> list[str]:

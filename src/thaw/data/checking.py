@@ -11,6 +11,7 @@ from thaw.errors import counted
 
 WHOLE = re.compile(r"-?[0-9]+\.0+")
 NO_LABEL = "the label is missing"
+PARTS = ("the first text", "the second text")  # of a pair
 TICKS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 MARKS = {"E": "I", "L": "I", "M": "I", "S": "B", "U": "B"}  # BIOES and BILOU prefixes -> IOB2
 
@@ -55,18 +56,21 @@ def _text(text: Any, clean: bool) -> str | list[str]:
             raise ValueError("a word is empty or not text" if text else "the sentence has no words")
         return text
     if not isinstance(text, tuple):
-        return _plain(text, clean, "the text")
-    first, second = text
-    return joined(_plain(first, clean, "the first text"), _plain(second, clean, "the second text"))
+        text = _plain(text, clean, "the text")
+        if not text.strip():
+            raise ValueError("the text is empty")
+        return str(text)
+    given = ["" if part is None else part for part in text]
+    first, second = (_plain(part, clean, what) for part, what in zip(given, PARTS, strict=True))
+    if not (first + second).strip():  # one of them may be, as of a ticket without a subject
+        raise ValueError("both texts are empty")
+    return joined(first, second)
 
 
 def _plain(text: Any, clean: bool, what: str) -> str:
     if not isinstance(text, str):
         raise ValueError(f"{what} is missing" if text is None else f"{what} is of type {type(text).__name__}")
-    text = clean_html(text) if clean else text
-    if not text.strip():
-        raise ValueError(f"{what} is empty")
-    return text
+    return clean_html(text) if clean else text
 
 
 def ticked(row: Row) -> Row | Bad:

@@ -1,7 +1,7 @@
 """Checks that every row passes, whatever file it comes from: text or words, and labels as text."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from thaw.data.cleaning import clean_html
@@ -13,11 +13,10 @@ WHOLE = re.compile(r"-?[0-9]+\.0+")
 NO_LABEL = "the label is missing"
 PARTS = ("the first text", "the second text")  # of a pair
 TICKS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
-MARKS = {"E": "I", "L": "I", "M": "I", "S": "B", "U": "B"}  # BIOES and BILOU prefixes -> IOB2
 
 
 def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[Any] = ()) -> Row | Bad:
-    """A row with its labels as text and word tags in IOB2, or what is wrong with it.
+    """A row with its labels as text, or what is wrong with it.
 
     Args:
         separator: between several labels in one string.
@@ -42,7 +41,7 @@ def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[
     values = [item for value in (text, label, group or "") for item in (value if isinstance(value, list) else [value])]
     if not all(map(encodable, values)):
         return Bad(row.line, "half of a character (a lone surrogate), as in a broken emoji")
-    return row._replace(text=text, label=to_iob2(label) if isinstance(text, list) else label, group=group)
+    return row._replace(text=text, label=label, group=group)
 
 
 def _text(text: Any, clean: bool) -> str | list[str]:
@@ -136,38 +135,3 @@ def _group(group: Any) -> str | None:
 
 def _missing(value: Any) -> bool:
     return value is None or value != value or not str(value).strip()
-
-
-def to_iob2(tags: Sequence[str]) -> list[str]:
-    """Convert IOB1, BIOES and BILOU tags to IOB2; IOB2 tags, and tags that mark no spans, stay unchanged."""
-    result: list[str] = []
-    previous = "O"
-    for tag in map(_by_iob, tags):
-        begins = tag.startswith("I-") and (previous[1:] != tag[1:] or previous[:2] not in ("B-", "I-"))
-        previous = "B" + tag[1:] if begins else tag
-        result.append(previous)
-    return result
-
-
-def iob2_names(names: Iterable[Any]) -> list[str]:
-    """The tags that `to_iob2` can produce from these names; IOB2 names in the order in which they are given."""
-    plain = [_by_iob(str(name)) for name in names]
-    return list(dict.fromkeys([*plain, *("B" + tag[1:] for tag in plain if tag.startswith("I-"))]))
-
-
-def are_io(tags: Iterable[Any]) -> bool:
-    """Whether tags are types of entities and O, without B- and I-, as Stanford's tools and Flair write them.
-
-    Parts of speech, which have no O, are not.
-    """
-    names = set(map(str, tags))
-    return "O" in names and len(names) > 1 and not any(tag.startswith(("B-", "I-")) for tag in map(_by_iob, names))
-
-
-def by_iob1(tags: Iterable[Any]) -> list[str]:
-    """IO tags as IOB1, in which neighbouring equal tags are one entity, too."""
-    return [tag if tag == "O" else f"I-{tag}" for tag in map(str, tags)]
-
-
-def _by_iob(tag: str) -> str:
-    return MARKS.get(tag[0], tag[0]) + tag[1:] if tag[1:2] == "-" else tag

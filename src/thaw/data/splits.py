@@ -117,11 +117,11 @@ def _in_three(rows: Any, labels: LabelSet, data: dict[str, Any]) -> dict[str, An
     if validation_size or test_size is not None:
         size = check_size(validation_size or 0.15, len(rows), "data.validation_size")
     train, validation = _hold_out(others, labels, size, seed, keys[rest], again[rest])
-    parts = {
+    return {
         "train": subset(_some(others, train), data.get("train_size"), "data.train_size"),
         "validation": _some(others, validation),
+        **({} if test_size == 0 else {"test": _some(rows, test)}),
     }
-    return parts if test_size == 0 else {**parts, "test": _some(rows, test)}
 
 
 def _test_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from thaw.labels import TASKS
+
 Rule = tuple[Callable[[Any], bool], str]
 """Whether a setting accepts a value, and what it accepts, in words."""
 
@@ -25,6 +27,11 @@ def _encoding(value: Any) -> bool:
         return bool(codecs.lookup(value)._is_text_encoding)  # base64 is a codec, too
     except (LookupError, TypeError, ValueError):
         return False
+
+
+def _numbers(value: Any, kind: Any, rule: Rule) -> bool:
+    """Whether a list, or a dict, holds what a rule accepts."""
+    return isinstance(value, kind) and all(map(rule[0], value.values() if isinstance(value, dict) else value))
 
 
 def _pattern(value: Any) -> bool:
@@ -47,6 +54,8 @@ SIZE: Rule = (
     lambda value: COUNT[0](value) or (POSITIVE[0](value) and value < 1),
     "a whole number of rows, or a fraction below 1",
 )
+SHARE: Rule = (lambda value: COUNT[0](value) or UP_TO_ONE[0](value), "a whole number of rows, or a fraction up to 1")
+SIZE_OR_0: Rule = (lambda value: (_number(value) and value == 0) or SIZE[0](value), f"0, {SIZE[1]}")
 TEXT: Rule = (lambda value: isinstance(value, str) and bool(value), "a text")
 PAGE: Rule = (lambda value: TEXT[0](value) and value.endswith(".html"), "a file name that ends in .html")
 
@@ -85,6 +94,20 @@ PRECISIONS = (  # of Lightning, without those that need a package of their own
 SCHEDULES = (  # of transformers: those that depend on the step alone and need no further setting
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
 )  # fmt: skip
+FORMAT = or_null(one_of("txt", "csv", "tsv", "jsonl", "json", "parquet", "conll"))
+ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
+DEVICES: Rule = (
+    lambda value: value in ("auto", -1) or COUNT[0](value) or (bool(value) and _numbers(value, list, NATURAL)),
+    "auto, a whole number of at least 1, -1 for all, or a list of the numbers of some",
+)
+STRATEGY: Rule = (
+    lambda value: value == "auto" or (TEXT[0](value) and value.split("_")[0] in ("ddp", "fsdp", "deepspeed", "single")),
+    "auto, or a strategy of Lightning, such as ddp or fsdp",
+)
+WEIGHTS: Rule = (
+    lambda value: value is None or value == "balanced" or _numbers(value, list | dict, NONNEGATIVE),
+    "balanced, a list of numbers of at least 0, {name: number}, or null",
+)
 NAME = (str, int, float, bool)  # YAML reads some names as numbers or booleans
 NAMES: Rule = (
     lambda value: isinstance(value, list) and all(isinstance(name, NAME) and name != "" for name in value),
@@ -113,12 +136,21 @@ RULES: dict[str, Rule] = {
     "model.name": TEXT,
     "model.hub": one_of("huggingface", "modelscope"),
     "model.dropout": or_null(BELOW_ONE),
+    "model.attention": (
+        lambda value: value is None or value in ATTENTIONS or (TEXT[0](value) and "/" in value),
+        f"one of: {', '.join(ATTENTIONS)}, a kernel of the Hub, or null",
+    ),
     "model.gradient_checkpointing": FLAG,
     "model.random_init": FLAG,
     "model.trust_remote_code": FLAG,
     **{f"data.{key}": OPTIONAL_TEXT for key in ("path", "validation_path", "test_path")},
+    "data.format": FORMAT,
+    "data.task": or_null(one_of(*TASKS)),
+    "data.train_size": or_null(SHARE),
+    "data.eval_size": or_null(SHARE),
     "data.text_column": or_null(COLUMNS),
     "data.label_column": or_null(SEVERAL),
+    "data.group_column": or_null(COLUMN),
     "data.label_names": or_null(NAMES),
     "data.label_separator": OPTIONAL_TEXT,
     "data.separator": TEXT,
@@ -134,6 +166,7 @@ RULES: dict[str, Rule] = {
     "data.encoding": ENCODING,
     "data.group_by_length": FLAG,
     "data.validation_size": or_null(SIZE),
+    "data.test_size": or_null(SIZE_OR_0),
     "data.split_seed": SEED,
     "data.folds": (lambda value: _whole(value) and value > 1, "a whole number of at least 2"),
     "data.fold": or_null(COUNT),
@@ -163,10 +196,15 @@ RULES: dict[str, Rule] = {
     "optimizer.schedule": one_of(*SCHEDULES),
     "optimizer.warmup_ratio": or_null(FRACTION),
     "optimizer.warmup_steps": or_null(NATURAL),
+    "loss.class_weights": WEIGHTS,
     "loss.label_smoothing": BELOW_ONE,
     "loss.focal_gamma": NONNEGATIVE,
     "loss.function": or_null(BUILT),
     "data.epochs": COUNT,
+    "trainer.accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
+    "trainer.devices": DEVICES,
+    "trainer.num_nodes": COUNT,
+    "trainer.strategy": STRATEGY,
     "trainer.precision": (lambda value: str(value) in PRECISIONS, f"one of: {', '.join(PRECISIONS)}"),
     "trainer.max_epochs": COUNT,
     "trainer.max_steps": or_null(COUNT),
@@ -238,7 +276,7 @@ PREDICT_RULES: dict[str, Rule] = {
     "input": OPTIONAL_TEXT,
     "output": OPTIONAL_TEXT,
     "explain_page": PAGE,
-    "format": or_null(one_of("txt", "csv", "tsv", "jsonl", "json", "parquet", "conll")),
+    "format": FORMAT,
     "text_column": or_null(COLUMNS),
     **{key: or_null(RULES[f"data.{key}"]) for key in ("header", "quoting")},
     "encoding": ENCODING,

@@ -26,6 +26,7 @@ NEUTRAL = (  # those that leave the protocol of an experiment as it is
 ADDED: dict[str, Any] = {  # which runs of earlier versions lack
     "data.fold": None, "data.folds": 5, "data.truncation": "end", "data.validation_path": None, "data.test_path": None,
     "loss.function": None, "metrics": {},
+    "data.test_size": None, "data.group_column": None,
 }  # fmt: skip
 DATA_PATHS = ("path", "validation_path", "test_path")  # the settings of the group data that name files or folders
 

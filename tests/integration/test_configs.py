@@ -13,6 +13,7 @@ from lightning_fabric.plugins.precision.precision import (
     _PRECISION_INPUT_STR_ALIAS,
 )
 from omegaconf import OmegaConf
+from transformers import AttentionInterface
 
 from conftest import ROOT, configured
 from thaw.errors import UserError
@@ -21,9 +22,9 @@ from thaw.labels import LabelSet
 from thaw.models.freezing import STRATEGIES
 from thaw.models.module import EncoderModule
 from thaw.models.optimization import parameter_groups
-from thaw.rules import PRECISIONS, RULES
+from thaw.rules import ATTENTIONS, PRECISIONS, RULES
 from thaw.runs import make_absolute
-from thaw.settings import check
+from thaw.settings import check, plain
 from thaw.training.tracking import make_loggers
 from thaw.training.trainer import make_trainer
 
@@ -170,6 +171,19 @@ def test_every_setting_is_read_by_something() -> None:
         ("optimizer.schedule", "exponential"),
         ("data.validation_size", 2.0),
         ("data.validation_size", 0),
+        ("data.task", "regression"),
+        ("data.format", "xml"),
+        ("data.train_size", 1.5),
+        ("data.eval_size", 0),
+        ("data.group_column", 0.5),
+        ("model.attention", "flash"),
+        ("loss.class_weights", "equal"),
+        ("trainer.accelerator", "cup"),
+        ("trainer.devices", 0),
+        ("trainer.strategy", "dpp"),
+        ("data.test_size", 1.0),
+        ("data.test_size", -1),
+        ("data.test_size", False),
         ("optimizer.warmup_ratio", 1.5),
         ("optimizer.warmup_steps", 0.5),
         ("loss.label_smoothing", 1.0),
@@ -186,6 +200,29 @@ def test_values_that_no_setting_takes_are_refused(key: str, value: object) -> No
     assert isinstance(plain, dict)
     with pytest.raises(UserError, match=f"^{key}={value} is not "):
         check(plain)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.task=token", "data.format=json", "data.train_size=1.0", "data.eval_size=0.5", "data.group_column=2",
+        "model.attention=kernels-community/flash-attn", "loss.class_weights=[1,0.5]", "loss.class_weights={joy:2}",
+        "trainer.devices=-1", "trainer.devices=[0,1]", "trainer.strategy=ddp_find_unused_parameters_true",
+    ],
+)  # fmt: skip
+def test_values_that_a_setting_takes_pass(override: str) -> None:
+    check(plain(configured(override)))
+
+
+@pytest.mark.parametrize("override", ["loss.class_weights=[1,-1]", "trainer.devices=[]", "trainer.devices=[cpu]"])
+def test_lists_with_something_wrong_are_refused(override: str) -> None:
+    with pytest.raises(UserError, match=f"^{override.partition('=')[0]}=.* is not "):
+        check(plain(configured(override)))
+
+
+def test_the_attentions_are_those_of_transformers() -> None:
+    known = {name for name in AttentionInterface._global_mapping if "|" not in name}
+    assert {*ATTENTIONS} == {"eager", *known} - {"thaw", "thaw_onnx"}
 
 
 def test_the_precisions_are_those_of_lightning() -> None:

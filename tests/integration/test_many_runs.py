@@ -185,7 +185,11 @@ def test_folds_together_tell_of_every_row(encoders: Callable[[str], Path], scrip
     assert f"{len(errors)} likely label error" in done.stdout
     assert all(row["label"] != row["suggested"] for row in errors)
     assert 'href="label_errors.csv"' in (folder / "summary.html").read_text()
-    assert "python train.py data=csv data.path=rows.csv" in (folder / "summary.html").read_text(), "without a fold"
+    (command,) = re.findall(r"<pre>python (train.*)</pre>", (folder / "summary.html").read_text())
+    assert command.endswith(" data.test_size=0"), "without a fold, on all rows"
+    done = script(*command.split())
+    assert "python evaluate.py run=" in done.stdout
+    assert "split=validation" in done.stdout
 
 
 def test_a_finished_run_stands_when_what_it_was_made_of_is_gone(

@@ -110,6 +110,10 @@ def test_a_single_file_is_divided_by_label(prepare: Prepare, tmp_path: Path) -> 
     for size, rows in ((0.5, 100), (7, 7)):
         other = prepare(path, validation_size=size)
         assert [len(other.rows[split]) for split in ("train", "validation", "test")] == [170 - rows, rows, 30]
+    assert any(line.startswith("30 rows of test: sweep=folds") for line in notes(data.summary))
+    untested = prepare(path, test_size=0)
+    assert {name: len(rows) for name, rows in untested.rows.items()} == {"train": 170, "validation": 30}
+    assert not any("test" in line for line in notes(untested.summary))
 
 
 def test_a_missing_validation_is_held_out_of_train_by_label(prepare: Prepare, tmp_path: Path) -> None:

@@ -9,13 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from thaw.data.dealing import deal, hold_out
 from thaw.data.rows import dataset_of
 from thaw.data.splits import (
     check_size,
-    deal,
     divide,
     duplicated,
-    hold_out,
     repeated,
     rows_fingerprint,
     shared,
@@ -149,6 +148,47 @@ def test_nothing_that_is_held_out_is_trained_on(settings: dict[str, Any]) -> Non
     size = settings.get("validation_size", 0.1 if files else 0.15)
     assert len(parts["validation"]) == (size if isinstance(size, int) else round(size * 100))
     assert all(shared(keys[name], keys["train"]) == 0 for name in parts if name != "train")
+
+
+def rows_of(texts: Sequence[str], **columns: Sequence[Any]) -> Any:
+    return dataset_of(pa.table({"text": texts, "label": [i % 2 for i in range(len(texts))], **columns}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"test_size": 0}, {"train": 85, "validation": 15}),
+        ({"test_size": 0, "validation_size": 5}, {"train": 95, "validation": 5}),
+        ({"test_size": 0, "eval_size": 5, "train_size": 20}, {"train": 20, "validation": 5}),
+        ({"test_size": 0.0}, {"train": 85, "validation": 15}),
+        ({"test_size": 0.4}, {"train": 45, "validation": 15, "test": 40}),
+        ({"test_size": 7, "validation_size": 9}, {"train": 84, "validation": 9, "test": 7}),
+        ({"files": "train"}, {"train": 90, "validation": 10}),
+        ({"files": "train", "test_size": 0}, {"train": 90, "validation": 10}),
+        ({"files": "train", "test_size": 20}, {"train": 72, "validation": 8, "test": 20}),
+        ({"files": "train", "test_size": 0.2, "train_size": 0.5}, {"train": 36, "validation": 8, "test": 20}),
+        ({"files": "train validation", "test_size": 20}, {"train": 80, "validation": 100, "test": 20}),
+        ({"files": "train test", "test_size": 20}, {"train": 90, "validation": 10, "test": 100}),
+        ({"test_size": 0, "fold": 1, "folds": 5}, {"train": 72, "validation": 8, "test": 20}),
+        ({"test_size": 50, "fold": 1, "folds": 5}, {"train": 72, "validation": 8, "test": 20}),
+    ],
+)
+def test_test_has_as_many_rows_as_it_is_to_have(settings: dict[str, Any], expected: dict[str, int]) -> None:
+    data: dict[str, Any] = {"split_seed": 42, "validation_size": None, **settings}
+    found = {}
+    for name in data.pop("files", "all").split():
+        found[name] = rows_of([f"{name} {i}" for i in range(100)])
+    parts = divide(found, LabelSet("sequence", ("a", "b"), (50, 50)), data, "here")
+    assert {name: len(part) for name, part in parts.items()} == expected
+    texts = [text for part in parts.values() for text in part["text"][:]]
+    assert len(texts) == len({*texts})
+
+
+def test_a_test_of_more_rows_than_there_are_is_an_error() -> None:
+    for name in ("all", "train"):
+        data = {"split_seed": 42, "validation_size": None, "test_size": 101}
+        with pytest.raises(UserError, match=r"data\.test_size=101, but there are 100 rows"):
+            divide({name: rows_of([str(i) for i in range(100)])}, LabelSet("sequence", ("a", "b"), (9, 9)), data, "")
 
 
 def test_rows_of_several_labels_are_divided_too() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from conftest import ROOT
-from thaw.data.checking import to_iob2
 from thaw.data.module import TextDataModule, load_labelled
+from thaw.data.tags import to_iob2
 from thaw.errors import UserError
 from thaw.labels import GIVEN
 from thaw.metrics.entities import spans
@@ -124,6 +124,43 @@ def test_names_of_another_scheme_name_numbers_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "conll"])
+@pytest.mark.parametrize(
+    ("tags", "names", "unclear"),
+    [
+        ("S-Bahn O O U-Bahn U-Bahn O", "O B-S-Bahn I-S-Bahn B-U-Bahn I-U-Bahn", "S-Bahn"),
+        ("B-PER I-PER O S-Bahn S-Bahn O", "O S-Bahn B-PER I-PER", "S-Bahn"),
+        ("S-PER O O S-ORG S-ORG O", "O B-S-ORG I-S-ORG B-S-PER I-S-PER", "S-ORG"),
+        ("B-PER E-PER O S-Bahn S-Bahn O", "O B-Bahn I-Bahn B-PER I-PER", None),
+        ("E-Auto NN NN S-Bahn NN NN", "E-Auto NN S-Bahn", None),
+    ],
+    ids=["IO", "IOB2", "BIOES without longer entities", "BIOES", "parts of speech"],
+)
+def test_names_of_types_are_no_prefixes(
+    tags: str, names: str, unclear: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only where a type has B- or I-, too, are S-, U-, E- and L- marks of a scheme."""
+    path = tmp_path / "some.jsonl"
+    path.write_text((json.dumps({"words": WORDS, "tags": tags.split()}) + "\n") * 10)
+    data = read({"path": str(path)})
+    assert data.labels.names == tuple(names.split())
+    own = [data.labels.names[i] for i in data.rows["train"][0]["label"]]
+    assert [tag.removeprefix("B-").removeprefix("I-") for tag in own][3] in tags.split()[3]
+    said = [line for line in caplog.messages if line.startswith(f"Tags such as {unclear} are taken as they are")]
+    assert len(said) == (unclear is not None)
+
+
+def test_names_tell_a_scheme_that_the_tags_do_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, tags in (("train", "S-PER O O S-ORG S-ORG O"), ("valid", "B-PER E-PER O O O O")):
+        (tmp_path / f"{name}.jsonl").write_text((json.dumps({"words": WORDS, "tags": tags.split()}) + "\n") * 10)
+    data = read({"path": str(tmp_path)}, label_names=["O", "B-PER", "I-PER", "B-ORG", "I-ORG"])
+    found = {name: " ".join(data.labels.names[i] for i in rows[0]["label"]) for name, rows in data.rows.items()}
+    assert found == {"train": "B-PER O O B-ORG B-ORG O", "validation": "B-PER I-PER O O O O"}
+    assert not caplog.messages
+    (tmp_path / "valid.jsonl").write_text(json.dumps({"words": ["so"], "tags": ["S-LOC"]}) + "\n")
+    with pytest.raises(UserError, match="the label 'S-LOC' is unknown"):
+        read({"path": str(tmp_path)}, label_names=["O", "B-PER", "I-PER", "B-ORG", "I-ORG"])
+
+
 def test_names_without_prefixes_name_numbers_too(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -78,7 +78,7 @@ def test_names_of_results_that_are_taken_get_another(predict: Predict) -> None:
     assert row == {"text": "one", "label": 1, "predicted_label": "A", "score": 3}
 
 
-def test_pairs_are_read_from_two_columns(predict: Predict) -> None:
+def test_pairs_are_read_from_two_columns(predict: Predict, capsys: pytest.CaptureFixture[str]) -> None:
     class Pairs(Named):
         def __init__(self, label: str) -> None:
             super().__init__(label)
@@ -87,8 +87,15 @@ def test_pairs_are_read_from_two_columns(predict: Predict) -> None:
     content = parquet(premise=["so"], hypothesis=["it is"], id=[7])
     (row,) = predict("in.parquet", content, model=Pairs, text_column=["premise", "hypothesis"])
     assert row == {"premise": "so", "hypothesis": "it is", "id": 7, "label": "A", "score": len("so [SEP] it is")}
-    content = parquet(premise=["so", "so"], hypothesis=["it is", None])
-    with pytest.raises(UserError, match=r"in\.parquet:2: .* is not a pair of texts\. Fix it"):
+    content = parquet(premise=[None, "so"], hypothesis=["it is", None])
+    rows = predict("in.parquet", content, model=Pairs, text_column=["premise", "hypothesis"])
+    assert [row["score"] for row in rows] == [len(" [SEP] it is"), len("so [SEP] ")]
+    assert "hold no text" not in capsys.readouterr().err
+    content = parquet(premise=[None, "so"], hypothesis=["", "is"])
+    predict("in.parquet", content, model=Pairs, text_column=["premise", "hypothesis"])
+    assert "1 of 2 rows hold no text; their labels mean nothing" in capsys.readouterr().err
+    content = parquet(premise=["so", "so"], hypothesis=[["it", "is"], None])
+    with pytest.raises(UserError, match=r"in\.parquet:1: .* is not a pair of texts\. Fix it"):
         predict("in.parquet", content, model=Pairs, text_column=["premise", "hypothesis"])
 
 

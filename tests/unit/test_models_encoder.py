@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 
 from thaw.data.encoding import encode_words
@@ -188,6 +189,12 @@ def test_the_length_limit_is_what_the_network_takes(
     assert length_limit(folder) == 64
     ids = torch.full((1, 64), 6)
     load(folder).eval()(input_ids=ids, attention_mask=torch.ones_like(ids))
+
+
+def test_an_encoder_without_a_limit_takes_512_tokens(tmp_path: Path) -> None:
+    transformers.XLNetConfig().save_pretrained(tmp_path)
+    limit = length_limit(tmp_path)
+    assert (limit, resolve_length(128, limit)) == (512, 128)
 
 
 def test_max_length_is_checked_against_the_limit() -> None:

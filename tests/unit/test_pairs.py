@@ -16,10 +16,13 @@ from transformers import pipeline
 from conftest import configured
 from thaw.data.encoding import encode_texts
 from thaw.data.pairs import joined, parted, shares
+from thaw.data.rows import Options
 from thaw.data.sources import load
 from thaw.errors import UserError
 from thaw.inference.explanation import read
 from thaw.inference.predictor import Predictor
+from thaw.inference.records import read_records
+from thaw.inference.texts import as_in_training
 from thaw.labels import LabelSet
 from thaw.models.encoder import load_encoder, load_tokenizer
 from thaw.models.module import EncoderModule
@@ -56,7 +59,9 @@ def test_the_longer_text_is_cut_first() -> None:
 
 def test_a_pair_is_parted_where_it_was_joined() -> None:
     assert parted(joined("a", "b [SEP] c")) == ("a", "b [SEP] c")
-    assert parted(joined("", "")) == ("", "")
+    assert parted(joined("", "")) == parted(joined(" ", "\t")) == ("", "")
+    assert parted(joined("a", "")) == ("a", "")
+    assert parted(joined(" ", " b ")) == ("", " b ")
     for first in ("a [SEP] b", "a [SEP]"):
         with pytest.raises(ValueError, match="the first text of a pair holds"):
             joined(first, "c")
@@ -180,8 +185,9 @@ def test_two_columns_are_read_as_a_pair(kind: str, tmp_path: Path) -> None:
     ("row", "said"),
     [
         ({"premise": "a"}, "the field 'hypothesis' is missing"),
-        ({"premise": "a", "hypothesis": " "}, "the second text is empty"),
-        ({"premise": None, "hypothesis": "b"}, "the first text is missing"),
+        ({"premise": "", "hypothesis": " "}, "both texts are empty"),
+        ({"premise": None, "hypothesis": "\t"}, "both texts are empty"),
+        ({"premise": None, "hypothesis": 7}, "the second text is of type int"),
         ({"premise": ["a"], "hypothesis": "b"}, "the first text is of type list"),
         ({"premise": "a [SEP] b", "hypothesis": "b"}, "the first text of a pair holds ' [SEP] ' itself"),
     ],
@@ -209,6 +215,24 @@ def test_files_without_the_two_columns_are_refused(name: str, content: str, said
     with pytest.raises(UserError) as error:
         load({"path": str(tmp_path / name), **COLUMNS, "task": "token" if name.endswith("conll") else None})
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_one_text_of_a_pair_may_be_empty(kind: str, tmp_path: Path) -> None:
+    """As of a ticket without a subject: the row counts, in training and wherever the run reads others."""
+    path, columns = tmp_path / f"a.{kind}", {"premise": ["so", " ", None], "hypothesis": [None, "no", "<br>what"]}
+    if kind == "parquet":
+        pq.write_table(pa.table({**columns, "label": ["x", "y", "x"]}), path)
+    elif kind == "jsonl":
+        rows = zip(*columns.values(), "xyx", strict=True)
+        path.write_text("".join(json.dumps(dict(zip([*columns, "label"], row, strict=True))) + "\n" for row in rows))
+    else:
+        path.write_text("premise,hypothesis,label\nso,,x\n ,no,y\n,<br>what,x\n")
+    expected = ["so [SEP] ", " [SEP] no", " [SEP] what"]
+    assert load({"path": str(path), **COLUMNS, "clean_html": True}).splits["all"]["text"][:] == expected
+    given = read_records(str(path), kind, Options(text_column=["premise", "hypothesis"], pairs=True))
+    labels = LabelSet("sequence", ("x", "y"), (1, 1), pairs=True)
+    assert [as_in_training(text, labels, clean=True) for text, _ in given.records] == expected
 
 
 def test_html_is_taken_out_of_both_texts(tmp_path: Path) -> None:

@@ -28,13 +28,17 @@ Make = Callable[..., Path]
 def make(tmp_path: Path) -> Make:
     """A function that writes a finished run, as far as the page of its multirun reads it."""
 
-    def run(name: str, *overrides: str, split: str = "test", rows: str = "a") -> Path:
+    def run(name: str, *overrides: str, split: str = "test", rows: str = "a", single: bool = True) -> Path:
         folder = tmp_path / "sweep" / name
         runs.save_config(folder, config := configured(*overrides))
         command = f"python train.py {' '.join(overrides)}"
         files.write_json(folder / "environment.json", {"command": command, "overrides": overrides})
         files.write_json(
-            folder / "data.json", {"splits": {"train": {"rows": 90}, "validation": {"rows": 9, "labels": {rows: 9}}}}
+            folder / "data.json",
+            {
+                "files": {"all" if single else "train": ["rows.csv"]},
+                "splits": {"train": {"rows": 90}, "validation": {"rows": 9, "labels": {rows: 9}}},
+            },
         )
         figures = {"validation/f1": 0.5, f"{split}/accuracy": 0.6, f"{split}/f1": 0.5, "baselines": {}}
         best = {"best": {"monitor": config.monitor, "score": 0.5, "step": 8}, "seconds": {"train": 2.0}}
@@ -146,7 +150,23 @@ def test_settings_are_compared_once_all_their_folds_are_there(make: Make) -> Non
     over = overview(read_members(folder))
     assert over.about.startswith("Runs that differ only in seed or fold share a line")
     assert over.best is not None
-    assert command_of(over.best) == f"python train.py freeze={over.best.settings['freeze']}", "on all rows"
+    settings = f"freeze={over.best.settings['freeze']}"
+    assert command_of(over.best) == f"python train.py {settings} data.test_size=0", "on all rows"
+
+
+@pytest.mark.parametrize(
+    ("typed", "single", "expected"),
+    [("data.test_size=9", True, " data.test_size=9"), ("data.folds=2", False, " data.folds=2")],
+    ids=["as the user says", "splits stand apart"],
+)
+def test_after_folds_a_test_is_left_alone_where_it_is_no_loss(
+    typed: str, single: bool, expected: str, make: Make
+) -> None:
+    for fold in (1, 2):
+        folder = make(str(fold), typed, f"data.fold={fold}", single=single).parent
+    best = overview(read_members(folder)).best
+    assert best is not None
+    assert command_of(best) == f"python train.py{expected}"
 
 
 def test_runs_of_one_fold_are_done_again_on_it(make: Make) -> None:

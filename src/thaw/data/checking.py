@@ -1,7 +1,7 @@
 """Checks that every row passes, whatever file it comes from: text or words, and labels as text."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from thaw.data.cleaning import clean_html
@@ -11,12 +11,12 @@ from thaw.errors import counted
 
 WHOLE = re.compile(r"-?[0-9]+\.0+")
 NO_LABEL = "the label is missing"
+PARTS = ("the first text", "the second text")  # of a pair
 TICKS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
-MARKS = {"E": "I", "L": "I", "M": "I", "S": "B", "U": "B"}  # BIOES and BILOU prefixes -> IOB2
 
 
 def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[Any] = ()) -> Row | Bad:
-    """A row with its labels as text and word tags in IOB2, or what is wrong with it.
+    """A row with its labels as text, or what is wrong with it.
 
     Args:
         separator: between several labels in one string.
@@ -32,15 +32,16 @@ def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[
         if isinstance(label, list) and any(isinstance(item, dict) for item in label):
             raise ValueError("an entity needs integers start and end, and a label")
         label = [_name(item) for item in label] if isinstance(label, list) else _name(label)
+        group = _group(row.group)
     except ValueError as error:
         return Bad(row.line, str(error))
     if isinstance(text, list) and (not isinstance(label, list) or len(label) != len(text)):
         given = len(label) if isinstance(label, list) else 1
         return Bad(row.line, f"{counted(given, 'tag')} for {counted(len(text), 'word')}")
-    values = [item for value in (text, label) for item in (value if isinstance(value, list) else [value])]
+    values = [item for value in (text, label, group or "") for item in (value if isinstance(value, list) else [value])]
     if not all(map(encodable, values)):
         return Bad(row.line, "half of a character (a lone surrogate), as in a broken emoji")
-    return row._replace(text=text, label=to_iob2(label) if isinstance(text, list) else label)
+    return row._replace(text=text, label=label, group=group)
 
 
 def _text(text: Any, clean: bool) -> str | list[str]:
@@ -54,18 +55,21 @@ def _text(text: Any, clean: bool) -> str | list[str]:
             raise ValueError("a word is empty or not text" if text else "the sentence has no words")
         return text
     if not isinstance(text, tuple):
-        return _plain(text, clean, "the text")
-    first, second = text
-    return joined(_plain(first, clean, "the first text"), _plain(second, clean, "the second text"))
+        text = _plain(text, clean, "the text")
+        if not text.strip():
+            raise ValueError("the text is empty")
+        return str(text)
+    given = ["" if part is None else part for part in text]
+    first, second = (_plain(part, clean, what) for part, what in zip(given, PARTS, strict=True))
+    if not (first + second).strip():  # one of them may be, as of a ticket without a subject
+        raise ValueError("both texts are empty")
+    return joined(first, second)
 
 
 def _plain(text: Any, clean: bool, what: str) -> str:
     if not isinstance(text, str):
         raise ValueError(f"{what} is missing" if text is None else f"{what} is of type {type(text).__name__}")
-    text = clean_html(text) if clean else text
-    if not text.strip():
-        raise ValueError(f"{what} is empty")
-    return text
+    return clean_html(text) if clean else text
 
 
 def ticked(row: Row) -> Row | Bad:
@@ -115,43 +119,19 @@ def _parts(label: Any, separator: str | None) -> Any:
 def _name(label: Any) -> str:
     """A label as text. 1, 1.0, "1" and "1.0" are the same label: tables with gaps turn integers into floats."""
     text = str(label).strip()
-    if label is None or label != label or not text:
+    if _missing(label):
         raise ValueError(NO_LABEL)
     if not isinstance(label, str | int | float):
         raise ValueError(f"the label is of type {type(label).__name__}")
     return text.partition(".")[0] if WHOLE.fullmatch(text) else text
 
 
-def to_iob2(tags: Sequence[str]) -> list[str]:
-    """Convert IOB1, BIOES and BILOU tags to IOB2; IOB2 tags, and tags that mark no spans, stay unchanged."""
-    result: list[str] = []
-    previous = "O"
-    for tag in map(_by_iob, tags):
-        begins = tag.startswith("I-") and (previous[1:] != tag[1:] or previous[:2] not in ("B-", "I-"))
-        previous = "B" + tag[1:] if begins else tag
-        result.append(previous)
-    return result
+def _group(group: Any) -> str | None:
+    """A group as text, by the rules for labels, but of any type that is one value; None where there is none."""
+    if isinstance(group, list | dict):
+        raise ValueError(f"the group is of type {type(group).__name__}")
+    return None if _missing(group) else _name(group if isinstance(group, int | float) else str(group))
 
 
-def iob2_names(names: Iterable[Any]) -> list[str]:
-    """The tags that `to_iob2` can produce from these names; IOB2 names in the order in which they are given."""
-    plain = [_by_iob(str(name)) for name in names]
-    return list(dict.fromkeys([*plain, *("B" + tag[1:] for tag in plain if tag.startswith("I-"))]))
-
-
-def are_io(tags: Iterable[Any]) -> bool:
-    """Whether tags are types of entities and O, without B- and I-, as Stanford's tools and Flair write them.
-
-    Parts of speech, which have no O, are not.
-    """
-    names = set(map(str, tags))
-    return "O" in names and len(names) > 1 and not any(tag.startswith(("B-", "I-")) for tag in map(_by_iob, names))
-
-
-def by_iob1(tags: Iterable[Any]) -> list[str]:
-    """IO tags as IOB1, in which neighbouring equal tags are one entity, too."""
-    return [tag if tag == "O" else f"I-{tag}" for tag in map(str, tags)]
-
-
-def _by_iob(tag: str) -> str:
-    return MARKS.get(tag[0], tag[0]) + tag[1:] if tag[1:2] == "-" else tag
+def _missing(value: Any) -> bool:
+    return value is None or value != value or not str(value).strip()

@@ -27,7 +27,7 @@ def find_column(
     """The column that was asked for, or the first with a usual name.
 
     Args:
-        role: ``text`` or ``label``.
+        role: ``text``, ``label`` or ``group``.
         wanted: name or position of the column; None looks for a usual name.
 
     Raises:
@@ -80,8 +80,8 @@ def text_columns(columns: list[str], options: Options, where: Path | str) -> lis
     return found
 
 
-def named_columns(columns: list[str], options: Options, where: Path | str) -> tuple[list[str], list[str]]:
-    """The column of the text, or two for pairs, and that of the label, or one for each of several labels."""
+def named_columns(columns: list[str], options: Options, where: Path | str) -> tuple[list[str], list[str], list[str]]:
+    """The columns of text, or two for pairs, of label, or one for each of several labels, and of group, or none."""
     texts, wanted = text_columns(columns, options, where), options.label_column
     if isinstance(wanted, list) and options.lenient and not {*map(str, wanted)} & {*columns}:
         wanted = None  # what predict.py has labelled has a list of labels
@@ -97,7 +97,17 @@ def named_columns(columns: list[str], options: Options, where: Path | str) -> tu
         remedy = "Set data.text_column and data.label_column to different ones."
         raise UserError(f"{where}: the column {both[0]!r} is both text and label", remedy)
     _require_unique(columns, labels, where)
-    return texts, labels
+    return texts, labels, _group_columns(columns, options, where, [*texts, *labels])
+
+
+def _group_columns(columns: list[str], options: Options, where: Path | str, taken: list[str]) -> list[str]:
+    if options.group_column is None:
+        return []
+    found = find_column(columns, "group", replace(options, lenient=False), where, options.group_column)
+    if found in taken:
+        raise UserError(f"{where}: the column {found!r} is text or label, too", "Set data.group_column to another.")
+    _require_unique(columns, [found], where)
+    return [found]
 
 
 def answer_column(columns: Iterable[str], texts: list[str], labels: list[str]) -> list[str]:

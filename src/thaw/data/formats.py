@@ -18,7 +18,7 @@ from thaw.data.conll import read_conll
 from thaw.data.json_objects import json_objects
 from thaw.data.label_studio import flat
 from thaw.data.lines import NOT_UTF8, decoded, open_lines, readable, zipped
-from thaw.data.rows import Bad, Options, Row, label_of, text_of, unaccepted
+from thaw.data.rows import Bad, Options, Row, group_of, label_of, text_of, unaccepted
 from thaw.data.spans import marked, marks_spans
 from thaw.data.tables import read_delimited
 from thaw.errors import UserError
@@ -50,7 +50,7 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
     """
     found = json_objects(path, options)
     tasks = ((line, record if isinstance(record, Bad) else flat(line, record)) for line, record in found)
-    texts, labels, spans, records = _json_columns(path, options, tasks)
+    (texts, labels, groups), spans, records = _json_columns(path, options, tasks)
     for line, record in records:
         if isinstance(record, Bad):
             yield record
@@ -64,14 +64,17 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
         if missing:
             yield Bad(line, f"the field {missing[0]!r} is missing")
         else:
-            yield marked(Row(line, text_of([record[name] for name in texts]), label), options, spans)
+            group = group_of([record.get(name) for name in groups])
+            yield marked(Row(line, text_of([record[name] for name in texts]), label, group=group), options, spans)
 
 
-def _json_columns(path: Path, options: Options, records: Objects) -> tuple[list[str], list[str], bool, Objects]:
-    """The fields of texts and labels, as the first object has them, or if it lacks one, the objects after it.
+def _json_columns(
+    path: Path, options: Options, records: Objects
+) -> tuple[tuple[list[str], list[str], list[str]], bool, Objects]:
+    """The fields of text, label and group, as the first object has them, or if it lacks one, the objects after it.
 
     Returns:
-        (fields of the text, fields of the label, whether these are known to hold entities, all records).
+        (fields as of `named_columns`, whether those of the label are known to hold entities, all records).
     """
     begin: list[tuple[int, dict[str, Any] | Bad]] = []
     objects: list[dict[str, Any]] = []
@@ -81,33 +84,35 @@ def _json_columns(path: Path, options: Options, records: Objects) -> tuple[list[
             objects.append(record)
             break
     else:
-        return [], [], False, iter(begin)
+        return ([], [], []), False, iter(begin)
     try:
-        texts, labels = named_columns(list(record), options, f"{path}:{line}")
+        named = named_columns(list(record), options, f"{path}:{line}")
     except UserError:
         begin += islice(records, BATCH)
         objects = [record for _, record in begin if isinstance(record, dict)]
         names = dict.fromkeys(name for record in objects for name in record)
-        texts, labels = named_columns(list(names), options, f"{path}:{line}")
+        named = named_columns(list(names), options, f"{path}:{line}")
+    labels = named[1]
     spans = mark_spans(labels) or any(marks_spans(record.get(labels[0])) for record in objects)
-    return texts, labels, spans, chain(begin, records)
+    return named, spans, chain(begin, records)
 
 
 def read_parquet(path: Path, options: Options) -> Iterator[Row | Bad]:
     """Parquet; integer labels get the ClassLabel names that the datasets library stores in the file."""
     with open_parquet(path) as file:
-        texts, labels = named_columns(file.schema_arrow.names, options, path)
+        texts, labels, groups = named_columns(file.schema_arrow.names, options, path)
         names = class_names(file.schema_arrow, labels)
         spans = holds_spans(file.schema_arrow, labels)
-        width = len(texts) + len(labels)
-        answer = answer_column(file.schema_arrow.names, texts, labels)
-        for row, record in parquet_rows(file, [*texts, *labels, *answer]):
+        first, last = len(texts), len(texts) + len(labels)
+        answer = answer_column(file.schema_arrow.names, texts, [*labels, *groups])
+        for row, record in parquet_rows(file, [*texts, *labels, *groups, *answer]):
             if isinstance(record, Bad):
                 yield record
                 continue
-            refused = unaccepted(row, *record[width:])
-            label = name_of(label_of(labels, record[len(texts) : width]), names)
-            yield refused or marked(Row(row, text_of(record[: len(texts)]), label), options, spans)
+            refused = unaccepted(row, *record[last + len(groups) :])
+            label = name_of(label_of(labels, record[first:last]), names)
+            group = group_of(record[last : last + len(groups)])
+            yield refused or marked(Row(row, text_of(record[:first]), label, group=group), options, spans)
 
 
 def holds_spans(schema: Any, columns: list[str]) -> bool:

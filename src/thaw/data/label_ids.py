@@ -4,9 +4,9 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from thaw.data.checking import are_io, by_iob1, iob2_names, to_iob2
 from thaw.data.rows import dataset_of
 from thaw.data.sources import Source
+from thaw.data.tags import are_bioes, are_io, by_iob1, iob2_names, like_bioes, to_iob2
 from thaw.errors import UserError
 from thaw.labels import TASKS, LabelSet, Task, folded, order_names, order_tags
 
@@ -51,16 +51,33 @@ def derive_labels(rows: Any, task: Task, given: Sequence[str] | None) -> LabelSe
     """The label set of the training split; counts follow once the splits are made."""
     column = rows.data.column("label").combine_chunks()
     values = (column.flatten() if task != "sequence" else column).unique().to_pylist()
-    if task == "token" and are_io(given or values):
+    if task == "token":
+        values, given = _as_iob2(values, given)
+    names, order = (order_tags if task == "token" else order_names)(values, given)
+    return LabelSet(task, names, (0,) * len(names), order, given=bool(given))
+
+
+def _as_iob2(values: list[str], given: Sequence[str] | None) -> tuple[list[str], Sequence[str] | None]:
+    """The tags that occur, and the given ones, in IOB2; of another scheme they are no longer as given."""
+    names = list(map(str, given or values))
+    if "O" in names and (unclear := like_bioes(names)) and not are_bioes(names):
+        log.warning(
+            "Tags such as %s are taken as they are, since no type of them has B- or I-, too. If they are of BIOES or "
+            "BILOU, name B- and I- of each type in data.label_names.", unclear[0],
+        )  # fmt: skip
+    if are_io(names):
         log.warning(
             "Tags without B- and I-: neighbouring equal tags are read as one entity. If they are classes of words, "
             "give O another name."
         )
-        values, given = iob2_names(by_iob1(given or values)), None
-    elif task == "token" and given and set(tags := iob2_names(given)) != set(map(str, given)):
-        values, given = tags, None  # names of another scheme; numbers do not name these by their position
-    names, order = (order_tags if task == "token" else order_names)(values, given)
-    return LabelSet(task, names, (0,) * len(names), order, given=bool(given))
+        return iob2_names(by_iob1(names)), None
+    tags = iob2_names(names)
+    return (values, given) if given and {*tags} == {*names} else (tags, None)
+
+
+def _known_tags(tags: list[str], labels: LabelSet) -> list[str]:
+    """The tags of a sentence in IOB2; those that are unknown so, too, unchanged."""
+    return [new if new in labels.ids else tag for tag, new in zip(tags, to_iob2(tags, labels.ids), strict=True)]
 
 
 def _with_prefixes(tags: list[str], labels: LabelSet) -> list[str]:
@@ -92,6 +109,8 @@ def with_ids(source: Source, split: str, labels: LabelSet, data: dict[str, Any])
     keep: list[int] = []
     ids: list[Any] = []
     given = rows["label"][:]
+    if labels.task == "token":
+        given = [_known_tags(tags, labels) for tags in given]
     if labels.entities and not any(tag.startswith(("B-", "I-")) for tags in given for tag in tags):
         given = [_with_prefixes(tags, labels) for tags in given]
     for position, label in enumerate(given):

@@ -11,13 +11,15 @@ CHUNK = 10_000  # rows held as Python objects at once, on their way into Arrow o
 class Row(NamedTuple):
     """One example: its line, its text (or words, or both texts of a pair), and its raw label or labels.
 
-    ``inside`` lists what is marked as an entity and begins or ends inside a word.
+    ``inside`` lists what is marked as an entity and begins or ends inside a word; ``group`` names what the row shares
+    with others, such as a customer.
     """
 
     line: int
     text: str | list[str] | tuple[Any, ...]
     label: Any
     inside: Sequence[str] = ()
+    group: Any = None
 
 
 class Bad(NamedTuple):
@@ -36,6 +38,7 @@ class Options:
             two for pairs of texts.
         label_column: the same for the label; in CoNLL files the last column by default. A list of those that hold 0 or
             1 for a label each.
+        group_column: the same for the group; None if rows have none.
         separator: between text and label in txt files; the last one in the line counts.
         quoting: how csv and tsv quote: minimal, all, nonnumeric or none.
         header: whether the first line of csv and tsv names the columns; without it columns go by position.
@@ -49,6 +52,7 @@ class Options:
 
     text_column: str | int | list[str | int] | None = None
     label_column: str | int | list[str | int] | None = None
+    group_column: str | int | None = None
     separator: str = ";"
     quoting: str = "minimal"
     header: bool = True
@@ -58,6 +62,11 @@ class Options:
     lenient: bool = False
     pairs: bool = False
     joined_by: str = ""
+
+
+def group_of(values: Sequence[Any]) -> Any:
+    """The group among the values of its column, if there is one."""
+    return values[0] if values else None
 
 
 def encodable(text: str) -> bool:

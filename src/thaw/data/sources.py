@@ -1,7 +1,8 @@
 """Hub, folder or file -> splits of one schema: columns ``text``, ``label``, ``line`` and ``file``.
 
 ``text`` is a string, or a list of words for token tasks. ``label`` is a string or a list of strings: numbers become
-strings here, and ids later, once all labels of the training split are known.
+strings here, and ids later, once all labels of the training split are known. With ``data.group_column`` there is also
+``group``, a string, or null for a row of its own.
 """
 
 import logging
@@ -15,12 +16,15 @@ from thaw.data.checking import NO_LABEL, checked, ticked
 from thaw.data.columns import answer_column, class_names, name_of, named_columns
 from thaw.data.layout import SPLIT_NAMES, files_of_one_split, kind_of, split_files, split_of
 from thaw.data.lines import NOT_UTF8
-from thaw.data.rows import CHUNK, Bad, Options, Row, dataset_of, label_of, text_of, unaccepted
+from thaw.data.rows import CHUNK, Bad, Options, Row, dataset_of, group_of, label_of, text_of, unaccepted
 from thaw.data.spans import marked
 from thaw.errors import UserError
 from thaw.hub import WAYS_OUT, go_offline_if_unreachable
 from thaw.settings import check_source
 
+BY_NAME = {  # what only columns with names can hold; a single text or label may also stand in others
+    "text_column": "pairs of texts", "label_column": "labels of 0 and 1", "group_column": "rows with groups",
+}  # fmt: skip
 WITHOUT_COLUMNS = {"txt", "conll", "folder"}
 log = logging.getLogger(__name__)
 
@@ -84,7 +88,7 @@ def load_path(place: str | Path, data: dict[str, Any], only: str | None = None) 
     first = next(iter(files.values()))[0]
     if kind_of(first, data) == "parquet":
         with formats.open_parquet(first) as file:
-            _, labels = named_columns(file.schema_arrow.names, options(data), first)
+            _, labels, _ = named_columns(file.schema_arrow.names, options(data), first)
             source.names = class_names(file.schema_arrow, labels)
     return source
 
@@ -95,8 +99,9 @@ def _read(source: Source, split: str, parts: Sequence[Path], data: dict[str, Any
     folders = [part for part in parts if part.is_dir()]
     source.listings |= {str(folder): [str(text) for text in formats.folder_texts(folder)] for folder in folders}
     kinds = [kind_of(part, data) for part in parts]
-    for column, what in (("text_column", "pairs of texts"), ("label_column", "labels of 0 and 1")):
-        if isinstance(data.get(column), list) and (flat := WITHOUT_COLUMNS.intersection(kinds)):
+    for column, what in BY_NAME.items():
+        by_name = isinstance(data.get(column), list) or (column == "group_column" and data.get(column) is not None)
+        if by_name and (flat := WITHOUT_COLUMNS.intersection(kinds)):
             problem = f"data.{column}={data[column]}: the format {min(flat)} has no columns with names"
             raise UserError(f"{parts[0]}: {problem}", f"Write {what} as csv, tsv, jsonl or parquet.")
     rows = (
@@ -109,7 +114,17 @@ def _read(source: Source, split: str, parts: Sequence[Path], data: dict[str, Any
 
 def options(data: dict[str, Any], **others: Any) -> Options:
     """The reader options within the ``data`` group, and others."""
-    keys = ("text_column", "label_column", "separator", "quoting", "header", "encoding", "joined_by", "lenient")
+    keys = (
+        "text_column",
+        "label_column",
+        "group_column",
+        "separator",
+        "quoting",
+        "header",
+        "encoding",
+        "joined_by",
+        "lenient",
+    )
     stated = {key: data[key] for key in keys if data.get(key) is not None}
     return Options(**stated, tokens=data.get("task") == "token", **others)
 
@@ -138,13 +153,14 @@ def _load_hub(data: dict[str, Any]) -> Source:
         if split is None or split in source.splits:  # such as unsupervised splits
             log.info("%s: the split %s is not used.", name, split_name)
             continue
-        texts, labels = named_columns(dataset.column_names, options(data), name)
+        named = named_columns(dataset.column_names, options(data), name)
+        labels = named[1]
         if split != "train" and _unlabelled(dataset, labels[0]):
             log.warning("%s: the labels of %s are all -1, that is, not public; it is not used.", name, split_name)
             continue
         source.names = class_names(dataset.features.arrow_schema, labels)
         source.files[split] = [f"{name}/{split_name}"]
-        rows = ((0, row) for row in _hub_rows(dataset, texts, labels, source.names, options(data)))
+        rows = ((0, row) for row in _hub_rows(dataset, named, source.names, options(data)))
         source.splits[split] = _table(source, split, rows, data)
     if "train" not in source.splits:
         raise UserError(f"data.hub={name}: no split train; it has: {', '.join(map(str, loaded))}", "Use another.")
@@ -159,17 +175,19 @@ def _unlabelled(dataset: Any, label: str) -> bool:
 
 
 def _hub_rows(
-    dataset: Any, texts: list[str], labels: list[str], names: list[str] | None, own: Options
+    dataset: Any, named: tuple[list[str], list[str], list[str]], names: list[str] | None, own: Options
 ) -> Iterator[Row | Bad]:
+    texts, labels, groups = named
     line, spans = 0, formats.holds_spans(dataset.features.arrow_schema, labels)
-    width = len(texts) + len(labels)
-    columns = [*texts, *labels, *answer_column(dataset.column_names, texts, labels)]
+    first, last = len(texts), len(texts) + len(labels)
+    columns = [*texts, *labels, *groups, *answer_column(dataset.column_names, texts, [*labels, *groups])]
     for batch in dataset.select_columns(columns).iter(batch_size=CHUNK):
         for values in zip(*(batch[name] for name in columns), strict=True):
             line += 1
-            label = name_of(label_of(labels, values[len(texts) : width]), names)
-            refused = unaccepted(line, *values[width:])
-            yield refused or marked(Row(line, text_of(values[: len(texts)]), label), own, spans)
+            label = name_of(label_of(labels, values[first:last]), names)
+            refused = unaccepted(line, *values[last + len(groups) :])
+            group = group_of(values[last : last + len(groups)])
+            yield refused or marked(Row(line, text_of(values[:first]), label, group=group), own, spans)
 
 
 def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], data: dict[str, Any]) -> Any:
@@ -193,7 +211,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
         if isinstance(row, Row):
             if several and isinstance(row.label, str):  # as Label Studio writes a single choice beside lists of them
                 row = row._replace(label=[row.label])
-            shape = _schema(row)
+            shape = _schema(row, data.get("group_column") is not None)
             source.schema = source.schema or shape
             if shape != source.schema:
                 column = "text" if shape.field("text") != source.schema.field("text") else "label"
@@ -214,7 +232,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
             source.skipped.append((split, place, row.problem))
             continue
         source.inside += [(split, source.place(split, file, row.line), part) for part in row.inside]
-        held.append({"text": row.text, "label": row.label, "line": row.line, "file": file})
+        held.append({"text": row.text, "label": row.label, "line": row.line, "file": file, "group": row.group})
         if len(held) == CHUNK:
             chunks.append(pa.Table.from_pylist(held, schema=source.schema))
             held = []
@@ -235,12 +253,13 @@ def _numbers(tags: Any) -> Any:
     return [int(tag) if isinstance(tag, str) and tag.isdecimal() else tag for tag in tags]
 
 
-def _schema(row: Row) -> Any:
+def _schema(row: Row, grouped: bool) -> Any:
     """The Arrow schema of a row: text and label are either lists or strings, and the same in every row of a split."""
     import pyarrow as pa
 
     text, label = (pa.list_(pa.string()) if isinstance(value, list) else pa.string() for value in (row.text, row.label))
-    return pa.schema({"text": text, "label": label, "line": pa.int64(), "file": pa.int32()})
+    group = {"group": pa.string()} if grouped else {}  # what a schema does not name is left out
+    return pa.schema({"text": text, "label": label, "line": pa.int64(), "file": pa.int32(), **group})
 
 
 def _several(schema: Any) -> bool:

@@ -105,7 +105,7 @@ def marked(row: Row, options: Options, spans: bool) -> Row | Bad:
     if not isinstance(text, str) or not (marks_spans(label) or ((spans or options.tokens) and label in ([], None))):
         return row
     try:
-        return Row(row.line, *tagged_words(text, label or [], options.joined_by))
+        return Row(row.line, *tagged_words(text, label or [], options.joined_by), row.group)
     except ValueError as error:
         return Bad(row.line, str(error))
 

@@ -34,6 +34,8 @@ def summarise(
         texts = Values(split, "text")
         keys[name], prints[name] = splits.text_keys(texts), splits.rows_fingerprint(texts, Values(split, "label"))
     names = list(rows)
+    grouped = splits.GROUP in rows["train"].column_names
+    groups = {name: splits.groups_in(split) for name, split in rows.items()} if grouped else {}
     skipped = Counter(split for split, _, _ in source.skipped)
     return {
         "files": source.files,
@@ -48,12 +50,18 @@ def summarise(
                 "windowed" if windows else "truncated": encoded[name].too_long,
                 "repeated": splits.repeated(keys[name]),
                 **_odd(rows[name], encoded[name], labels),
+                **({"groups": len(groups[name][0]) + groups[name][1]} if groups else {}),
                 "fingerprint": prints[name],
             }
             for name in names
         },
         "shared": [
-            {"in": later, "also_in": earlier, "rows": splits.shared(keys[later], keys[earlier])}
+            {
+                "in": later,
+                "also_in": earlier,
+                "rows": splits.shared(keys[later], keys[earlier]),
+                **({"groups": len(groups[later][0] & groups[earlier][0])} if groups else {}),
+            }
             for i, earlier in enumerate(names)
             for later in names[i + 1 :]
         ],

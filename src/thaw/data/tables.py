@@ -13,7 +13,7 @@ from typing import Any
 
 from thaw.data.columns import mark_spans, named_columns
 from thaw.data.lines import NOT_UTF8, open_lines
-from thaw.data.rows import Bad, Options, Row, encodable, label_of, text_of
+from thaw.data.rows import Bad, Options, Row, encodable, group_of, label_of, text_of
 from thaw.data.spans import marked, marks_spans
 from thaw.data.workbook import is_workbook, read_sheet
 from thaw.errors import UserError, counted
@@ -164,15 +164,17 @@ def _blank(record: list[str]) -> bool:
 def read_delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row | Bad]:
     """Rows of a table, as `read_table` finds them."""
     columns, records, _ = read_table(path, options, delimiter)
-    texts, labels = named_columns(columns, options, path) if columns else ([], [])
-    texts_at, labels_at = ([columns.index(name) for name in names] for names in (texts, labels))
+    named = named_columns(columns, options, path) if columns else ([], [], [])
+    texts_at, labels_at, group_at = ([columns.index(name) for name in names] for names in named)
+    labels = named[1]
     spans = mark_spans(labels)
     for line, record in records:
         if isinstance(record, Bad):
             yield record
         else:
             label = label_of(labels, [record[i] for i in labels_at])
-            row = _listed(Row(line, text_of([record[i] for i in texts_at]), label))
+            group = group_of([record[i] for i in group_at])
+            row = _listed(Row(line, text_of([record[i] for i in texts_at]), label, group=group))
             spans = spans or marks_spans(row.label)
             if (spans or options.tokens) and isinstance(row.label, str) and not row.label.strip():
                 row = row._replace(label=None)  # no entity

@@ -115,13 +115,10 @@ def label_records(predictor: Predictor, source: Input, suffix: str, config: Dict
             write({**record, **ours(result)})
             progress(1)
             labelled += 1
-            blank += not all(
-                part.strip() for part in (parted(str(text)) if predictor.labels.pairs else ["".join(text)])
-            )
+            blank += not "".join(parted(str(text)) if predictor.labels.pairs else text).strip()
     if blank:
         nothing = "" if takes_words else "; their labels mean nothing"
-        lacks = "lack a text" if predictor.labels.pairs else "hold no text"
-        print(f"warning: {blank:,} of {labelled:,} rows {lacks}{nothing}", file=sys.stderr)
+        print(f"warning: {blank:,} of {labelled:,} rows hold no text{nothing}", file=sys.stderr)
     if not labelled:
         print(f"warning: {config.input} holds no text", file=sys.stderr)
     say_cut(predictor, labelled)

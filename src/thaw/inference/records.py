@@ -235,7 +235,7 @@ def _objects(path: Path, options: Options) -> Input:
 def _text_or_words(values: Sequence[Any], options: Options, place: str) -> Any:
     """The text of a record whose values have types, or its words; a pair as one string."""
     if options.pairs:
-        return _given(values, options, place)
+        return _given(["" if value is None else value for value in values], options, place)
     text = values[0]
     words = isinstance(text, list) and all(isinstance(word, str) for word in text)
     if isinstance(text, list | dict | bytes) and not words:

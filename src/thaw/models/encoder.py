@@ -97,9 +97,10 @@ def load_config(folder: Path, trust_remote_code: bool = False) -> Any:
 
 
 def length_limit(folder: Path, trust_remote_code: bool = False) -> int:
-    """The maximum length of an encoder in tokens, special tokens included."""
+    """The maximum length of an encoder in tokens, special tokens included; 512 where it states none."""
     config = load_config(folder, trust_remote_code)
-    limit = int(getattr(config, "max_position_embeddings", None) or 512)
+    positions = getattr(config, "max_position_embeddings", None) or 0
+    limit = int(positions) if positions > 0 else 512  # XLNet's is -1, since its positions are relative
     if config.model_type in COUNT_FROM_PADDING:
         limit -= config.pad_token_id + 1
     settings = folder / "tokenizer_config.json"

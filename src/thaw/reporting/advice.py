@@ -23,8 +23,13 @@ def notes(summary: dict[str, Any]) -> list[str]:
         for pair in summary["shared"]
         if pair["rows"]
     ]
+    lines += [
+        f"groups of {pair['in']} that are also in {pair['also_in']}: {pair['groups']:,}"
+        for pair in summary["shared"]
+        if pair.get("groups")
+    ]
     sizes = {name: split["rows"] for name, split in summary["splits"].items()}
-    if "all" in summary["files"] and not summary.get("fold") and sizes["test"] < FEW:
+    if "all" in summary["files"] and not summary.get("fold") and sizes.get("test", FEW) < FEW:
         lines.append(f"{counted(sizes['test'], 'row')} of test: sweep=folds tests on every row in turn")
     alike: dict[str, list[str]] = {}
     for label in summary["labels"]:

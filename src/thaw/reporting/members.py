@@ -112,7 +112,8 @@ def _member(folder: Path) -> Member:
     validation = splits["validation"]
     # Not the fingerprint: whether to clean the texts of the same rows may be what is swept.
     data = runs.load_config(folder).data
-    source = [data.get(key) for key in ("path", "validation_path", "hub", "hub_config", "split_seed", "fold")]
+    keys = ("path", "validation_path", "hub", "hub_config", "split_seed", "fold", "test_size", "group_column")
+    source = [data.get(key) for key in keys]
     rows = json.dumps([validation["rows"], validation["labels"], *source])
     share = validation["rows"] / splits["train"]["rows"]
     best, seconds = metrics["best"], metrics["seconds"]["train"]

@@ -17,13 +17,14 @@ from thaw.runs import display, shell_path
 
 Rows = Sequence[Sequence[str]]
 SHOWN_LABELS = 30  # rows of a table by label
-# Facts about data that only some tasks have: key, title, format.
+# Facts about data that only some tasks, or settings, have: key, title, format.
 OF_TASK = (
     ("truncated", "truncated", ".1%"),
     ("windowed", "read in windows", ".1%"),
     ("tokenless", "words without a token", ","),
     ("unread", "words cut off in training", ","),  # of earlier versions
     ("unlabelled", "rows without a label", ","),
+    ("groups", "groups", ","),
 )
 
 

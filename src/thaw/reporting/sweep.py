@@ -27,6 +27,7 @@ from thaw.reporting.rivals import best_of, reservation, rivals
 from thaw.reporting.summary import number
 
 OUT_OF_FOLD = "Out of fold: every row, predicted by a run that did not train on it"
+TEST_SIZE = "data.test_size"
 SHOWN = ("accuracy", "f1", "f1_weighted")  # figures in the table; runs.csv has them all
 
 
@@ -60,9 +61,16 @@ class Overview:
 
 
 def command_of(best: Group) -> str:
-    """The command that does the best run again; of several folds, one with these settings on all rows."""
-    command = str(files.read_json(best.members[0].folder / "environment.json")["command"])
-    return re.sub(rf" {FOLD}=\d+", "", command) if len(best.by_fold()) > 1 else command
+    """The command that does the best run again; of several folds, one with these settings on all rows.
+
+    These need no further test: where the folds divide a single set, none of it is held out for one.
+    """
+    run = best.members[0].folder
+    command = str(files.read_json(run / "environment.json")["command"])
+    if len(best.by_fold()) < 2:
+        return command
+    single = "all" in files.read_json(run / "data.json")["files"] and TEST_SIZE not in command
+    return re.sub(rf" {FOLD}=\d+", "", command) + (f" {TEST_SIZE}=0" if single else "")
 
 
 def deviation(values: Sequence[float]) -> float:

@@ -5,7 +5,7 @@ Values that depend on the data or the encoder (layers, lengths, labels) are chec
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,15 @@ def plain(config: DictConfig) -> dict[str, Any]:
     """
     values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     return values
+
+
+def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting of a config, with the dotted key by which a user names it; a group that is empty is a value."""
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def check_source(data: Mapping[str, Any]) -> None:

@@ -504,7 +504,7 @@ def test_help_is_that_of_the_choices_on_the_command_line() -> None:
     assert " ia3 [lora] lp_ft " in " ".join(shown.split())
     assert re.search(r"freeze.target_modules=null +names of matrices, such as", shown)
     assert re.search(r"freeze.reuse_gb=20 +disk space for all that is stored", shown), "what its files have in common"
-    assert "trainer.precision=bf16-mixed" in shown
+    assert "trainer.precision=auto" in shown
     assert re.search(r"trainer.num_nodes=1 +machines", shown)
     assert "optimizer.lr=0.001" in shown
 

@@ -322,6 +322,21 @@ def test_runs_of_earlier_versions_count_as_done(changed: str, make: Make) -> Non
     assert set_aside(run, configured(changed))
 
 
+def test_a_run_of_when_all_devices_were_taken_counts_as_done(make: Make) -> None:
+    """In a multirun there was only one."""
+    run = make("one", "trainer.devices=auto")
+    (run / "report.html").touch()
+    assert not set_aside(run, configured())
+    assert set_aside(run, configured("trainer.devices=2"))
+
+
+def test_a_precision_that_was_left_to_the_machine_is_that_of_where_the_run_began(make: Make) -> None:
+    run = make("one", "trainer.precision=bf16-mixed")
+    (run / "report.html").touch()
+    assert not set_aside(run, configured("trainer.precision=auto"))
+    assert set_aside(run, configured("trainer.precision=16-mixed"))
+
+
 def set_aside(run: Path, config: DictConfig) -> bool:
     """Whether a finished run does not count as done for a config."""
     return begin(config, run) is None

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from thaw import files, runs
 from thaw.errors import UserError
 from thaw.reporting import summary
-from thaw.settings import ADDED, INERT, NEUTRAL
+from thaw.settings import ADDED, INERT, NEUTRAL, flat
 
 FOLD = "data.fold"
 NOT_SWEPT = ("seed", FOLD)  # runs that differ in these alone are repetitions of one another
@@ -163,16 +163,9 @@ def comparable(members: Sequence[Member]) -> list[Member]:
 def _flat(run: Path) -> dict[str, str]:
     """The config of a run as dotted keys and what one would type, without what changes no result."""
     config: Any = OmegaConf.to_container(runs.load_config(run))
-
-    def walk(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
-        for key, value in values.items():
-            if isinstance(value, Mapping):
-                yield from walk(value, f"{prefix}{key}.")
-            else:
-                yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
-
+    typed = {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat(config) if value != {}}
     added = {key: json.dumps(value).strip('"') for key, value in ADDED.items()}
-    values = {**added, **dict(walk(config, ""))}
+    values = {**added, **typed}
     if values.get("freeze.n") == "null":  # which runs of earlier versions lack
         del values["freeze.n"]
     return {key: value for key, value in values.items()
@@ -192,6 +185,11 @@ def settings_of(overrides: Sequence[str]) -> dict[str, str]:
 def picks_a_file(key: str, config: Mapping[str, Any]) -> bool:
     """Whether a setting names a file of a config group, as ``freeze=head`` does: the config has no such value."""
     return "." not in key and isinstance(config.get(key, {}), Mapping)
+
+
+def is_wandb(settings: Mapping[str, Any]) -> bool:
+    """Whether a logger is that of W&B, whatever its config is called."""
+    return str(settings["_target_"]).endswith(".WandbLogger")
 
 
 def swept_keys(members: Sequence[Member]) -> list[str]:

@@ -38,6 +38,7 @@ from thaw.training.trainer import (
     check_distributed,
     check_monitor,
     make_trainer,
+    precision_here,
     split_by_layer,
 )
 
@@ -62,9 +63,10 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     if config.resume:
         folder, config = continued(config)
     runs.make_absolute(config)
+    check_accelerator(config.trainer.accelerator)
+    config.trainer.precision = precision_here(config.trainer.precision, config.trainer.accelerator)
     cfg = plain(config)
     first = runs.rank() == 0
-    check_accelerator(cfg["trainer"]["accelerator"])
 
     encoder, trust = locate_encoder(cfg["model"]), cfg["model"]["trust_remote_code"]
     tokenizer = partial(load_tokenizer, encoder, trust_remote_code=trust)

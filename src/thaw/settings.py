@@ -27,6 +27,9 @@ ADDED = {  # which runs of earlier versions lack
     "data.fold": None, "data.folds": 5, "data.truncation": "end", "data.validation_path": None, "data.test_path": None,
 }  # fmt: skip
 DATA_PATHS = ("path", "validation_path", "test_path")  # the settings of the group data that name files or folders
+ANEW = (  # what a resumed run may be given: its results stay, but for the last digits; whether rows do is checked later
+    *(key for key in INERT if "." in key), "data.eval_batch_size", *(f"data.{key}" for key in DATA_PATHS),
+)  # fmt: skip
 
 
 def better(monitor: str) -> str:

@@ -25,7 +25,7 @@ from thaw.errors import Interrupted, UserError
 from thaw.metrics.outputs import Outputs
 from thaw.models.module import EncoderModule
 from thaw.models.prefix import FrozenPrefix
-from thaw.runs import occupy
+from thaw.runs import load_config, occupy
 from thaw.training import fit as fitting
 from thaw.training import resuming
 from thaw.training.callbacks import History
@@ -392,6 +392,28 @@ def test_a_run_does_not_go_on_with_other_data(
         fit(configured(f"resume={tmp_path / 'run'}"), tmp_path / "run")
 
 
+def test_a_run_goes_on_where_its_data_has_moved_in_batches_that_fit(
+    encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, moved, run = tmp_path / "moods.txt", tmp_path / "moved.txt", tmp_path / "run"
+    data.write_text("".join(f"row {i} is {'glad' * (i % 2)};{'joy' if i % 2 else 'fear'}\n" for i in range(60)))
+    settings = [f"model.name={encoders('distilbert')}", "data=txt", f"data.path={data}", "data.batch_size=8"]
+    fit(configured(*settings), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        kill_at(3, patch)
+        with pytest.raises(Killed):
+            fit(configured(*settings, "trainer.checkpoint_every=1"), run)
+    data.rename(moved)
+    with pytest.raises(UserError, match=r"moods\.txt: no such file or folder\. Check data\.path"):
+        fit(configured(f"resume={run}"), run)
+    given = [f"resume={run}", f"data.path={moved}", "data.eval_batch_size=2", "trainer.checkpoint_every=null"]
+    fit(configured(*given, "seed=7"), run, origin={"overrides": given})
+    config = load_config(run)
+    assert (config.data.path, config.data.eval_batch_size, config.seed, config.resume) == (str(moved), 2, 42, None)
+    assert config.data.name == "moods"
+    assert files_of(run)["weights"] == files_of(tmp_path / "whole")["weights"]
+
+
 def test_a_checkpoint_that_lacks_weights_is_refused(
     encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -537,7 +559,13 @@ def test_what_cannot_be_resumed_says_so(script: Run, tmp_path: Path) -> None:
     for arguments, problem in (
         (["resume=nowhere"], "nowhere: no such run folder"),
         (["resume=."], "not a run folder"),
-        (["resume=nowhere", "seed=2"], "seed=2 with resume"),
+        (["resume=nowhere", "seed=2"], "seed=2 with resume: a resumed run keeps its own settings. Leave it out, or"),
+        (
+            ["resume=nowhere", "optimizer.lr=1"],
+            "These may change: trainer.progress_bar, trainer.checkpoint_every, data.",
+        ),
+        (["resume=nowhere", "data.eval_batch_size=0"], "data.eval_batch_size=0 is not a whole number of at least 1"),
+        (["resume=nowhere", "data.eval_batch_size=8"], "nowhere: no such run folder"),
     ):
         done = script("train.py", *arguments, ok=False)
         assert done.returncode == 2

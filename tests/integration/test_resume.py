@@ -5,6 +5,7 @@ import gc
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,7 @@ CASES = {
     # 72 rows in batches of 8: nine steps an epoch. Stops at the start, in the middle and at the ends of epochs.
     "each epoch": ([], [1, 8, 9, 19]),
     "every 4 steps": (["trainer.eval_every=4"], [4, 9, 13, 27]),
+    "epochs shorter than what is logged": (["trainer.log_every=12"], [4, 9, 13]),
     "accumulation": (["trainer.accumulate_grad_batches=2"], [1, 5, 6]),
     "early stopping": (["callbacks=early_stopping", "callbacks.early_stopping.patience=1"], [8]),
     "lora": (["freeze=lora", "freeze.learning_rate=1e-2"], [10]),
@@ -123,7 +125,13 @@ def test_the_history_has_the_mean_loss_since_the_row_before(encoders: Callable[[
     """Whatever the batches of a step are: logged at every step, or at every third, or with gradients accumulated."""
     settings = ["data.train_size=72", "data.eval_size=24", "data.epochs=1", "freeze=head", "optimizer.lr=1e-30"]
     losses = {}
-    for name, extra in {"each": [1, 1], "third": [3, 1], "accumulated": [1, 3]}.items():
+    for name, extra in {
+        "each": [1, 1],
+        "third": [3, 1],
+        "accumulated": [1, 3],
+        "fifth": [5, 1],
+        "none": [50, 1],
+    }.items():
         own = [f"trainer.log_every={extra[0]}", f"trainer.accumulate_grad_batches={extra[1]}", "data.batch_size=8"]
         fit(configured(f"model.name={encoders('distilbert')}", *settings, *own), tmp_path / name)
         with (tmp_path / name / "history.csv").open() as file:
@@ -131,6 +139,24 @@ def test_the_history_has_the_mean_loss_since_the_row_before(encoders: Callable[[
     means = np.reshape(losses["each"], (3, 3)).mean(-1)
     assert losses["third"] == pytest.approx(means)
     assert losses["accumulated"] == pytest.approx(means)
+    assert losses["fifth"] == pytest.approx([np.mean(losses["each"][:5]), np.mean(losses["each"][5:])])
+    assert losses["none"] == pytest.approx([np.mean(losses["each"])]), "that of the validation"
+
+
+def test_the_history_counts_epochs_as_the_lines_do(
+    encoders: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = ["data.train_size=40", "data.eval_size=24", "data.epochs=2", "data.batch_size=10", "freeze=head"]
+    with caplog.at_level(logging.INFO):
+        fit(configured(f"model.name={encoders('distilbert')}", *settings), tmp_path)
+    with (tmp_path / "history.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["val/loss"]]
+    assert all(row["train/loss"] and row["learning_rate"] for row in rows), "of ten steps one is logged"
+    assert (
+        [row["epoch"] for row in rows]
+        == ["1", "2"]
+        == re.findall(r"^epoch (\d+) ", "\n".join(caplog.messages), re.MULTILINE)
+    )
 
 
 @pytest.mark.parametrize("name", ["val/acc", "val/loos", "train/loss"])

@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hydra import initialize_config_dir
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
@@ -27,7 +28,7 @@ from thaw.job import run_folder
 from thaw.mistakes import readable
 from thaw.multirun import job_folder, multirun_folder
 from thaw.overrides import latest, quoted, unquoted
-from thaw.script import TRAINER, Script, meant_by
+from thaw.script import TRAINER, Script, check_known, meant_by
 
 PACKAGE = ROOT / "src" / "thaw"
 MODULES = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
@@ -567,7 +568,8 @@ def test_a_group_of_another_script_is_told_from_a_misspelling(choice: str, tmp_p
     [
         ("data", "defaults: [_data]\nname: own\nmax_lenght: 9\n", "did you mean data.max_length?"),
         ("model", "defaults: [_encoder]\nname: x\nlearning_rat: 1\n", "did you mean model.learning_rate?"),
-        ("freeze", "name: head\nrnak: 9\n", "did you mean freeze.rank?"),
+        ("freeze", "defaults: [lora]\nrnak: 9\n", "did you mean freeze.rank?"),
+        ("freeze", "defaults: [head]\nrank: 9\n", "freeze.rank: not a setting of freeze=head. Of these: dora, lora."),
         ("experiment", "# @package _global_\noptimiser: {lr: 3}\n", "did you mean optimizer?"),
         ("experiment", "# @package _global_\nloss: {focal: 3}\n", "loss.focal: nothing reads such a setting"),
         ("experiment", "data: {epochs: 3}\n", "conf/experiment/own.yaml: its settings are not found"),
@@ -588,7 +590,38 @@ def test_files_of_users_are_checked_like_the_command_line(group: str, content: s
 def test_every_setting_of_a_shipped_file_is_known(group: str) -> None:
     script = Script(ROOT / "conf", "train")
     for file in script.choices(group):
-        assert set(OmegaConf.load(file)) - {"defaults"} <= script.holds(group), file
+        assert set(OmegaConf.load(file)) - {"defaults"} <= script.holds(
+            group, file.stem if group == "freeze" else ""
+        ), file
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["+freeze.rank=8"], "freeze.rank: not a setting of freeze=none. Of these: dora, lora."),
+        (["freeze=head", "+freeze.every=2"], "freeze.every: not a setting of freeze=head. Of these: gradual."),
+        (["freeze=ia3", "+freeze.rank=8"], "freeze.rank: not a setting of freeze=ia3. Of these: dora, lora."),
+        (["freeze=lora", "+freeze.rnak=8"], "freeze.rnak: nothing reads such a setting; did you mean freeze.rank?"),
+        (["freeze=lora", "freeze.n=2", "freeze.target_modules=[q]"], ""),
+        (["freeze=none", "+freeze.learning_rate=1e-3"], ""),  # optimizer.lr reads it
+    ],
+)
+def test_a_strategy_takes_the_settings_that_it_reads(overrides: list[str], said: str) -> None:
+    plain: Any = OmegaConf.to_container(configured(*overrides), resolve=True)
+    with pytest.raises(UserError, match=re.escape(said)) if said else nullcontext():
+        check_known(plain, Script(ROOT / "conf", "train"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["defaults: [lora]\nrank: 4\n", "defaults: [_reuse]\nname: first_n\nn: 2\n", "defaults: [head]\nreuse: off\n"],
+)
+def test_a_strategy_may_have_a_file_of_the_users(content: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    (tmp_path / "conf/freeze/own.yaml").write_text(content)
+    with initialize_config_dir(str(tmp_path / "conf"), version_base="1.3"):
+        plain: Any = OmegaConf.to_container(compose("train", overrides=["freeze=own"]), resolve=True)
+    check_known(plain, Script(tmp_path / "conf", "train"))
 
 
 @pytest.mark.parametrize(

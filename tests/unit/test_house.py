@@ -123,6 +123,13 @@ for name in sys.argv[1:]:
     assert done.returncode == 0, done.stderr
 
 
+def test_scripts_begin_where_there_are_only_the_signals_of_windows() -> None:
+    code = "import signal; del signal.SIGUSR1, signal.SIGUSR2; import thaw.cli, thaw.training.resuming as resuming"
+    said = "print(*(one.name for one in (*thaw.cli.SIGNALS, *resuming.SIGNALS)))"
+    done = subprocess.run([sys.executable, "-c", f"{code}; {said}"], capture_output=True, text=True)
+    assert done.stdout.split() == ["SIGTERM", "SIGINT", "SIGTERM"], done.stderr
+
+
 def test_init_files_re_export_nothing() -> None:
     for path in PACKAGE.rglob("__init__.py"):
         assert not imports(path)
@@ -629,6 +636,11 @@ def test_a_strategy_may_have_a_file_of_the_users(content: str, tmp_path: Path) -
     [
         ("predict.py -m run=x text=a", "-m: only train.py has multiruns. Call predict.py once for each."),
         ("predict.py run=null text=a", "run=null is not a text"),
+        ("predict.py run=x text=a batch_size=8,16", "batch_size=8,16: several values. Give one."),
+        (
+            "evaluate.py run=x data.text_column=a,b",
+            "several values. The two of a pair are a list: data.text_column=[a,b]",
+        ),
         ("predict.py run=x text=a +foo=1", "foo: nothing reads such a setting"),
         ("predict.py run=x --config-name nowhere text=a", "Cannot find primary config 'nowhere'"),
         ("evaluate.py run=x data.label_column=[a,a]", "data.label_column=['a', 'a'] is not the name of a column"),

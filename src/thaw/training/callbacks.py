@@ -1,6 +1,7 @@
 """Callbacks that report on every run: the history, and a line for each validation."""
 
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,14 @@ class ValidationLines(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = time.monotonic()
+        steps, epochs = int(trainer.estimated_stepping_batches), trainer.max_epochs or 1
+        if steps < trainer.max_steps:  # -1 for none
+            enough = math.ceil(trainer.max_steps * epochs / steps)
+            said = (
+                "trainer.max_steps=%d is not reached: the run ends after %d epochs, at step %d. Enough: data.epochs=%d"
+            )
+            log.warning(said, trainer.max_steps, epochs, steps, enough)
         if self.bar:
-            steps = int(trainer.estimated_stepping_batches)
             self.task = self.bar.add_task("", total=steps, completed=trainer.global_step)
             self.bar.start()
 

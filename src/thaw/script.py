@@ -200,14 +200,26 @@ def near(word: str, known: Sequence[str]) -> str:
 
 
 def meant_by(word: str, known: Sequence[str]) -> list[str]:
-    """The setting of that name, else what the Trainer calls so, else those of that name in any group, else the closest
-    spelling; may be empty."""
+    """The setting of that name, else what the Trainer calls so, else those of that name in any group, else the one of
+    its group that is spelt almost so; may be empty."""
     if word in known:
         return [word]
-    if (peer := TRAINER.get(word.rpartition(".")[2])) in known:
+    group, _, name = word.rpartition(".")
+    if (peer := TRAINER.get(name)) in known:
         return [str(peer)]
-    if named := [key for key in known if key.rpartition(".")[2] == word]:
+    named = [key for key in known if key.rpartition(".")[2] == name]
+    if group:  # no group is meant by what stands within one, and of several no one in particular
+        named = [key for key in named if not any(other.startswith(f"{key}.") for other in known)]
+    if named and (not group or len(named) == 1):
         return named
-    close = difflib.get_close_matches(word, known)
-    close.sort(key=lambda key: sorted(key) != sorted(word))  # transposed letters first
-    return close[:1]
+    beside = {key.rpartition(".")[2]: key for key in known if group in ("", key.rpartition(".")[0])}
+    return [beside[one] for one in _spelt_like(name, list(beside))] or (_spelt_like(word, known) if not beside else [])
+
+
+def _spelt_like(word: str, known: Sequence[str]) -> list[str]:
+    """At most one of some names: of transposed letters, else of a few others, else the only one that the word is in."""
+    transposed = [name for name in known if sorted(name) == sorted(word)]
+    close = difflib.get_close_matches(word, known, cutoff=0.8)
+    short = word.replace("_", "")
+    longer = [name for name in known if len(short) > 3 and short in name.replace("_", "")]
+    return (transposed or close or (longer if len(longer) == 1 else []))[:1]

@@ -474,6 +474,33 @@ def test_what_a_word_may_have_meant(word: str, known: list[str], meant: list[str
     assert meant_by(word, known) == meant
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("loss.poly", ""),
+        ("model.pooling", ""),
+        ("data.weight_column", ""),
+        ("trainer.plugins", ""),
+        ("trainer.gpus", ""),
+        ("data.loss", ""),
+        ("loss.name", ""),  # there are several
+        ("trainer.epochs", "data.epochs"),
+        ("optimzer.lr", "optimizer.lr"),
+        ("optimzer.lrr", "optimizer.lr"),
+        ("trainer.max_epocs", "trainer.max_epochs"),
+        ("trainer.precison", "trainer.precision"),
+        ("data.textcolumn", "data.text_column"),
+        ("data.maxlen", "data.max_length"),
+        ("loss.smoothing", "loss.label_smoothing"),
+        ("batchsize", "data.batch_size"),
+        ("optimiser", "optimizer"),
+        ("modl", "model"),
+    ],
+)
+def test_settings_that_are_suggested_are_spelt_alike(word: str, meant: str) -> None:
+    assert meant_by(word, Script(ROOT / "conf", "train").keys) == ([meant] if meant else [])
+
+
 def changed(*overrides: str) -> dict[str, tuple[str, str]]:
     config = configured(*overrides)  # which knows how to resolve
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):

@@ -308,6 +308,14 @@ def test_near_duplicates_of_many_alike_are_at_least_so_many(tmp_path: Path, enco
         assert f"<p>{said}{alike} different texts have a near duplicate: {said.lower()}{near['pairs']} pairs" in page
 
 
+def test_a_setting_that_was_left_out_tells_runs_apart(make: Make) -> None:
+    folder = make("one", "optimizer.lr=1").parent
+    make("two", "optimizer.lr=2", "~optimizer.class.fused")
+    over = overview(comparable(read_members(folder)))
+    assert over.keys == ["optimizer.lr", "optimizer.class.fused"]
+    assert [row[:2] for row in over.rows] == [["1", "true"], ["2", "–"]]
+
+
 @pytest.mark.parametrize("changed", ["data.fold=1", "data.truncation=middle"])
 def test_runs_of_earlier_versions_count_as_done(changed: str, make: Make) -> None:
     run, config = make("one"), configured()

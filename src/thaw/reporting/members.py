@@ -17,6 +17,7 @@ from thaw.settings import ADDED, INERT, NEUTRAL, flat
 FOLD = "data.fold"
 NOT_SWEPT = ("seed", FOLD)  # runs that differ in these alone are repetitions of one another
 NAMES = {"data.name": "data", "model.name": "model", "freeze.name": "freeze"}  # how files of groups call themselves
+GONE = "–"  # of a setting that a run does not have, in place of its value
 CHOSEN = "chosen"  # in the config of a W&B run: the files of config groups, which have no value of their own
 
 
@@ -152,7 +153,7 @@ def comparable(members: Sequence[Member]) -> list[Member]:
     once: dict[tuple[Any, ...], Member] = {}
     for member in members:
         config = configs.get(member.folder)
-        settings = {NAMES.get(key, key): config.get(key, "–") for key in [*chosen, *NOT_SWEPT]} if config else {}
+        settings = {NAMES.get(key, key): config.get(key, GONE) for key in [*chosen, *NOT_SWEPT]} if config else {}
         if settings.get(FOLD) == "null":
             del settings[FOLD]
         named = replace(member, name=runs.display(member.folder), settings=settings)
@@ -178,8 +179,9 @@ def overridden(run: Path) -> dict[str, str]:
 
 
 def settings_of(overrides: Sequence[str]) -> dict[str, str]:
-    """Overrides as key -> value."""
-    return dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
+    """Overrides as key -> value; one that was left out with ``~`` has none."""
+    parted = (override.lstrip("+").partition("=") for override in overrides)
+    return {key.removeprefix("~"): GONE if key.startswith("~") else value for key, _, value in parted}
 
 
 def picks_a_file(key: str, config: Mapping[str, Any]) -> bool:
@@ -203,7 +205,7 @@ def grouped(members: Sequence[Member], keys: Sequence[str]) -> list[Group]:
     groups: dict[tuple[str, ...], Group] = {}
     for member in members:
         if member.status == "finished":
-            settings = {key: member.settings.get(key, "–") for key in keys}
+            settings = {key: member.settings.get(key, GONE) for key in keys}
             told = (*settings.values(), str(FOLD in member.settings))  # a run on all rows repeats no fold
             groups.setdefault(told, Group(settings, [])).members.append(member)
     return list(groups.values())

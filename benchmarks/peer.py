@@ -19,6 +19,7 @@ from thaw.models.encoder import Block, blocks, load_encoder
 from thaw.models.freezing import freeze_to, keep_frozen_in_eval, trainable
 from thaw.models.losses import make_loss
 from thaw.scoring import predict_rows
+from thaw.training.trainer import precision_here
 
 
 def train_with_trainer(
@@ -71,6 +72,7 @@ def train_with_trainer(
     steps = trainer_cfg["max_epochs"] * math.ceil(batches / accumulate)
     steps = min(steps, trainer_cfg["max_steps"] or steps)
     every = "steps" if trainer_cfg["eval_every"] else "epoch"
+    precision = precision_here(trainer_cfg["precision"], trainer_cfg["accelerator"])
     padded = form == "padded" or (form in ("tutorial", "resting") and cfg["data"]["padding"] == "max_length")
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -89,7 +91,8 @@ def train_with_trainer(
         dataloader_pin_memory=torch.cuda.is_available(),
         dataloader_num_workers=4 if torch.cuda.is_available() else 0,
         dataloader_persistent_workers=torch.cuda.is_available(),
-        bf16=trainer_cfg["precision"] == "bf16-mixed",
+        bf16=precision == "bf16-mixed",
+        fp16=precision == "16-mixed",
         torch_compile=trainer_cfg["compile"],
         eval_strategy=every,
         eval_steps=trainer_cfg["eval_every"],

@@ -98,8 +98,8 @@ def shared(config: DictConfig) -> dict[str, tuple[Any, ...]]:
         "data.tokens_per_batch": (None,),
         # The peer validates by what is labelled, which are more than the words when all sub-tokens are.
         "data.score_subwords": (True,) if config.data.subword_labels == "all" else (True, False),
-        "trainer.precision": ("32-true", "bf16-mixed"),
-        "trainer.devices": ("auto", 1),
+        "trainer.precision": ("32-true", "bf16-mixed", "16-mixed", "auto"),
+        "trainer.devices": (1,),
         "trainer.strategy": ("auto",),
         "callbacks": ({}, {"early_stopping": stop}),
     }

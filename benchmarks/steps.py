@@ -42,7 +42,7 @@ def seconds(step: Callable[[], None]) -> float:
 
 def measure(model: str, rows: int, width: int, way: str, overrides: list[str]) -> None:
     """Print what a step of full fine-tuning takes."""
-    cfg = plain(configured([f"model={model}", "trainer=gpu", *overrides]))
+    cfg = plain(configured([f"model={model}", "trainer=gpu", "trainer.precision=bf16-mixed", *overrides]))
     network: Any = load_encoder(locate_encoder(cfg["model"]), LABELS, {**cfg["model"], "random_init": True}).cuda()
     accelerate(network)
     network.train()

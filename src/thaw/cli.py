@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw import multirun
-from thaw.errors import Interrupted, Pruned, UserError
+from thaw.errors import REQUEUE, Interrupted, Pruned, UserError
 from thaw.help import help_text
 from thaw.job import run_folder, stem
 from thaw.memory import keep_freed_memory
@@ -33,7 +33,7 @@ from thaw.runs import drop_empty, open_unfinished, resume_command
 from thaw.script import Script, check_known, check_options
 from thaw.settings import check
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # they end a process silently, unless it handles them
+SIGNALS = (signal.SIGTERM, *REQUEUE)  # they end a process silently, unless it handles them
 
 
 def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:

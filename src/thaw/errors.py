@@ -1,5 +1,10 @@
 """The exceptions that end a run on purpose; `UserError` is the one that users read."""
 
+import signal
+
+# Schedulers send one of these some time before they end a job; Windows has neither.
+REQUEUE = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+
 
 class UserError(Exception):
     """Something the user can fix; shown as one line without a traceback, with exit code 2.

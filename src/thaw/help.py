@@ -16,6 +16,7 @@ from hydra.core.override_parser.types import ValueType
 from omegaconf import OmegaConf
 
 from thaw.script import Script
+from thaw.settings import flat
 
 LINE = re.compile(r"( *)([\w.-]+):(.*?)(?: # (.*))?$")
 LISTS = (ValueType.SIMPLE_CHOICE_SWEEP, ValueType.CHOICE_SWEEP, ValueType.RANGE_SWEEP)
@@ -98,11 +99,8 @@ def comments(conf: Path, file: Path) -> dict[str, str]:
 
 def dotted(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
     """Every setting of a config as a user types it: dotted key and value."""
-    for key, value in node.items():
-        if isinstance(value, dict) and value:
-            yield from dotted(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", as_typed(value)
+    for key, value in flat(node, prefix):
+        yield key, as_typed(value)
 
 
 def as_typed(value: Any) -> str:

@@ -23,7 +23,7 @@ from thaw.files import plain_name
 from thaw.help import dotted
 from thaw.overrides import unquoted
 from thaw.runs import open_unfinished, rank, resume_command
-from thaw.settings import better, check_source
+from thaw.settings import ANEW, better, check_source
 
 WRITTEN = ("config.yaml", "metrics.json", "report.html", "model", "checkpoints", "predictions")  # of every run
 
@@ -61,15 +61,14 @@ def job(config: DictConfig) -> dict[str, Any]:
         that repeats this run, its ``overrides``, and the settings it ``changed``, each with its value and the default.
 
     Raises:
-        UserError: when the data or the run to resume is missing, settings are changed together with ``resume``, or the
+        UserError: when the data or the run to resume is missing, settings are changed that a resumed run keeps, or the
             best score would be the worst.
     """
     state = HydraConfig.get()
-    others = [item for item in state.overrides.task if not item.startswith("resume=")]
-    if len(others) < len(state.overrides.task) and others:
-        raise UserError(
-            f"{others[0]} with resume: a resumed run keeps its own settings", "Leave it out, or start a new run."
-        )
+    kept = [item for item in state.overrides.task if item.partition("=")[0] not in ("resume", *ANEW)]
+    if kept and any(item.startswith("resume=") for item in state.overrides.task):
+        remedy = f"Leave it out, or start a new run. These may change: {', '.join(ANEW)}."
+        raise UserError(f"{kept[0]} with resume: a resumed run keeps its own settings", remedy)
     if config.mode != better(config.monitor):
         high = "low" if config.mode == "max" else "high"
         raise UserError(f"mode={config.mode}: {config.monitor} should be {high}", "Leave mode out.")

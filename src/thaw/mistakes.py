@@ -67,7 +67,9 @@ def _missing_launcher(match: re.Match[str], script: Script) -> UserError:
 
 def _several_values(match: re.Match[str], script: Script) -> UserError:
     key, _, values = match[1].partition("=")
-    hint = f"With -m each is a run: python {script.name}.py -m {match[1]}"
+    hint = "Give one."
+    if script.name == "train":
+        hint = f"With -m each is a run: python train.py -m {match[1]}"
     if key.endswith("text_column"):
         hint = f"The two of a pair are a list: {key}=[{values}]"
     return UserError(f"{match[1]}: several values", hint)

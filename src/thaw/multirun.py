@@ -96,6 +96,8 @@ def begin(config: DictConfig, folder: Path) -> float | None:
     if not (folder / "config.yaml").is_file():
         return None
     saved = runs.load_config(folder)
+    if config.trainer.precision == "auto":  # saved as what it was on the machine where the run began
+        config.trainer.precision = saved.trainer.precision
     if _comparable(saved) != _comparable(config):
         aside = _free(folder.parent / "earlier" / folder.name)
         aside.parent.mkdir(exist_ok=True)
@@ -131,6 +133,8 @@ def _comparable(config: DictConfig) -> Any:
     if plain["data"].get("fold") is None:  # then how many folds there would be has no effect
         for name in ("fold", "folds"):
             plain["data"].pop(name, None)
+    if plain["trainer"]["devices"] == "auto":  # the default of earlier versions: here, where several are refused, one
+        plain["trainer"]["devices"] = 1
     for group, key in runs.PLACES:  # absolute in the saved config, even if nothing is there any more
         plain[group][key] = plain[group][key] and os.path.abspath(os.path.expanduser(plain[group][key]))
     return plain

@@ -91,6 +91,7 @@ SEVERAL: Rule = (
 PRECISIONS = (  # of Lightning, without those that need a package of their own
     "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "32", "16", "bf16", "64",
 )  # fmt: skip
+PRECISION: Rule = (lambda value: str(value) in (*PRECISIONS, "auto"), f"one of: {', '.join(PRECISIONS)}, auto")
 SCHEDULES = (  # of transformers: those that depend on the step alone and need no further setting
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
 )  # fmt: skip
@@ -205,7 +206,7 @@ RULES: dict[str, Rule] = {
     "trainer.devices": DEVICES,
     "trainer.num_nodes": COUNT,
     "trainer.strategy": STRATEGY,
-    "trainer.precision": (lambda value: str(value) in PRECISIONS, f"one of: {', '.join(PRECISIONS)}"),
+    "trainer.precision": PRECISION,
     "trainer.max_epochs": COUNT,
     "trainer.max_steps": or_null(COUNT),
     "trainer.accumulate_grad_batches": COUNT,

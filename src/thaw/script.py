@@ -16,7 +16,6 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import UserError
-from thaw.rules import RULES
 
 HYDRA_OPTIONS = (
     "--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info",
@@ -24,6 +23,7 @@ HYDRA_OPTIONS = (
 )  # fmt: skip
 MULTIRUN = ("-m", "--multirun")
 GLOBAL = ("experiment", "sweep")  # groups whose files hold settings of others
+OPEN_GROUPS = ("callbacks", "logger", "metrics")  # which hold what users call as they like
 TRAINER = {  # arguments of transformers' Trainer and its example scripts, which many know by heart
     "learning_rate": "optimizer.lr",
     "lr_scheduler_type": "optimizer.schedule",
@@ -99,13 +99,16 @@ class Script:
         listed = [item for item in self.file.defaults if isinstance(item, DictConfig)]
         return {str(group): str(choice) for item in listed for group, choice in item.items()}
 
-    def holds(self, group: str) -> set[str]:
-        """The settings of a group, as its shipped files and the rules for their values name them."""
+    def holds(self, group: str, choice: str = "") -> set[str]:
+        """The settings of a group, as the files that its others begin with name them, and one that is shipped.
+
+        Args:
+            choice: that file; else the default.
+        """
         if group in self.file:
             return set(self.file[group])
-        files = [*(self.conf / group).glob("_*.yaml"), self.conf / group / f"{self.groups[group]}.yaml"]
-        ruled = {key.split(".")[1] for key in RULES if key.startswith(f"{group}.")}
-        return {str(key) for file in files if file.is_file() for key in OmegaConf.load(file)} | ruled
+        files = [*(self.conf / group).glob("_*.yaml"), self.conf / group / f"{choice or self.groups[group]}.yaml"]
+        return {str(key) for file in files for key in OmegaConf.load(file)} - {"defaults"}
 
     def choices(self, group: str) -> list[Path]:
         """The files of a config group that can be chosen."""
@@ -159,14 +162,25 @@ def check_known(config: Mapping[str, Any], script: Script) -> None:
             raise not_global(key)
         if key not in known:
             raise _unread(key, known)
-        if isinstance(value, Mapping) and key not in (
-            "callbacks",
-            "logger",
-            "metrics",
-        ):  # which hold what users call as they like
-            inside = {f"{key}.{one}" for one in script.holds(key)}
-            if unread := [one for one in value if f"{key}.{one}" not in inside]:
-                raise _unread(f"{key}.{unread[0]}", inside)
+        if isinstance(value, Mapping) and key not in OPEN_GROUPS:
+            inside = script.holds(key) if key != "freeze" else _read_by(value, script)
+            if unread := [one for one in value if one not in inside]:
+                if key == "freeze" and (others := _strategies_with(unread[0], script)):
+                    named = f"freeze.{unread[0]}: not a setting of freeze={value['name']}"
+                    raise UserError(named, f"Of these: {', '.join(others)}.")
+                raise _unread(f"{key}.{unread[0]}", [f"{key}.{one}" for one in inside])
+
+
+def _read_by(freeze: Mapping[str, Any], script: Script) -> set[str]:
+    """The settings that a freezing strategy reads: those of the file of its name, whatever file was chosen."""
+    if not (script.conf / "freeze" / f"{freeze.get('name')}.yaml").is_file():
+        return set(freeze)  # the strategy itself is refused later
+    return script.holds("freeze", freeze["name"]) | {"learning_rate"}  # which optimizer.lr reads of any
+
+
+def _strategies_with(setting: str, script: Script) -> list[str]:
+    loaded: dict[str, Any] = {file.stem: OmegaConf.load(file) for file in script.choices("freeze")}
+    return [stem for stem, own in loaded.items() if own.get("name") == stem and setting in own]
 
 
 def _unread(key: str, known: Collection[str]) -> UserError:
@@ -187,14 +201,26 @@ def near(word: str, known: Sequence[str]) -> str:
 
 
 def meant_by(word: str, known: Sequence[str]) -> list[str]:
-    """The setting of that name, else what the Trainer calls so, else those of that name in any group, else the closest
-    spelling; may be empty."""
+    """The setting of that name, else what the Trainer calls so, else those of that name in any group, else the one of
+    its group that is spelt almost so; may be empty."""
     if word in known:
         return [word]
-    if (peer := TRAINER.get(word.rpartition(".")[2])) in known:
+    group, _, name = word.rpartition(".")
+    if (peer := TRAINER.get(name)) in known:
         return [str(peer)]
-    if named := [key for key in known if key.rpartition(".")[2] == word]:
+    named = [key for key in known if key.rpartition(".")[2] == name]
+    if group:  # no group is meant by what stands within one, and of several no one in particular
+        named = [key for key in named if not any(other.startswith(f"{key}.") for other in known)]
+    if named and (not group or len(named) == 1):
         return named
-    close = difflib.get_close_matches(word, known)
-    close.sort(key=lambda key: sorted(key) != sorted(word))  # transposed letters first
-    return close[:1]
+    beside = {key.rpartition(".")[2]: key for key in known if group in ("", key.rpartition(".")[0])}
+    return [beside[one] for one in _spelt_like(name, list(beside))] or (_spelt_like(word, known) if not beside else [])
+
+
+def _spelt_like(word: str, known: Sequence[str]) -> list[str]:
+    """At most one of some names: of transposed letters, else of a few others, else the only one that the word is in."""
+    transposed = [name for name in known if sorted(name) == sorted(word)]
+    close = difflib.get_close_matches(word, known, cutoff=0.8)
+    short = word.replace("_", "")
+    longer = [name for name in known if len(short) > 3 and short in name.replace("_", "")]
+    return (transposed or close or (longer if len(longer) == 1 else []))[:1]

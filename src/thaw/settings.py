@@ -5,7 +5,7 @@ Values that depend on the data or the encoder (layers, lengths, labels) are chec
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ ADDED: dict[str, Any] = {  # which runs of earlier versions lack
     "data.test_size": None, "data.group_column": None,
 }  # fmt: skip
 DATA_PATHS = ("path", "validation_path", "test_path")  # the settings of the group data that name files or folders
+ANEW = (  # what a resumed run may be given: its results stay, but for the last digits; whether rows do is checked later
+    *(key for key in INERT if "." in key), "data.eval_batch_size", *(f"data.{key}" for key in DATA_PATHS),
+)  # fmt: skip
 
 
 def better(monitor: str) -> str:
@@ -59,6 +62,15 @@ def plain(config: DictConfig) -> dict[str, Any]:
     """
     values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     return values
+
+
+def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting of a config, with the dotted key by which a user names it; a group that is empty is a value."""
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def check_source(data: Mapping[str, Any]) -> None:

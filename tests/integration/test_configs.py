@@ -26,7 +26,7 @@ from thaw.rules import ATTENTIONS, PRECISIONS, RULES
 from thaw.runs import make_absolute
 from thaw.settings import check, plain
 from thaw.training.tracking import make_loggers
-from thaw.training.trainer import make_trainer
+from thaw.training.trainer import make_trainer, precision_here
 
 GROUPS = ("model", "data", "freeze", "optimizer", "loss", "trainer", "metrics", "callbacks", "logger")
 LABELS = {
@@ -100,11 +100,36 @@ def test_every_pair_of_options_composes_and_instantiates(encoders: Callable[[str
 def test_trainers_work_or_say_why_not(name: str, tmp_path: Path) -> None:
     settings = OmegaConf.to_container(configured(f"trainer={name}").trainer, resolve=True)
     assert isinstance(settings, dict)
+    settings["precision"] = precision_here(settings["precision"], settings["accelerator"])
     if name == "default" or name.endswith("_cpu") or torch.cuda.is_available():
         assert make_trainer(settings, [], tmp_path).world_size == (2 if name.endswith("_cpu") else 1)
     else:
         with pytest.raises(UserError, match="trainer: "):
             make_trainer(settings, [], tmp_path)
+
+
+def test_more_than_one_device_is_taken_only_where_it_is_asked_for() -> None:
+    """Else the same command would take larger batches on a larger machine, and no multirun would run there."""
+    several = {name for name in options("trainer") if configured(f"trainer={name}").trainer.devices != 1}
+    assert several == {"ddp", "fsdp", "ddp_cpu", "fsdp_cpu"}
+
+
+@pytest.mark.parametrize(
+    ("gpu", "bf16", "accelerator", "expected"),
+    [
+        (True, True, "gpu", "bf16-mixed"),
+        (True, False, "auto", "16-mixed"),
+        (True, True, "cpu", "32-true"),
+        (False, False, "auto", "32-true"),
+    ],
+)
+def test_the_precision_is_one_that_the_device_is_fast_in(
+    gpu: bool, bf16: bool, accelerator: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16 or including_emulation)
+    assert precision_here("auto", accelerator) == expected
+    assert precision_here("16-true", accelerator) == "16-true"
 
 
 def test_local_paths_hold_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

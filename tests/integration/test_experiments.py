@@ -10,7 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from conftest import ROOT, Run, configured
-from thaw.reporting.published import obtained, rows_of, verdict
+from thaw.reporting.members import settings_of
+from thaw.reporting.published import deviations, obtained, rows_of, verdict
 from thaw.settings import check
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf/experiment").glob("*.yaml"))
@@ -71,6 +72,14 @@ def test_figures_are_read_where_they_stand(tmp_path: Path) -> None:
     assert obtained(tmp_path, "test/f1_micro") is None
     (row,) = rows_of("x", [ONE], {"experiment": "x", "seed": "1", "data.path": "y"}, [tmp_path, tmp_path])
     assert row == ["x", "test/accuracy", "0.83 ± 0.02", "0.9000 ± 0.0000", "2", "+0.0700", "above"]
+
+
+def test_a_setting_that_was_left_out_is_another_protocol(tmp_path: Path) -> None:
+    settings = settings_of(
+        ["experiment=x", "~optimizer.class.fused", "~freeze.n=2", "+loss.extra=1", "~logger.wandb.tags"]
+    )
+    assert settings["optimizer.class.fused"] == settings["freeze.n"] == "–"
+    assert deviations(settings) == ["~optimizer.class.fused", "~freeze.n", "loss.extra=1"]
 
 
 def test_a_multirun_of_experiments_is_set_beside_what_was_published(

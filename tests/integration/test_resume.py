@@ -5,6 +5,7 @@ import gc
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from thaw.errors import Interrupted, UserError
 from thaw.metrics.outputs import Outputs
 from thaw.models.module import EncoderModule
 from thaw.models.prefix import FrozenPrefix
-from thaw.runs import occupy
+from thaw.runs import load_config, occupy
 from thaw.training import fit as fitting
 from thaw.training import resuming
 from thaw.training.callbacks import History
@@ -37,6 +38,7 @@ CASES = {
     # 72 rows in batches of 8: nine steps an epoch. Stops at the start, in the middle and at the ends of epochs.
     "each epoch": ([], [1, 8, 9, 19]),
     "every 4 steps": (["trainer.eval_every=4"], [4, 9, 13, 27]),
+    "epochs shorter than what is logged": (["trainer.log_every=12"], [4, 9, 13]),
     "accumulation": (["trainer.accumulate_grad_batches=2"], [1, 5, 6]),
     "early stopping": (["callbacks=early_stopping", "callbacks.early_stopping.patience=1"], [8]),
     "lora": (["freeze=lora", "freeze.learning_rate=1e-2"], [10]),
@@ -123,7 +125,13 @@ def test_the_history_has_the_mean_loss_since_the_row_before(encoders: Callable[[
     """Whatever the batches of a step are: logged at every step, or at every third, or with gradients accumulated."""
     settings = ["data.train_size=72", "data.eval_size=24", "data.epochs=1", "freeze=head", "optimizer.lr=1e-30"]
     losses = {}
-    for name, extra in {"each": [1, 1], "third": [3, 1], "accumulated": [1, 3]}.items():
+    for name, extra in {
+        "each": [1, 1],
+        "third": [3, 1],
+        "accumulated": [1, 3],
+        "fifth": [5, 1],
+        "none": [50, 1],
+    }.items():
         own = [f"trainer.log_every={extra[0]}", f"trainer.accumulate_grad_batches={extra[1]}", "data.batch_size=8"]
         fit(configured(f"model.name={encoders('distilbert')}", *settings, *own), tmp_path / name)
         with (tmp_path / name / "history.csv").open() as file:
@@ -131,6 +139,24 @@ def test_the_history_has_the_mean_loss_since_the_row_before(encoders: Callable[[
     means = np.reshape(losses["each"], (3, 3)).mean(-1)
     assert losses["third"] == pytest.approx(means)
     assert losses["accumulated"] == pytest.approx(means)
+    assert losses["fifth"] == pytest.approx([np.mean(losses["each"][:5]), np.mean(losses["each"][5:])])
+    assert losses["none"] == pytest.approx([np.mean(losses["each"])]), "that of the validation"
+
+
+def test_the_history_counts_epochs_as_the_lines_do(
+    encoders: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = ["data.train_size=40", "data.eval_size=24", "data.epochs=2", "data.batch_size=10", "freeze=head"]
+    with caplog.at_level(logging.INFO):
+        fit(configured(f"model.name={encoders('distilbert')}", *settings), tmp_path)
+    with (tmp_path / "history.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["val/loss"]]
+    assert all(row["train/loss"] and row["learning_rate"] for row in rows), "of ten steps one is logged"
+    assert (
+        [row["epoch"] for row in rows]
+        == ["1", "2"]
+        == re.findall(r"^epoch (\d+) ", "\n".join(caplog.messages), re.MULTILINE)
+    )
 
 
 @pytest.mark.parametrize("name", ["val/acc", "val/loos", "train/loss"])
@@ -154,16 +180,14 @@ def test_a_figure_that_validation_cannot_have_is_not_monitored(encoders: Callabl
         (["freeze=lora", "freeze.reuse=on"], "freeze=lora freezes no layers at the bottom"),
         (["trainer=fsdp_cpu", "freeze=head", "freeze.reuse=on"], "freeze.reuse=on: the weights are split among"),
         (["trainer=ddp_cpu", "data.eval_size=1"], "validation has 1 row for 2 processes"),
-        (["logger=wandb"], r"logger=wandb needs the package wandb.*'\.\[wandb\]'"),
         (["logger=tensorboard", "+logger.tensorboard.sub_dir=[1]"], "TensorBoardLogger could not be built"),
         (["monitor=val/f1_wieghted"], "is not a metric of a sequence task; did you mean val/f1_weighted?"),
         (["optimizer.class._target_=torch.optim.Adamm"], "optimizer.class: torch.optim.Adamm: there is no such class"),
     ],
 )
 def test_what_is_refused_leaves_no_run_behind(
-    settings: list[str], said: str, encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: list[str], said: str, encoders: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", None)  # as where it is not installed
     with pytest.raises(UserError, match=said):
         fit(configured(f"model.name={encoders('distilbert')}", "data.train_size=40", *settings), tmp_path / "run")
     assert not (tmp_path / "run").exists(), "resume=latest would take it up"
@@ -394,6 +418,28 @@ def test_a_run_does_not_go_on_with_other_data(
         fit(configured(f"resume={tmp_path / 'run'}"), tmp_path / "run")
 
 
+def test_a_run_goes_on_where_its_data_has_moved_in_batches_that_fit(
+    encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, moved, run = tmp_path / "moods.txt", tmp_path / "moved.txt", tmp_path / "run"
+    data.write_text("".join(f"row {i} is {'glad' * (i % 2)};{'joy' if i % 2 else 'fear'}\n" for i in range(60)))
+    settings = [f"model.name={encoders('distilbert')}", "data=txt", f"data.path={data}", "data.batch_size=8"]
+    fit(configured(*settings), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        kill_at(3, patch)
+        with pytest.raises(Killed):
+            fit(configured(*settings, "trainer.checkpoint_every=1"), run)
+    data.rename(moved)
+    with pytest.raises(UserError, match=r"moods\.txt: no such file or folder\. Check data\.path"):
+        fit(configured(f"resume={run}"), run)
+    given = [f"resume={run}", f"data.path={moved}", "data.eval_batch_size=2", "trainer.checkpoint_every=null"]
+    fit(configured(*given, "seed=7"), run, origin={"overrides": given})
+    config = load_config(run)
+    assert (config.data.path, config.data.eval_batch_size, config.seed, config.resume) == (str(moved), 2, 42, None)
+    assert config.data.name == "moods"
+    assert files_of(run)["weights"] == files_of(tmp_path / "whole")["weights"]
+
+
 def test_a_checkpoint_that_lacks_weights_is_refused(
     encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -539,7 +585,13 @@ def test_what_cannot_be_resumed_says_so(script: Run, tmp_path: Path) -> None:
     for arguments, problem in (
         (["resume=nowhere"], "nowhere: no such run folder"),
         (["resume=."], "not a run folder"),
-        (["resume=nowhere", "seed=2"], "seed=2 with resume"),
+        (["resume=nowhere", "seed=2"], "seed=2 with resume: a resumed run keeps its own settings. Leave it out, or"),
+        (
+            ["resume=nowhere", "optimizer.lr=1"],
+            "These may change: trainer.progress_bar, trainer.checkpoint_every, data.",
+        ),
+        (["resume=nowhere", "data.eval_batch_size=0"], "data.eval_batch_size=0 is not a whole number of at least 1"),
+        (["resume=nowhere", "data.eval_batch_size=8"], "nowhere: no such run folder"),
     ):
         done = script("train.py", *arguments, ok=False)
         assert done.returncode == 2

@@ -504,6 +504,11 @@ def test_a_run_that_cleaned_its_texts_cleans_those_it_predicts(fitted: Fitted) -
     assert kept[0]["text"] == "<b>happy</b>"
 
 
+def test_the_config_says_the_precision_that_auto_became(fitted: Fitted) -> None:
+    run = fitted("distilbert", "trainer.precision=auto", "trainer.accelerator=cpu")
+    assert runs.load_config(run).trainer.precision == "32-true"
+
+
 def test_the_history_tells_the_rate_of_the_head_where_it_has_its_own(fitted: Fitted) -> None:
     with (fitted("distilbert", "optimizer.head_lr=0.05", "trainer.log_every=1") / "history.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["learning_rate"]]

@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hydra import initialize_config_dir
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
@@ -27,7 +28,7 @@ from thaw.job import run_folder
 from thaw.mistakes import readable
 from thaw.multirun import job_folder, multirun_folder
 from thaw.overrides import latest, quoted, unquoted
-from thaw.script import TRAINER, Script, meant_by
+from thaw.script import TRAINER, Script, check_known, meant_by
 
 PACKAGE = ROOT / "src" / "thaw"
 MODULES = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
@@ -120,6 +121,13 @@ for name in sys.argv[1:]:
 """
     done = subprocess.run([sys.executable, "-c", code, *MODULES], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_scripts_begin_where_there_are_only_the_signals_of_windows() -> None:
+    code = "import signal; del signal.SIGUSR1, signal.SIGUSR2; import thaw.cli, thaw.training.resuming as resuming"
+    said = "print(*(one.name for one in (*thaw.cli.SIGNALS, *resuming.SIGNALS)))"
+    done = subprocess.run([sys.executable, "-c", f"{code}; {said}"], capture_output=True, text=True)
+    assert done.stdout.split() == ["SIGTERM", "SIGINT", "SIGTERM"], done.stderr
 
 
 def test_init_files_re_export_nothing() -> None:
@@ -466,6 +474,33 @@ def test_what_a_word_may_have_meant(word: str, known: list[str], meant: list[str
     assert meant_by(word, known) == meant
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("loss.poly", ""),
+        ("model.pooling", ""),
+        ("data.weight_column", ""),
+        ("trainer.plugins", ""),
+        ("trainer.gpus", ""),
+        ("data.loss", ""),
+        ("loss.name", ""),  # there are several
+        ("trainer.epochs", "data.epochs"),
+        ("optimzer.lr", "optimizer.lr"),
+        ("optimzer.lrr", "optimizer.lr"),
+        ("trainer.max_epocs", "trainer.max_epochs"),
+        ("trainer.precison", "trainer.precision"),
+        ("data.textcolumn", "data.text_column"),
+        ("data.maxlen", "data.max_length"),
+        ("loss.smoothing", "loss.label_smoothing"),
+        ("batchsize", "data.batch_size"),
+        ("optimiser", "optimizer"),
+        ("modl", "model"),
+    ],
+)
+def test_settings_that_are_suggested_are_spelt_alike(word: str, meant: str) -> None:
+    assert meant_by(word, Script(ROOT / "conf", "train").keys) == ([meant] if meant else [])
+
+
 def changed(*overrides: str) -> dict[str, tuple[str, str]]:
     config = configured(*overrides)  # which knows how to resolve
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -504,7 +539,7 @@ def test_help_is_that_of_the_choices_on_the_command_line() -> None:
     assert " ia3 [lora] lp_ft " in " ".join(shown.split())
     assert re.search(r"freeze.target_modules=null +names of matrices, such as", shown)
     assert re.search(r"freeze.reuse_gb=20 +disk space for all that is stored", shown), "what its files have in common"
-    assert "trainer.precision=bf16-mixed" in shown
+    assert "trainer.precision=auto" in shown
     assert re.search(r"trainer.num_nodes=1 +machines", shown)
     assert "optimizer.lr=0.001" in shown
 
@@ -567,7 +602,8 @@ def test_a_group_of_another_script_is_told_from_a_misspelling(choice: str, tmp_p
     [
         ("data", "defaults: [_data]\nname: own\nmax_lenght: 9\n", "did you mean data.max_length?"),
         ("model", "defaults: [_encoder]\nname: x\nlearning_rat: 1\n", "did you mean model.learning_rate?"),
-        ("freeze", "name: head\nrnak: 9\n", "did you mean freeze.rank?"),
+        ("freeze", "defaults: [lora]\nrnak: 9\n", "did you mean freeze.rank?"),
+        ("freeze", "defaults: [head]\nrank: 9\n", "freeze.rank: not a setting of freeze=head. Of these: dora, lora."),
         ("experiment", "# @package _global_\noptimiser: {lr: 3}\n", "did you mean optimizer?"),
         ("experiment", "# @package _global_\nloss: {focal: 3}\n", "loss.focal: nothing reads such a setting"),
         ("experiment", "data: {epochs: 3}\n", "conf/experiment/own.yaml: its settings are not found"),
@@ -588,7 +624,38 @@ def test_files_of_users_are_checked_like_the_command_line(group: str, content: s
 def test_every_setting_of_a_shipped_file_is_known(group: str) -> None:
     script = Script(ROOT / "conf", "train")
     for file in script.choices(group):
-        assert set(OmegaConf.load(file)) - {"defaults"} <= script.holds(group), file
+        assert set(OmegaConf.load(file)) - {"defaults"} <= script.holds(
+            group, file.stem if group == "freeze" else ""
+        ), file
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["+freeze.rank=8"], "freeze.rank: not a setting of freeze=none. Of these: dora, lora."),
+        (["freeze=head", "+freeze.every=2"], "freeze.every: not a setting of freeze=head. Of these: gradual."),
+        (["freeze=ia3", "+freeze.rank=8"], "freeze.rank: not a setting of freeze=ia3. Of these: dora, lora."),
+        (["freeze=lora", "+freeze.rnak=8"], "freeze.rnak: nothing reads such a setting; did you mean freeze.rank?"),
+        (["freeze=lora", "freeze.n=2", "freeze.target_modules=[q]"], ""),
+        (["freeze=none", "+freeze.learning_rate=1e-3"], ""),  # optimizer.lr reads it
+    ],
+)
+def test_a_strategy_takes_the_settings_that_it_reads(overrides: list[str], said: str) -> None:
+    plain: Any = OmegaConf.to_container(configured(*overrides), resolve=True)
+    with pytest.raises(UserError, match=re.escape(said)) if said else nullcontext():
+        check_known(plain, Script(ROOT / "conf", "train"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["defaults: [lora]\nrank: 4\n", "defaults: [_reuse]\nname: first_n\nn: 2\n", "defaults: [head]\nreuse: off\n"],
+)
+def test_a_strategy_may_have_a_file_of_the_users(content: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    (tmp_path / "conf/freeze/own.yaml").write_text(content)
+    with initialize_config_dir(str(tmp_path / "conf"), version_base="1.3"):
+        plain: Any = OmegaConf.to_container(compose("train", overrides=["freeze=own"]), resolve=True)
+    check_known(plain, Script(tmp_path / "conf", "train"))
 
 
 @pytest.mark.parametrize(
@@ -596,6 +663,11 @@ def test_every_setting_of_a_shipped_file_is_known(group: str) -> None:
     [
         ("predict.py -m run=x text=a", "-m: only train.py has multiruns. Call predict.py once for each."),
         ("predict.py run=null text=a", "run=null is not a text"),
+        ("predict.py run=x text=a batch_size=8,16", "batch_size=8,16: several values. Give one."),
+        (
+            "evaluate.py run=x data.text_column=a,b",
+            "several values. The two of a pair are a list: data.text_column=[a,b]",
+        ),
         ("predict.py run=x text=a +foo=1", "foo: nothing reads such a setting"),
         ("predict.py run=x --config-name nowhere text=a", "Cannot find primary config 'nowhere'"),
         ("evaluate.py run=x data.label_column=[a,a]", "data.label_column=['a', 'a'] is not the name of a column"),

@@ -1,8 +1,13 @@
 """Pages that are drawn beside a multirun."""
 
+import io
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -48,6 +53,25 @@ def test_what_cannot_be_drawn_is_said_and_stops_nothing(tmp_path: Path, capfd: p
     said = capfd.readouterr().err
     assert said.count("error: no page: ") == 2
     assert f"python evaluate.py run={tmp_path}/other" in said
+
+
+@pytest.mark.usefixtures("multirun")
+def test_pages_are_drawn_beside_a_multirun_on_windows_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[dict[str, Any]] = []
+    process = SimpleNamespace(stdin=io.StringIO(), communicate=list, returncode=0)
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **options: started.append(options) or process)
+    monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 512, raising=False)
+    monkeypatch.setattr(sys, "platform", "win32")
+    pages.draw(tmp_path)
+    pages.wait()
+    assert started[0]["creationflags"] == 512
+    assert "process_group" not in started[0]
+    monkeypatch.delattr(os, "nice")
+    monkeypatch.setattr(sys, "stdin", [f'"{tmp_path.as_posix()}"'])
+    drawn: list[Path] = []
+    monkeypatch.setattr(pages, "_draw", drawn.append)
+    pages.main()
+    assert drawn == [tmp_path]
 
 
 @pytest.mark.usefixtures("multirun")

@@ -328,6 +328,14 @@ def test_near_duplicates_of_many_alike_are_at_least_so_many(tmp_path: Path, enco
         assert f"<p>{said}{alike} different texts have a near duplicate: {said.lower()}{near['pairs']} pairs" in page
 
 
+def test_a_setting_that_was_left_out_tells_runs_apart(make: Make) -> None:
+    folder = make("one", "optimizer.lr=1").parent
+    make("two", "optimizer.lr=2", "~optimizer.class.fused")
+    over = overview(comparable(read_members(folder)))
+    assert over.keys == ["optimizer.lr", "optimizer.class.fused"]
+    assert [row[:2] for row in over.rows] == [["1", "true"], ["2", "–"]]
+
+
 @pytest.mark.parametrize("changed", ["data.fold=1", "data.truncation=middle"])
 def test_runs_of_earlier_versions_count_as_done(changed: str, make: Make) -> None:
     run, config = make("one"), configured()
@@ -341,6 +349,21 @@ def test_runs_of_earlier_versions_count_as_done(changed: str, make: Make) -> Non
     assert not set_aside(run, configured("data.folds=10"))
     check(plain(runs.load_config(run)))
     assert set_aside(run, configured(changed))
+
+
+def test_a_run_of_when_all_devices_were_taken_counts_as_done(make: Make) -> None:
+    """In a multirun there was only one."""
+    run = make("one", "trainer.devices=auto")
+    (run / "report.html").touch()
+    assert not set_aside(run, configured())
+    assert set_aside(run, configured("trainer.devices=2"))
+
+
+def test_a_precision_that_was_left_to_the_machine_is_that_of_where_the_run_began(make: Make) -> None:
+    run = make("one", "trainer.precision=bf16-mixed")
+    (run / "report.html").touch()
+    assert not set_aside(run, configured("trainer.precision=auto"))
+    assert set_aside(run, configured("trainer.precision=16-mixed"))
 
 
 def set_aside(run: Path, config: DictConfig) -> bool:

@@ -108,7 +108,7 @@ def test_a_dry_run_needs_no_account_and_says_how_to_sync(
     assert "outputs/multirun/some runs/wandb_report.json" in done.stdout
     assert "wandb sync 'outputs/multirun/some runs'/*/wandb/offline-run-*" in done.stdout
     caplog.set_level(logging.INFO)
-    Tracker("wandb", None, folder / "run-0").finish()
+    Tracker(None, True, folder / "run-0").finish()
     assert "run-0'/wandb/offline-run-*" in caplog.text
     for run in folder.glob("*/wandb/*"):
         (run / f"{next(run.iterdir()).name}.synced").touch()
@@ -124,7 +124,8 @@ def test_a_run_that_goes_on_goes_on_in_wandb_too(
     monkeypatch.setattr(tracking, "build", lambda settings, *_, **__: given.append(settings) or MagicMock())
     for name in ("run-20261121_101530-a1b2", "run-20261121_112045-my-run"):
         (run / "wandb" / name).mkdir(parents=True)
-    tracking.make_loggers({"logger": {"wandb": {"group": None, "offline": offline}}}, run)
+    settings = {"_target_": "pytorch_lightning.loggers.WandbLogger", "group": None, "offline": offline}
+    tracking.make_loggers({"logger": {"wandb": settings}}, run)
     assert given[0].get("id") == expected
 
 

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from omegaconf import OmegaConf
 from thaw import files, runs
 from thaw.errors import UserError
 from thaw.reporting import summary
-from thaw.settings import INERT, NEUTRAL
+from thaw.settings import INERT, NEUTRAL, flat
 
 FOLD = "data.fold"
 NOT_SWEPT = ("seed", FOLD)  # runs that differ in these alone are repetitions of one another
 NAMES = {"data.name": "data", "model.name": "model", "freeze.name": "freeze"}  # how files of groups call themselves
+GONE = "–"  # of a setting that a run does not have, in place of its value
 CHOSEN = "chosen"  # in the config of a W&B run: the files of config groups, which have no value of their own
 
 
@@ -153,7 +154,7 @@ def comparable(members: Sequence[Member]) -> list[Member]:
     once: dict[tuple[Any, ...], Member] = {}
     for member in members:
         config = configs.get(member.folder)
-        settings = {NAMES.get(key, key): config.get(key, "–") for key in [*chosen, *NOT_SWEPT]} if config else {}
+        settings = {NAMES.get(key, key): config.get(key, GONE) for key in [*chosen, *NOT_SWEPT]} if config else {}
         if settings.get(FOLD) == "null":
             del settings[FOLD]
         named = replace(member, name=runs.display(member.folder), settings=settings)
@@ -164,15 +165,7 @@ def comparable(members: Sequence[Member]) -> list[Member]:
 def _flat(run: Path) -> dict[str, str]:
     """The config of a run as dotted keys and what one would type, without what changes no result."""
     config: Any = OmegaConf.to_container(runs.load_config(run))
-
-    def walk(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
-        for key, value in values.items():
-            if isinstance(value, Mapping):
-                yield from walk(value, f"{prefix}{key}.")
-            else:
-                yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
-
-    values = dict(walk(config, ""))
+    values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat(config) if value != {}}
     if values.get("freeze.n") == "null":  # which runs of earlier versions lack
         del values["freeze.n"]
     return {key: value for key, value in values.items()
@@ -185,13 +178,19 @@ def overridden(run: Path) -> dict[str, str]:
 
 
 def settings_of(overrides: Sequence[str]) -> dict[str, str]:
-    """Overrides as key -> value."""
-    return dict(override.lstrip("+").split("=", 1) for override in overrides if "=" in override)
+    """Overrides as key -> value; one that was left out with ``~`` has none."""
+    parted = (override.lstrip("+").partition("=") for override in overrides)
+    return {key.removeprefix("~"): GONE if key.startswith("~") else value for key, _, value in parted}
 
 
 def picks_a_file(key: str, config: Mapping[str, Any]) -> bool:
     """Whether a setting names a file of a config group, as ``freeze=head`` does: the config has no such value."""
     return "." not in key and isinstance(config.get(key, {}), Mapping)
+
+
+def is_wandb(settings: Mapping[str, Any]) -> bool:
+    """Whether a logger is that of W&B, whatever its config is called."""
+    return str(settings["_target_"]).endswith(".WandbLogger")
 
 
 def swept_keys(members: Sequence[Member]) -> list[str]:
@@ -205,7 +204,7 @@ def grouped(members: Sequence[Member], keys: Sequence[str]) -> list[Group]:
     groups: dict[tuple[str, ...], Group] = {}
     for member in members:
         if member.status == "finished":
-            settings = {key: member.settings.get(key, "–") for key in keys}
+            settings = {key: member.settings.get(key, GONE) for key in keys}
             told = (*settings.values(), str(FOLD in member.settings))  # a run on all rows repeats no fold
             groups.setdefault(told, Group(settings, [])).members.append(member)
     return list(groups.values())

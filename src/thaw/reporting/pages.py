@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -54,7 +55,10 @@ def _send(run: Path) -> None:
     if _process is None:
         command = [sys.executable, "-m", "thaw.reporting.pages"]
         # In its own process group, which Ctrl-C does not reach, but in this session, or `nice` would have no effect.
-        _process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, process_group=0)
+        apart: dict[str, Any] = {"process_group": 0}
+        if sys.platform == "win32":
+            apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        _process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, **apart)
     _sent.append(run)
     with suppress(BrokenPipeError):  # it was killed
         print(json.dumps(str(run.absolute())), file=_process.stdin, flush=True)
@@ -72,7 +76,8 @@ def _draw(run: Path) -> None:
 
 
 def main() -> None:
-    os.nice(19)  # the run that trains comes first
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(19)  # the run that trains comes first
     for line in sys.stdin:
         _draw(Path(json.loads(line)))
 

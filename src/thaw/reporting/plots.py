@@ -113,8 +113,8 @@ def training_curves(history: Sequence[Mapping[str, str]], monitor: str, best: in
                 continue
             x, y = thinned(np.array(points)).T
             validated = column.startswith("val/")
-            marker = {"marker": "o" if len(x) <= 30 else "", "markersize": 4} if validated else {}
-            axes.plot(x, y, dash, color=colour, label=label, **marker)
+            few = len(x) <= (30 if validated else 1)  # of one point a line would not be seen
+            axes.plot(x, y, dash, color=colour, label=label, marker="o" if few else "", markersize=4)
             hover += [(a, b, f"step {a:.0f}: {label} {b:.4g}") for a, b in zip(x, y, strict=True)] if validated else []
         axes.axvline(best, color=RED, linewidth=1, linestyle=":", label="best step")
         axes.set_title(title)

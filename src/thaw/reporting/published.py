@@ -10,7 +10,7 @@ from thaw import files, runs
 from thaw.errors import UserError
 from thaw.metrics.baselines import UNTRAINED
 from thaw.reporting.html import write_html
-from thaw.reporting.members import Group, Member, grouped, overridden, read_members, swept_keys
+from thaw.reporting.members import GONE, Group, Member, grouped, overridden, read_members, swept_keys
 from thaw.reporting.summary import markdown_table, table
 from thaw.reporting.sweep import spread
 from thaw.settings import NEUTRAL
@@ -53,7 +53,7 @@ def neutral(key: str) -> bool:
 def deviations(settings: Mapping[str, str]) -> list[str]:
     """The overrides that change the protocol of an experiment."""
     changed = {key: value for key, value in settings.items() if key not in SAME_PROTOCOL and not neutral(key)}
-    return [f"{key}={Path(value).name}" for key, value in changed.items()]
+    return [f"~{key}" if value == GONE else f"{key}={Path(value).name}" for key, value in changed.items()]
 
 
 def verdict(entry: Mapping[str, Any], value: float | None, others: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from thaw import files, runs
 from thaw.errors import UserError, missing
 from thaw.hub import answers
-from thaw.reporting.members import CHOSEN, Member, picks_a_file, read_members
+from thaw.reporting.members import CHOSEN, Member, is_wandb, picks_a_file, read_members
 from thaw.reporting.published import HEADER, all_rows, experiments_of
 from thaw.reporting.summary import markdown_table
 from thaw.reporting.sweep import Overview, command_of, overview
@@ -59,9 +59,10 @@ def logged(members: Sequence[Member]) -> dict[str, Any]:
     """How the runs of a multirun were logged to W&B; empty if none was."""
     for member in members:
         if (member.folder / "config.yaml").is_file():
-            settings: Any = OmegaConf.to_container(runs.load_config(member.folder).logger)
-            if "wandb" in settings:
-                return dict(settings["wandb"])
+            loggers: Any = OmegaConf.to_container(runs.load_config(member.folder).logger)
+            for settings in filter(is_wandb, loggers.values()):
+                # What a file of the user's need not say, as Lightning has it.
+                return {"project": "lightning_logs", "group": None, "offline": False, **settings}
     return {}
 
 

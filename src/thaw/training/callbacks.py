@@ -1,6 +1,7 @@
 """Callbacks that report on every run: the history, and a line for each validation."""
 
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,17 @@ log = logging.getLogger(__name__)
 
 
 class History(pl.Callback):
-    """Writes ``history.csv``: a row for each logged step and each validation.
+    """Writes ``history.csv``: a row for each logged step and each validation. Epochs count from 1.
 
-    The training loss of a row is the mean over the batches since the row of training before. Rows and running sum are
-    part of the checkpoint, so that a resumed run has the same history as one that never stopped. It must come before
+    The training loss of a row is the mean over the batches since the row before that has one; a validation has one
+    if there were batches since, so that epochs shorter than ``every`` have theirs. Rows and running sum are part of the
+    checkpoint, so that a resumed run has the same history as one that never stopped. It must come before
     `Resumable` among the callbacks, or the checkpoint would lack the row of its step.
     """
 
     def __init__(self, path: Path, every: int) -> None:
         self.path, self.every = path, every
+        self.rates: dict[str, float] = {}  # of the validation under way, if it has a training loss
         self.rows: list[dict[str, Any]] = []
         self.losses, self.batches = torch.zeros(()), 0
 
@@ -41,23 +44,32 @@ class History(pl.Callback):
         if not step or step % self.every or (self.rows and self.rows[-1]["step"] == step):
             return
         # Logging every step would take a sixth of the time of a linear probe.
-        pl_module.log("train/loss", self.losses / self.batches, sync_dist=True, batch_size=len(batch["rows"]))
-        self.losses, self.batches = torch.zeros(()), 0
-        lowest, head = (trainer.optimizers[0].param_groups[i] for i in (0, -1))  # from the bottom up
-        rates = {"learning_rate": lowest["lr"]}
-        if any(head.get(key) != lowest.get(key) for key in ("initial_lr", "probe_lr")):
-            rates["learning_rate/head"] = head["lr"]
-        pl_module.log_dict(rates, batch_size=1)
+        rates = self._log_training(trainer, pl_module)
         self._add(trainer, {"train/loss": float(trainer.callback_metrics["train/loss"]), **rates})
 
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.rates = self._log_training(trainer, pl_module) if self.batches else {}
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.sanity_checking:
-            values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-            self._add(trainer, values)
-            self.write(trainer)
+        shown = ("train/loss", "val/") if self.rates else "val/"
+        values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(shown)}
+        self._add(trainer, {**values, **self.rates})
+        self.write(trainer)
+
+    def _log_training(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
+        """Log the mean loss, which begins anew, and the learning rates, which are returned."""
+        mean = self.losses.to(pl_module.device) / self.batches
+        pl_module.log("train/loss", mean, sync_dist=True, batch_size=1)
+        self.losses, self.batches = torch.zeros(()), 0
+        lowest, head = (trainer.optimizers[0].param_groups[i] for i in (0, -1))  # from the bottom up
+        rates = {"learning_rate": float(lowest["lr"])}
+        if any(head.get(key) != lowest.get(key) for key in ("initial_lr", "probe_lr")):
+            rates["learning_rate/head"] = float(head["lr"])
+        pl_module.log_dict(rates, batch_size=1)
+        return rates
 
     def _add(self, trainer: pl.Trainer, values: dict[str, float]) -> None:
-        self.rows.append({"step": trainer.global_step, "epoch": trainer.current_epoch, **values})
+        self.rows.append({"step": trainer.global_step, "epoch": trainer.current_epoch + 1, **values})
 
     def write(self, trainer: pl.Trainer) -> None:
         if not trainer.is_global_zero:
@@ -94,8 +106,14 @@ class ValidationLines(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = time.monotonic()
+        steps, epochs = int(trainer.estimated_stepping_batches), trainer.max_epochs or 1
+        if steps < trainer.max_steps:  # -1 for none
+            enough = math.ceil(trainer.max_steps * epochs / steps)
+            said = (
+                "trainer.max_steps=%d is not reached: the run ends after %d epochs, at step %d. Enough: data.epochs=%d"
+            )
+            log.warning(said, trainer.max_steps, epochs, steps, enough)
         if self.bar:
-            steps = int(trainer.estimated_stepping_batches)
             self.task = self.bar.add_task("", total=steps, completed=trainer.global_step)
             self.bar.start()
 

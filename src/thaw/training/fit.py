@@ -39,6 +39,7 @@ from thaw.training.trainer import (
     make_callbacks,
     make_trainer,
     own_monitors,
+    precision_here,
     split_by_layer,
 )
 
@@ -61,11 +62,12 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     times: dict[str, float] = {}
     clock = time.perf_counter()
     if config.resume:
-        folder, config = continued(config)
+        folder, config = continued(config, (origin or {}).get("overrides", []))
     runs.make_absolute(config)
+    check_accelerator(config.trainer.accelerator)
+    config.trainer.precision = precision_here(config.trainer.precision, config.trainer.accelerator)
     cfg = plain(config)
     first = runs.rank() == 0
-    check_accelerator(cfg["trainer"]["accelerator"])
 
     encoder, trust = locate_encoder(cfg["model"]), cfg["model"]["trust_remote_code"]
     tokenizer = partial(load_tokenizer, encoder, trust_remote_code=trust)
@@ -116,12 +118,15 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
 def record_start(
     folder: Path, config: DictConfig, data: TextDataModule, module: EncoderModule, origin: dict[str, Any] | None
 ) -> None:
-    """Write what is known before training; a resumed run keeps its environment and config."""
+    """Write what is known before training; a resumed run keeps its environment, and its config but for what is new."""
     files.write_json(folder / "data.json", data.summary)
     files.write_json(folder / "parameters.json", module.table)
     if not config.resume:
         files.write_json(folder / "environment.json", {**runs.environment(), **(origin or {})})
-        runs.save_config(folder, config)  # last, since from here on the run can be resumed
+    own = config.copy()
+    own.resume = None
+    if not config.resume or own != runs.load_config(folder):
+        runs.save_config(folder, own)  # last, since from here on the run can be resumed
 
 
 def release(trainer: pl.Trainer, module: EncoderModule) -> None:

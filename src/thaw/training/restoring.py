@@ -1,24 +1,32 @@
 """A stopped run is opened again, and refused where it could not go on as it began."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from thaw import files, runs
 from thaw.data.module import TextDataModule
 from thaw.errors import UserError
 from thaw.models.module import EncoderModule
-from thaw.settings import check, plain
+from thaw.settings import ANEW, check, check_source, plain
 from thaw.training.resuming import LAST
 
 
-def continued(config: DictConfig) -> tuple[Path, DictConfig]:
-    """The folder and the config of the run named by ``resume=``."""
+def continued(config: DictConfig, overrides: Sequence[str]) -> tuple[Path, DictConfig]:
+    """The folder and the config of the run named by ``resume=``.
+
+    Args:
+        overrides: of the command that resumes it; what they say of `ANEW` replaces what the run began with.
+    """
     folder = runs.open_unfinished(config.resume)
     saved = runs.load_config(folder)
+    for key in {override.partition("=")[0] for override in overrides} & {*ANEW}:
+        OmegaConf.update(saved, key, OmegaConf.select(config, key))
     check(plain(saved))  # it may have been edited
+    check_source(saved.data)
     saved.resume = str(folder)
     return folder, saved
 

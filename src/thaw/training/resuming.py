@@ -17,7 +17,7 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed
 
-from thaw.errors import Interrupted
+from thaw.errors import REQUEUE, Interrupted
 from thaw.models.module import gathered
 from thaw.rules import INTERVAL
 from thaw.runs import resume_command
@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 LAST = "last.ckpt"
 BEST = "best.ckpt"
 LATE = 30.0  # seconds since the last save from which on the end of training is saved, should the evaluation be stopped
-REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)  # schedulers send one of these some time before they end a job
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *REQUEUE)
 
 

@@ -1,4 +1,4 @@
-"""Experiment loggers: W&B and TensorBoard. Each is finished together with its run."""
+"""Experiment loggers: W&B, TensorBoard, and others of Lightning. Each is finished together with its run."""
 
 import logging
 from collections.abc import Sequence
@@ -11,29 +11,30 @@ from thaw.errors import missing
 from thaw.files import read_jsonl
 from thaw.instantiate import build
 from thaw.labels import LabelSet
-from thaw.reporting.members import CHOSEN, overridden, picks_a_file
+from thaw.reporting.members import CHOSEN, is_wandb, overridden, picks_a_file
 from thaw.reporting.predictions import label_pairs
 from thaw.runs import known_splits, sync_command
+from thaw.settings import flat
 
-PACKAGES = ("wandb", "tensorboard")  # each has an extra of the same name
 ERRORS_SHOWN = 100  # rows in the table of errors
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Tracker:
-    """A Lightning logger and its kind (``wandb``, ``tensorboard``).
+    """A Lightning logger.
 
     Args:
+        wandb: whether it is that of W&B, which is sent more than the others.
         folder: of a single run, which says how to upload what was recorded offline; a multirun says so once.
     """
 
-    kind: str
     logger: Any
+    wandb: bool
     folder: Path | None
 
     def finish(self) -> None:
-        if self.kind == "wandb":
+        if self.wandb:
             import wandb
 
             # Otherwise the next run of a multirun would write into this one.
@@ -49,28 +50,29 @@ def make_loggers(cfg: dict[str, Any], folder: Path, multirun: bool = False) -> l
         UserError: when one cannot be built, for example because its package is missing.
     """
     trackers = []
-    for kind, settings in cfg["logger"].items():
-        if kind in PACKAGES and find_spec(kind) is None:
-            raise missing(f"logger={kind}", kind, kind)
-        if kind == "wandb" and multirun:
-            settings = {**settings, "group": settings["group"] or folder.parent.name}
-        if kind == "wandb" and not settings["offline"] and (earlier := sorted(folder.glob("wandb/run-*"))):
+    for name, settings in cfg["logger"].items():
+        if settings["_target_"].endswith(".TensorBoardLogger") and find_spec("tensorboard") is None:
+            raise missing(f"logger.{name}", "tensorboard", "tensorboard")
+        wandb = is_wandb(settings)
+        if wandb and multirun:
+            settings = {**settings, "group": settings.get("group") or folder.parent.name}
+        if wandb and not settings.get("offline") and (earlier := sorted(folder.glob("wandb/run-*"))):
             # It continues on W&B as well. The folders are named run-<time>-<id>.
             settings = {"id": earlier[-1].name.split("-", 2)[2], **settings}
-        logger = build(settings, f"logger.{kind}", save_dir=str(folder))
-        trackers.append(Tracker(kind, logger, None if multirun else folder))
+        logger = build(settings, f"logger.{name}", save_dir=str(folder))
+        trackers.append(Tracker(logger, wandb, None if multirun else folder))
     return trackers
 
 
 def log_settings(trackers: Sequence[Tracker], folder: Path, cfg: dict[str, Any]) -> None:
     """Start the loggers by sending the config; W&B also gets the files of config groups that the user chose."""
     for tracker in trackers:
-        if tracker.kind == "wandb":
+        if tracker.wandb:
             # By the names that the user typed, by which a report can tell runs apart.
             chosen = {key: value for key, value in overridden(folder).items() if picks_a_file(key, cfg)}
-            tracker.logger.experiment.config.update({**cfg, CHOSEN: chosen})
-        elif tracker.kind == "tensorboard":
-            tracker.logger.log_hyperparams({key: str(value) for key, value in cfg.items()})
+            tracker.logger.experiment.config.update({**cfg, CHOSEN: chosen}, allow_val_change=True)
+        else:
+            tracker.logger.log_hyperparams(dict(flat(cfg)))
 
 
 def log_evaluation(trackers: Sequence[Tracker], folder: Path, metrics: dict[str, Any], labels: LabelSet) -> None:
@@ -78,7 +80,8 @@ def log_evaluation(trackers: Sequence[Tracker], folder: Path, metrics: dict[str,
     values = {name: value for name, value in metrics.items() if isinstance(value, float) and value == value}
     for tracker in trackers:
         tracker.logger.log_metrics(values)
-        if tracker.kind == "wandb":
+        tracker.logger.save()  # some only do so when the training ends
+        if tracker.wandb:
             _log_to_wandb(tracker.logger.experiment, folder, labels)
 
 

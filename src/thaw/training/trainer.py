@@ -86,6 +86,18 @@ def check_accelerator(name: str) -> None:
         raise UserError(f"trainer.accelerator={name}: torch sees no GPU", "Leave trainer=gpu out, or check nvidia-smi.")
 
 
+def precision_here(precision: str, accelerator: str) -> str:
+    """The precision of a run, where ``auto`` is what this machine is fast in.
+
+    GPUs before Ampere, such as the T4, only emulate bfloat16.
+    """
+    if precision != "auto":
+        return precision
+    if accelerator == "cpu" or not torch.cuda.is_available():
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+
+
 def best_checkpoint(folder: Path, monitor: str, mode: str) -> ModelCheckpoint:
     """The callback that keeps ``checkpoints/best.ckpt``."""
     return ModelCheckpoint(

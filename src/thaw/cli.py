@@ -28,10 +28,10 @@ from thaw.job import run_folder, stem
 from thaw.memory import keep_freed_memory
 from thaw.mistakes import readable
 from thaw.overrides import is_setting, latest, quoted
-from thaw.rules import Rule
 from thaw.runs import drop_empty, open_unfinished, resume_command
 from thaw.script import Script, check_known, check_options
 from thaw.settings import check
+from thaw.values import Rule
 
 SIGNALS = (signal.SIGTERM, *REQUEUE)  # they end a process silently, unless it handles them
 

@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import UserError
 from thaw.files import named_by
-from thaw.rules import COUNT, POSITIVE, RULES, Rule
+from thaw.rules import RULES
+from thaw.values import COUNT, POSITIVE, Rule
 
 # The results of a run do not depend on these. Every other setting counts, even if it changes only the last digits
 # (data.eval_batch_size, freeze.reuse) or what a run keeps (trainer.log_every, logger).

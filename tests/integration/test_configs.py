@@ -22,11 +22,12 @@ from thaw.labels import LabelSet
 from thaw.models.freezing import STRATEGIES
 from thaw.models.module import EncoderModule
 from thaw.models.optimization import parameter_groups
-from thaw.rules import ATTENTIONS, PRECISIONS, RULES
+from thaw.rules import RULES
 from thaw.runs import make_absolute
 from thaw.settings import check, plain
 from thaw.training.tracking import make_loggers
 from thaw.training.trainer import make_trainer, precision_here
+from thaw.values import ATTENTIONS, PRECISIONS
 
 GROUPS = ("model", "data", "freeze", "optimizer", "loss", "trainer", "metrics", "callbacks", "logger")
 LABELS = {

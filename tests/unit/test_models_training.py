@@ -15,8 +15,8 @@ from thaw.labels import LabelSet
 from thaw.models.module import EncoderModule
 from thaw.models.optimization import make_schedule, parameter_groups
 from thaw.reporting.summary import parameter_rows
-from thaw.rules import SCHEDULES
 from thaw.training.trainer import check_monitor
+from thaw.values import SCHEDULES
 from tiny_models import build
 
 pytestmark = pytest.mark.filterwarnings("ignore:Found .* in eval mode", "ignore:`isinstance.treespec")

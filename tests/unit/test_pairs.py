@@ -246,8 +246,8 @@ def test_html_is_taken_out_of_both_texts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("columns", [["a"], ["a", "a"], ["a", "b", "c"], ["a", 0.5], []])
 def test_a_pair_is_two_different_columns(columns: list[Any]) -> None:
     config: Any = {"data": {"text_column": columns}}
-    from thaw.rules import COLUMNS as RULE
-    from thaw.rules import or_null
+    from thaw.values import COLUMNS as RULE
+    from thaw.values import or_null
 
     with pytest.raises(UserError, match="or a list of two"):
         check(config, {"data.text_column": or_null(RULE)})

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from thaw.errors import UserError
 from thaw.instantiate import build_function
 from thaw.labels import IGNORED, LabelSet
-from thaw.rules import NONNEGATIVE
+from thaw.values import NONNEGATIVE
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Terms = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

@@ -65,7 +65,7 @@ def make_schedule(
     other (Kumar et al. 2022). Rates depend on the step alone, so that a resumed run goes on with the same ones.
 
     Args:
-        settings: ``schedule`` (one of `thaw.rules.SCHEDULES`), ``warmup_steps`` or ``warmup_ratio``.
+        settings: ``schedule`` (one of `thaw.values.SCHEDULES`), ``warmup_steps`` or ``warmup_ratio``.
         steps: optimizer steps of the whole run.
         probe_steps: those of a probe stage, in which the head learns at the ``probe_lr`` of its groups.
     """

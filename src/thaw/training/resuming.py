@@ -19,8 +19,8 @@ import torch.distributed
 
 from thaw.errors import REQUEUE, Interrupted
 from thaw.models.module import gathered
-from thaw.rules import INTERVAL
 from thaw.runs import resume_command
+from thaw.values import INTERVAL
 
 log = logging.getLogger(__name__)
 

@@ -65,7 +65,7 @@ def _as_iob2(values: list[str], given: Sequence[str] | None) -> tuple[list[str],
             "Tags such as %s are taken as they are, since no type of them has B- or I-, too. If they are of BIOES or "
             "BILOU, name B- and I- of each type in data.label_names.", unclear[0],
         )  # fmt: skip
-    if are_io(names):
+    if are_io(names) and not are_bioes(names):
         log.warning(
             "Tags without B- and I-: neighbouring equal tags are read as one entity. If they are classes of words, "
             "give O another name."

@@ -29,10 +29,15 @@ def iob2_names(names: Iterable[str]) -> list[str]:
 
 
 def are_bioes(tags: Collection[str]) -> bool:
-    """Whether the prefixes of BIOES or BILOU that occur in a tag set are such: then some type has B- or I-, too.
+    """Whether the prefixes of BIOES or BILOU that occur in a tag set are such, not those of ``S-Bahn`` and ``U-Bahn``.
 
-    Not those of ``S-Bahn`` and ``U-Bahn``.
+    Then some type has B- or I-, too, or, where each entity is one word, all have S-, or all U-.
     """
+    marked = set(tags) - {"O"}
+    if len(marked) < len(set(tags)) and any(
+        marked and all(tag.startswith(mark) for tag in marked) for mark in ("S-", "U-")
+    ):
+        return True
     types = {tag[2:] for tag in tags if tag.startswith(("B-", "I-"))}
     return not types.isdisjoint(tag[2:] for tag in like_bioes(tags))
 

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from thaw import files, runs
 from thaw.errors import Occupied, UserError
 from thaw.reporting import pages
-from thaw.settings import ADDED, INERT, data_files
+from thaw.settings import INERT, data_files
 
 LONGEST = 60  # characters of a folder's name before the digest
 ONE_VALUE = re.compile(r"""\[[^\[\]]*\]|\{[^{}]*\}|'[^']*'|"[^"]*\"""")  # a list, dict or quoted text, commas and all
@@ -128,10 +128,6 @@ def _comparable(config: DictConfig) -> Any:
     for key in INERT:
         group, _, name = key.rpartition(".")
         (plain[group] if group else plain).pop(name, None)
-    for key, value in ADDED.items():  # runs of earlier versions lack these
-        plain["data"].setdefault(key.removeprefix("data."), value)
-    if plain["freeze"].get("n") is None:  # likewise
-        plain["freeze"].pop("n", None)
     if plain["data"].get("fold") is None:  # then how many folds there would be has no effect
         for name in ("fold", "folds"):
             plain["data"].pop(name, None)

@@ -106,6 +106,7 @@ RULES: dict[str, Rule] = {
     "callbacks.early_stopping.patience": COUNT,
     "logger": SEVERAL_BUILT,
     "strict_iob2": FLAG,
+    "baselines": FLAG,
     "expected": (
         lambda value: isinstance(value, list) and all(isinstance(one, dict) and set(one) == EXPECTED for one in value),
         f"a list of published figures, each with {', '.join(sorted(EXPECTED))}",

@@ -22,6 +22,10 @@ from thaw.settings import DATA_PATHS
 FAILURE = "failure.json"  # why a run of a multirun failed
 PRUNED = "pruned.json"  # when a trial was ended early because others were better
 PLACES = (*(("data", key) for key in DATA_PATHS), ("model", "name"))  # the settings that may name files or folders
+ADDED = {  # settings that runs of earlier versions lack, with what they did
+    "data.fold": None, "data.folds": 5, "data.truncation": "end", "data.validation_path": None, "data.test_path": None,
+    "baselines": True,
+}  # fmt: skip
 LOCK = ".lock"  # held while a process writes to the folder
 
 
@@ -167,13 +171,25 @@ def save_config(run: Path, config: DictConfig) -> None:
 
 
 def load_config(run: Path) -> DictConfig:
+    """The config of a run, as this version would have saved it."""
     path = run / "config.yaml"
     try:
         config = OmegaConf.load(path)
     except (YAMLError, ValueError) as error:
         raise damaged(path, error) from None
-    if not isinstance(config, DictConfig) or "data" not in config:
+    if not isinstance(config, DictConfig) or not isinstance(config.get("data"), DictConfig):
         raise UserError(f"{path}: not the config of a run", "Put the file back, or train again.")
+    return upgraded(config)
+
+
+def upgraded(config: DictConfig) -> DictConfig:
+    """The config of a run with the settings that have come since; all that is known here of earlier versions."""
+    by_layers = OmegaConf.select(config, "freeze.name") in ("bitfit", "dora", "ia3", "lora")
+    for key, value in {**ADDED, **({"freeze.n": None} if by_layers else {})}.items():
+        group, _, name = key.rpartition(".")
+        held = config.get(group) if group else config
+        if name not in held:
+            held[name] = value
     return config
 
 

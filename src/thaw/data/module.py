@@ -44,7 +44,7 @@ class TextDataModule(pl.LightningDataModule):
     def __init__(self, data: dict[str, Any], tokenizer: Callable[[Task], Any], max_length: int, seed: int) -> None:
         super().__init__()
         self.data, self.max_length, self.seed = data, max_length, seed
-        self.truncation = data.get("truncation", "end")  # older runs lack it
+        self.truncation = data["truncation"]
         self.tokenizer_for = tokenizer
         self.start = (0, 0)
         self.folded: Any = None

@@ -33,7 +33,7 @@ def explore(config: DictConfig, overrides: Sequence[str]) -> None:
     limit = length_limit(encoder, trust)
     max_length = resolve_length(settings["data"]["max_length"], limit)
     if settings["text"] is not None:
-        tokenizer, truncation = load_tokenizer(encoder, "sequence", trust), settings["data"].get("truncation", "end")
+        tokenizer, truncation = load_tokenizer(encoder, "sequence", trust), settings["data"]["truncation"]
         pieces = pieces_of(settings["text"], tokenizer, max_length, truncation)
         print(data_page.pieces_table(settings["text"], pieces, max_length))
         return

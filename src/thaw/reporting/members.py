@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from thaw import files, runs
 from thaw.errors import UserError
 from thaw.reporting import summary
-from thaw.settings import ADDED, INERT, NEUTRAL, flat
+from thaw.settings import INERT, NEUTRAL, flat
 
 FOLD = "data.fold"
 NOT_SWEPT = ("seed", FOLD)  # runs that differ in these alone are repetitions of one another
@@ -164,11 +164,7 @@ def comparable(members: Sequence[Member]) -> list[Member]:
 def _flat(run: Path) -> dict[str, str]:
     """The config of a run as dotted keys and what one would type, without what changes no result."""
     config: Any = OmegaConf.to_container(runs.load_config(run))
-    typed = {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat(config) if value != {}}
-    added = {key: json.dumps(value).strip('"') for key, value in ADDED.items()}
-    values = {**added, **typed}
-    if values.get("freeze.n") == "null":  # which runs of earlier versions lack
-        del values["freeze.n"]
+    values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat(config) if value != {}}
     return {key: value for key, value in values.items()
             if key not in (*NEUTRAL, *INERT) and not key.startswith("logger.")}  # fmt: skip
 

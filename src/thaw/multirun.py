@@ -128,8 +128,6 @@ def _comparable(config: DictConfig) -> Any:
     for key in INERT:
         group, _, name = key.rpartition(".")
         (plain[group] if group else plain).pop(name, None)
-    if plain["freeze"].get("n") is None:  # likewise
-        plain["freeze"].pop("n", None)
     if plain["data"].get("fold") is None:  # then how many folds there would be has no effect
         for name in ("fold", "folds"):
             plain["data"].pop(name, None)

@@ -52,6 +52,7 @@ RULES: dict[str, Rule] = {
     "logger": SEVERAL_BUILT,
     "metrics": SEVERAL_BUILT,
     "strict_iob2": FLAG,
+    "baselines": FLAG,
     "expected": (
         lambda value: isinstance(value, list) and all(isinstance(one, dict) and set(one) == EXPECTED for one in value),
         f"a list of published figures, each with {', '.join(sorted(EXPECTED))}",

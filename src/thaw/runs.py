@@ -17,11 +17,15 @@ from yaml import YAMLError
 from thaw.errors import Occupied, UserError
 from thaw.files import damaged, named_by, read_jsonl, write_text
 from thaw.labels import LabelSet
-from thaw.settings import ADDED, DATA_PATHS
+from thaw.settings import DATA_PATHS
 
 FAILURE = "failure.json"  # why a run of a multirun failed
 PRUNED = "pruned.json"  # when a trial was ended early because others were better
 PLACES = (*(("data", key) for key in DATA_PATHS), ("model", "name"))  # the settings that may name files or folders
+ADDED: dict[str, Any] = {  # settings that runs of earlier versions lack, with what they did
+    "data.fold": None, "data.folds": 5, "data.truncation": "end", "data.validation_path": None, "data.test_path": None,
+    "data.test_size": None, "data.group_column": None, "loss.function": None, "metrics": {}, "baselines": True,
+}  # fmt: skip
 LOCK = ".lock"  # held while a process writes to the folder
 
 
@@ -173,11 +177,19 @@ def load_config(run: Path) -> DictConfig:
         config = OmegaConf.load(path)
     except (YAMLError, ValueError) as error:
         raise damaged(path, error) from None
-    if not isinstance(config, DictConfig) or "data" not in config:
+    if not isinstance(config, DictConfig) or not isinstance(config.get("data"), DictConfig):
         raise UserError(f"{path}: not the config of a run", "Put the file back, or train again.")
-    for key, value in ADDED.items():
-        if OmegaConf.select(config, key) is None:
-            OmegaConf.update(config, key, value)
+    return upgraded(config)
+
+
+def upgraded(config: DictConfig) -> DictConfig:
+    """The config of a run with the settings that have come since; all that is known here of earlier versions."""
+    by_layers = OmegaConf.select(config, "freeze.name") in ("bitfit", "dora", "ia3", "lora")
+    for key, value in {**ADDED, **({"freeze.n": None} if by_layers else {})}.items():
+        group, _, name = key.rpartition(".")
+        held = config.get(group) if group else config
+        if held is not None and name not in held:
+            held[name] = value
     return config
 
 

@@ -20,15 +20,10 @@ from thaw.values import COUNT, POSITIVE, Rule
 # (data.eval_batch_size, freeze.reuse) or what a run keeps (trainer.log_every, logger).
 INERT = ("resume", "expected", "trainer.progress_bar", "trainer.checkpoint_every", "data.num_workers")
 NEUTRAL = (  # those that leave the protocol of an experiment as it is
-    "resume", "sweep", "data.num_workers", "data.eval_batch_size", "data.on_bad_row", "freeze.reuse", "freeze.reuse_gb",
-    "trainer", "trainer.accelerator", "trainer.devices", "trainer.progress_bar", "trainer.checkpoint_every",
-    "trainer.log_every", "trainer.cuda_graphs",
+    "resume", "sweep", "baselines", "data.num_workers", "data.eval_batch_size", "data.on_bad_row", "freeze.reuse",
+    "freeze.reuse_gb", "trainer", "trainer.accelerator", "trainer.devices", "trainer.progress_bar",
+    "trainer.checkpoint_every", "trainer.log_every", "trainer.cuda_graphs",
 )  # fmt: skip
-ADDED: dict[str, Any] = {  # which runs of earlier versions lack
-    "data.fold": None, "data.folds": 5, "data.truncation": "end", "data.validation_path": None, "data.test_path": None,
-    "loss.function": None, "metrics": {},
-    "data.test_size": None, "data.group_column": None,
-}  # fmt: skip
 DATA_PATHS = ("path", "validation_path", "test_path")  # the settings of the group data that name files or folders
 ANEW = (  # what a resumed run may be given: its results stay, but for the last digits; whether rows do is checked later
     *(key for key in INERT if "." in key), "data.eval_batch_size", *(f"data.{key}" for key in DATA_PATHS),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from conftest import configured
+from conftest import Fitted, configured
 from thaw import files
 from thaw.errors import UserError
 from thaw.evaluation import evaluate_run
@@ -24,6 +24,7 @@ from thaw.metrics.outputs import Outputs
 from thaw.reporting.comparison import compare, report
 from thaw.reporting.run_page import write_page
 from thaw.scoring import join_figures, score_rows, settle
+from thaw.training import finishing
 from thaw.training.fit import fit
 
 NASTY = {
@@ -182,6 +183,18 @@ def test_evaluate_writes_the_page_again(nasty: Path, tmp_path: Path) -> None:
     (tmp_path / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     evaluate_run({**settings, "data": {"path": str(tmp_path / "new.jsonl")}})
     assert "new" in page_of(nasty / "report-new.html").text
+
+
+@pytest.mark.parametrize("data", ["emotion_sample", "conll2003_sample"])
+def test_a_run_may_go_without_baselines(data: str, fitted: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finishing, "score_untrained", lambda *_: pytest.fail("they are scored"))
+    run = fitted("distilbert", f"data={data}", "baselines=false")
+    assert files.read_json(run / "metrics.json")["baselines"] == {"test": {}}
+    page = (run / "report.html").read_text()
+    assert "before training" not in page
+    assert "Baselines are scored" not in page
+    *_, own = evaluate_run({"run": str(run), "split": "test", "output": None, "data": {"path": None}})
+    assert own["baselines"] == {"test": {}}
 
 
 @pytest.mark.parametrize("kind", ["nasty", "entities"])

@@ -128,8 +128,8 @@ def test_names_of_another_scheme_name_numbers_too(tmp_path: Path) -> None:
     [
         ("S-Bahn O O U-Bahn U-Bahn O", "O B-S-Bahn I-S-Bahn B-U-Bahn I-U-Bahn", "S-Bahn"),
         ("B-PER I-PER O S-Bahn S-Bahn O", "O S-Bahn B-PER I-PER", "S-Bahn"),
-        ("S-PER O O S-ORG S-ORG O", "O B-ORG B-PER", None),
-        ("U-PER O O U-ORG U-ORG O", "O B-ORG B-PER", None),
+        ("S-PER O O S-ORG S-ORG O", "O B-ORG I-ORG B-PER I-PER", None),
+        ("U-PER O O U-ORG U-ORG O", "O B-ORG I-ORG B-PER I-PER", None),
         ("B-PER E-PER O S-Bahn S-Bahn O", "O B-Bahn I-Bahn B-PER I-PER", None),
         ("E-Auto NN NN S-Bahn NN NN", "E-Auto NN S-Bahn", None),
     ],

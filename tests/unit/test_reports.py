@@ -19,7 +19,7 @@ from thaw.reporting.comparison import report
 from thaw.reporting.members import comparable, read_members
 from thaw.reporting.summary import latex_table, markdown_table
 from thaw.reporting.sweep import command_of, overview, spread, summarise
-from thaw.settings import ADDED, check, plain
+from thaw.settings import check, plain
 
 Make = Callable[..., Path]
 
@@ -341,7 +341,7 @@ def test_runs_of_earlier_versions_count_as_done(changed: str, make: Make) -> Non
     run, config = make("one"), configured()
     (run / "report.html").touch()
     OmegaConf.set_struct(config, False)
-    for key in ADDED:
+    for key in runs.ADDED:
         group, _, name = key.rpartition(".")
         del (config[group] if group else config)[name]
     runs.save_config(run, config)
@@ -349,6 +349,17 @@ def test_runs_of_earlier_versions_count_as_done(changed: str, make: Make) -> Non
     assert not set_aside(run, configured("data.folds=10"))
     check(plain(runs.load_config(run)))
     assert set_aside(run, configured(changed))
+
+
+@pytest.mark.parametrize(("freeze", "n"), [("lora", None), ("all_but_last_n", 1), ("head", "lacking")])
+def test_adapters_of_earlier_versions_are_in_all_layers(freeze: str, n: object, tmp_path: Path) -> None:
+    config = configured(f"freeze={freeze}")
+    if n is None:
+        OmegaConf.set_struct(config, False)
+        del config.freeze.n
+    runs.save_config(tmp_path, config)
+    assert runs.load_config(tmp_path).freeze.get("n", "lacking") == n
+    assert runs.load_config(tmp_path).freeze == configured(f"freeze={freeze}").freeze
 
 
 def test_a_run_of_when_all_devices_were_taken_counts_as_done(make: Make) -> None:

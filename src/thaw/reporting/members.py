@@ -166,8 +166,6 @@ def _flat(run: Path) -> dict[str, str]:
     """The config of a run as dotted keys and what one would type, without what changes no result."""
     config: Any = OmegaConf.to_container(runs.load_config(run))
     values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat(config) if value != {}}
-    if values.get("freeze.n") == "null":  # which runs of earlier versions lack
-        del values["freeze.n"]
     return {key: value for key, value in values.items()
             if key not in (*NEUTRAL, *INERT) and not key.startswith("logger.")}  # fmt: skip
 

@@ -52,7 +52,7 @@ def finish(
     side = "left" if data.truncation == "start" else "right"
     data.tokenizer.truncation_side = data.tokenizer.init_kwargs["truncation_side"] = side  # the latter is saved
     clock = time.perf_counter()
-    baselines = score_untrained(cfg, module, data, make_prefix, last)
+    baselines = score_untrained(cfg, module, data, make_prefix, last) if cfg["baselines"] else {}
     times["baselines"] = time.perf_counter() - clock
     clock = time.perf_counter()
     saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")

@@ -14,6 +14,7 @@ from transformers import pipeline
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from thaw.errors import UserError
+from thaw.inference.explanation import explain
 from thaw.inference.network import torch_logits
 from thaw.inference.predictor import Predictor
 from thaw.inference.words import joiners
@@ -306,6 +307,8 @@ def test_entities_that_score_too_little_are_left_out(encoders: Encoders) -> None
     assert given["scores"] == [*[pytest.approx(0.974, abs=1e-3)] * 3, pytest.approx(0.4), None]
     assert [one["text"] for one in given["entities"]] == [one["text"] for one in text["entities"]] == ["a b"]
     assert (predict.sure, predict.unsure) == (2, 2)
+    (explained,) = explain(predict, ["a b c d"], "leave_one_out")
+    assert [one["name"] for one in explained["targets"]] == ["PER"]
     half = by_letter(encoders, unsure="b", min_score=0.6)(["a b", "a b b"])
     assert [len(one["entities"]) for one in half] == [1, 0], "0.97 and 0.4, then 0.97, 0.4 and 0.4"
 

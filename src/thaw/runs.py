@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from thaw.errors import Occupied, UserError, counted
-from thaw.files import damaged, named_by, read_jsonl, write_text
+from thaw.files import check_not_over, damaged, named_by, read_jsonl, write_text
 from thaw.labels import LabelSet
 from thaw.settings import DATA_PATHS
 
@@ -197,6 +197,13 @@ def make_absolute(config: DictConfig) -> None:
     for group, key in PLACES:
         if (place := config[group].get(key)) and named_by(place):
             config[group][key] = os.path.abspath(os.path.expanduser(place))
+
+
+def spare_data(run: Path, output: str | None) -> None:
+    """Refuse to write over the data of a run."""
+    data = load_config(run).data
+    for place in (data.get(key) for key in DATA_PATHS) if output else ():
+        check_not_over(str(output), place or "", "the data of the run")
 
 
 def save_config(run: Path, config: DictConfig) -> None:

@@ -34,7 +34,7 @@ MODULES = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) 
 LAYERS = [
     {"cli", "job", "overrides", "mistakes", "multirun", "help"},
     {"training"},
-    {"evaluation", "exploration", "scoring"},
+    {"evaluation", "exploration", "joint_evaluation", "scoring"},
     {"inference"},
     {"reporting"},
     {"data", "models"},

@@ -13,10 +13,13 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from conftest import configured
+from thaw import files, runs
 from thaw.errors import UserError
+from thaw.evaluation import evaluate
 from thaw.inference import labelling
 from thaw.inference.explanation import explain
 from thaw.inference.predictor import Predictor
+from thaw.joint_evaluation import evaluate_together
 from thaw.labels import LabelSet, Task
 from thaw.models.encoder import load_encoder, load_tokenizer
 from thaw.runs import listed, several
@@ -94,11 +97,11 @@ def test_probabilities_are_averaged_by_the_names_of_the_labels(backend: str, mak
 
 def test_each_run_has_its_own_temperature(make: Make) -> None:
     """At a temperature of 2, 0.9 to 0.1 becomes 0.75 to 0.25."""
-    runs = [
+    voters = [
         make("a", {"joy": 0.9, "anger": 0.1}, temperature=2.0),
         make("b", {"joy": 0.5, "anger": 0.5}, temperature=1),
     ]
-    (found,) = Predictor.from_runs(runs, calibrated=True)(["so"])
+    (found,) = Predictor.from_runs(voters, calibrated=True)(["so"])
     assert found["score"] == pytest.approx((0.75 + 0.5) / 2)
 
 
@@ -138,10 +141,10 @@ def test_words_are_averaged_over_the_runs_that_read_them(make: Make) -> None:
 def test_runs_that_answer_other_questions_cannot_vote(
     task: Task, names: Sequence[str], saved: dict[str, Any], said: str, make: Make
 ) -> None:
-    runs = [make("a", {"joy": 0.5, "anger": 0.5}), make("b", dict.fromkeys(names, 0.5), task, **saved)]
+    voters = [make("a", {"joy": 0.5, "anger": 0.5}), make("b", dict.fromkeys(names, 0.5), task, **saved)]
     with pytest.raises(UserError) as caught:
-        Predictor.from_runs(runs)
-    assert str(caught.value) == f"{runs[0]} and {runs[1]} cannot vote together: {said}. Leave one of them out."
+        Predictor.from_runs(voters)
+    assert str(caught.value) == f"{voters[0]} and {voters[1]} cannot vote together: {said}. Leave one of them out."
 
 
 def test_runs_of_other_words_cannot_vote(make: Make) -> None:
@@ -151,16 +154,16 @@ def test_runs_of_other_words_cannot_vote(make: Make) -> None:
 
 
 def test_the_folder_of_a_multirun_stands_for_its_finished_runs(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
-    runs = [make(f"many/seed-{i}", {"joy": share, "anger": 1 - share}) for i, share in enumerate((0.9, 0.2, 0.4))]
-    many = runs[0].parent
+    voters = [make(f"many/seed-{i}", {"joy": share, "anger": 1 - share}) for i, share in enumerate((0.9, 0.2, 0.4))]
+    many = voters[0].parent
     (many / "multirun.yaml").touch()
-    (runs[1] / "metrics.json").unlink()
+    (voters[1] / "metrics.json").unlink()
     (found,) = Predictor.from_runs([many])(["so"])
     assert found["score"] == pytest.approx(0.65)
     assert capsys.readouterr().err == f"note: 2 of 3 runs of {many} vote\n"
     with pytest.raises(UserError, match=r"run: .*seed-2 is given twice"):
-        several([many, runs[2]])
-    for run in runs:
+        several([many, voters[2]])
+    for run in voters:
         (run / "metrics.json").unlink(missing_ok=True)
     with pytest.raises(UserError, match="no run of this multirun is finished"):
         several([many])
@@ -176,9 +179,9 @@ def test_a_comma_separates_two_folders_unless_it_is_part_of_a_name(tmp_path: Pat
 
 
 def test_several_runs_label_a_file(make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs = [make("a", {"joy": 0.9, "anger": 0.1}), make("b", {"anger": 0.3, "joy": 0.7}, max_length=8)]
+    voters = [make("a", {"joy": 0.9, "anger": 0.1}), make("b", {"anger": 0.3, "joy": 0.7}, max_length=8)]
     (tmp_path / "in.csv").write_text("id,text\n1,so\n2,a text of so many words that it is cut by one of them\n")
-    places = [f"run='{runs[0]},{runs[1]}'", f"input={tmp_path}/in.csv", f"output={tmp_path}/out.csv"]
+    places = [f"run='{voters[0]},{voters[1]}'", f"input={tmp_path}/in.csv", f"output={tmp_path}/out.csv"]
     labelling.label(configured(*places, "min_score=0.85", verb="predict"))
     assert (tmp_path / "out.csv").read_text().splitlines()[1] == "1,so,,joy,0.8"
     assert capsys.readouterr().err.splitlines() == [
@@ -188,7 +191,7 @@ def test_several_runs_label_a_file(make: Make, tmp_path: Path, capsys: pytest.Ca
     with pytest.raises(UserError, match="explain=leave_one_out is for one run, and 2 vote"):
         labelling.label(configured(*places, "explain=leave_one_out", verb="predict"))
     with pytest.raises(UserError, match="explain=leave_one_out is for one run, and 2 vote"):
-        list(explain(Predictor.from_runs(runs), ["so"], "leave_one_out"))
+        list(explain(Predictor.from_runs(voters), ["so"], "leave_one_out"))
 
 
 @pytest.mark.parametrize(
@@ -217,3 +220,69 @@ def test_a_guess_is_shown_as_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"guess +score\n.*\n +joy +0\.6000", capsys.readouterr().out)
     labelling.show_result({"text": "so", "label": "joy", "guess": "joy", "score": 0.6})
     assert "label" in capsys.readouterr().out
+
+
+@pytest.fixture
+def tested(make: Make) -> Make:
+    """A function that gives a run, as `make` does, with the rows that it was tested on.
+
+    Args of the function:
+        rows: pairs of text and true label.
+        own: its figures.
+    """
+
+    def finished(name: str, opinion: dict[str, float], rows: Sequence[tuple[Any, Any]], own: Any, *more: Any) -> Path:
+        run = make(name, opinion, *more)
+        runs.save_config(run, configured("data.eval_batch_size=8"))
+        field = "text" if isinstance(rows[0][0], str) else "words"
+        files.write_jsonl(run / "predictions/test.jsonl", [{field: text, "label": label} for text, label in rows])
+        files.write_json(run / "metrics.json", {f"test/{figure}": value for figure, value in own.items()})
+        return run
+
+    return finished
+
+
+def test_a_vote_is_scored_beside_the_runs_alone(
+    tested: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(f"text {i}", "joy" if i else "anger") for i in range(4)]
+    first = tested("a", {"joy": 0.3, "anger": 0.7}, rows, {"accuracy": 0.25, "loss": 1.0})
+    second = tested("b", {"anger": 0.1, "joy": 0.9}, rows, {"accuracy": 0.75, "loss": 0.5})
+    before = sorted(path for run in (first, second) for path in run.rglob("*"))
+    output = tmp_path / "vote.jsonl"
+    evaluate(configured(f"run='{first},{second}'", f"output={output}", verb="evaluate"))
+    shown = capsys.readouterr().out
+    assert "Metrics of 2 runs that vote, 4 rows" in " ".join(shown.split())
+    assert re.search(r"accuracy +0\.7500 +0\.\d+ to 0\.\d+ +0\.5000 +0\.2500 +0\.7500", shown)
+    assert re.search(rf"loss +{-(3 * np.log(0.6) + np.log(0.4)) / 4:.4f} ", shown)
+    saved = files.read_jsonl(output)
+    assert [row["predicted"] for row in saved] == ["joy"] * 4
+    assert saved[0]["probabilities"] == pytest.approx({"joy": 0.6, "anger": 0.4})
+    assert sorted(path for run in (first, second) for path in run.rglob("*")) == before
+    for more in ("data.path=new.csv", "explain=leave_one_out"):
+        with pytest.raises(UserError, match="is for one run, and 2 vote"):
+            evaluate(configured(f"run='{first},{second}'", more, verb="evaluate"))
+    with pytest.raises(UserError, match="gets its own"):
+        evaluate(configured(f"run='{first},{second}'", f"output={second}/vote.jsonl", verb="evaluate"))
+    other = tested("c", {"joy": 0.3, "anger": 0.7}, rows[1:], {})
+    with pytest.raises(UserError, match="were not tested on the same rows: 4 rows against 3"):
+        evaluate(configured(f"run='{first},{other}'", verb="evaluate"))
+
+
+@pytest.mark.parametrize(
+    ("task", "opinions", "rows", "right"),
+    [
+        ("multi_label", ({"a": 0.9, "b": 0.2}, {"b": 0.4, "a": 0.3}), [("so", ["a"]), ("no", ["a", "b"])], 2 / 3),
+        ("token", ({"NOUN": 0.9, "VERB": 0.1}, {"VERB": 0.6, "NOUN": 0.4}),
+         [(["a", "\u200b"], ["NOUN", "NOUN"]), (["b"], ["VERB"]), (["c", "d"], ["NOUN", "NOUN"])], 3 / 5),
+    ],
+)  # fmt: skip
+def test_votes_of_every_task_are_scored(
+    task: Task, opinions: tuple[dict[str, float], ...], rows: Any, right: float, tested: Make
+) -> None:
+    members = [tested(f"run{i}", opinion, rows, {}, task) for i, opinion in enumerate(opinions)]
+    settings = {"split": "test", "output": None, "data": {}}
+    count, metrics = evaluate_together([str(run) for run in members], settings)
+    assert count == len(rows)
+    assert metrics["test/recall_micro" if task == "multi_label" else "test/accuracy"] == pytest.approx(right)
+    assert metrics["test/loss"] > 0

@@ -84,17 +84,7 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
     Raises:
         UserError: when the runs were not tested on the same rows, naming what differs.
     """
-    labels, rows = [], []
-    for run in (first, second):
-        path = run / "predictions" / f"{split}.jsonl"
-        if not path.is_file():
-            held = ", ".join(sorted(other.stem for other in path.parent.glob("*.jsonl")))
-            raise UserError(f"{runs.display(run)}: the run holds no predictions for {split}", f"It holds: {held}.")
-        labels.append(LabelSet.from_dict(files.read_json(run / "labels.json")))
-        rows.append(files.read_jsonl(path))
-    if difference := different(labels, rows):
-        names = f"{runs.display(first)} and {runs.display(second)}"
-        raise UserError(f"{names} were not tested on the same rows: {difference}", "Compare runs on the same data.")
+    labels, rows = same_rows([first, second], split)
     # The order of the names may differ; the first run's is used for both.
     known = labels[0]
     strict = bool(runs.load_config(first).strict_iob2)
@@ -115,6 +105,26 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
         "flips": [_flip(int(i), rows, right, known) for i in flips[:FLIPS]],
         "flipped": len(flips),
     }
+
+
+def same_rows(folders: Sequence[Path], split: str) -> tuple[list[LabelSet], list[Rows]]:
+    """Labels and predictions of runs that were tested on the same rows.
+
+    Raises:
+        UserError: when they were not, naming what differs.
+    """
+    labels, rows = list[LabelSet](), list[Rows]()
+    for run in folders:
+        path = run / "predictions" / f"{split}.jsonl"
+        if not path.is_file():
+            held = ", ".join(sorted(other.stem for other in path.parent.glob("*.jsonl")))
+            raise UserError(f"{runs.display(run)}: the run holds no predictions for {split}", f"It holds: {held}.")
+        labels.append(LabelSet.from_dict(files.read_json(run / "labels.json")))
+        rows.append(files.read_jsonl(path))
+        if difference := different([labels[0], labels[-1]], [rows[0], rows[-1]]):
+            names = f"{runs.display(folders[0])} and {runs.display(run)}"
+            raise UserError(f"{names} were not tested on the same rows: {difference}", "Give runs on the same data.")
+    return labels, rows
 
 
 def different(labels: Sequence[LabelSet], rows: Sequence[Rows]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from thaw.errors import Occupied, UserError, counted
+from thaw.errors import Occupied, UserError
 from thaw.files import check_not_over, damaged, named_by, read_jsonl, write_text
 from thaw.labels import LabelSet
 from thaw.settings import DATA_PATHS
@@ -121,7 +121,7 @@ def several(names: Sequence[str | Path]) -> list[str]:
         finished = [member for member in members if (member / "metrics.json").is_file() and (member / "model").is_dir()]
         if not finished:
             raise UserError(f"{name}: no run of this multirun is finished", "The command that began it resumes it.")
-        print(f"note: {len(finished)} of {counted(len(members), 'run')} of {name} vote", file=sys.stderr)
+        print(f"note: finished runs of {name}: {len(finished)} of {len(members)}", file=sys.stderr)
         found += map(display, finished)
     check_once(found, "run")
     return found

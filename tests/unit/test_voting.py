@@ -160,7 +160,7 @@ def test_the_folder_of_a_multirun_stands_for_its_finished_runs(make: Make, capsy
     (voters[1] / "metrics.json").unlink()
     (found,) = Predictor.from_runs([many])(["so"])
     assert found["score"] == pytest.approx(0.65)
-    assert capsys.readouterr().err == f"note: 2 of 3 runs of {many} vote\n"
+    assert capsys.readouterr().err == f"note: finished runs of {many}: 2 of 3\n"
     with pytest.raises(UserError, match=r"run: .*seed-2 is given twice"):
         several([many, voters[2]])
     for run in voters:

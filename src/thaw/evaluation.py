@@ -17,12 +17,13 @@ from thaw.hub import locate_encoder
 from thaw.inference.attribution import check_method
 from thaw.inference.explanation import explain_rows
 from thaw.inference.predictor import Predictor
+from thaw.joint_evaluation import evaluate_together
 from thaw.models.encoder import load_encoder
 from thaw.models.speed import accelerate
 from thaw.reporting import summary
 from thaw.reporting.run_page import explanations_path, page_path, write_page
 from thaw.scoring import join_figures, predict_rows, score_baselines, score_rows, trained_on
-from thaw.settings import DATA_PATHS, plain
+from thaw.settings import plain
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +66,7 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
     run = runs.open_run(settings["run"], needs="metrics.json")
     predictor = Predictor.from_run(run)
     config = plain(runs.load_config(run))
-    for place in (config["data"].get(key) for key in DATA_PATHS) if settings["output"] else ():
-        files.check_not_over(settings["output"], place or "", "the data of the run")
+    runs.spare_data(run, settings["output"])
     if settings["data"].get("path"):
         rows = new_rows(run, config["data"], settings["data"], predictor, settings["split"])
     elif settings["split"] == "train":
@@ -250,8 +250,15 @@ def check_output(path: Path, run: str, data: str | None) -> None:
 def evaluate(config: DictConfig) -> None:
     """Evaluate and show what ``evaluate.py`` is asked for."""
     settings = plain(config)
-    if settings["output"]:
-        check_output(Path(settings["output"]).expanduser(), settings["run"], settings["data"].get("path"))
+    folders = runs.several(runs.listed(settings["run"]))
+    for folder in folders if settings["output"] else ():
+        check_output(Path(settings["output"]).expanduser(), folder, settings["data"].get("path"))
+    if len(folders) > 1:
+        rows, metrics = evaluate_together(folders, settings)
+        title = f"Metrics of {len(folders)} runs that vote, {counted(rows, 'row')}"
+        print(summary.table(title, *summary.headline_rows(metrics, [settings["split"]])))
+        return
+    settings["run"] = folders[0]
     name, rows, metrics = evaluate_run(settings)
     print(summary.table(f"Metrics, {counted(rows, 'row')}", *summary.headline_rows(metrics, [name])))
     for line in metrics["notes"]:

@@ -67,6 +67,13 @@ class LabelSet:
         """The id of a name, or the list of ids of several."""
         return self.ids[label] if isinstance(label, str) else [self.ids[name] for name in label]
 
+    def difference(self, other: "LabelSet") -> str:
+        """How the labels of two runs differ, their order apart, in words; empty if they do not."""
+        if self.task != other.task:
+            return f"one is a {self.task} task, the other a {other.task} task"
+        odd = sorted({*self.names} ^ {*other.names})
+        return f"the labels differ: {', '.join(odd[:5])} in one only" if odd else ""
+
     @property
     def outside(self) -> int:
         """Id of the tag O, for words in no entity and words without a token; `UNREAD` in tag sets without O."""

@@ -99,7 +99,7 @@ def _quoted_text(key: str, value: str) -> str:
     """Free text in quotes; paths and numbers that the grammar reads as they are meant stay plain."""
     if not value:
         return "''"
-    special = r"[\[\]\s,]" if key == "runs" else r"[\[\]\s]"  # a comma separates two runs; elsewhere, values to sweep
+    special = r"[\[\]\s,]" if key in ("run", "runs") else r"[\[\]\s]"  # a comma separates runs; else, values to sweep
     odd = not value.isascii() or SPECIAL.search(value) or re.search(special, value) or NUMBER.fullmatch(value)
     if value == "null" or (key in FREE_TEXT and key != "text" and not odd):
         return value

@@ -208,6 +208,7 @@ PREDICT_RULES: dict[str, Rule] = {
     "backend": one_of("torch", "onnx", "onnx_int8"),
     "probabilities": FLAG,
     "calibrated": FLAG,
+    "min_score": or_null(FRACTION),
 }
 
 EVALUATE_RULES: dict[str, Rule] = {

@@ -7,6 +7,7 @@
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from thaw.errors import Occupied, UserError
-from thaw.files import damaged, named_by, read_jsonl, write_text
+from thaw.files import check_not_over, damaged, named_by, read_jsonl, write_text
 from thaw.labels import LabelSet
 from thaw.settings import DATA_PATHS
 
@@ -92,6 +93,44 @@ def open_run(folder: str | Path, needs: str = "config.yaml") -> Path:
     return run
 
 
+def listed(value: str) -> list[str]:
+    """The folders that a setting names; a comma separates two, unless it is part of the name of one."""
+    if os.path.exists(os.path.expanduser(value)):
+        return [value]
+    return [name.strip() for name in value.removeprefix("[").removesuffix("]").split(",")]
+
+
+def check_once(names: Sequence[str | Path], key: str) -> None:
+    """Refuse the folders of a setting if two are the same."""
+    folders = [Path(name).expanduser().resolve() for name in names]
+    if twice := [name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1]:
+        raise UserError(f"{key}: {twice[0]} is given twice", "Give each once.")
+
+
+def several(names: Sequence[str | Path]) -> list[str]:
+    """The runs that are meant by their folders, or by those of multiruns: all that are finished, as a note says.
+
+    Raises:
+        UserError: when a name is empty, a run named twice, or none of a multirun is finished.
+    """
+    if not all(map(str, names)):
+        raise UserError(f"run={','.join(map(str, names))}: a name is missing", "A comma separates two run folders.")
+    found: list[str] = []
+    for name in names:
+        folder = Path(name).expanduser()
+        if not (folder / "multirun.yaml").is_file():
+            found.append(str(name))
+            continue
+        members = members_of(folder)
+        finished = [member for member in members if (member / "metrics.json").is_file() and (member / "model").is_dir()]
+        if not finished:
+            raise UserError(f"{name}: no run of this multirun is finished", "The command that began it resumes it.")
+        print(f"note: finished runs of {name}: {len(finished)} of {len(members)}", file=sys.stderr)
+        found += map(display, finished)
+    check_once(found, "run")
+    return found
+
+
 def members_of(multirun: Path) -> list[Path]:
     """The folders of the runs in that of a multirun, those that failed before they began included."""
     return sorted({path.parent for name in ("config.yaml", FAILURE) for path in multirun.glob(f"*/{name}")})
@@ -162,6 +201,13 @@ def make_absolute(config: DictConfig) -> None:
     for group, key in PLACES:
         if (place := config[group].get(key)) and named_by(place):
             config[group][key] = os.path.abspath(os.path.expanduser(place))
+
+
+def spare_data(run: Path, output: str | None) -> None:
+    """Refuse to write over the data of a run."""
+    data = load_config(run).data
+    for place in (data.get(key) for key in DATA_PATHS) if output else ():
+        check_not_over(str(output), place or "", "the data of the run")
 
 
 def save_config(run: Path, config: DictConfig) -> None:

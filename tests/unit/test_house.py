@@ -35,7 +35,7 @@ MODULES = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) 
 LAYERS = [
     {"cli", "job", "overrides", "mistakes", "multirun", "help"},
     {"training"},
-    {"evaluation", "exploration", "scoring"},
+    {"evaluation", "exploration", "joint_evaluation", "scoring"},
     {"inference"},
     {"reporting"},
     {"data", "models"},
@@ -195,6 +195,7 @@ def test_latest_of_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("seed=1,2,3", "seed=1,2,3"),
         ("model.name=a/b,c/d", "model.name=a/b,c/d"),
         ("runs=outputs/a,outputs/b", "runs='outputs/a,outputs/b'"),
+        ("run=a/1,a/2", "run='a/1,a/2'"),
         ("data.label_column=Zuständigkeit", "data.label_column='Zuständigkeit'"),
         ("data.label_column=Zuständige Stelle", "data.label_column='Zuständige Stelle'"),
         ("data.label_names=[größer,kleiner]", "data.label_names=['größer',kleiner]"),

@@ -18,6 +18,7 @@ from conftest import configured
 from thaw.errors import UserError
 from thaw.files import read_jsonl
 from thaw.inference import labelling
+from thaw.inference.abstaining import abstaining
 from thaw.inference.records import kind_of, read_records
 from thaw.inference.writing import writer
 from thaw.labels import LabelSet
@@ -32,7 +33,7 @@ class Named:
 
     def __init__(self, label: str) -> None:
         self.label, self.clean, self.labels = label, False, LabelSet("sequence", (label,), (1,))
-        self.cut = 0
+        self.cut, self.others, self.min_score = 0, list[Any](), None
 
     def __call__(self, texts: Iterable[Any], probabilities: bool) -> list[dict[str, Any]]:
         return list(self.stream(texts, probabilities))
@@ -61,6 +62,18 @@ class Tagger(Named):
                 yield {"words": text, "tags": [self.label] * size, "scores": [0.123456789] * size, "entities": []}
 
 
+class Unsure(Named):
+    """As `Named`, and leaves texts of less than three letters to people."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(label)
+        self.min_score, self.sure, self.unsure = 3, 0, 0
+
+    def stream(self, texts: Iterable[Any], probabilities: bool) -> Iterator[dict[str, Any]]:
+        predictor: Any = self
+        return abstaining(predictor, super().stream(texts, probabilities))
+
+
 class Several(Named):
     """As `Named`, with two labels for each text."""
 
@@ -81,7 +94,7 @@ def predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Predict:
         data: the ``data`` group of the run's config.
     """
     kind: dict[str, type[Named]] = {}
-    monkeypatch.setattr(labelling.Predictor, "from_run", lambda run, *_: kind["of"](Path(run).name))
+    monkeypatch.setattr(labelling.Predictor, "from_run", lambda run, **_: kind["of"](Path(run).name))
 
     def run(
         source: str, content: str | bytes | None, *settings: str, output: str = "out.jsonl", run: str = "A",
@@ -138,7 +151,7 @@ def test_a_table_of_json_lines_has_a_column_for_every_field(kind: str, predict: 
 def test_a_bad_json_line_is_told_before_anything_is_predicted(
     predict: Predict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labelling.Predictor, "from_run", lambda *_: pytest.fail("the network is loaded"))
+    monkeypatch.setattr(labelling.Predictor, "from_run", lambda *_, **__: pytest.fail("the network is loaded"))
     for bad, said in (
         ('{"text": ', "not valid JSON"),
         ("[1]", "not a JSON object"),
@@ -469,6 +482,19 @@ def test_a_word_that_was_not_read_leaves_the_tags_of_the_others(predict: Predict
 
     predict("in.jsonl", '{"words": ["a", "\u200b"]}\n{"words": ["\u200b"]}\n', output="out.conll", model=Unread)
     assert (tmp_path / "out.conll").read_text() == "a A\n\u200b _\n\n\u200b _\n\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "nothing", "scores"),
+    [("csv", "", ["2", "3"]), ("xlsx", None, [2, 3]), ("jsonl", None, [2, 3])],
+)
+def test_what_is_left_to_people_has_no_label_but_a_guess(
+    kind: str, nothing: Any, scores: list[Any], predict: Predict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = predict("in.txt", "so\nbad\n", output=f"out.{kind}", model=Unsure)
+    assert list(rows[0]) == ["text", "label", "guess", "score"]
+    assert [tuple(row.values()) for row in rows] == [("so", nothing, "A", scores[0]), ("bad", "A", "A", scores[1])]
+    assert capsys.readouterr().err == "note: texts left to people, with a score below 3: 1 of 2\n"
 
 
 def test_a_table_does_not_lose_what_its_first_row_lacks(predict: Predict, tmp_path: Path) -> None:

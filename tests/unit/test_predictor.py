@@ -1,6 +1,7 @@
 """Predictions of a finished run: those of transformers' pipelines, for any text."""
 
 import json
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from transformers import pipeline
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from thaw.errors import UserError
+from thaw.inference.explanation import explain
 from thaw.inference.network import torch_logits
 from thaw.inference.predictor import Predictor
 from thaw.inference.words import joiners
@@ -227,13 +229,19 @@ def test_long_texts_are_scored_as_they_are_predicted(encoders: Encoders) -> None
     assert figures(outputs, LABELS["token"])["accuracy"] == 1
 
 
-def by_letter(encoders: Encoders, architecture: str = "bert", **options: Any) -> Predictor:
-    """Of a network that takes a, b, c, d for B-PER, I-PER, O, B-LOC, and all else for O."""
+def by_letter(encoders: Encoders, architecture: str = "bert", unsure: str = "", **options: Any) -> Predictor:
+    """Of a network that takes a, b, c, d for B-PER, I-PER, O, B-LOC, and all else for O.
+
+    Args:
+        unsure: a letter with a score of 0.4 instead of 0.97.
+    """
     labels, tokenizer = LABELS["token"], load_tokenizer(encoders(architecture), "token")
     logits = torch.zeros(len(tokenizer), len(labels))
     logits[:, labels.ids["O"]] = 1.0
     for letter, name in {"a": "B-PER", "b": "I-PER", "c": "O", "d": "B-LOC"}.items():
-        logits[tokenizer.convert_tokens_to_ids(letter), labels.ids[name]] = 5.0
+        own = logits[tokenizer.convert_tokens_to_ids(letter)]
+        own[:] = 0.0
+        own[labels.ids[name]] = math.log(0.4 / 0.15) if letter == unsure else 5.0
     return Predictor(torch_logits(ByToken(logits)), tokenizer, labels, max_length=32, **options)
 
 
@@ -258,6 +266,72 @@ def test_words_that_are_given_stay_the_words_they_are(encoders: Encoders) -> Non
             predict([other])
     with pytest.raises(TypeError, match="give a list of them"):
         predict({"text": "a"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta"])
+def test_texts_that_score_too_little_get_a_guess(architecture: str, finished: Make) -> None:
+    run = finished(architecture, "sequence")
+    plain = Predictor.from_run(run)(CORPUS, probabilities=True)
+    limit = sorted(row["score"] for row in plain)[len(plain) // 3]
+    predictor = Predictor.from_run(run, min_score=limit)
+    found = predictor(CORPUS, probabilities=True)
+    for own, other in zip(found, plain, strict=True):
+        assert own["label"] == (other["label"] if other["score"] >= limit else None)
+        assert own.pop("guess") == other["label"]
+        assert {**own, "label": None} == {**other, "label": None}
+    assert (predictor.sure, predictor.unsure) == (len(plain) - len(plain) // 3, len(plain) // 3)
+
+
+def test_the_score_that_counts_is_the_calibrated_one_if_it_is_given(encoders: Encoders) -> None:
+    """At a temperature of 2, half the log-odds: 0.9 to 0.1 becomes 0.75 to 0.25."""
+    for task, plain, mended in (("sequence", "joy", None), ("multi_label", ["joy"], [])):
+        labels = LabelSet(LABELS[task].task, ("joy", "anger"), (1, 1), rows=2)
+        network: Any = load_encoder(encoders("bert"), labels, {})
+        with torch.no_grad():
+            network.classifier.weight.zero_()
+            network.classifier.bias.copy_(torch.tensor([0.9, 0.1]).logit() / (2 if task == "sequence" else 1))
+        settings: dict[str, Any] = {"tokenizer": load_tokenizer(encoders("bert"), task), "max_length": 64}
+        settings |= {"labels": labels, "thresholds": [0.95, 0.05], "temperature": 2.0, "min_score": 0.8}
+        answers = [Predictor(torch_logits(network), calibrated=own, **settings)(["so"])[0] for own in (False, True)]
+        key = "label" if task == "sequence" else "labels"
+        assert [row[key] for row in answers] == [plain, mended]
+        assert task != "sequence" or [row["score"] for row in answers] == pytest.approx([0.9, 0.75], abs=1e-5)
+
+
+def test_entities_that_score_too_little_are_left_out(encoders: Encoders) -> None:
+    """The score of an entity is the mean of its words, and those of a list stay."""
+    predict = by_letter(encoders, unsure="d", min_score=0.6)
+    words = ["a", "b", "c", "d", "\u200b"]
+    given, text = predict([words, " ".join(words)])
+    assert given["tags"] == ["B-PER", "I-PER", "O", "O", "O"]
+    assert given["scores"] == [*[pytest.approx(0.974, abs=1e-3)] * 3, pytest.approx(0.4), None]
+    assert [one["text"] for one in given["entities"]] == [one["text"] for one in text["entities"]] == ["a b"]
+    assert (predict.sure, predict.unsure) == (2, 2)
+    (explained,) = explain(predict, ["a b c d"], "leave_one_out")
+    assert [one["name"] for one in explained["targets"]] == ["PER"]
+    half = by_letter(encoders, unsure="b", min_score=0.6)(["a b", "a b b"])
+    assert [len(one["entities"]) for one in half] == [1, 0], "0.97 and 0.4, then 0.97, 0.4 and 0.4"
+
+
+def test_tags_that_score_too_little_are_none(finished: Make) -> None:
+    run, words = finished("bert", "tags"), [*CORPUS[0].split(), "\u200b"]
+    plain, text = Predictor.from_run(run)([words, " ".join(words)])
+    limit = sorted(plain["scores"][:-1])[3]
+    predictor = Predictor.from_run(run, min_score=limit)
+    (found,) = predictor([words])
+    sure = [score is not None and score >= limit for score in plain["scores"]]
+    assert found["tags"] == [tag if own else None for tag, own in zip(plain["tags"], sure, strict=True)]
+    assert found["scores"] == plain["scores"]
+    assert (predictor.sure, predictor.unsure) == (len(words) - 4, 3), "a word without a token has no score"
+    (entities,) = (row["entities"] for row in predictor([" ".join(words)]))
+    assert entities == [one for one in text["entities"] if one["score"] >= limit]
+    assert 0 < len(entities) < len(text["entities"])
+
+
+@pytest.mark.parametrize("min_score", [-0.1, 90])
+def test_a_score_that_there_is_not_is_a_user_error(min_score: float, finished: Make) -> None:
+    with pytest.raises(UserError, match=f"min_score={min_score} is not a number from 0 to 1"):
+        Predictor.from_run(finished("bert", "sequence"), min_score=min_score)
 
 
 def test_the_marks_within_words_are_learnt_from_the_data() -> None:

@@ -42,15 +42,18 @@ class Attribution:
     sufficiency: np.ndarray
 
 
-def check_method(method: str, gradients: bool = True) -> None:
+def check_method(method: str, gradients: bool = True, runs: int = 1) -> None:
     """Refuse a method that cannot work.
 
     Args:
         gradients: whether the network has gradients, which an exported model lacks.
+        runs: how many vote.
 
     Raises:
-        UserError: for an unknown method, integrated gradients of an exported model, or SHAP without shap.
+        UserError: for an unknown method, several runs, integrated gradients of an exported model, or SHAP without shap.
     """
+    if runs > 1:
+        raise UserError(f"explain={method} is for one run, and {runs} vote", "Name one of them as run=...")
     if method not in METHODS:
         raise UserError(f"explain={method} is not known", f"Choose one of: {', '.join(METHODS)}.")
     if method == "integrated_gradients" and not gradients:

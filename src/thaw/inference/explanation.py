@@ -50,7 +50,7 @@ def explain(
         every word hidden), ``values`` (log-odds that each word adds), ``gap`` (by how much the values differ from score
         minus baseline), ``comprehensiveness`` and ``sufficiency``. An entity also has ``start`` and ``end``.
     """
-    check_method(method, gradients=predictor.network is not None)
+    check_method(method, gradients=predictor.network is not None, runs=1 + len(predictor.others))
     waiting = iter(texts)
     while chunk := list(itertools.islice(waiting, CHUNK)):
         readings = read(predictor, chunk)
@@ -117,10 +117,11 @@ def read(predictor: Predictor, texts: Sequence[Text]) -> list[Reading]:
             owner[tokens] = word
         at = np.array([tokens[0] for _, tokens in kept], dtype=np.int64)
         if labels.task == "token":
-            best = own[at].argmax(-1)
+            best, sure = own[at].argmax(-1), predictor.probabilities(own[at]).max(-1)
             targets = [
                 Target(kind, np.arange(first, last), best[first:last], (spans[first][0], spans[last - 1][1]))
                 for kind, first, last in tagged(labels, [labels.names[i] for i in best])
+                if sure[first:last].mean() >= (predictor.min_score or 0)
             ]
         else:
             at = at[:0]

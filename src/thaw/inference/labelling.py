@@ -22,7 +22,7 @@ from thaw.inference.texts import Text
 from thaw.inference.writing import output_format, writer
 from thaw.reporting.progress import counting
 from thaw.reporting.summary import number, table
-from thaw.runs import display, load_config
+from thaw.runs import display, listed, load_config, several
 from thaw.settings import plain
 
 DIGITS = 6  # of the scores in the output
@@ -45,14 +45,17 @@ def label(config: DictConfig) -> None:
         raise UserError(f"output={config.output}: CoNLL columns cannot hold {what}", "Give .jsonl.")
     if config.output and config.input:
         check_not_over(config.output, config.input, "the input")
+    folders = several(listed(config.run))
     if config.explain:
-        check_method(config.explain, gradients=config.backend == "torch")
-    source = open_source(config) if config.input is not None else None
-    predictor = Predictor.from_run(config.run, config.batch_size, config.backend, config.calibrated)
+        check_method(config.explain, gradients=config.backend == "torch", runs=len(folders))
+    source = open_source(config, folders[0]) if config.input is not None else None
+    options = {key: config[key] for key in ("batch_size", "backend", "calibrated", "min_score")}
+    predictor = Predictor.from_runs(folders, **options)
     if predictor.labels.task == "token" and config.probabilities:
         raise UserError("probabilities=true is for labels of whole texts", "Leave it out: entities have a score.")
     if source is not None:
-        label_records(predictor, source, suffix, config)
+        separator = data_of(folders[0]).get("label_separator") if suffix in (*TABLES, "xlsx") else None
+        label_records(predictor, source, suffix, config, separator)
         return
     if not str(config.text).strip():
         print("warning: there is no text; its prediction means nothing", file=sys.stderr)
@@ -61,13 +64,18 @@ def label(config: DictConfig) -> None:
         (result,) = predict(predictor, [str(config.text)], config)
         say_cut(predictor, 1)
         write(result if shown else rounded(result))
+    say_unsure(predictor)
     say_where(config.output, 1)
 
 
-def open_source(config: DictConfig) -> Input:
-    """The records of ``input=``; problems with its beginning are reported before the network is loaded."""
+def open_source(config: DictConfig, run: str) -> Input:
+    """The records of ``input=``; problems with its beginning are reported before the network is loaded.
+
+    Args:
+        run: that says how to read them, the first of several.
+    """
     kind = kind_of(str(config.input), config.format, config.encoding)
-    options = read_options(config, kind)
+    options = read_options(config, run, kind)
     source = read_records(str(config.input), kind, options)
     if config.header is None and isinstance(config.text_column, int) and options.header and kind in TABLES:
         said = f"the first line names the columns: {', '.join(source.fields)}; header=false makes it a row"
@@ -75,11 +83,12 @@ def open_source(config: DictConfig) -> Input:
     return source
 
 
-def label_records(predictor: Predictor, source: Input, suffix: str, config: DictConfig) -> None:
+def label_records(predictor: Predictor, source: Input, suffix: str, config: DictConfig, separator: str | None) -> None:
     """Label every record, and write it together with the prediction.
 
     Args:
         suffix: the format of the output.
+        separator: between several labels in a cell; None for a list.
     """
     takes_words, columns = predictor.labels.task == "token", suffix == "conll"
     if columns and not takes_words:
@@ -87,7 +96,6 @@ def label_records(predictor: Predictor, source: Input, suffix: str, config: Dict
     read, kept = itertools.tee(source.records)  # tee buffers what is read ahead of the predictions
     texts = (as_given(text, predictor, source.cells, columns) for text, _ in read)
     results = predict(predictor, texts, config)
-    separator = data_of(config.run).get("label_separator") if suffix in (*TABLES, "xlsx") else None
     labelled = blank = 0
 
     def ours(result: Record) -> Record:
@@ -122,14 +130,30 @@ def label_records(predictor: Predictor, source: Input, suffix: str, config: Dict
     if not labelled:
         print(f"warning: {config.input} holds no text", file=sys.stderr)
     say_cut(predictor, labelled)
+    if labelled:
+        say_unsure(predictor)
     say_where(config.output, labelled)
 
 
 def say_cut(predictor: Predictor, rows: int) -> None:
-    if predictor.cut:
-        which = f"{predictor.cut:,} of {rows:,} texts have" if rows > 1 else "the text has"
-        lost = "" if predictor.labels.pairs else f", and the {predictor.truncation} was not read"
-        print(f"note: {which} more than {predictor.max_length} tokens{lost}", file=sys.stderr)
+    notes = dict[str, None]()  # each once, since most runs that vote read texts alike
+    for one in (predictor, *predictor.others):
+        if one.cut:
+            which = f"{one.cut:,} of {rows:,} texts have" if rows > 1 else "the text has"
+            lost = "" if one.labels.pairs else f", and the {one.truncation} was not read"
+            notes[f"note: {which} more than {one.max_length} tokens{lost}"] = None
+    for note in notes:
+        print(note, file=sys.stderr)
+
+
+def say_unsure(predictor: Predictor) -> None:
+    """How much is left to people if ``min_score`` was given; in multi-label tasks it is a threshold only."""
+    labels = predictor.labels
+    if predictor.min_score is None or labels.task == "multi_label":
+        return
+    what = "texts" if labels.task == "sequence" else "entities" if labels.entities else "words"
+    share = f"{predictor.unsure:,} of {predictor.sure + predictor.unsure:,}"
+    print(f"note: {what} left to people, with a score below {predictor.min_score}: {share}", file=sys.stderr)
 
 
 def say_where(output: str | None, rows: int) -> None:
@@ -173,13 +197,13 @@ def data_of(folder: str) -> dict[str, Any]:
     return plain(load_config(run).data) if (run / "config.yaml").is_file() else {}
 
 
-def read_options(config: DictConfig, kind: str) -> Options:
+def read_options(config: DictConfig, run: str, kind: str) -> Options:
     """How to read an input: in the way the run read its data, except for what the command says.
 
     The run's own text column is used if it can apply: a name in tables and JSON Lines, a position in files of the
     run's own format.
     """
-    data, given = data_of(config.run), plain(config)
+    data, given = data_of(run), plain(config)
     pairs = isinstance(data.get("text_column"), list)
     like_own = data.get("format") in (None, kind) or {data["format"], kind} <= set(TABLES)
     if data.get("format") not in (None, kind):
@@ -201,7 +225,7 @@ def show_result(result: Record) -> None:
 
         from thaw.reporting.explanations import plot
 
-        names = None if "entities" in result else result["labels"] if "labels" in result else [result["label"]]
+        names = None if "entities" in result else result["labels"] if "labels" in result else [label_of(result)]
         Console().print(plot(result, names))
         return
     if "entities" in result:
@@ -209,7 +233,13 @@ def show_result(result: Record) -> None:
         print(table(f"{len(rows)} entities", ["text", "type", "score"], rows))
         return
     chosen = result["probabilities"] if "probabilities" in result else result.get("scores")
-    scores = chosen if chosen is not None else {result["label"]: result["score"]}
+    scores = chosen if chosen is not None else {label_of(result): result["score"]}
+    what = "guess" if "guess" in result and result["label"] is None else "label"
     ranked = sorted(scores.items(), key=lambda pair: -pair[1])
     rows = [[name, number(score)] for name, score in ranked]
-    print(table("", ["label", "score"], rows) if rows else "no label")
+    print(table("", [what, "score"], rows) if rows else "no label")
+
+
+def label_of(result: Record) -> str:
+    """The label of a text, or the guess in its place."""
+    return str(result.get("guess", result["label"]))

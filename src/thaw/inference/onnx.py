@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from thaw.errors import UserError, missing
-from thaw.inference.predictor import Arrays, Logits, Predictor, saved_options
+from thaw.inference.predictor import Arrays, Logits, Predictor
+from thaw.inference.saved import saved_options
 from thaw.labels import LabelSet
 
 FILES = {None: "model.onnx", "int8": "model_int8.onnx"}
@@ -60,6 +61,7 @@ def load_onnx(
     batch_size: int | None = None,
     threads: int | None = None,
     calibrated: bool = False,
+    min_score: float | None = None,
 ) -> Predictor:
     """The predictor of an exported model; needs nothing but its folder.
 
@@ -67,6 +69,7 @@ def load_onnx(
         folder: as ``export.py format=onnx`` wrote it.
         quantize: ``int8`` for the quantised model.
         calibrated: give probabilities at the temperature that training found.
+        min_score: what scores less gets no label, see `thaw.inference.abstaining`.
         threads: CPU threads; None takes ``OMP_NUM_THREADS``, or one for each core that this process may use.
 
     Raises:
@@ -84,7 +87,7 @@ def load_onnx(
         labels = LabelSet.from_dict(saved)
     with _whole(path.parent / "tokenizer.json") as file:
         tokenizer = PlainTokenizer(file, padding)
-    options = saved_options(saved, calibrated, folder)
+    options = {**saved_options(saved, calibrated, folder), "min_score": min_score}
     size = BATCH_SIZE if batch_size is None else batch_size
     logits = onnx_logits(path, threads)
     return Predictor(logits, tokenizer, labels, batch_size=size, batch_tokens=BATCH_TOKENS, **options)

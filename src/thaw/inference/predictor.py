@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thaw.data.encoding import Encoded, encode_rows, encode_split
+from thaw.data.encoding import Encoded, encode_split
 from thaw.data.ragged import capped, gather, sorted_batches
 from thaw.data.spans import word_spans
 from thaw.data.tokenizing import chunks
 from thaw.errors import UserError
+from thaw.inference.abstaining import abstaining
+from thaw.inference.classifying import classify_texts
+from thaw.inference.saved import saved_options
 from thaw.inference.tagging import tag_texts
 from thaw.inference.texts import Given, as_in_training, whole
-from thaw.labels import LabelSet, required
-from thaw.metrics.probabilities import averaged, probabilities
+from thaw.inference.voting import joined
+from thaw.labels import LabelSet
+from thaw.metrics.probabilities import probabilities
 
 if TYPE_CHECKING:
     from thaw.metrics.outputs import Outputs
@@ -53,11 +57,15 @@ class Predictor:
         thresholds: multi-label tasks: the probability from which on each label is predicted.
         temperature: calibrates the probabilities; None if it is not known.
         calibrated: give probabilities at that temperature; this changes scores, but never labels.
+        min_score: what scores less gets no label, see `thaw.inference.abstaining`; in multi-label tasks, the threshold
+            of every label. It refers to calibrated scores if these are given.
         clean: remove HTML from each text, as in training.
         joined_by: token tasks: punctuation that may be inside a word, see `joiners`.
 
     Attributes:
         cut: how many of the texts so far were cut.
+        sure, unsure: how many labels (of texts, entities or words) so far had ``min_score``, and how many had less.
+        others: predictors whose probabilities are averaged with its own, see `from_runs`.
     """
 
     def __init__(
@@ -73,20 +81,24 @@ class Predictor:
         thresholds: list[float] | None = None,
         temperature: float | None = None,
         calibrated: bool = False,
+        min_score: float | None = None,
         clean: bool = False,
         joined_by: str = "",
     ) -> None:
         if not isinstance(batch_size, int) or batch_size < 1:
             raise UserError(f"batch_size={batch_size} is not a number of texts", "Give 64, for example.")
+        if min_score is not None and not 0 <= min_score <= 1:
+            raise UserError(f"min_score={min_score} is not a number from 0 to 1", "Give 0.9, for example.")
         self.logits, self.tokenizer, self.labels = logits, tokenizer, labels
         self.max_length, self.truncation = max_length, truncation
         self.batch_size, self.batch_tokens = batch_size, batch_tokens
         self.network: Any = None  # the torch network, for gradients
         self.prefix: FrozenPrefix | None = None  # set after training, when the output of frozen layers is known
-        self.thresholds = thresholds or [0.5] * len(labels)
-        self.temperature, self.calibrated = temperature, calibrated
+        self.thresholds = thresholds or [0.5] * len(labels) if min_score is None else [min_score] * len(labels)
+        self.temperature, self.calibrated, self.min_score = temperature, calibrated, min_score
         self.clean, self.joined_by = clean, joined_by
-        self.cut = 0
+        self.others: list[Predictor] = []
+        self.cut = self.sure = self.unsure = 0
 
     @classmethod
     def from_run(
@@ -95,6 +107,7 @@ class Predictor:
         batch_size: int | None = None,
         backend: str = "torch",
         calibrated: bool = False,
+        min_score: float | None = None,
         prefix: "Callable[[Any], FrozenPrefix] | None" = None,
     ) -> "Predictor":
         """The predictor of a finished run; needs nothing but its folder.
@@ -102,6 +115,7 @@ class Predictor:
         Args:
             backend: ``torch``, or ``onnx`` or ``onnx_int8`` for what ``export.py`` left in the run folder.
             calibrated: give probabilities at the temperature that training found.
+            min_score: of the class.
             prefix: gives the frozen prefix of the network, if training has computed it already.
 
         Raises:
@@ -112,14 +126,15 @@ class Predictor:
         if backend != "torch":
             from thaw.inference.onnx import exported_folder, load_onnx
 
-            exported = exported_folder(folder)
-            return load_onnx(exported, backend.partition("_")[2] or None, batch_size=batch_size, calibrated=calibrated)
+            quantize = backend.partition("_")[2] or None
+            shared: dict[str, Any] = {"batch_size": batch_size, "calibrated": calibrated, "min_score": min_score}
+            return load_onnx(exported_folder(folder), quantize, **shared)
         from thaw.files import read_json
         from thaw.runs import load_config, open_run
 
         run = open_run(folder, needs="model")
         config, saved = load_config(run), read_json(run / "labels.json")
-        options = saved_options(saved, calibrated, folder)
+        options = {**saved_options(saved, calibrated, folder), "min_score": min_score}
         from thaw.inference.network import load_network
         from thaw.models.speed import accelerate
 
@@ -127,6 +142,22 @@ class Predictor:
         accelerate(network)
         size = config.data.eval_batch_size if batch_size is None else batch_size
         return cls.from_network(network, tokenizer, LabelSet.from_dict(saved), prefix, batch_size=size, **options)
+
+    @classmethod
+    def from_runs(cls, folders: Sequence[str | Path], **options: Any) -> "Predictor":
+        """One predictor of several finished runs, which averages their probabilities.
+
+        Args:
+            folders: of the runs; that of a multirun stands for its finished runs.
+            options: of `from_run`, for every run.
+
+        Raises:
+            UserError: as by `from_run`, and when the runs differ in their task, their labels or the words they read.
+        """
+        from thaw.runs import several
+
+        names = several(folders)
+        return joined([cls.from_run(name, **options) for name in names], names)
 
     @classmethod
     def from_network(
@@ -166,7 +197,8 @@ class Predictor:
         Returns:
             Sequence: ``text``, ``label``, ``score``. Multi-label: ``text``, ``labels``, ``scores``. Token: ``text``
             and ``entities`` with ``type``, ``text``, ``start``, ``end`` (characters) and ``score``; for lists of words:
-            ``words``, ``tags`` and ``scores``, and ``entities``, whose ``start`` and ``end`` count words.
+            ``words``, ``tags`` and ``scores``, and ``entities``, whose ``start`` and ``end`` count words. With
+            ``min_score`` as `thaw.inference.abstaining` says.
         """
         return list(self.stream(texts, probabilities))
 
@@ -176,7 +208,10 @@ class Predictor:
             raise TypeError("texts is a single one; give a list of them")
         readable = (as_in_training(text, self.labels, self.clean) for text in texts)
         for chunk in chunks(readable, CHUNK_BATCHES * self.batch_size):
-            yield from tag_texts(self, chunk) if self.labels.task == "token" else self._classes(chunk, probabilities)
+            every = (
+                tag_texts(self, chunk) if self.labels.task == "token" else classify_texts(self, chunk, probabilities)
+            )
+            yield from every if self.min_score is None else abstaining(self, every)
 
     def encode(self, texts: Sequence[Any], gold: Sequence[Any]) -> Encoded:
         """Labelled rows, as the network reads them.
@@ -258,42 +293,7 @@ class Predictor:
             results[row] = logits[: lengths[row]] if self.labels.task == "token" else logits
         return results
 
-    def _classes(self, texts: list[str], every: bool) -> Iterator[dict[str, Any]]:
-        options = self.labels.pairs, self.truncation
-        ids, offsets, lengths, rows = encode_rows(texts, self.tokenizer, self.max_length, *options)
-        self.cut += int((lengths > self.max_length).sum()) if self.truncation != "windows" else 0
-        logits = averaged(np.stack(self.row_logits(ids, offsets)), rows)
-        uncalibrated = probabilities(logits, self.labels)
-        for text, scores, plain in zip(texts, self.probabilities(logits), uncalibrated, strict=True):
-            by_name = dict(zip(self.labels.names, scores.tolist(), strict=True))
-            chosen = self.chosen(plain)
-            result: dict[str, Any] = {"text": text}
-            if isinstance(chosen, list):
-                result |= {"labels": chosen, "scores": {name: by_name[name] for name in chosen}}
-            else:
-                result |= {"label": chosen, "score": by_name[chosen]}
-            yield result | ({"probabilities": by_name} if every else {})
-
     def words_of(self, text: str) -> list[str]:
         """The words that a text is split into, for token tasks."""
         text = whole(text)
         return [text[start:end] for start, end in word_spans(text, self.joined_by)]
-
-
-def saved_options(saved: dict[str, Any], calibrated: bool, folder: str | Path) -> dict[str, Any]:
-    """The options of a `Predictor` that stand in ``labels.json``.
-
-    Args:
-        saved: its content.
-        calibrated: give probabilities at its temperature.
-        folder: that holds it.
-
-    Raises:
-        UserError: when it has no temperature, or another version of thaw wrote it.
-    """
-    if calibrated and not saved.get("temperature"):
-        raise UserError(f"{folder}: the run has no temperature", "Leave calibrated=true out, or train again.")
-    max_length, clean, joined_by = required(saved, "max_length", "clean_html", "joined_by")
-    # Not every run has these.
-    others: dict[str, Any] = {key: saved[key] for key in ("truncation", "thresholds", "temperature") if key in saved}
-    return {**others, "max_length": max_length, "clean": clean, "joined_by": joined_by, "calibrated": calibrated}

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thaw.data.encoding import encode_words, windows_of
 from thaw.data.spans import word_spans
+from thaw.inference.voting import chances
 from thaw.inference.words import tagged
 from thaw.labels import LabelSet
 
@@ -22,29 +22,18 @@ def tag_texts(predictor: "Predictor", texts: "Sequence[Text]") -> Iterator[dict[
         [text[start:end] for start, end in own] if isinstance(text, str) else list(text)
         for text, own in zip(texts, places, strict=True)
     ]
-    ids, offsets, owners = encode_words(words, predictor.tokenizer)
-    windows = windows_of(offsets, predictor.tokenizer, predictor.max_length)
-    logits = np.concatenate(predictor.row_logits(ids[windows.at], windows.offsets))
-    # Each token in one window, and no special tokens.
-    scores, read = predictor.probabilities(logits[windows.own]), windows.at[windows.own]
-    bounds = np.searchsorted(read, offsets[1:-1])
-    for text, text_places, text_words, text_scores in zip(
-        texts, places, np.split(owners[read], bounds), np.split(scores, bounds), strict=True
-    ):
-        predicted = _first_tokens(text_words.tolist(), text_scores, predictor.labels)
+    scores, _ = chances(predictor, words)
+    bounds = np.cumsum([len(own) for own in words])[:-1]
+    for text, text_places, text_scores in zip(texts, places, np.split(scores, bounds), strict=True):
+        best, sure = text_scores.argmax(-1).tolist(), text_scores.max(-1).tolist()
+        predicted = {
+            int(word): (predictor.labels.names[best[word]], sure[word])
+            for word in np.flatnonzero(~np.isnan(text_scores).any(-1))
+        }
         if isinstance(text, str):
             yield {"text": text, "entities": _entities(text, text_places, predicted, predictor.labels)}
         else:
             yield {"words": text, **_word_tags(text, predicted, predictor.labels)}
-
-
-def _first_tokens(owners: Sequence[int], scores: np.ndarray, labels: LabelSet) -> dict[int, tuple[str, float]]:
-    """Tag and score of each word that has a token, from its first sub-token."""
-    predicted: dict[int, tuple[str, float]] = {}
-    for word, word_scores in zip(owners, scores, strict=True):
-        if word not in predicted:
-            predicted[word] = labels.names[int(word_scores.argmax())], float(word_scores.max())
-    return predicted
 
 
 def _word_tags(words: Sequence[str], predicted: dict[int, tuple[str, float]], labels: LabelSet) -> dict[str, Any]:

@@ -30,7 +30,7 @@ FLIPS = 100  # changed rows on the page; all are counted
 def report(config: DictConfig) -> None:
     """What ``report.py`` does: summarise a multirun, here or on W&B, compare two runs, or summarise several."""
     settings = plain(config)
-    names = [name.strip() for name in settings["runs"].removeprefix("[").removesuffix("]").split(",")]
+    names = runs.listed(settings["runs"])
     folder = Path(names[0]).expanduser().absolute()
     if len(names) == 1 and names[0] and not (folder / "config.yaml").is_file():
         _report_multirun(folder, settings)
@@ -42,8 +42,7 @@ def report(config: DictConfig) -> None:
         hint = "Give two run folders, runs=A,B, the folder of a multirun, or several of either."
         raise UserError(f"runs={','.join(names)}: {counted(len(names), 'run')} given", hint)
     folders = [Path(name).expanduser().resolve() for name in names]
-    if twice := [name for name, folder in zip(names, folders, strict=True) if folders.count(folder) > 1]:
-        raise UserError(f"runs: {twice[0]} is given twice", "Give each once.")
+    runs.check_once(names, "runs")
     path = Path(settings["output"]).expanduser().absolute()
     multiruns = [folder for folder in folders if not (folder / "config.yaml").is_file() and runs.members_of(folder)]
     if len(folders) > 2 or multiruns:
@@ -85,17 +84,7 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
     Raises:
         UserError: when the runs were not tested on the same rows, naming what differs.
     """
-    labels, rows = [], []
-    for run in (first, second):
-        path = run / "predictions" / f"{split}.jsonl"
-        if not path.is_file():
-            held = ", ".join(sorted(other.stem for other in path.parent.glob("*.jsonl")))
-            raise UserError(f"{runs.display(run)}: the run holds no predictions for {split}", f"It holds: {held}.")
-        labels.append(LabelSet.from_dict(files.read_json(run / "labels.json")))
-        rows.append(files.read_jsonl(path))
-    if difference := different(labels, rows):
-        names = f"{runs.display(first)} and {runs.display(second)}"
-        raise UserError(f"{names} were not tested on the same rows: {difference}", "Compare runs on the same data.")
+    labels, rows = same_rows([first, second], split)
     # The order of the names may differ; the first run's is used for both.
     known = labels[0]
     strict = bool(runs.load_config(first).strict_iob2)
@@ -118,14 +107,31 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
     }
 
 
+def same_rows(folders: Sequence[Path], split: str) -> tuple[list[LabelSet], list[Rows]]:
+    """Labels and predictions of runs that were tested on the same rows.
+
+    Raises:
+        UserError: when they were not, naming what differs.
+    """
+    labels, rows = list[LabelSet](), list[Rows]()
+    for run in folders:
+        path = run / "predictions" / f"{split}.jsonl"
+        if not path.is_file():
+            held = ", ".join(sorted(other.stem for other in path.parent.glob("*.jsonl")))
+            raise UserError(f"{runs.display(run)}: the run holds no predictions for {split}", f"It holds: {held}.")
+        labels.append(LabelSet.from_dict(files.read_json(run / "labels.json")))
+        rows.append(files.read_jsonl(path))
+        if difference := different([labels[0], labels[-1]], [rows[0], rows[-1]]):
+            names = f"{runs.display(folders[0])} and {runs.display(run)}"
+            raise UserError(f"{names} were not tested on the same rows: {difference}", "Give runs on the same data.")
+    return labels, rows
+
+
 def different(labels: Sequence[LabelSet], rows: Sequence[Rows]) -> str:
     """How the test rows of two runs differ, in words; empty if they do not."""
     first, second = labels
-    if first.task != second.task:
-        return f"one is a {first.task} task, the other a {second.task} task"
-    if set(first.names) != set(second.names):
-        odd = sorted(set(first.names) ^ set(second.names))
-        return f"the labels differ: {', '.join(odd[:5])} in one only"
+    if known := first.difference(second):
+        return known
     field = "words" if first.task == "token" else "text"
     ours, theirs = ([str(row[field]) for row in own] for own in rows)
     if len(ours) != len(theirs):

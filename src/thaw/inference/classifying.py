@@ -1,0 +1,29 @@
+"""Predictions of a `Predictor` for whole texts: one label, or several."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from thaw.inference.voting import chances
+
+if TYPE_CHECKING:
+    from thaw.inference.predictor import Predictor
+
+
+def classify_texts(predictor: "Predictor", texts: Sequence[str], probabilities: bool) -> Iterator[dict[str, Any]]:
+    """The label of each text with its score, or its labels.
+
+    Args:
+        probabilities: also give the probability of every label.
+    """
+    given, uncalibrated = chances(predictor, texts)
+    # Thresholds were tuned without a temperature; a score that the user asks for is one of those that are given.
+    tuned = predictor.labels.task == "multi_label" and predictor.min_score is None
+    for text, scores, decisive in zip(texts, given, uncalibrated if tuned else given, strict=True):
+        by_name = dict(zip(predictor.labels.names, scores.tolist(), strict=True))
+        chosen = predictor.chosen(decisive)
+        result: dict[str, Any] = {"text": text}
+        if isinstance(chosen, list):
+            result |= {"labels": chosen, "scores": {name: by_name[name] for name in chosen}}
+        else:
+            result |= {"label": chosen, "score": by_name[chosen]}
+        yield result | ({"probabilities": by_name} if probabilities else {})

@@ -1,0 +1,98 @@
+"""Probabilities of texts and words; those of several runs are averaged (soft voting)."""
+
+from collections.abc import Sequence
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thaw.data.encoding import encode_rows, encode_words, windows_of
+from thaw.errors import UserError
+from thaw.metrics.probabilities import averaged, probabilities
+
+if TYPE_CHECKING:
+    from thaw.inference.predictor import Predictor
+
+
+def joined(members: "Sequence[Predictor]", names: Sequence[Any]) -> "Predictor":
+    """The first of some predictors, with the others as its ``others``; its thresholds are those of all, averaged.
+
+    Args:
+        names: of their runs, for errors.
+
+    Raises:
+        UserError: when two of them do not give probabilities of the same labels to the same texts or words.
+    """
+    first, *others = members
+    if not others:
+        return first
+    for name, other in zip(names[1:], others, strict=True):
+        if different := difference(first, other):
+            raise UserError(f"{names[0]} and {name} cannot vote together: {different}", "Leave one of them out.")
+    by_name = [dict(zip(one.labels.names, one.thresholds, strict=True)) for one in members]
+    first.thresholds = [mean(own[name] for own in by_name) for name in first.labels.names]
+    first.others = others
+    return first
+
+
+def difference(first: "Predictor", other: "Predictor") -> str:
+    """Why the probabilities of two predictors cannot be averaged, in words; empty if they can be."""
+    if labels := first.labels.difference(other.labels):
+        return labels
+    if first.labels.pairs != other.labels.pairs:
+        return "only one of them was trained on pairs of texts"
+    if first.clean != other.clean:
+        return "only one of them has data.clean_html=true"
+    if first.labels.task == "token" and first.joined_by != other.joined_by:
+        marks = [own.joined_by or "nothing" for own in (first, other)]
+        return f"they split texts into other words, which may contain {marks[0]} in one and {marks[1]} in the other"
+    return ""
+
+
+def chances(predictor: "Predictor", texts: Sequence[Any]) -> np.ndarray:
+    """The probability of each label: calibrated if that was asked for, and uncalibrated.
+
+    Args:
+        texts: strings, or for token tasks lists of words.
+
+    Returns:
+        (2, texts, labels), or (2, words, labels) with the words of all texts one after the other; words without a token
+        have NaN. The voices of several runs count alike; a run for which a word has no token has none.
+    """
+    logits = (word_logits if predictor.labels.task == "token" else text_logits)(predictor, texts)
+    own = np.stack([predictor.probabilities(logits), probabilities(logits, predictor.labels)])
+    if not predictor.others:
+        return own
+    # The labels of another run may stand in another order.
+    theirs = (chances(other, texts)[..., other.labels.ids_of(predictor.labels.names)] for other in predictor.others)
+    voices = np.stack([own, *theirs])
+    heard = ~np.isnan(voices)
+    with np.errstate(invalid="ignore"):  # a word without a token for any of them
+        averages: np.ndarray = np.where(heard, voices, 0).sum(0) / heard.sum(0)
+    return averages
+
+
+def text_logits(predictor: "Predictor", texts: Sequence[str]) -> np.ndarray:
+    """The network's logits for some texts, (texts, labels); those that are cut are counted."""
+    ids, offsets, lengths, rows = encode_rows(
+        texts, predictor.tokenizer, predictor.max_length, predictor.labels.pairs, predictor.truncation
+    )
+    predictor.cut += int((lengths > predictor.max_length).sum()) if predictor.truncation != "windows" else 0
+    return averaged(np.stack(predictor.row_logits(ids, offsets)), rows)
+
+
+def word_logits(predictor: "Predictor", texts: Sequence[Sequence[str]]) -> np.ndarray:
+    """The network's logits for the words of some texts, (words, labels), from the first token of each.
+
+    Words of all texts stand one after the other; those without a token have NaN.
+    """
+    ids, offsets, owners = encode_words(texts, predictor.tokenizer)
+    windows = windows_of(offsets, predictor.tokenizer, predictor.max_length)
+    logits = np.concatenate(predictor.row_logits(ids[windows.at], windows.offsets))
+    read = windows.at[windows.own]  # each token in one window, and no special tokens
+    starts = np.cumsum([0, *map(len, texts)])
+    words = starts[np.searchsorted(offsets, read, side="right") - 1] + owners[read]
+    words, first = np.unique(words, return_index=True)
+    every = np.full((starts[-1], len(predictor.labels)), np.nan, dtype=logits.dtype)
+    every[words] = logits[windows.own][first]
+    return every

@@ -1,0 +1,109 @@
+"""Scores the vote of several runs on the rows that all of them were tested on."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw import files, runs
+from thaw.data.tokenizing import chunks
+from thaw.errors import UserError
+from thaw.inference.predictor import CHUNK_BATCHES, Predictor
+from thaw.inference.voting import chances
+from thaw.labels import LabelSet
+from thaw.metrics.outputs import Outputs
+from thaw.reporting import summary
+from thaw.reporting.comparison import same_rows
+from thaw.reporting.progress import counting
+from thaw.scoring import Evaluation, join_figures, score_rows
+from thaw.settings import plain
+
+LEAST = 1e-30  # probabilities below it have this logarithm
+
+
+def evaluate_together(folders: Sequence[str], settings: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Score the vote of several runs on the rows that all of them were tested on; nothing is written into the runs.
+
+    Args:
+        folders: of the runs.
+        settings: as for `evaluate_run`, without new data or explanations.
+
+    Returns:
+        (number of rows, metrics): those of the vote, with the range of the runs' own as ``baselines``.
+
+    Raises:
+        UserError: when the runs cannot vote, or were tested on different rows.
+    """
+    for key, given in {"data.path": settings["data"].get("path"), "explain": settings.get("explain")}.items():
+        if given:
+            raise UserError(f"{key} is for one run, and {len(folders)} vote", "Leave it out, or name one as run=...")
+    opened = [runs.open_run(folder, needs="metrics.json") for folder in folders]
+    for run in opened:
+        runs.spare_data(run, settings["output"])
+    result, own = score_together(opened, settings["split"])
+    if settings["output"]:
+        files.write_jsonl(Path(settings["output"]).expanduser(), result.predictions)
+    return len(result.predictions), own
+
+
+def score_together(folders: Sequence[Path], split: str) -> tuple[Evaluation, dict[str, Any]]:
+    """The results of the vote, and its metrics as `headline_rows` shows them: beside them what the runs score alone.
+
+    Raises:
+        UserError: when the runs cannot vote, or were not tested on the same rows.
+    """
+    (labels, *_), (rows, *_) = same_rows(folders, split)
+    predictor = Predictor.from_runs(folders)
+    texts = [row["words" if labels.task == "token" else "text"] for row in rows]
+    outputs = outputs_of(average(predictor, texts, split), [labels.ids_of(row["label"]) for row in rows], labels)
+    predictor.temperature = None  # that of the first run does not calibrate the vote
+    places = [row.get("place", "") for row in rows]
+    result = score_rows(predictor, outputs, texts, places, plain(runs.load_config(folders[0])))
+    own = join_figures({split: result})
+    paths = [
+        (folder / f"metrics-{split}.json", folder / "metrics.json") for folder in folders
+    ]  # of new rows, or its own
+    alone = [files.read_json(new if new.is_file() else known) for new, known in paths]
+    spread: dict[str, Callable[[list[float]], Any]] = {"mean alone": np.mean, "lowest": np.min, "highest": np.max}
+    beside: dict[str, dict[str, float]] = {name: {} for name in spread}
+    for figure in summary.headline_names(own, [split]):
+        known = [metrics[key] for metrics in alone if metrics.get(key := f"{split}/{figure}") is not None]
+        for name, summed in spread.items() if len(known) == len(alone) else ():
+            beside[name][figure] = float(summed(known))
+    return result, {**own, "baselines": {split: beside}}
+
+
+def average(predictor: Predictor, texts: Sequence[Any], name: str) -> np.ndarray:
+    """The uncalibrated probabilities of some rows, or of the words of all of them, averaged over the runs.
+
+    Args:
+        name: of the rows, shown with the progress.
+    """
+    parts = []
+    with counting(len(texts), f"evaluating {name}") as progress:
+        for chunk in chunks(texts, CHUNK_BATCHES * predictor.batch_size):
+            parts.append(chances(predictor, chunk)[1])
+            progress(len(chunk))
+    return np.concatenate(parts)
+
+
+def outputs_of(scores: np.ndarray, gold: Sequence[Any], labels: LabelSet) -> Outputs:
+    """Averaged probabilities as the outputs of a network whose probabilities they are.
+
+    Args:
+        scores: as `average` gives them.
+        gold: an id, a list of ids, or an id for each word.
+    """
+    logits = np.log(np.maximum(scores, LEAST))  # NaN stays NaN
+    if labels.task == "multi_label":
+        logits -= np.log(np.maximum(1 - scores, LEAST))
+    logits, numbers = logits.astype(np.float32), np.arange(len(gold))
+    if labels.task == "sequence":
+        return Outputs(numbers, logits, np.array(gold))
+    if labels.task == "multi_label":
+        return Outputs(numbers, logits, np.array([np.isin(range(len(labels)), own) for own in gold], dtype=np.int64))
+    sentences = np.split(logits, np.cumsum([len(own) for own in gold])[:-1])
+    words = [np.flatnonzero(~np.isnan(own).any(-1)) for own in sentences]
+    read = [own[at] for own, at in zip(sentences, words, strict=True)]
+    return Outputs(numbers, read, [np.array(own) for own in gold], words)

@@ -110,6 +110,11 @@ class TextDataModule(pl.LightningDataModule):
         """Where each row of a split stands, without the folder."""
         return _places(self.source, self._origin(split), self.rows[split])
 
+    def groups(self, split: str) -> list[str | None]:
+        """The group of each row, with ``data.group_column``; else empty."""
+        rows = self.rows[split]
+        return list(rows[splits.GROUP]) if splits.GROUP in rows.column_names else []
+
     def _origin(self, split: str) -> str:
         """The split in whose files the rows stand, of which they may have been held out."""
         return next(name for name in (split, "train", "all") if name in self.source.files)

@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification
 from conftest import Fitted, configured
 from thaw import files, runs
 from thaw.errors import UserError
-from thaw.evaluation import evaluate
+from thaw.evaluation import evaluate, evaluate_run
 from thaw.inference.export import export
 from thaw.inference.labelling import label
 from thaw.inference.predictor import Predictor
@@ -531,7 +531,7 @@ def test_intervals_of_rows_with_groups_are_of_whole_groups(encoders: Encoders, t
     assert groups < len(saved)
     before = files.read_json(tmp_path / "run/metrics.json")
     assert f"resamples of {groups} whole groups; of so few groups" in (tmp_path / "run/report.html").read_text()
-    evaluate(configured(f"run={tmp_path}/run", "baselines=false", verb="evaluate"))
-    assert files.read_json(tmp_path / "run/metrics.json")["intervals"] == before["intervals"]
+    *_, own = evaluate_run({"run": str(tmp_path / "run"), "split": "test", "output": None, "data": {}})
+    assert own["intervals"] == {name: pair for name, pair in before["intervals"].items() if name.startswith("test/")}
     again = [json.loads(line) for line in (tmp_path / "run/predictions/test.jsonl").open()]
     assert [row["group"] for row in again] == [row["group"] for row in saved]

@@ -88,7 +88,7 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
         explain_rows(run, rows.name, predictor, result.predictions, settings)
     metrics = files.read_json(run / "metrics.json")
     own = join_figures({rows.name: result})
-    if (known := metrics["baselines"].get(rows.name)) is not None:  # the split that the run was tested on
+    if known := metrics["baselines"].get(rows.name):  # the split that the run was tested on
         own |= {"baselines": {rows.name: known}, "notes": metrics.get("notes", [])}
     elif rows.name == "train":  # which baselines would know by heart
         own |= {"baselines": {rows.name: {}}, "notes": rows.notes}

@@ -37,6 +37,7 @@ class Labelled:
         texts: strings, or lists of words.
         gold: an id, a list of ids, or an id for each word.
         places: where the texts stand, for readers of the page.
+        groups: that of each text, with ``data.group_column``; else empty.
         notes: what has to be said about the rows.
     """
 
@@ -44,6 +45,7 @@ class Labelled:
     texts: list[Any]
     gold: list[Any]
     places: list[str]
+    groups: list[str | None] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -73,11 +75,11 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
         data = training_data(run)
         train = data.rows["train"][:]
         note = "These are the rows that the run was trained on."
-        rows = Labelled("train", train["text"], train["label"], data.places("train"), [note])
+        rows = Labelled("train", train["text"], train["label"], data.places("train"), data.groups("train"), [note])
     else:
         rows = Labelled(settings["split"], *runs.saved_rows(run, settings["split"], predictor.labels))
     outputs = predict_rows(predictor, rows.texts, rows.gold, rows.name)
-    result = score_rows(predictor, outputs, rows.texts, rows.places, config)
+    result = score_rows(predictor, outputs, rows.texts, rows.places, config, rows.groups)
     # Written at once: from now on the name belongs to these rows.
     files.write_jsonl(run / "predictions" / f"{rows.name}.jsonl", result.predictions)
     if settings["output"]:
@@ -86,7 +88,7 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
         explain_rows(run, rows.name, predictor, result.predictions, settings)
     metrics = files.read_json(run / "metrics.json")
     own = join_figures({rows.name: result})
-    if (known := metrics["baselines"].get(rows.name)) is not None:  # the split that the run was tested on
+    if known := metrics["baselines"].get(rows.name):  # the split that the run was tested on
         own |= {"baselines": {rows.name: known}, "notes": metrics.get("notes", [])}
     elif rows.name == "train":  # which baselines would know by heart
         own |= {"baselines": {rows.name: {}}, "notes": rows.notes}
@@ -130,7 +132,7 @@ def new_rows(run: Path, data: dict[str, Any], new: dict[str, Any], predictor: Pr
         return Labelled(name, texts, gold, places)
     files.write_json(listed, skipped)
     note = f"Rows skipped: {len(skipped):,} of {len(skipped) + len(texts):,}, such as {skipped[0]}."
-    return Labelled(name, texts, gold, places, [note])
+    return Labelled(name, texts, gold, places, notes=[note])
 
 
 def unused_name(run: Path, name: str, texts: Sequence[Any]) -> str:

@@ -69,6 +69,16 @@ def _remedy(config: dict[str, Any], key: str) -> str:
     return f"Leave out what it does not take: {lacks}." if lacks else "Check its settings."
 
 
+def takes(config: dict[str, Any], argument: str) -> bool:
+    """Whether the target names an argument; also if there is no such target, which `build` reports."""
+    from hydra.utils import get_object
+
+    try:
+        return argument in inspect.signature(get_object(config["_target_"])).parameters
+    except Exception:  # whatever an import raises
+        return True
+
+
 def _not_taken(config: dict[str, Any]) -> list[str]:
     """The settings that are no arguments of the target."""
     from hydra.utils import get_object

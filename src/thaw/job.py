@@ -69,7 +69,7 @@ def job(config: DictConfig) -> dict[str, Any]:
     if kept and any(item.startswith("resume=") for item in state.overrides.task):
         remedy = f"Leave it out, or start a new run. These may change: {', '.join(ANEW)}."
         raise UserError(f"{kept[0]} with resume: a resumed run keeps its own settings", remedy)
-    if config.mode != better(config.monitor):
+    if config.mode != better(config.monitor) and config.monitor.removeprefix("val/") not in config.metrics:
         high = "low" if config.mode == "max" else "high"
         raise UserError(f"mode={config.mode}: {config.monitor} should be {high}", "Leave mode out.")
     folder = Path(state.runtime.output_dir)

@@ -59,7 +59,8 @@ def score_together(folders: Sequence[Path], split: str) -> tuple[Evaluation, dic
     outputs = outputs_of(average(predictor, texts, split), [labels.ids_of(row["label"]) for row in rows], labels)
     predictor.temperature = None  # that of the first run does not calibrate the vote
     places = [row.get("place", "") for row in rows]
-    result = score_rows(predictor, outputs, texts, places, plain(runs.load_config(folders[0])))
+    groups = [row["group"] for row in rows if "group" in row]
+    result = score_rows(predictor, outputs, texts, places, plain(runs.load_config(folders[0])), groups)
     own = join_figures({split: result})
     paths = [
         (folder / f"metrics-{split}.json", folder / "metrics.json") for folder in folders

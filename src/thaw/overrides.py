@@ -15,7 +15,7 @@ FREE_TEXT = (
     *("text", "run", "runs", "resume", "input", "output", "explain_page"),
     *("data.path", "data.validation_path", "data.test_path", "model.name", "freeze.pattern"),
 )
-COLUMNS = ("data.text_column", "data.label_column", "text_column")
+COLUMNS = ("data.text_column", "data.label_column", "data.group_column", "text_column")
 SEPARATORS = ("data.label_separator", "data.separator")
 QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""")
 NUMBER = re.compile(r"[-+]?[\d_.]+(e[-+]?\d+)?|true|false|nan|[-+]?inf", re.IGNORECASE)  # Hydra's, and its booleans

@@ -153,8 +153,8 @@ def known_splits(run: Path) -> list[str]:
     return [split for split in ("validation", "test") if (run / "predictions" / f"{split}.jsonl").is_file()]
 
 
-def saved_rows(run: Path, split: str, labels: LabelSet) -> tuple[list[Any], list[Any], list[str]]:
-    """Texts, label ids and places of the rows of a split, as saved in the run folder."""
+def saved_rows(run: Path, split: str, labels: LabelSet) -> tuple[list[Any], list[Any], list[str], list[str | None]]:
+    """Texts, label ids, places and groups of the rows of a split, as saved in the run folder; the last may be empty."""
     if split not in known_splits(run):
         held = ", ".join(known_splits(run))
         raise UserError(
@@ -163,7 +163,8 @@ def saved_rows(run: Path, split: str, labels: LabelSet) -> tuple[list[Any], list
         )
     rows = read_jsonl(run / "predictions" / f"{split}.jsonl")
     texts = [row["words"] if labels.task == "token" else row["text"] for row in rows]
-    return texts, [labels.ids_of(row["label"]) for row in rows], [row.get("place", "") for row in rows]
+    gold, places = [labels.ids_of(row["label"]) for row in rows], [row.get("place", "") for row in rows]
+    return texts, gold, places, [row["group"] for row in rows if "group" in row]
 
 
 def rank() -> int:

@@ -11,7 +11,7 @@ from thaw.labels import UNREAD
 from thaw.metrics.baselines import baseline_figures
 from thaw.metrics.calibration import confidence, expected_calibration_error, fit_temperature, reliability
 from thaw.metrics.classification import best_thresholds
-from thaw.metrics.intervals import intervals
+from thaw.metrics.intervals import group_numbers, intervals
 from thaw.metrics.outputs import Outputs, figures
 from thaw.metrics.own import build_metrics, own_figures
 from thaw.metrics.probabilities import DIGITS, probabilities
@@ -64,7 +64,12 @@ def settle(predictor: Predictor, outputs: Outputs) -> dict[str, Any]:
 
 
 def score_rows(
-    predictor: Predictor, outputs: Outputs, texts: Sequence[Any], places: Sequence[str], config: dict[str, Any]
+    predictor: Predictor,
+    outputs: Outputs,
+    texts: Sequence[Any],
+    places: Sequence[str],
+    config: dict[str, Any],
+    groups: Sequence[str | None] = (),
 ) -> Evaluation:
     """The metrics of a split with their intervals, and each row as it is saved.
 
@@ -72,6 +77,7 @@ def score_rows(
         outputs: as `predict_rows` gives them for the texts.
         places: where the texts stand, for readers of the page.
         config: of the run.
+        groups: that of each text, with ``data.group_column``.
     """
     labels, thresholds, strict = predictor.labels, predictor.thresholds, config["strict_iob2"]
     result = {"loss": outputs.loss(make_loss(config["loss"], labels))}
@@ -92,10 +98,14 @@ def score_rows(
         thresholds=thresholds,
         terms=outputs.terms(make_terms(config["loss"], labels)),
         temperature=predictor.temperature,
+        groups=group_numbers(groups),
     )
     details = {"intervals": ranges, "calibration": calibration}
-    rows = zip(places, prediction_rows(predictor, outputs, texts), strict=True)
-    return Evaluation(result, details, [{"place": place, **row} for place, row in rows])
+    known: list[dict[str, Any]] = [{"place": place} for place in places]
+    if groups:
+        known = [{**own, "group": group} for own, group in zip(known, groups, strict=True)]
+    rows = zip(known, prediction_rows(predictor, outputs, texts), strict=True)
+    return Evaluation(result, details, [{**own, **row} for own, row in rows])
 
 
 def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]) -> Iterator[dict[str, Any]]:

@@ -30,8 +30,14 @@ ANEW = (  # what a resumed run may be given: its results stay, but for the last 
 )  # fmt: skip
 
 
-def better(monitor: str) -> str:
-    """Which direction is better for a metric: ``min`` for losses and the calibration error, else ``max``."""
+def better(monitor: str, known: str = "", mode: str = "") -> str:
+    """Which direction is better for a metric: ``min`` for losses and the calibration error, else ``max``.
+
+    Args:
+        known, mode: a metric of which it is known.
+    """
+    if monitor == known:
+        return mode
     return "min" if monitor in ("train/loss", "val/loss", "val/ece") else "max"
 
 

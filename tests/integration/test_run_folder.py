@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification
 from conftest import Fitted, configured
 from thaw import files, runs
 from thaw.errors import UserError
-from thaw.evaluation import evaluate
+from thaw.evaluation import evaluate, evaluate_run
 from thaw.inference.export import export
 from thaw.inference.labelling import label
 from thaw.inference.predictor import Predictor
@@ -517,3 +517,21 @@ def test_the_history_tells_the_rate_of_the_head_where_it_has_its_own(fitted: Fit
     )
     with (fitted("distilbert") / "history.csv").open() as file:
         assert "learning_rate/head" not in next(csv.reader(file))
+
+
+def test_intervals_of_rows_with_groups_are_of_whole_groups(encoders: Encoders, tmp_path: Path) -> None:
+    rows = [
+        f"i am {'happy' if i % 3 else 'sad'} {i},{'joy' if i % 3 else 'grief'},customer {i // 4}" for i in range(160)
+    ]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label,who", *rows]))
+    settings = [f"model.name={encoders('bert')}", "data=csv", f"data.path={tmp_path}/a.csv", "data.group_column=who"]
+    fit(configured(*settings, "data.epochs=1", "optimizer.lr=1e-2"), tmp_path / "run")
+    saved = [json.loads(line) for line in (tmp_path / "run/predictions/test.jsonl").open()]
+    groups = len({row["group"] for row in saved})
+    assert groups < len(saved)
+    before = files.read_json(tmp_path / "run/metrics.json")
+    assert f"resamples of {groups} whole groups; of so few groups" in (tmp_path / "run/report.html").read_text()
+    *_, own = evaluate_run({"run": str(tmp_path / "run"), "split": "test", "output": None, "data": {}})
+    assert own["intervals"] == {name: pair for name, pair in before["intervals"].items() if name.startswith("test/")}
+    again = [json.loads(line) for line in (tmp_path / "run/predictions/test.jsonl").open()]
+    assert [row["group"] for row in again] == [row["group"] for row in saved]

@@ -114,6 +114,8 @@ def test_a_single_file_is_divided_by_label(prepare: Prepare, tmp_path: Path) -> 
     untested = prepare(path, test_size=0)
     assert {name: len(rows) for name, rows in untested.rows.items()} == {"train": 170, "validation": 30}
     assert not any("test" in line for line in notes(untested.summary))
+    with pytest.raises(UserError, match=r"data\.test_size=0\.2: a fold is the test\. Leave it out"):
+        prepare(path, test_size=0.2, fold=1)
 
 
 def test_a_missing_validation_is_held_out_of_train_by_label(prepare: Prepare, tmp_path: Path) -> None:

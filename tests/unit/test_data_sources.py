@@ -540,7 +540,9 @@ def test_files_of_a_pattern_are_one_set_of_rows(tmp_path: Path) -> None:
 
 def test_a_pattern_does_not_mix_splits(tmp_path: Path) -> None:
     fill(tmp_path, {"train.csv": CSV, "test.csv": CSV})
-    assert "test.csv and train.csv are of different splits. Give their folder" in complaint(f"{tmp_path}/*.csv")
+    assert "test.csv and train.csv are named for different splits. Give their folder" in complaint(f"{tmp_path}/*.csv")
+    (tmp_path / "train.csv").rename(tmp_path / "tickets.csv")
+    assert "test.csv and tickets.csv are named for different splits" in complaint(f"{tmp_path}/*.csv")
 
 
 def test_validation_and_test_may_be_files_of_their_own(tmp_path: Path) -> None:
@@ -560,3 +562,14 @@ def test_a_test_split_apart_stands_for_that_of_the_folder(tmp_path: Path) -> Non
     source = load({"path": f"{tmp_path}/data", "test_path": f"{tmp_path}/gold.csv"})
     assert texts(source) == {"train": ["a", "b"], "test": ["c"]}
     assert source.place("test", 0, 2) == f"{tmp_path}/gold.csv:2"
+    fill(tmp_path, {"other/train.csv": CSV, "other/test.jsonl": "broken"})
+    assert texts(load({"path": f"{tmp_path}/other", "test_path": f"{tmp_path}/gold.csv"}))["test"] == ["c"]
+
+
+def test_a_split_apart_may_have_another_format(tmp_path: Path) -> None:
+    fill(tmp_path, {"tickets.csv": CSV, "gold.jsonl": JSONL, "gold.dat": CSV, "folder/a.csv": CSV})
+    data = {"path": f"{tmp_path}/tickets.csv", "format": "csv"}  # as data=csv states it
+    for name in ("gold.jsonl", "gold.dat"):
+        assert texts(load({**data, "test_path": f"{tmp_path}/{name}"}))["test"] == ["a", "b"]
+    message = complaint(tmp_path / "tickets.csv", test_path=f"{tmp_path}/folder")
+    assert "folder: a folder without one for each label. Give a file" in message

@@ -191,6 +191,15 @@ def test_a_test_of_more_rows_than_there_are_is_an_error() -> None:
             divide({name: rows_of([str(i) for i in range(100)])}, LabelSet("sequence", ("a", "b"), (9, 9)), data, "")
 
 
+@pytest.mark.parametrize(
+    ("name", "test", "validation"), [("all", 0.3, 0.8), ("all", 10, 100), ("all", 100, None), ("train", 100, None)]
+)
+def test_sizes_that_leave_nothing_to_train_on_are_errors(name: str, test: Any, validation: Any) -> None:
+    data = {"split_seed": 42, "validation_size": validation, "test_size": test}
+    with pytest.raises(UserError, match="none is left to train on"):
+        divide({name: rows_of([str(i) for i in range(100)])}, LabelSet("sequence", ("a", "b"), (9, 9)), data, "")
+
+
 def test_rows_of_several_labels_are_divided_too() -> None:
     rows = dataset_of(pa.table({"text": [f"text {i}" for i in range(100)], "label": [[i % 2, 2] for i in range(100)]}))
     labels = LabelSet("multi_label", ("a", "b", "c"), (50, 50, 100))

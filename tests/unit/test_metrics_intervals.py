@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from thaw.labels import LabelSet
 from thaw.metrics.calibration import confidence, expected_calibration_error
-from thaw.metrics.intervals import RESAMPLES, intervals, proportion
+from thaw.metrics.intervals import RESAMPLES, group_numbers, intervals, proportion
 from thaw.metrics.outputs import Outputs, figures
 from thaw.metrics.paired import mcnemar, paired_bootstrap
 from thaw.metrics.probabilities import probabilities
@@ -276,3 +276,25 @@ def test_a_metric_that_some_resamples_lack_is_not_compared() -> None:
         return {"accuracy": weights[:, 0] / 9, "of_words": weights[:, 0] / weights[:, 0]}
 
     assert set(paired_bootstrap(own, own, 9)) == {"accuracy"}
+
+
+def test_rows_of_one_group_are_drawn_together() -> None:
+    """Rows that say the same three times tell no more than once."""
+    generator = np.random.default_rng(1)
+    gold = generator.integers(3, size=60)
+    logits = generator.normal(size=(60, 3)).astype(np.float32) + 2 * np.eye(3, dtype=np.float32)[gold]
+    labels = LabelSet("sequence", ("a", "b", "c"), (20, 20, 20), "", 60)
+    once = intervals(Outputs(np.arange(60), logits, gold), labels, groups=np.arange(60))
+    repeated = Outputs(np.arange(180), np.repeat(logits, 3, axis=0), np.repeat(gold, 3))
+    names = [name for i in range(60) for name in (f"customer {i}",) * 3]
+    grouped = intervals(repeated, labels, groups=group_numbers(names))
+    for name in ("accuracy", "f1_macro", "mcc"):
+        assert grouped[name] == pytest.approx(once[name])
+    apart = intervals(repeated, labels)
+    assert apart["accuracy"][1] - apart["accuracy"][0] < 0.7 * (grouped["accuracy"][1] - grouped["accuracy"][0])
+
+
+def test_a_row_without_a_group_is_one_of_its_own() -> None:
+    assert group_numbers(["a", None, "b", "a", None]).tolist() == [0, 1, 2, 0, 3]  # type: ignore[union-attr]
+    assert group_numbers([None, None]) is None
+    assert group_numbers([]) is None

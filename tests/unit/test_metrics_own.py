@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, f1_score
 
-from conftest import Fitted, configured
+from conftest import Fitted, Run, configured
 from thaw.errors import UserError
 from thaw.evaluation import evaluate_run
 from thaw.files import read_json
 from thaw.labels import LabelSet
+from thaw.metrics.classification import best_thresholds
 from thaw.metrics.outputs import Outputs
 from thaw.metrics.own import build_metrics, own_figures
+from thaw.metrics.probabilities import probabilities
 from thaw.settings import plain
 from thaw.training.trainer import make_callbacks
 
@@ -40,8 +42,9 @@ def test_several_labels_are_given_as_0_and_1_by_the_thresholds_of_the_run() -> N
     gold = np.array([[1, 0], [0, 1], [1, 1]])
     outputs = Outputs(np.arange(3), np.array([[1.0, -1.0], [-1.0, -1.0], [1.0, -3.0]], dtype=np.float32), gold)
     metrics = build_metrics({"f2": F2}, TOPICS)
-    assert own_figures(outputs, TOPICS, metrics) == {"f2": 0.5}  # b is never predicted
-    assert own_figures(outputs, TOPICS, metrics, [0.5, 0.2]) != {"f2": 0.5}
+    assert own_figures(outputs, TOPICS, metrics, [0.5, 0.5]) == {"f2": 0.5}  # b is never predicted
+    best = best_thresholds(probabilities(outputs.logits, TOPICS), gold)
+    assert own_figures(outputs, TOPICS, metrics) == own_figures(outputs, TOPICS, metrics, best) != {"f2": 0.5}
 
 
 def test_words_are_rows_of_a_token_task() -> None:
@@ -67,8 +70,13 @@ def test_a_metric_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     [
         ("accuracy", F2, "metrics.accuracy: there is such a metric"),
         ("f1/joy", F2, "metrics.f1/joy"),
+        ("ece_calibrated", F2, "there is such a metric"),
         ("bad", {"_target_": "sklearn.metrics.fbeta_score", "beta": 2}, "metrics.bad: Target is multiclass"),
-        ("bad", {"_target_": "sklearn.metrics.confusion_matrix"}, "metrics.bad: .* It takes true and predicted ids"),
+        (
+            "bad",
+            {"_target_": "sklearn.metrics.confusion_matrix"},
+            "metrics.bad: .* Check its settings: it gets true and predicted ids of sequence labels",
+        ),
         (
             "bad",
             {"_target_": "sklearn.metrics.nothing"},
@@ -77,9 +85,8 @@ def test_a_metric_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_a_metric_that_cannot_work_is_told(name: str, config: Any, message: str) -> None:
-    outputs = Outputs(np.arange(3), logits([0, 1, 2], 3), np.array([0, 1, 2]))
     with pytest.raises(UserError, match=message):
-        own_figures(outputs, STARS, build_metrics({name: config}, STARS))
+        build_metrics({name: config}, STARS)
 
 
 def test_a_run_is_picked_by_a_metric_that_the_config_adds(fitted: Fitted) -> None:
@@ -89,6 +96,14 @@ def test_a_run_is_picked_by_a_metric_that_the_config_adds(fitted: Fitted) -> Non
     assert "val/kappa" in (run / "history.csv").read_text().splitlines()[0]
     _, _, again = evaluate_run({"run": str(run), "split": "test", "output": None, "explain": None, "data": {}})
     assert again["test/kappa"] == pytest.approx(metrics["test/kappa"], abs=1e-6)
+
+
+def test_of_a_metric_of_ones_own_the_user_says_which_direction_is_better(script: Run) -> None:
+    metric = "+metrics.mae={_target_: sklearn.metrics.mean_absolute_error}"
+    given = [metric, "monitor=val/mae", "mode=min", "callbacks=early_stopping"]
+    assert configured(*given).callbacks.early_stopping.mode == "min"
+    done = script("train.py", *given, "data=csv", "data.path=gone.csv", ok=False)
+    assert done.stderr == "error: gone.csv: no such file or folder. Check data.path.\n"
 
 
 @pytest.mark.parametrize("callback", ["EMAWeightAveraging", "StochasticWeightAveraging"])

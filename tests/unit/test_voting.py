@@ -105,6 +105,19 @@ def test_each_run_has_its_own_temperature(make: Make) -> None:
     assert found["score"] == pytest.approx((0.75 + 0.5) / 2)
 
 
+@pytest.mark.parametrize("task", ["sequence", "token"])
+def test_temperatures_change_scores_but_no_label(task: Task, make: Make) -> None:
+    """At a temperature of 3, 0.9 to 0.1 becomes 0.675 to 0.325: less than the other's 0.7 for anger."""
+    voters = [make("a", {"joy": 0.9, "anger": 0.1}, task, temperature=3.0),
+              make("b", {"joy": 0.3, "anger": 0.7}, task, temperature=1.0)]  # fmt: skip
+    scores = []
+    for calibrated in (False, True):
+        (found,) = Predictor.from_runs(voters, calibrated=calibrated)([["so"] if task == "token" else "so"])
+        assert (found["tags"][0] if task == "token" else found["label"]) == "joy"
+        scores.append(found["scores"][0] if task == "token" else found["score"])
+    assert scores == pytest.approx([0.6, (0.6753 + 0.3) / 2], abs=1e-3)
+
+
 def test_thresholds_are_averaged_as_well(make: Make) -> None:
     first = make("a", {"joy": 0.5, "anger": 0.6}, "multi_label", thresholds=[0.4, 0.8], temperature=1.0)
     second = make("b", {"anger": 0.9, "joy": 0.1}, "multi_label", thresholds=[0.6, 0.3], temperature=1.0)

@@ -23,6 +23,12 @@ def split_of(name: str) -> str | None:
     return next((SPLIT_NAMES[part] for part in parts if part in SPLIT_NAMES), None)
 
 
+def kind_of_name(path: Path, data: dict[str, Any]) -> str | None:
+    """The format that the name of a file implies."""
+    tokens = data.get("task") == "token"
+    return formats.format_of(path, tokens) or ("conll" if tokens else None)
+
+
 def kind_of(path: Path, data: dict[str, Any]) -> str:
     """The format of a file or folder: the stated one, or that which its name implies.
 
@@ -31,8 +37,8 @@ def kind_of(path: Path, data: dict[str, Any]) -> str:
     """
     if path.is_dir():
         return "folder"
-    stated, tokens = data.get("format"), data.get("task") == "token"
-    kind = "jsonl" if stated == "json" else stated or formats.format_of(path, tokens) or ("conll" if tokens else None)
+    stated = data.get("format")
+    kind = "jsonl" if stated == "json" else stated or kind_of_name(path, data)
     if kind not in formats.READERS or kind == "folder":
         formats.check_no_workbook(path)
         what = f"data.format={stated} is not known" if stated else "the format is not clear from the name"
@@ -42,16 +48,18 @@ def kind_of(path: Path, data: dict[str, Any]) -> str:
 
 
 def files_of_one_split(place: str | Path) -> list[Path]:
-    """The file of a name, or the files of a pattern, which may not be named for different splits; or an aclImdb folder.
+    """The file of a name, or the files of a pattern; or an aclImdb folder.
 
     Raises:
-        UserError: when their names say that they are several splits.
+        UserError: when their names say that they are of several splits, or a folder has none for each label.
     """
     found = named_by(place)
-    names = {split: path.name for path in found if (split := split_of(path.name))}
-    if len(found) > 1 and len(names) > 1:
+    if found[0].is_dir() and not any(inner.is_dir() for inner in found[0].iterdir()):
+        raise UserError(f"{place}: a folder without one for each label", "Give a file, or a pattern of several.")
+    names = {split_of(path.name): path.name for path in found}
+    if len(names) > 1 and names.keys() & {"validation", "test"}:
         raise UserError(
-            f"{place}: {' and '.join(names.values())} are of different splits",
+            f"{place}: {' and '.join(names.values())} are named for different splits",
             "Give their folder as data.path, or one of them as data.path, another as data.test_path.",
         )
     return found
@@ -60,7 +68,8 @@ def files_of_one_split(place: str | Path) -> list[Path]:
 def split_files(folder: Path, data: dict[str, Any], only: str | None = None) -> dict[str, list[Path]]:
     """The files, or aclImdb folders, of each split; if there are several formats, the first that has the split needed.
 
-    The layout of the Hub is supported: sharded files in ``data/`` or in a folder for each config.
+    The layout of the Hub is supported: sharded files in ``data/`` or in a folder for each config. Splits that have a
+    path of their own, ``test_path`` say, are left out.
 
     Args:
         only: the one split that is needed; None wants all, and among them ``train``.
@@ -68,7 +77,8 @@ def split_files(folder: Path, data: dict[str, Any], only: str | None = None) -> 
     needs, stated, config = only or "train", data.get("format"), data.get("hub_config")
     if config and (folder / str(config)).is_dir():
         folder = folder / str(config)
-    found = _by_format(folder, stated, data.get("task") == "token")
+    apart = {split for split in SPLITS if data.get(f"{split}_path")}
+    found = _by_format(folder, stated, data.get("task") == "token", apart)
     kind = next((kind for kind in formats.READERS if needs in found.get(kind, {})), None)
     if kind is None:
         names = sorted(entry.name for entry in folder.iterdir())[:8] or ["nothing"]
@@ -93,13 +103,13 @@ def split_files(folder: Path, data: dict[str, Any], only: str | None = None) -> 
     return {split: files[split] for split in SPLITS if split in files}
 
 
-def _by_format(folder: Path, stated: str | None, tokens: bool) -> dict[str, dict[str, list[Path]]]:
-    """The files of each format, or of the stated one, by the split that their names imply."""
+def _by_format(folder: Path, stated: str | None, tokens: bool, apart: set[str]) -> dict[str, dict[str, list[Path]]]:
+    """The files of each format, or of the stated one, by the split that their names imply, without splits apart."""
     found: dict[str, dict[str, list[Path]]] = {}
     unclear: dict[str, list[Path]] = {}
     for entry in sorted({*folder.iterdir(), *folder.glob("data/*"), *folder.glob("*/*.parquet")}):
         split = split_of(entry.name)
-        if split is None or entry.name.startswith("."):
+        if split is None or split in apart or entry.name.startswith("."):
             continue
         if entry.is_dir():
             kind = "folder" if any(inner.is_dir() for inner in entry.iterdir()) else None

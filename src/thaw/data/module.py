@@ -76,6 +76,9 @@ class TextDataModule(pl.LightningDataModule):
         task = detect_task(source, self.data)
         first = "all" if "all" in source.splits else "train"
         self.labels = derive_labels(source.splits[first], task, self.data.get("label_names") or source.names)
+        if self.data.get("test_size") is not None and (self.data.get("fold") or "test" in source.splits):
+            problem = "a fold is the test" if self.data.get("fold") else f"there is a test: {source.files['test'][0]}"
+            raise UserError(f"data.test_size={self.data['test_size']}: {problem}", "Leave it out.")
         for name in source.splits:
             source.splits[name] = with_ids(source, name, self.labels, self.data)
         where = ", ".join(source.files[first])
@@ -109,6 +112,11 @@ class TextDataModule(pl.LightningDataModule):
     def places(self, split: str) -> list[str]:
         """Where each row of a split stands, without the folder."""
         return _places(self.source, self._origin(split), self.rows[split])
+
+    def groups(self, split: str) -> list[str | None]:
+        """The group of each row, with ``data.group_column``; else empty."""
+        rows = self.rows[split]
+        return list(rows[splits.GROUP]) if splits.GROUP in rows.column_names else []
 
     def _origin(self, split: str) -> str:
         """The split in whose files the rows stand, of which they may have been held out."""

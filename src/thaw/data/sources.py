@@ -14,7 +14,7 @@ from typing import Any
 from thaw.data import formats
 from thaw.data.checking import NO_LABEL, checked, ticked
 from thaw.data.columns import answer_column, class_names, name_of, named_columns
-from thaw.data.layout import SPLIT_NAMES, files_of_one_split, kind_of, split_files, split_of
+from thaw.data.layout import SPLIT_NAMES, files_of_one_split, kind_of, kind_of_name, split_files, split_of
 from thaw.data.lines import NOT_UTF8
 from thaw.data.rows import CHUNK, Bad, Options, Row, dataset_of, group_of, label_of, text_of, unaccepted
 from thaw.data.spans import marked
@@ -70,7 +70,10 @@ def load(data: dict[str, Any], only: str | None = None) -> Source:
     source = load_path(data["path"], data, only) if data.get("path") else _load_hub(data)
     for split in ("validation", "test"):
         if place := data.get(f"{split}_path"):
-            _read(source, split, files_of_one_split(place), data)
+            parts = files_of_one_split(place)
+            # The format that is stated is that of data.path, which need not be theirs.
+            alike = parts[0].suffix == Path(str(data.get("path"))).suffix or kind_of_name(parts[0], data) is None
+            _read(source, split, parts, data if alike else {**data, "format": None})
     return source
 
 
@@ -78,10 +81,8 @@ def load_path(place: str | Path, data: dict[str, Any], only: str | None = None) 
     """Read files, or a folder with a file or folder for each split."""
     folder = Path(place).expanduser()
     files = split_files(folder, data, only) if folder.is_dir() else {"all": files_of_one_split(place)}
-    apart = [split for split in ("validation", "test") if data.get(f"{split}_path")]
-    if "all" in files and apart:
+    if "all" in files and (data.get("validation_path") or data.get("test_path")):
         files = {"train": files["all"]}
-    files = {split: parts for split, parts in files.items() if split not in apart}
     source = Source()
     for split, parts in files.items():
         _read(source, split, parts, data)
@@ -150,7 +151,7 @@ def _load_hub(data: dict[str, Any]) -> Source:
     # A split with exactly the usual name comes before one that contains it (test before test_extra).
     for split_name, dataset in sorted(loaded.items(), key=lambda item: str(item[0]).lower() not in SPLIT_NAMES):
         split = split_of(str(split_name))
-        if split is None or split in source.splits:  # such as unsupervised splits
+        if split is None or split in source.splits or data.get(f"{split}_path"):  # such as unsupervised splits
             log.info("%s: the split %s is not used.", name, split_name)
             continue
         named = named_columns(dataset.column_names, options(data), name)

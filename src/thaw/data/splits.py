@@ -116,6 +116,7 @@ def _in_three(rows: Any, labels: LabelSet, data: dict[str, Any]) -> dict[str, An
     size: int | float = 0.15 / 0.85  # of the others; not rounded from all rows, since earlier runs did not
     if validation_size or test_size is not None:
         size = check_size(validation_size or 0.15, len(rows), "data.validation_size")
+        _require_training(len(rows), size, len(test), data)
     train, validation = _hold_out(others, labels, size, seed, keys[rest], again[rest])
     return {
         "train": subset(_some(others, train), data.get("train_size"), "data.train_size"),
@@ -127,8 +128,16 @@ def _in_three(rows: Any, labels: LabelSet, data: dict[str, Any]) -> dict[str, An
 def _test_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) -> dict[str, Any]:
     size = check_size(data["test_size"], len(rows), "data.test_size")
     keys = _keys(rows)
+    _require_training(len(rows), 0, size, data)
     rest, test = _hold_out(rows, labels, size, data["split_seed"], keys, duplicated(keys))
     return {"train": _some(rows, rest), "test": _some(rows, test)}
+
+
+def _require_training(total: int, validation: int, test: int, data: dict[str, Any]) -> None:
+    """Refuse sizes of what is held out that leave no row to train on."""
+    if validation + test >= total:
+        sizes = " and ".join(f"data.{key}={data[key]}" for key in ("validation_size", "test_size") if data.get(key))
+        raise UserError(f"{sizes}: of {counted(total, 'row')} none is left to train on", "Set less.")
 
 
 def _require_rows(parts: dict[str, Any], labels: LabelSet, where: str) -> None:
@@ -174,6 +183,8 @@ def _validation_from_train(rows: Any, labels: LabelSet, data: dict[str, Any]) ->
         # A share, as of a learning curve, is of what is left: all shares are validated on the same rows. And of a group
         # of which some rows are trained on, none can be held out.
         size = check_size(wanted, total, key)
+        if size >= total:
+            raise UserError(f"{key}={wanted}: of {counted(total, 'row')} none is left to train on", "Set less.")
         keys = _keys(rows)
         others, validation = _hold_out(rows, labels, size, seed, keys, duplicated(keys))
         return subset(_some(rows, others), train_size, "data.train_size"), _some(rows, validation)

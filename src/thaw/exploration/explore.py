@@ -42,10 +42,12 @@ def explore(config: DictConfig, overrides: Sequence[str]) -> None:
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise UserError(f"output={settings['output']}: {there} is not a writable folder", "Choose another.")
     settings["data"]["score_subwords"] = False  # each word is counted once
-    if settings["data"]["truncation"] == "windows":
-        settings["data"]["truncation"] = "end"  # each text is a row, and the page shows what one window reads
-    data = TextDataModule(settings["data"], partial(load_tokenizer, encoder, trust_remote_code=trust), max_length, 0)
+    whole = {"truncation": "end"} if settings["data"]["truncation"] == "windows" else {}  # each text is a row here
+    read = {**settings["data"], **whole}
+    data = TextDataModule(read, partial(load_tokenizer, encoder, trust_remote_code=trust), max_length, 0)
     data.prepare()
+    if whole:
+        data.summary["truncation"] = "windows"
     if settings["features"] and data.labels.task != "sequence":
         raise UserError(
             f"features=true needs one label per text, and this is a {data.labels.task} task", "Leave features out."

@@ -16,9 +16,9 @@ def classify_texts(predictor: "Predictor", texts: Sequence[str], probabilities: 
         probabilities: also give the probability of every label.
     """
     given, uncalibrated = chances(predictor, texts)
-    # Thresholds were tuned without a temperature; a score that the user asks for is one of those that are given.
-    tuned = predictor.labels.task == "multi_label" and predictor.min_score is None
-    for text, scores, decisive in zip(texts, given, uncalibrated if tuned else given, strict=True):
+    # A temperature changes no label. But a score that the user asks for is one of those that are given.
+    asked = predictor.labels.task == "multi_label" and predictor.min_score is not None
+    for text, scores, decisive in zip(texts, given, given if asked else uncalibrated, strict=True):
         by_name = dict(zip(predictor.labels.names, scores.tolist(), strict=True))
         chosen = predictor.chosen(decisive)
         result: dict[str, Any] = {"text": text}

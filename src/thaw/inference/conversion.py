@@ -40,7 +40,8 @@ def write_onnx(run: Path, quantize: str | None, check_rows: int, place: str) -> 
     own = {"pad_token_id": tokenizer.pad_token_id, "clean_html": reference.clean}
     files.write_json(folder / "labels.json", {**saved, **own})
     split = runs.known_splits(run)[-1]
-    texts, gold, _ = (rows[:check_rows] for rows in runs.saved_rows(run, split, reference.labels))
+    texts, gold, _, _ = runs.saved_rows(run, split, reference.labels)
+    texts, gold = texts[:check_rows], gold[:check_rows]
     encoded = reference.encode(texts, gold)
     strict = bool(runs.load_config(run).strict_iob2)
     compared = Comparison(reference, encoded, strict)

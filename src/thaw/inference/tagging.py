@@ -22,14 +22,15 @@ def tag_texts(predictor: "Predictor", texts: "Sequence[Text]") -> Iterator[dict[
         [text[start:end] for start, end in own] if isinstance(text, str) else list(text)
         for text, own in zip(texts, places, strict=True)
     ]
-    scores, _ = chances(predictor, words)
+    given, uncalibrated = chances(predictor, words)
+    best = uncalibrated.argmax(-1)  # a temperature changes no tag
+    sure = np.take_along_axis(given, best[:, None], axis=-1)[:, 0]
     bounds = np.cumsum([len(own) for own in words])[:-1]
-    for text, text_places, text_scores in zip(texts, places, np.split(scores, bounds), strict=True):
-        best, sure = text_scores.argmax(-1).tolist(), text_scores.max(-1).tolist()
-        predicted = {
-            int(word): (predictor.labels.names[best[word]], sure[word])
-            for word in np.flatnonzero(~np.isnan(text_scores).any(-1))
-        }
+    for text, text_places, tags, scores in zip(
+        texts, places, np.split(best, bounds), np.split(sure, bounds), strict=True
+    ):
+        known = zip(tags.tolist(), scores.tolist(), strict=True)
+        predicted = {i: (predictor.labels.names[tag], score) for i, (tag, score) in enumerate(known) if score == score}
         if isinstance(text, str):
             yield {"text": text, "entities": _entities(text, text_places, predicted, predictor.labels)}
         else:

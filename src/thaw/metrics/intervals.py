@@ -1,7 +1,7 @@
 """Confidence intervals of metrics: Wilson's for proportions, bootstrap for everything else."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
@@ -27,6 +27,7 @@ def intervals(
     thresholds: Sequence[float] | None = None,
     terms: tuple[np.ndarray, np.ndarray] | None = None,
     temperature: float | None = None,
+    groups: np.ndarray | None = None,
 ) -> dict[str, list[float]]:
     """The 95 % interval of each headline metric, by the percentile bootstrap (Efron and Tibshirani 1993).
 
@@ -43,6 +44,7 @@ def intervals(
         outputs, labels, strict, thresholds: as for `figures`.
         terms: losses and weights of each entry of ``outputs.flat()``, for the interval of the loss.
         temperature: for the calibration error after scaling.
+        groups: as for `bootstrap`; proportions of rows are then resampled as well.
 
     Returns:
         Metric -> [low, high]; none for metrics that are undefined, or the same in every resample.
@@ -61,7 +63,7 @@ def intervals(
             result["loss"] = (weights @ losses[0]) / (weights @ losses[1])
         return result
 
-    found = of_scorer(score, labels, len(outputs.rows))
+    found = of_scorer(score, labels, len(outputs.rows), groups)
     for name, error in errors.items():
         if name not in found:
             continue
@@ -71,9 +73,9 @@ def intervals(
     return {name: list(pair) for name, pair in found.items() if np.isfinite(pair).all()}
 
 
-def of_scorer(score: Scorer, labels: LabelSet, rows: int) -> dict[str, list[float]]:
+def of_scorer(score: Scorer, labels: LabelSet, rows: int, groups: np.ndarray | None = None) -> dict[str, list[float]]:
     """The 95 % interval of each metric of so many rows, or sentences, as `intervals` describes."""
-    drawn = bootstrap(score, rows)
+    drawn = bootstrap(score, rows, groups)
     with np.errstate(all="ignore"):
         whole = score(np.ones((1, rows)))
     found = {}
@@ -83,7 +85,7 @@ def of_scorer(score: Scorer, labels: LabelSet, rows: int) -> dict[str, list[floa
         low, high = np.percentile(values, TAILS)
         if low < high:
             found[name] = [float(low), float(high)]
-    if labels.task == "token":  # words of one sentence are not on their own
+    if labels.task == "token" or groups is not None:  # words of one sentence, or rows of one group, go together
         return found
     shares = {name: float(whole[name][0]) for name in SHARES[labels.task] if name in whole}
     return found | {name: list(proportion(round(value * rows), rows)[1:]) for name, value in shares.items()}
@@ -112,14 +114,33 @@ def proportion(part: int, whole: int) -> tuple[float, float, float]:
     return part / whole, float(found.low), float(found.high)
 
 
-def bootstrap(score: Scorer, rows: int) -> dict[str, np.ndarray]:
-    """The metrics of `RESAMPLES` resamples of so many rows."""
+def group_numbers(names: Sequence[str | None]) -> np.ndarray | None:
+    """A number from 0 for each group, (rows,), for `bootstrap`; a row without one is a group of its own.
+
+    Returns:
+        None if no row has a group.
+    """
+    if not any(name is not None for name in names):
+        return None
+    numbers: dict[Any, int] = {}
+    return np.array([numbers.setdefault(i if name is None else name, len(numbers)) for i, name in enumerate(names)])
+
+
+def bootstrap(score: Scorer, rows: int, groups: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """The metrics of `RESAMPLES` resamples of so many rows.
+
+    Args:
+        groups: the group of each row, from 0, if whole groups are drawn: rows of one customer vary together (the
+            cluster bootstrap, Field and Welsh 2007).
+    """
     generator = np.random.default_rng(SEED)
     together = max(1, CELLS // rows)
+    units = rows if groups is None else int(groups.max()) + 1
     parts = []
     for start in range(0, RESAMPLES, together):
-        drawn = generator.integers(rows, size=(min(together, RESAMPLES - start), rows))
-        weights = np.stack([np.bincount(line, minlength=rows) for line in drawn]).astype(np.float64)
+        drawn = generator.integers(units, size=(min(together, RESAMPLES - start), units))
+        weights = np.stack([np.bincount(line, minlength=units) for line in drawn]).astype(np.float64)
+        weights = weights if groups is None else weights[:, groups]
         with np.errstate(all="ignore"):
             parts.append(score(weights))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -131,8 +131,13 @@ def figures(
 
 def figure_names(labels: LabelSet) -> list[str]:
     """The names of the metrics that `figures` gives for a task."""
+    return list(figures(one_of_each(labels), labels))
+
+
+def one_of_each(labels: LabelSet) -> Outputs:
+    """Outputs for a row, or a word, of each label."""
     ids = np.arange(len(labels))
     logits = np.eye(len(labels), dtype=np.float32)
     if labels.task == "token":
-        return list(figures(Outputs(ids[:1], [logits], [ids], [ids]), labels))
-    return list(figures(Outputs(ids, logits, logits.astype(np.int64) if labels.task == "multi_label" else ids), labels))
+        return Outputs(ids[:1], [logits], [ids], [ids])
+    return Outputs(ids, logits, logits.astype(np.int64) if labels.task == "multi_label" else ids)

@@ -8,7 +8,8 @@ import numpy as np
 from thaw.errors import UserError, reason
 from thaw.instantiate import build_function
 from thaw.labels import LabelSet
-from thaw.metrics.outputs import Outputs, figure_names
+from thaw.metrics.classification import best_thresholds
+from thaw.metrics.outputs import Outputs, figure_names, one_of_each
 from thaw.metrics.probabilities import probabilities
 
 Metrics = Mapping[str, Callable[[np.ndarray, np.ndarray], Any]]
@@ -18,13 +19,16 @@ def build_metrics(config: Mapping[str, Any], labels: LabelSet) -> Metrics:
     """The functions of the group ``metrics``, by name.
 
     Raises:
-        UserError: when one cannot be built, or its name is taken or has a slash, which separates split and label.
+        UserError: when one cannot be built or fails for rows of each label, or its name is taken or has a slash, which
+            separates split and label.
     """
-    known = figure_names(labels)
+    known = ("loss", "ece", "ece_calibrated", *figure_names(labels))
     for name in config:
-        if "/" in name or name in ("loss", *known):
+        if "/" in name or name in known:
             raise UserError(f"metrics.{name}: there is such a metric, or its name has a slash", "Choose another name.")
-    return {name: build_function(one, f"metrics.{name}") for name, one in config.items()}
+    metrics = {name: build_function(one, f"metrics.{name}") for name, one in config.items()}
+    own_figures(one_of_each(labels), labels, metrics)  # now, not after an epoch
+    return metrics
 
 
 def own_figures(
@@ -33,10 +37,10 @@ def own_figures(
     """The value of each metric for the rows, or for all words of a token task.
 
     Each function gets true and predicted ids, in the order of the labels, as (n,) arrays; of a multi-label task 0 and 1
-    for each label, as (n, labels) arrays.
+    for each label, as (n, labels) arrays. A word without a token has the predicted id of O, or -1 if there is no O.
 
     Args:
-        thresholds: of a multi-label task; None takes 0.5.
+        thresholds: of a multi-label task; None takes those that are best for these rows, as `figures` does.
 
     Raises:
         UserError: when one fails, or gives no number.
@@ -47,8 +51,9 @@ def own_figures(
     if labels.task == "token":
         gold, predicted = np.concatenate(gold), np.concatenate(outputs.tags(labels))
     elif labels.task == "multi_label":
-        limits = [0.5] * len(labels) if thresholds is None else thresholds
-        predicted = (probabilities(predicted, labels) >= np.asarray(limits)).astype(gold.dtype)
+        scores = probabilities(predicted, labels)
+        limits = best_thresholds(scores, gold) if thresholds is None else thresholds
+        predicted = (scores >= np.asarray(limits)).astype(gold.dtype)
     else:
         predicted = predicted.argmax(-1)
     values = {}
@@ -56,7 +61,6 @@ def own_figures(
         try:
             values[name] = float(function(gold, predicted))
         except Exception as error:  # whatever a function of the user's may raise
-            raise UserError(
-                f"metrics.{name}: {reason(error)}", "It takes true and predicted ids, and gives a number."
-            ) from error
+            remedy = f"Check its settings: it gets true and predicted ids of {labels.task} labels, and gives a number."
+            raise UserError(f"metrics.{name}: {reason(error)}", remedy) from error
     return values

@@ -24,12 +24,14 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     return {"only_first": only_first, "only_second": only_second, "p": p}
 
 
-def paired_bootstrap(first: Scorer, second: Scorer, rows: int) -> dict[str, dict[str, Any]]:
+def paired_bootstrap(
+    first: Scorer, second: Scorer, rows: int, groups: np.ndarray | None = None
+) -> dict[str, dict[str, Any]]:
     """The difference between two runs in each metric, scored on the same resamples (Koehn 2004).
 
     Args:
         first, second: scorers of the same rows.
-        rows: the number of rows.
+        rows, groups: as for `bootstrap`.
 
     Returns:
         Metric -> ``first``, ``second``, ``difference`` (second minus first), its ``interval``, and ``p``: twice the
@@ -44,7 +46,7 @@ def paired_bootstrap(first: Scorer, second: Scorer, rows: int) -> dict[str, dict
     with np.errstate(all="ignore"):
         ours, theirs = first(whole), second(whole)
     result = {}
-    resamples = bootstrap(difference, rows)
+    resamples = bootstrap(difference, rows, groups)
     for name, drawn in resamples.items():
         if not np.isfinite(drawn).all():
             continue

@@ -15,7 +15,7 @@ from thaw.labels import LabelSet
 from thaw.metrics.paired import mcnemar, paired_bootstrap
 from thaw.reporting.html import write_html
 from thaw.reporting.members import settings_of
-from thaw.reporting.predictions import Rows, scorer_of
+from thaw.reporting.predictions import Rows, groups_of, scorer_of
 from thaw.reporting.published import compare_with_paper
 from thaw.reporting.reading import marked, shown
 from thaw.reporting.summary import interval, latex_table, markdown_table, number, table, titled
@@ -90,14 +90,17 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
     strict = bool(runs.load_config(first).strict_iob2)
     right = [np.array([row["label"] == row["predicted"] for row in own]) for own in rows]
     flips = np.flatnonzero(right[0] != right[1])
-    test = mcnemar(*right) if known.task == "sequence" else None
-    figures = paired_bootstrap(scorer_of(known, rows[0], strict), scorer_of(known, rows[1], strict), len(rows[0]))
+    groups = groups_of(rows[0])
+    test = mcnemar(*right) if known.task == "sequence" and groups is None else None  # it takes rows to be independent
+    scorers = [scorer_of(known, own, strict) for own in rows]
+    figures = paired_bootstrap(scorers[0], scorers[1], len(rows[0]), groups)
     return {
         "title": f"{runs.display(first)} against {runs.display(second)}",
         "runs": [_described(run) for run in (first, second)],
         "split": split,
         "rows": len(rows[0]),
         "unit": "sentences" if known.task == "token" else "rows",
+        "grouped": groups is not None,
         "figures": figures,
         "titles": titled(list(figures)),
         "test": test,

@@ -12,7 +12,7 @@ from thaw import files, runs
 from thaw.labels import LabelSet
 from thaw.metrics.intervals import of_scorer
 from thaw.reporting.members import FOLD, Group
-from thaw.reporting.predictions import Rows, scorer_of
+from thaw.reporting.predictions import Rows, groups_of, scorer_of
 from thaw.reporting.reading import suspects, suspicious
 from thaw.reporting.summary import interval, number
 
@@ -56,7 +56,7 @@ def out_of_fold(group: Group) -> OutOfFold | None:
     learnt = {int(fold): LabelSet.from_dict(files.read_json(folder / "labels.json")) for fold, folder in first.items()}
     unseen = {fold: {name for name, count in zip(own.names, own.counts, strict=True) if not count}
               for fold, own in learnt.items()}  # fmt: skip
-    return OutOfFold(rows, labels, figures, of_scorer(score, labels, len(rows)), unseen)
+    return OutOfFold(rows, labels, figures, of_scorer(score, labels, len(rows), groups_of(rows)), unseen)
 
 
 def in_order(place: str) -> list[Any]:

@@ -167,7 +167,7 @@ def _flat(run: Path) -> dict[str, str]:
     config: Any = OmegaConf.to_container(runs.load_config(run))
     values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat(config) if value != {}}
     return {key: value for key, value in values.items()
-            if key not in (*NEUTRAL, *INERT) and not key.startswith("logger.")}  # fmt: skip
+            if key not in (*NEUTRAL, *INERT) and not key.startswith(("logger.", "metrics."))}  # fmt: skip
 
 
 def overridden(run: Path) -> dict[str, str]:

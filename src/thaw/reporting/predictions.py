@@ -7,11 +7,16 @@ import numpy as np
 
 from thaw.labels import UNREAD, LabelSet
 from thaw.metrics.entities import entity_counts, spans
-from thaw.metrics.intervals import proportion
+from thaw.metrics.intervals import group_numbers, proportion
 from thaw.metrics.scorers import Scorer, entity_scorer, label_scorer, tag_scorer, words_right
 
 LENGTHS = 5  # groups of texts by length
 Rows = Sequence[dict[str, Any]]
+
+
+def groups_of(rows: Rows) -> np.ndarray | None:
+    """The group of each row, as `group_numbers` gives it; None if no row has one."""
+    return group_numbers([row.get("group") for row in rows])
 
 
 def probability_matrix(rows: Rows, labels: LabelSet) -> np.ndarray:

@@ -47,7 +47,7 @@ def obtained(run: Path, figure: str) -> float | None:
 
 def neutral(key: str) -> bool:
     """Whether a setting only says where and how a run is computed, so that its figures stay comparable."""
-    return key in NEUTRAL or key.startswith(("hydra", "logger"))
+    return key in NEUTRAL or key.startswith(("hydra", "logger", "metrics"))
 
 
 def deviations(settings: Mapping[str, str]) -> list[str]:

@@ -16,7 +16,7 @@ from thaw.metrics.intervals import RESAMPLES, proportion
 from thaw.reporting import advice, plots, summary
 from thaw.reporting.entity_errors import by_surface, error_matrix
 from thaw.reporting.html import write_html
-from thaw.reporting.predictions import Rows, label_matrix, label_pairs, length_bins, probability_matrix
+from thaw.reporting.predictions import Rows, groups_of, label_matrix, label_pairs, length_bins, probability_matrix
 from thaw.reporting.reading import worth_reading
 
 TILES = {
@@ -97,6 +97,8 @@ def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Ro
         bars = {**{name: figures["f1"] for name, figures in beside.items()}, "this run": scores["f1"]}
         pictures.insert(0, plots.baseline_bars(bars, pairs.get(f"{split}/f1")))
     environment = files.read_json(run / "environment.json")
+    grouped = (groups := groups_of(predictions)) is not None
+    drawn = len(predictions) if groups is None else int(groups.max()) + 1
     tested = "" if split in ("test", "validation") else f", on {split}"
     return {
         "title": f"{config.data.name}: {Path(config.model.name).name}, freeze={config.freeze.name}{tested}",
@@ -107,6 +109,8 @@ def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Ro
         "unit": "sentences" if labels.task == "token" else "rows",
         "token": labels.task == "token",
         "resamples": RESAMPLES,
+        "grouped": grouped,
+        "drawn": drawn,
         "tiles": [
             {"name": NAMES.get(name, name), "value": value, "interval": pairs.get(f"{split}/{name}")}
             for name in TILES[labels.task]

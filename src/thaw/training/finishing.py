@@ -136,7 +136,7 @@ def evaluate_splits(
         if split == "validation":
             path = folder / "labels.json"
             files.write_json(path, {**files.read_json(path), **settle(predictor, outputs)})
-        results[split] = score_rows(predictor, outputs, texts, data.places(split), cfg)
+        results[split] = score_rows(predictor, outputs, texts, data.places(split), cfg, data.groups(split))
         files.write_jsonl(folder / "predictions" / f"{split}.jsonl", results[split].predictions)
     return results
 

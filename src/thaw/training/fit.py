@@ -35,6 +35,7 @@ from thaw.training.trainer import (
     best_checkpoint,
     check_accelerator,
     check_distributed,
+    check_launched,
     check_monitor,
     make_callbacks,
     make_trainer,
@@ -161,6 +162,7 @@ def trainer_of(
         resumable,
     ]
     trainer = make_trainer(settings, callbacks, folder)
+    check_launched(trainer.world_size)
     if trainer.world_size > 1:
         rows = {split: len(data.rows[split]) for split in ("train", "validation")}
         check_distributed(cfg["freeze"]["name"], multirun, rows, trainer.world_size)

@@ -9,7 +9,7 @@ from typing import Any
 
 from thaw.errors import missing
 from thaw.files import read_jsonl
-from thaw.instantiate import build
+from thaw.instantiate import build, takes
 from thaw.labels import LabelSet
 from thaw.reporting.members import CHOSEN, is_wandb, overridden, picks_a_file
 from thaw.reporting.predictions import label_pairs
@@ -59,7 +59,9 @@ def make_loggers(cfg: dict[str, Any], folder: Path, multirun: bool = False) -> l
         if wandb and not settings.get("offline") and (earlier := sorted(folder.glob("wandb/run-*"))):
             # It continues on W&B as well. The folders are named run-<time>-<id>.
             settings = {"id": earlier[-1].name.split("-", 2)[2], **settings}
-        logger = build(settings, f"logger.{name}", save_dir=str(folder))
+        # Loggers that send what they get to a server may not take a folder.
+        places = {"save_dir": str(folder)} if takes(settings, "save_dir") else {}
+        logger = build(settings, f"logger.{name}", **places)
         trackers.append(Tracker(logger, wandb, None if multirun else folder))
     return trackers
 

@@ -1,5 +1,6 @@
 """The Lightning Trainer of a run, and early checks of what would fail later."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,16 @@ class FSDPOnCPU(FSDPStrategy):
 
 
 StrategyRegistry.register("fsdp_cpu", FSDPOnCPU, override=True)  # the module may be imported again
+
+
+def check_launched(processes: int) -> None:
+    """Refuse to leave processes of torchrun over: each of them would train a run of its own."""
+    launched = int(os.environ["WORLD_SIZE"]) if TorchElasticEnvironment.detect() else 1
+    if launched > processes:
+        raise UserError(
+            f"torchrun started {launched} processes, and trainer.devices and trainer.num_nodes are for {processes}",
+            "Give trainer=ddp, trainer.devices as many as --nproc-per-node, and trainer.num_nodes as --nnodes.",
+        )
 
 
 def check_distributed(strategy: str, multirun: bool, rows: Mapping[str, int], processes: int) -> None:

@@ -81,6 +81,7 @@ def prepare(conf: Path) -> None:
     """Configure the process before Hydra reads the command line."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a character that the terminal cannot show is no error
+    logging.raiseExceptions = False  # or each line for a pipe that was closed, as by head, would be a traceback
     # Makes Hydra raise its errors instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Files in conf/hydra/launcher/ override the settings that the launcher's package declares, on purpose.

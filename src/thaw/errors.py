@@ -1,6 +1,8 @@
 """The exceptions that end a run on purpose; `UserError` is the one that users read."""
 
 import signal
+import traceback
+from pathlib import Path
 
 # Schedulers send one of these some time before they end a job; Windows has neither.
 REQUEUE = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
@@ -23,6 +25,12 @@ class UserError(Exception):
 def reason(error: BaseException) -> str:
     """The first line of what an error says, or its kind if it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def raised(error: BaseException) -> str:
+    """Kind, first line and place of an error in code of a user's."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {reason(error)} ({'/'.join(Path(frame.filename).parts[-2:])}:{frame.lineno})"
 
 
 def counted(number: int, noun: str) -> str:

@@ -89,7 +89,8 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
     metrics = files.read_json(run / "metrics.json")
     own = join_figures({rows.name: result})
     if known := metrics["baselines"].get(rows.name):  # the split that the run was tested on
-        own |= {"baselines": {rows.name: known}, "notes": metrics.get("notes", [])}
+        shown = known if settings.get("baselines", True) else {}
+        own |= {"baselines": {rows.name: shown}, "notes": metrics.get("notes", [])}
     elif rows.name == "train":  # which baselines would know by heart
         own |= {"baselines": {rows.name: {}}, "notes": rows.notes}
     else:
@@ -259,6 +260,8 @@ def evaluate(config: DictConfig) -> None:
         rows, metrics = evaluate_together(folders, settings)
         title = f"Metrics of {len(folders)} runs that vote, {counted(rows, 'row')}"
         print(summary.table(title, *summary.headline_rows(metrics, [settings["split"]])))
+        if settings["output"]:
+            print(f"\nPredictions   {runs.display(Path(settings['output']).expanduser())}")
         return
     settings["run"] = folders[0]
     name, rows, metrics = evaluate_run(settings)

@@ -138,11 +138,11 @@ def named_by(place: str | Path) -> list[Path]:
 
 
 def plain_name(path: Path) -> str:
-    """The name of a file or folder; of a pattern without what may be anything, or if nothing is left of the folder."""
+    """The name of a file or folder; of a pattern that of its folder, and what is the same in all names."""
     if not glob.has_magic(path.name) or os.path.exists(path):
         return path.name
     stem, *endings = (re.sub(r"\[.*?\]|[*?]", "", part).strip("-_ ") for part in path.name.split("."))
-    return ".".join([stem or path.parent.name, *endings])
+    return ".".join(["-".join(filter(None, [path.parent.name, stem])), *endings])
 
 
 def check_not_over(output: str | Path, source: str | Path, name: str) -> None:

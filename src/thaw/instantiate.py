@@ -44,7 +44,7 @@ def build(config: dict[str, Any], key: str, **arguments: Any) -> Any:
             raise UserError(f"{target}: {cause}", f"Install the package{package}.") from error
         if isinstance(cause, ImportError):
             where = ", and that own/ stands beside the scripts" if config["_target_"].startswith("own.") else ""
-            raise UserError(f"{target}: there is no such class", f"Check its name{where}.") from error
+            raise UserError(f"{target}: there is no such class or function", f"Check its name{where}.") from error
         raise UserError(f"{target} could not be built: {reason(cause or error)}", _remedy(config, key)) from error
 
 

@@ -69,9 +69,7 @@ def job(config: DictConfig) -> dict[str, Any]:
     if kept and any(item.startswith("resume=") for item in state.overrides.task):
         remedy = f"Leave it out, or start a new run. These may change: {', '.join(ANEW)}."
         raise UserError(f"{kept[0]} with resume: a resumed run keeps its own settings", remedy)
-    if config.mode != better(config.monitor) and config.monitor.removeprefix("val/") not in config.metrics:
-        high = "low" if config.mode == "max" else "high"
-        raise UserError(f"mode={config.mode}: {config.monitor} should be {high}", "Leave mode out.")
+    check_mode(config, state.overrides.task)
     folder = Path(state.runtime.output_dir)
     if config.resume:
         folder = open_unfinished(config.resume)  # now, before anything heavy is imported
@@ -90,6 +88,25 @@ def job(config: DictConfig) -> dict[str, Any]:
     overrides = list(state.overrides.task)
     origin = {"command": command, "overrides": overrides, "changed": changed(config, name, overrides)}
     return {"folder": folder, "multirun": multirun.active(), "origin": origin}
+
+
+def check_mode(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuse a direction in which the best score would be the worst; that of a metric of the user's must be known."""
+    metric = config.metrics.get(config.monitor.removeprefix("val/"))
+    if metric is None:
+        if config.mode != better(config.monitor):
+            high = "low" if config.mode == "max" else "high"
+            raise UserError(f"mode={config.mode}: {config.monitor} should be {high}", "Leave mode out.")
+        return
+    # Scikit-learn's convention for the names of its functions.
+    kind = str(metric["_target_"]).rpartition("_")[2]
+    known = {"score": "max", "error": "min", "loss": "min"}.get(kind)
+    if known and config.mode != known:
+        raise UserError(
+            f"mode={config.mode}: {config.monitor} is {'an' if kind == 'error' else 'a'} {kind}", f"Give mode={known}."
+        )
+    if not known and not any(item.startswith("mode=") for item in overrides):
+        raise UserError(f"monitor={config.monitor}: is more of it better, or less?", "Give mode=max or mode=min.")
 
 
 def changed(config: DictConfig, name: str, overrides: Sequence[str]) -> list[tuple[str, str, str]]:

@@ -39,6 +39,8 @@ def evaluate_together(folders: Sequence[str], settings: dict[str, Any]) -> tuple
         if given:
             raise UserError(f"{key} is for one run, and {len(folders)} vote", "Leave it out, or name one as run=...")
     opened = [runs.open_run(folder, needs="metrics.json") for folder in folders]
+    if any(runs.load_config(run).data.fold for run in opened):
+        raise UserError("folds test on different rows each", "Their figures together are in summary.html of the sweep.")
     for run in opened:
         runs.spare_data(run, settings["output"])
     result, own = score_together(opened, settings["split"])

@@ -3,6 +3,7 @@
 Values that depend on the data or the encoder (layers, lengths, labels) are checked once those are known.
 """
 
+import glob
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -81,7 +82,8 @@ def check_source(data: Mapping[str, Any]) -> None:
         if not (place := data.get(key)):
             continue
         if not (found := named_by(place)):
-            raise UserError(f"{place}: no such file or folder", f"Check data.{key}.")
+            problem = "no file matches" if glob.has_magic(str(place)) else "no such file or folder"
+            raise UserError(f"{place}: {problem}", f"Check data.{key}.")
         if not all(path.is_file() or path.is_dir() for path in found):  # such as a pipe; files are read more than once
             raise UserError(f"{place}: neither a file nor a folder", "Save the data to a file.")
     if not (data.get("path") or data.get("hub")):

@@ -111,9 +111,12 @@ NAMES: Rule = (
     lambda value: isinstance(value, list) and all(isinstance(name, NAME) and name != "" for name in value),
     "a list of names",
 )
-BUILT: Rule = (lambda value: isinstance(value, dict) and TEXT[0](value.get("_target_")), "a group with a _target_")
+BUILT: Rule = (
+    lambda value: isinstance(value, dict) and TEXT[0](value.get("_target_")),
+    "a group with a _target_, such as {_target_: own.losses.poly}",
+)
 SEVERAL_BUILT: Rule = (
     lambda value: isinstance(value, dict) and all(map(BUILT[0], value.values())),
-    "a group of groups, each with a _target_",
+    "a group of groups, each with a _target_, such as {name: {_target_: own.metrics.cost}}",
 )
 EXPECTED = {"figure", "value", "tolerance", "reason", "source", "open"}

@@ -532,7 +532,7 @@ def test_files_of_a_pattern_are_one_set_of_rows(tmp_path: Path) -> None:
     source = load({"path": f"{tmp_path}/2026-*.csv"})
     assert texts(source) == {"all": ["c", "d"]}
     assert source.place("all", 1, 2) == f"{tmp_path}/2026-02.csv:2"
-    assert "no such file or folder. Check data.path" in complaint(f"{tmp_path}/2027-*.csv")
+    assert "no file matches. Check data.path" in complaint(f"{tmp_path}/2027-*.csv")
     # A name comes before the pattern that it may also be.
     fill(tmp_path, {"[a].csv": CSV, "a.csv": "text,label\nd,y\n"})
     assert texts(load({"path": f"{tmp_path}/[a].csv"})) == {"all": ["a", "b"]}
@@ -540,9 +540,9 @@ def test_files_of_a_pattern_are_one_set_of_rows(tmp_path: Path) -> None:
 
 def test_a_pattern_does_not_mix_splits(tmp_path: Path) -> None:
     fill(tmp_path, {"train.csv": CSV, "test.csv": CSV})
-    assert "test.csv and train.csv are named for different splits. Give their folder" in complaint(f"{tmp_path}/*.csv")
+    assert "test.csv is named for test, and others are not. Give their folder" in complaint(f"{tmp_path}/*.csv")
     (tmp_path / "train.csv").rename(tmp_path / "tickets.csv")
-    assert "test.csv and tickets.csv are named for different splits" in complaint(f"{tmp_path}/*.csv")
+    assert "test.csv is named for test, and others are not" in complaint(f"{tmp_path}/*.csv")
 
 
 def test_validation_and_test_may_be_files_of_their_own(tmp_path: Path) -> None:
@@ -564,6 +564,12 @@ def test_a_test_split_apart_stands_for_that_of_the_folder(tmp_path: Path) -> Non
     assert source.place("test", 0, 2) == f"{tmp_path}/gold.csv:2"
     fill(tmp_path, {"other/train.csv": CSV, "other/test.jsonl": "broken"})
     assert texts(load({"path": f"{tmp_path}/other", "test_path": f"{tmp_path}/gold.csv"}))["test"] == ["c"]
+
+
+def test_no_file_is_of_two_splits(tmp_path: Path) -> None:
+    fill(tmp_path, {"2026-01.csv": CSV, "2026-gold.csv": CSV})
+    message = complaint(f"{tmp_path}/2026-*.csv", test_path=f"{tmp_path}/2026-gold.csv")
+    assert "2026-gold.csv: data.path and data.test_path name the same. Leave it out of one of them." in message
 
 
 def test_a_split_apart_may_have_another_format(tmp_path: Path) -> None:

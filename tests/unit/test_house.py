@@ -310,7 +310,7 @@ def test_a_package_that_something_built_needs_is_named(
     [
         (
             {"_target_": "thaw.job.misspelled"},
-            "optimizer.class: thaw.job.misspelled: there is no such class. Check its",
+            "optimizer.class: thaw.job.misspelled: there is no such class or function. Check its",
         ),
         (
             {"_target_": "torch.optim.RMSprop", "betas": [0.9, 0.99], "alpha": 0.9, "fused": True},
@@ -739,7 +739,7 @@ def test_what_the_trainer_calls_its_arguments_names_settings_that_there_are() ->
     ("path", "name"),
     [
         ("tickets.csv.gz", "tickets"),
-        ("data/2026-*.csv", "2026"),
+        ("data/2026-*.csv", "data-2026"),
         ("data/*.csv", "data"),
         ("[a]-{b}.csv", "{b}"),
         ("", "data"),

@@ -69,9 +69,13 @@ def test_a_metric_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ("name", "config", "message"),
     [
         ("accuracy", F2, "metrics.accuracy: there is such a metric"),
-        ("f1/joy", F2, "metrics.f1/joy"),
+        ("f1/joy", F2, "metrics.f1/joy: a name has no slash"),
         ("ece_calibrated", F2, "there is such a metric"),
-        ("bad", {"_target_": "sklearn.metrics.fbeta_score", "beta": 2}, "metrics.bad: Target is multiclass"),
+        (
+            "bad",
+            {"_target_": "sklearn.metrics.fbeta_score", "beta": 2},
+            r"metrics.bad: ValueError: Target is multiclass.*\(metrics/_classification\.py:\d+\)",
+        ),
         (
             "bad",
             {"_target_": "sklearn.metrics.confusion_matrix"},
@@ -80,7 +84,7 @@ def test_a_metric_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (
             "bad",
             {"_target_": "sklearn.metrics.nothing"},
-            "metrics.bad: sklearn.metrics.nothing: there is no such class",
+            "metrics.bad: sklearn.metrics.nothing: there is no such class or function",
         ),
     ],
 )
@@ -104,6 +108,10 @@ def test_of_a_metric_of_ones_own_the_user_says_which_direction_is_better(script:
     assert configured(*given).callbacks.early_stopping.mode == "min"
     done = script("train.py", *given, "data=csv", "data.path=gone.csv", ok=False)
     assert done.stderr == "error: gone.csv: no such file or folder. Check data.path.\n"
+    done = script("train.py", metric, "monitor=val/mae", ok=False)
+    assert done.stderr == "error: mode=max: val/mae is an error. Give mode=min.\n"
+    done = script("train.py", "+metrics.cost={_target_: own.costs.cost}", "monitor=val/cost", ok=False)
+    assert done.stderr == "error: monitor=val/cost: is more of it better, or less? Give mode=max or mode=min.\n"
 
 
 @pytest.mark.parametrize("callback", ["EMAWeightAveraging", "StochasticWeightAveraging"])

@@ -176,6 +176,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "    return loss + epsilon * (1 - (-loss).exp())\n"
         "def mean(logits, targets):\n"
         "    return F.cross_entropy(logits, targets)\n"
+        "def broken(logits, targets): return {}['weight']\n"
         "class Squared:\n"
         "    def __init__(self, scale): self.scale = scale\n"
         "    def __call__(self, logits, targets): return self.scale * ((logits.sigmoid() - targets) ** 2).sum(-1)\n"
@@ -206,9 +207,10 @@ def test_a_class_is_built_once_and_called_with_all_labels_of_a_row(own: None) ->
 @pytest.mark.parametrize(
     ("function", "others", "labels", "message"),
     [
-        ({"_target_": "own.losses.mean"}, {}, LABELS, r"losses of shape \[\] for 7 rows. It gives one for each row"),
+        ({"_target_": "own.losses.mean"}, {}, LABELS, r"losses of shape \[\] for 4 rows. It gives one for each row"),
         ({"_target_": "own.losses.poly", "gamma": 1}, {}, LABELS, "what it does not take: '~loss.function.gamma'"),
         ({"_target_": "own.losses.poli"}, {}, LABELS, "there is no such class"),
+        ({"_target_": "own.losses.broken"}, {}, LABELS, r"loss.function: KeyError: 'weight' \(own/losses\.py:7\)"),
         ({"_target_": "os.system"}, {}, LABELS, "may not be built"),
         ({"_target_": "own.losses.poly"}, {"focal_gamma": 2.0}, LABELS, "loss.focal_gamma has no effect"),
         ({"_target_": "own.losses.Squared", "scale": 1}, {"class_weights": "balanced"}, SEVERAL, "has no effect"),

@@ -299,14 +299,16 @@ def test_a_cell_of_markdown_is_one_line() -> None:
     ]  # fmt: skip
 
 
-def test_a_table_for_latex_escapes_what_latex_would_read_and_has_its_best_row_bold() -> None:
+def test_a_table_for_latex_escapes_what_latex_would_read_and_has_its_best_cell_bold() -> None:
     rows = [["all_but_last_n", "0.93 ± 0.01"], ["C:\\{x}", "50 %"]]
-    assert latex_table(["freeze", "test f1_macro"], rows, best=0).splitlines() == [
+    assert latex_table("2 runs", ["freeze", "test f1_macro"], rows, best=(0, 1)).splitlines() == [
+        "% 2 runs",
+        r"% Needs \usepackage{booktabs}.",
         r"\begin{tabular}{lr}",
         r"\toprule",
         r"freeze & test f1\_macro \\",
         r"\midrule",
-        r"\textbf{all\_but\_last\_n} & \textbf{0.93 ± 0.01} \\",
+        r"all\_but\_last\_n & \textbf{0.93 $\pm$ 0.01} \\",
         r"C:\textbackslash \{x\} & 50 \% \\",
         r"\bottomrule",
         r"\end{tabular}",

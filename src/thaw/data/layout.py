@@ -57,9 +57,10 @@ def files_of_one_split(place: str | Path) -> list[Path]:
     if found[0].is_dir() and not any(inner.is_dir() for inner in found[0].iterdir()):
         raise UserError(f"{place}: a folder without one for each label", "Give a file, or a pattern of several.")
     names = {split_of(path.name): path.name for path in found}
-    if len(names) > 1 and names.keys() & {"validation", "test"}:
+    if len(names) > 1 and (odd := names.keys() & {"validation", "test"}):
+        split = min(map(str, odd))
         raise UserError(
-            f"{place}: {' and '.join(names.values())} are named for different splits",
+            f"{place}: {names[split]} is named for {split}, and others are not",
             "Give their folder as data.path, or one of them as data.path, another as data.test_path.",
         )
     return found
@@ -85,7 +86,7 @@ def split_files(folder: Path, data: dict[str, Any], only: str | None = None) -> 
         raise UserError(
             f"{folder}: no split {needs}{f' in the format {stated}' if stated else ''}; it holds: {', '.join(names)}",
             "Name the files train.*, validation.* and test.* (.txt .csv .tsv .jsonl .json .parquet .conll, or .gz of "
-            "these), or give a single file.",
+            "these), or give a single file, or several of one split: 'folder/*.csv'.",
         )
     files = found[kind]
     if only:

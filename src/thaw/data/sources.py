@@ -19,8 +19,9 @@ from thaw.data.lines import NOT_UTF8
 from thaw.data.rows import CHUNK, Bad, Options, Row, dataset_of, group_of, label_of, text_of, unaccepted
 from thaw.data.spans import marked
 from thaw.errors import UserError
+from thaw.files import named_by
 from thaw.hub import WAYS_OUT, go_offline_if_unreachable
-from thaw.settings import check_source
+from thaw.settings import DATA_PATHS, check_source
 
 BY_NAME = {  # what only columns with names can hold; a single text or label may also stand in others
     "text_column": "pairs of texts", "label_column": "labels of 0 and 1", "group_column": "rows with groups",
@@ -67,6 +68,10 @@ def load(data: dict[str, Any], only: str | None = None) -> Source:
         UserError: for anything that cannot be read, with file, line and remedy.
     """
     check_source(data)
+    given = [(key, path.resolve()) for key in DATA_PATHS for path in named_by(data.get(key) or "")]
+    for key, path in given:
+        if others := [other for other, its in given if its == path and other != key]:
+            raise UserError(f"{path}: data.{key} and data.{others[0]} name the same", "Leave it out of one of them.")
     source = load_path(data["path"], data, only) if data.get("path") else _load_hub(data)
     for split in ("validation", "test"):
         if place := data.get(f"{split}_path"):
@@ -243,7 +248,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
         where = ", ".join(source.files[split])
         skipped = [problem for own, _, problem in source.skipped if own == split]
         left = f"; all {len(skipped)} were skipped, the last since {skipped[-1]}" if skipped else ""
-        raise UserError(f"{where}: no rows{left}", "Check data.path and data.format.")
+        raise UserError(f"{where}: no rows{left}", "Check its path, and data.format.")
     return dataset_of(pa.concat_tables(chunks))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw.errors import UserError, reason
+from thaw.errors import UserError, raised
 from thaw.instantiate import build_function
 from thaw.labels import LabelSet
 from thaw.metrics.classification import best_thresholds
@@ -25,7 +25,8 @@ def build_metrics(config: Mapping[str, Any], labels: LabelSet) -> Metrics:
     known = ("loss", "ece", "ece_calibrated", *figure_names(labels))
     for name in config:
         if "/" in name or name in known:
-            raise UserError(f"metrics.{name}: there is such a metric, or its name has a slash", "Choose another name.")
+            problem = "a name has no slash" if "/" in name else "there is such a metric"
+            raise UserError(f"metrics.{name}: {problem}", "Choose another name.")
     metrics = {name: build_function(one, f"metrics.{name}") for name, one in config.items()}
     own_figures(one_of_each(labels), labels, metrics)  # now, not after an epoch
     return metrics
@@ -62,5 +63,5 @@ def own_figures(
             values[name] = float(function(gold, predicted))
         except Exception as error:  # whatever a function of the user's may raise
             remedy = f"Check its settings: it gets true and predicted ids of {labels.task} labels, and gives a number."
-            raise UserError(f"metrics.{name}: {reason(error)}", remedy) from error
+            raise UserError(f"metrics.{name}: {raised(error)}", remedy) from error
     return values

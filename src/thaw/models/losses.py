@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from thaw.errors import UserError
+from thaw.errors import UserError, raised
 from thaw.instantiate import build_function
 from thaw.labels import IGNORED, LabelSet
 from thaw.values import NONNEGATIVE
@@ -62,6 +62,8 @@ def make_terms(loss: dict[str, Any], labels: LabelSet) -> Terms:
                 f"{unread[0]} has no effect with loss.function", "Leave it out, or give it to the function."
             )
         terms = own_terms(build_function(loss["function"], "loss.function"))
+        each = torch.eye(len(labels))  # a row of each label: what cannot work says so now, not after an epoch
+        terms(each, each if labels.task == "multi_label" else torch.arange(len(labels)), weights)
 
     @cache
     def weights_on(device: torch.device) -> Tensor | None:
@@ -139,7 +141,12 @@ def own_terms(function: Loss) -> Callable[..., tuple[Tensor, Tensor]]:
         logits = logits.reshape(-1, logits.shape[-1]).float()
         kept = torch.ones_like(logits[:, 0], dtype=torch.bool) if several else targets.reshape(-1) != IGNORED
         goal = targets.float() if several else targets.reshape(-1).where(kept, 0)
-        losses = function(logits, goal)
+        try:
+            losses = function(logits, goal)
+        except Exception as error:  # whatever a function of the user's may raise
+            if type(error).__name__ == "OutOfMemoryError":
+                raise
+            raise UserError(f"loss.function: {raised(error)}", "It takes logits and targets.") from error
         if losses.shape != kept.shape:
             shape = f"of shape {list(losses.shape)} for {len(kept)} rows"
             raise UserError(

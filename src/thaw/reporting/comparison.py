@@ -59,7 +59,7 @@ def report(config: DictConfig) -> None:
     header, rows = ["", "first", "second", "difference", "95 %", "p"], figure_rows(result)
     findings = "".join(f"{line}\n\n" for line in result["findings"])
     files.write_text(path.with_suffix(".md"), f"# {result['title']}\n\n{markdown_table(header, rows)}\n\n{findings}")
-    files.write_text(path.with_suffix(".tex"), latex_table(header, rows))
+    files.write_text(path.with_suffix(".tex"), latex_table(result["title"], header, rows))
     files.write_csv(path.with_suffix(".csv"), ["metric", *header[1:]], rows)
     figures = table(result["title"], header, rows)
     print("\n".join([figures, *result["findings"], f"\nReport  {runs.display(path)}"]))
@@ -121,7 +121,10 @@ def same_rows(folders: Sequence[Path], split: str) -> tuple[list[LabelSet], list
         path = run / "predictions" / f"{split}.jsonl"
         if not path.is_file():
             held = ", ".join(sorted(other.stem for other in path.parent.glob("*.jsonl")))
-            raise UserError(f"{runs.display(run)}: the run holds no predictions for {split}", f"It holds: {held}.")
+            raise UserError(
+                f"{runs.display(run)}: the run holds no predictions for {split}",
+                f"It holds: {held}. Choose by split=...",
+            )
         labels.append(LabelSet.from_dict(files.read_json(run / "labels.json")))
         rows.append(files.read_jsonl(path))
         if difference := different([labels[0], labels[-1]], [rows[0], rows[-1]]):

@@ -57,19 +57,21 @@ def markdown_table(header: Sequence[str], rows: Rows) -> str:
     return "\n".join([line(header), line(["---", *["---:"] * (len(header) - 1)]), *map(line, rows)])
 
 
-def latex_table(header: Sequence[str], rows: Rows, best: int | None = None) -> str:
-    """A table for LaTeX with booktabs, aligned like `table`, its special characters escaped.
+def latex_table(title: str, header: Sequence[str], rows: Rows, best: tuple[int, int] | None = None) -> str:
+    """A table for LaTeX, aligned like `table`, its special characters escaped; the title stands above, as a comment.
 
     Args:
-        best: the row in bold, if any.
+        best: row and column of the cell in bold, if any.
     """
     import pandas as pd
 
     plain = pd.DataFrame([list(row) for row in rows], columns=list(header)).style.hide(axis="index")
     escaped = plain.format(escape="latex").format_index(escape="latex", axis=1)
-    bold = escaped.apply(lambda row: ["textbf: --rwrap" if row.name == best else ""] * len(row), axis=1)
-    text: str = bold.to_latex(hrules=True, column_format="l" + "r" * (len(header) - 1))
-    return text
+    bold = escaped.apply(
+        lambda row: ["textbf: --rwrap" if (row.name, i) == best else "" for i in range(len(row))], axis=1
+    )
+    text = bold.to_latex(hrules=True, column_format="l" + "r" * (len(header) - 1))
+    return f"% {title}\n% Needs \\usepackage{{booktabs}}.\n" + text.replace("±", r"$\pm$")
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -156,7 +158,10 @@ def titled(names: Sequence[str]) -> dict[str, str]:
 
 def interval(pair: Sequence[float] | None) -> str:
     """An interval in words: ``0.912 to 0.934``."""
-    return "" if pair is None else f"{pair[0]:.3f} to {pair[1]:.3f}"
+    if pair is None:
+        return ""
+    low, high = (round(value, 3) + 0.0 for value in pair)  # no -0.000
+    return f"{low:.3f} to {high:.3f}"
 
 
 def label_rows(values: Mapping[str, float | None], split: str, counts: dict[str, int]) -> tuple[Sequence[str], Rows]:

@@ -198,7 +198,12 @@ def _summarise(members: list[Member], title: str, page: Path, table: Path, multi
     }
     write_html(page, "sweep.html", context)
     files.write_text(page.with_suffix(".md"), _markdown(title, over, tables, unfinished))
-    files.write_text(page.with_suffix(".tex"), summary.latex_table(over.header, over.rows, context["best"]))
+    score = None if context["best"] is None else (context["best"], len(over.keys or ["settings"]) + 1)
+    latex = [
+        summary.latex_table(title, over.header, over.rows, score),
+        *(summary.latex_table(*held) for held in tables),
+    ]
+    files.write_text(page.with_suffix(".tex"), "\n".join(latex))
     _write_csv(table, members)
     lines = [summary.table(title, over.header, over.rows), *over.findings, *(summary.table(*held) for held in tables)]
     lines += dict.fromkeys(f"{member.status}: {member.error or member.name}" for member in unfinished)
@@ -210,6 +215,8 @@ def _summarise(members: list[Member], title: str, page: Path, table: Path, multi
         lines.append(f"\n{errors}, most suspicious first: {runs.display(multirun / folds.ERRORS)}")
         lines.append("The weaker the runs, the more of them are their own mistakes.")
     lines.append(f"\nSummary  {runs.display(page)}")
+    if context["folds"]:
+        lines.append(f"Final    {context['command']}")
     if multirun and (command := runs.sync_command(multirun)):
         lines.append(f"Sync     {command}")
     print("\n".join(lines))

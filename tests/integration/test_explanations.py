@@ -48,7 +48,7 @@ def test_predict_explains_a_table(fitted: Fitted, script: Run, tmp_path: Path) -
     assert rows[3]["unread"][0][1] == len(texts[3].rstrip())
     page = (tmp_path / "why/page.html").read_text(encoding="utf-8")
     assert page.count("<section>") == 4
-    assert "cut off" in page
+    assert "is not explained" in page
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_figures_of_a_run_with_reuse_are_those_of_evaluate(dtype: str, encoders:
 def test_states_that_do_not_fit_are_done_without(encoders: Encoders, tmp_path: Path) -> None:
     run = trained(encoders, tmp_path / "run", "freeze=head", "data.epochs=1")
     plain = Predictor.from_run(run)
-    texts, gold, _ = saved_rows(run, "test", plain.labels)
+    texts, gold, *_ = saved_rows(run, "test", plain.labels)
     narrow = Predictor.from_run(run, prefix=lambda network: FrozenPrefix(network, 1, lambda _: [], limit=1))
     outputs = [predict_rows(predictor, texts, gold, "test").logits for predictor in (plain, narrow)]
     assert (outputs[0] == outputs[1]).all()

@@ -193,8 +193,9 @@ def test_a_run_may_go_without_baselines(data: str, fitted: Fitted, monkeypatch: 
     page = (run / "report.html").read_text()
     assert "before training" not in page
     assert "Baselines are scored" not in page
-    *_, own = evaluate_run({"run": str(run), "split": "test", "output": None, "data": {"path": None}})
-    assert own["baselines"] == {"test": {}}
+    settings = {"run": str(run), "split": "test", "output": None, "data": {"path": None}}
+    assert evaluate_run({**settings, "baselines": False})[2]["baselines"] == {"test": {}}
+    assert evaluate_run(settings)[2]["baselines"]["test"]
 
 
 @pytest.mark.parametrize("kind", ["nasty", "entities"])

@@ -309,7 +309,7 @@ def test_a_table_for_latex_escapes_what_latex_would_read_and_has_its_best_cell_b
         r"freeze & test f1\_macro \\",
         r"\midrule",
         r"all\_but\_last\_n & \textbf{0.93 $\pm$ 0.01} \\",
-        r"C:\textbackslash \{x\} & 50 \% \\",
+        r"C:\textbackslash{}\{x\} & 50 \% \\",
         r"\bottomrule",
         r"\end{tabular}",
     ]

@@ -17,6 +17,10 @@ from thaw.runs import display, shell_path
 
 Rows = Sequence[Sequence[str]]
 SHOWN_LABELS = 30  # rows of a table by label
+OF_LATEX = str.maketrans({  # its special characters, and one that it sets better
+    **{mark: f"\\{mark}" for mark in "&%$#_{}"},
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
+})  # fmt: skip
 # Facts about data that only some tasks, or settings, have: key, title, format.
 OF_TASK = (
     ("truncated", "truncated", ".1%"),
@@ -58,20 +62,22 @@ def markdown_table(header: Sequence[str], rows: Rows) -> str:
 
 
 def latex_table(title: str, header: Sequence[str], rows: Rows, best: tuple[int, int] | None = None) -> str:
-    """A table for LaTeX, aligned like `table`, its special characters escaped; the title stands above, as a comment.
+    """A table for LaTeX, aligned like `table`; the title stands above, as a comment.
 
     Args:
         best: row and column of the cell in bold, if any.
     """
-    import pandas as pd
 
-    plain = pd.DataFrame([list(row) for row in rows], columns=list(header)).style.hide(axis="index")
-    escaped = plain.format(escape="latex").format_index(escape="latex", axis=1)
-    bold = escaped.apply(
-        lambda row: ["textbf: --rwrap" if (row.name, i) == best else "" for i in range(len(row))], axis=1
-    )
-    text = bold.to_latex(hrules=True, column_format="l" + "r" * (len(header) - 1))
-    return f"% {title}\n% Needs \\usepackage{{booktabs}}.\n" + text.replace("±", r"$\pm$")
+    def line(cells: Sequence[str], row: int | None = None) -> str:
+        shown = [" ".join(cell.split()).translate(OF_LATEX) for cell in cells]
+        if best and row == best[0]:
+            shown[best[1]] = rf"\textbf{{{shown[best[1]]}}}"
+        return " & ".join(shown) + r" \\"
+
+    body = [line(cells, i) for i, cells in enumerate(rows)]
+    begin = [f"% {title}", r"% Needs \usepackage{booktabs}.", rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}"]
+    lines = [*begin, r"\toprule", line(header), r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(lines) + "\n"
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -198,7 +198,8 @@ def _summarise(members: list[Member], title: str, page: Path, table: Path, multi
     }
     write_html(page, "sweep.html", context)
     files.write_text(page.with_suffix(".md"), _markdown(title, over, tables, unfinished))
-    score = None if context["best"] is None else (context["best"], len(over.keys or ["settings"]) + 1)
+    several = len(over.groups) > 1  # then there are keys that tell them apart
+    score = (over.groups.index(over.best), len(over.keys) + 1) if over.best and several else None
     latex = [
         summary.latex_table(title, over.header, over.rows, score),
         *(summary.latex_table(*held) for held in tables),

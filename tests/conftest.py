@@ -4,7 +4,6 @@ import gc
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -81,19 +80,7 @@ def script(tmp_path: Path, warm: Warm) -> Run:
         name: str, *arguments: str, ok: bool = True, env: dict[str, str | None] | None = None, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         variables = {key: value for key, value in {**os.environ, **(env or {})}.items() if value is not None}
-        command: list[str] = [str(ROOT / name), *arguments]
-        if warm.fits(variables):
-            done = warm.run(command, tmp_path, variables, stdin or "")
-        else:
-            done = subprocess.run(
-                [sys.executable, *command],
-                cwd=tmp_path,
-                env=variables,
-                input=stdin,
-                capture_output=True,
-                text=True,
-                timeout=300,
-            )
+        done = warm.run([str(ROOT / name), *arguments], tmp_path, variables, stdin or "")
         if ok:
             assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
         return done
@@ -132,6 +119,16 @@ def files_of(run: Path) -> dict[str, object]:
     weights = {name: value.numpy().tobytes() for name, value in load_file(run / "model/model.safetensors").items()}
     texts = [(run / name).read_text() for name in ("history.csv", "predictions/test.jsonl")]
     return {"weights": weights, "metrics": metrics, "texts": texts}
+
+
+@pytest.fixture(scope="module")
+def no_pages() -> Iterator[None]:
+    """Runs in this process get no page, which takes as long as all else that a tiny run does."""
+    from thaw.reporting import pages
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "draw", lambda run: None)
+        yield
 
 
 def only_run(folder: Path) -> Path:

@@ -66,7 +66,7 @@ def covering() -> list[dict[str, str]]:
 
 def test_every_pair_of_options_composes_and_instantiates(encoders: Callable[[str], Path], tmp_path: Path) -> None:
     local = {"minilm": "bert"}
-    configs = covering()
+    configs, built = covering(), set()
     assert len(configs) < 400
     for chosen in configs:
         needed = ["data.path=x", "data.hub=owner/name", *["freeze.pattern=layer"] * (chosen["freeze"] == "pattern")]
@@ -77,6 +77,13 @@ def test_every_pair_of_options_composes_and_instantiates(encoders: Callable[[str
         architecture = local.get(chosen["model"], chosen["model"].replace("multilingual", "cased"))
         labels = LABELS["token" if "conll" in chosen["data"] else "sequence"]
         groups = {name: plain[name] for name in ("model", "freeze", "loss", "metrics", "optimizer")}
+        for name, callback in plain["callbacks"].items():
+            build(callback, name)
+        if chosen["logger"] == "tensorboard":
+            make_loggers(plain, tmp_path)
+        if (parts := (labels.task, *(chosen[name] for name in groups))) in built:
+            continue
+        built.add(parts)
         if (architecture, chosen["freeze"]) in (("modernbert", "bitfit"), ("albert", "first_n")):
             # ModernBERT has no biases, and all layers of ALBERT are one.
             with pytest.raises(UserError, match=r"has none|has 1 layer"):
@@ -91,10 +98,6 @@ def test_every_pair_of_options_composes_and_instantiates(encoders: Callable[[str
             lr=settings["lr"],
         )
         assert isinstance(optimizer, torch.optim.Optimizer)
-        for name, callback in plain["callbacks"].items():
-            build(callback, name)
-        if chosen["logger"] == "tensorboard":
-            make_loggers(plain, tmp_path)
 
 
 @pytest.mark.parametrize("name", options("trainer"))

@@ -23,6 +23,8 @@ from thaw.inference.predictor import Predictor
 from thaw.inference.publishing import model_card
 from tiny_models import ARCHITECTURES, CORPUS
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 LONG = " ".join(CORPUS)
 TEXTS = [*CORPUS[:12], "", "émoji 🎉 and שלום", LONG]
 

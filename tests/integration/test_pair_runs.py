@@ -16,6 +16,8 @@ from thaw.inference.predictor import Predictor
 from thaw.inference.publishing import model_card
 from thaw.training.fit import fit
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 Encoders = Callable[[str], Path]
 COLUMNS = "data.text_column=[claim,reply]"
 

@@ -34,6 +34,8 @@ from thaw.training.fit import fit
 from thaw.training.restoring import check_same_size, read_checkpoint
 from thaw.training.resuming import SIGNALS, Resumable, parse_interval
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 CASES = {
     # 72 rows in batches of 8: nine steps an epoch. Stops at the start, in the middle and at the ends of epochs.
     "each epoch": ([], [1, 8, 9, 19]),

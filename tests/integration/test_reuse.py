@@ -16,6 +16,8 @@ from thaw.runs import saved_rows
 from thaw.scoring import predict_rows
 from thaw.training.fit import fit
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 Encoders = Callable[[str], Path]
 
 

@@ -19,7 +19,10 @@ from thaw.evaluation import evaluate, evaluate_run
 from thaw.inference.export import export
 from thaw.inference.labelling import label
 from thaw.inference.predictor import Predictor
+from thaw.reporting.run_page import write_own_page
 from thaw.training.fit import fit
+
+pytestmark = pytest.mark.usefixtures("no_pages")
 
 Encoders = Callable[[str], Path]
 
@@ -222,7 +225,6 @@ def test_the_last_step_is_validated_wherever_it_is(
     fit(configured(f"model.name={encoders('distilbert')}", *settings, f"trainer.max_steps={steps}"), tmp_path)
     with (tmp_path / "history.csv").open() as file:
         assert [int(row["step"]) for row in csv.DictReader(file) if row["val/loss"]] == validated
-    assert (tmp_path / "report.html").is_file()
 
 
 def test_predict_reads_json_lines_and_names_a_bad_one(fitted: Fitted, tmp_path: Path) -> None:
@@ -391,6 +393,7 @@ def test_a_run_says_which_test_rows_it_was_trained_on(
     fit(configured(*own), tmp_path / "run")
     said = "The run was trained on 3 of these 4 texts."
     assert said in caplog.text
+    write_own_page(tmp_path / "run")
     assert said in (tmp_path / "run/report.html").read_text()
     evaluate(configured(f"run={tmp_path}/run", verb="evaluate"))
     assert said in capsys.readouterr().out
@@ -416,6 +419,7 @@ def test_a_run_that_goes_on_from_another_says_which_rows_and_labels_that_one_kno
     assert f"The head of {runs.display(first)}/model is kept for {len(names)} labels; new to it: bliss." in caplog.text
     said = f"The encoder comes from {runs.display(first)}, which was trained on 64 of these {len(lines)} texts."
     assert said in caplog.text
+    write_own_page(tmp_path / "second")
     assert said in (tmp_path / "second/report.html").read_text()
     (tmp_path / "train.txt").write_text((tmp_path / "train.txt").read_text().replace("and one;bliss", "and two;bliss"))
     go_on(tmp_path / "second/model", tmp_path / "third")
@@ -530,6 +534,7 @@ def test_intervals_of_rows_with_groups_are_of_whole_groups(encoders: Encoders, t
     groups = len({row["group"] for row in saved})
     assert groups < len(saved)
     before = files.read_json(tmp_path / "run/metrics.json")
+    write_own_page(tmp_path / "run")
     assert f"resamples of {groups} whole groups; of so few groups" in (tmp_path / "run/report.html").read_text()
     *_, own = evaluate_run({"run": str(tmp_path / "run"), "split": "test", "output": None, "data": {}})
     assert own["intervals"] == {name: pair for name, pair in before["intervals"].items() if name.startswith("test/")}

@@ -14,6 +14,8 @@ from thaw.models.module import EncoderModule
 from thaw.training.fit import fit
 from tiny_models import ARCHITECTURES
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 Encoders = Callable[[str], Path]
 CASES = {
     "each epoch": [],

@@ -41,7 +41,8 @@ CASES = {
     "each epoch": ([], [1, 8, 9, 19]),
     "every 4 steps": (["trainer.eval_every=4"], [4, 9, 13, 27]),
     "epochs shorter than what is logged": (["trainer.log_every=12"], [4, 9, 13]),
-    "accumulation": (["trainer.accumulate_grad_batches=2"], [1, 5, 6]),
+    # Five steps an epoch, of which the last has one batch.
+    "accumulation": (["trainer.accumulate_grad_batches=2", "trainer.eval_every=3"], [1, 5, 6]),
     "early stopping": (["callbacks=early_stopping", "callbacks.early_stopping.patience=1"], [8]),
     "lora": (["freeze=lora", "freeze.learning_rate=1e-2"], [10]),
     "gradual": (["freeze=gradual"], [10, 19]),
@@ -112,12 +113,17 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
         assert (files_of(run), last_line()) == (whole, line)
 
 
-@pytest.mark.parametrize(("every", "expected"), [(4, [4, 8, 9]), (100, [9])])
-def test_the_end_of_a_run_is_validated_too(
-    every: int, expected: list[int], encoders: Callable[[str], Path], tmp_path: Path
+@pytest.mark.parametrize(
+    ("every", "accumulate", "epochs", "expected"),
+    [(4, 1, 1, [4, 8, 9]), (100, 1, 1, [9]), (1, 4, 2, [1, 2, 3, 4, 5, 6]), (2, 4, 3, [2, 4, 6, 8, 9])],
+)
+def test_validations_are_so_many_steps_apart_and_at_the_end(
+    every: int, accumulate: int, epochs: int, expected: list[int], encoders: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    settings = ["data.train_size=72", "data.eval_size=24", "data.epochs=1", "data.batch_size=8"]
-    fit(configured(f"model.name={encoders('distilbert')}", *settings, f"trainer.eval_every={every}"), tmp_path)
+    """Of nine batches an epoch, the last of which may be a step alone."""
+    settings = ["data.train_size=72", "data.eval_size=24", f"data.epochs={epochs}", "data.batch_size=8"]
+    settings += [f"trainer.eval_every={every}", f"trainer.accumulate_grad_batches={accumulate}"]
+    fit(configured(f"model.name={encoders('distilbert')}", *settings), tmp_path)
     with (tmp_path / "history.csv").open() as file:
         validated = [int(row["step"]) for row in csv.DictReader(file) if row["val/loss"]]
     assert validated == expected
@@ -143,6 +149,27 @@ def test_the_history_has_the_mean_loss_since_the_row_before(encoders: Callable[[
     assert losses["accumulated"] == pytest.approx(means)
     assert losses["fifth"] == pytest.approx([np.mean(losses["each"][:5]), np.mean(losses["each"][5:])])
     assert losses["none"] == pytest.approx([np.mean(losses["each"])]), "that of the validation"
+
+
+def test_the_history_has_the_rate_that_each_step_used(encoders: Callable[[str], Path], tmp_path: Path) -> None:
+    settings = [f"model.name={encoders('distilbert')}", "data.train_size=32", "data.eval_size=24", "data.epochs=1"]
+    also = ["data.batch_size=8", "trainer.log_every=1", "optimizer.lr=1e-2", "optimizer.warmup_ratio=0"]
+    fit(configured(*settings, *also), tmp_path)
+    with (tmp_path / "history.csv").open() as file:
+        rates = {int(row["step"]): float(row["learning_rate"]) for row in csv.DictReader(file) if row["learning_rate"]}
+    assert rates == pytest.approx({1: 1e-2, 2: 7.5e-3, 3: 5e-3, 4: 2.5e-3})
+
+
+def test_a_run_that_stops_in_an_early_stage_says_what_has_trained(
+    encoders: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = [f"model.name={encoders('distilbert')}", "data.train_size=72", "data.eval_size=24", "data.batch_size=8"]
+    fit(configured(*settings, "freeze=lp_ft", "freeze.probe_lr=3e-3", "trainer.max_steps=3"), tmp_path)
+    assert "freeze=lp_ft: training ended before its later stages began." in caplog.text
+    table, metrics = (json.loads((tmp_path / name).read_text()) for name in ("parameters.json", "metrics.json"))
+    assert [row["trainable"] for row in table[:-1]] == [0] * (len(table) - 1)
+    assert table[-1]["learning_rate"] == 3e-3
+    assert metrics["trainable"] == table[-1]["parameters"]
 
 
 def test_the_history_counts_epochs_as_the_lines_do(

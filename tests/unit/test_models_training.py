@@ -68,9 +68,9 @@ def batch() -> dict[str, torch.Tensor]:
     }
 
 
-def fit(module: EncoderModule, epochs: int, *callbacks: pl.Callback, **options: Any) -> pl.Trainer:
+def fit(module: EncoderModule, epochs: int, *callbacks: pl.Callback, batches: Any = None, **options: Any) -> pl.Trainer:
     """Two batches an epoch, with a validation after each epoch."""
-    loader: Any = torch.utils.data.DataLoader([batch(), batch()], batch_size=None)
+    loader: Any = torch.utils.data.DataLoader(batches or [batch(), batch()], batch_size=None)
     settings: dict[str, Any] = {
         "accelerator": "cpu",
         "max_epochs": epochs,
@@ -175,10 +175,26 @@ def test_a_batch_weighs_as_it_says(encoders: Encoders) -> None:
     module = make(encoders("bert"), {"name": "none"}).eval()
     batch = {"input_ids": torch.tensor([[2, 7, 8, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.int64)}
     batch |= {"labels": torch.tensor([1]), "rows": torch.tensor([0])}
-    plain = module.training_step(batch, 0)
-    weighted = module.training_step({**batch, "weight": torch.tensor(0.25)}, 0)
+    plain, _ = module.losses(batch)
+    shown, weighted = module.losses({**batch, "weight": torch.tensor(0.25)})
     assert weighted.item() == pytest.approx(0.25 * plain.item())
-    assert module.train_loss == plain, "the curve shows the mean of the batch"
+    assert shown == plain, "the curve shows the mean of the batch"
+
+
+@pytest.mark.parametrize("weights", [{}, {"weight": torch.tensor(0.5)}], ids=["plain", "weighted"])
+def test_the_last_step_of_an_epoch_is_as_large_as_others_with_fewer_batches(
+    weights: dict[str, torch.Tensor], encoders: Encoders
+) -> None:
+    class Norms(pl.Callback):
+        def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
+            gradients = [parameter.grad.flatten() for parameter in pl_module.parameters() if parameter.grad is not None]
+            norms.append(torch.cat(gradients).norm().item())
+
+    norms: list[float] = []
+    for accumulate in (2, 3, 5):  # of two batches
+        module = make(encoders("bert"), {"name": "head"}, lr=1e-30)
+        fit(module, 1, Norms(), batches=[{**batch(), **weights}] * 2, accumulate_grad_batches=accumulate)
+    assert norms == pytest.approx([norms[0]] * 3)
 
 
 def test_a_checkpoint_holds_only_what_trains_and_restores_it(encoders: Encoders, tmp_path: Path) -> None:

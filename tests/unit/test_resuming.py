@@ -15,14 +15,15 @@ from thaw.errors import UserError
 from thaw.files import write_json
 from thaw.training import resuming
 from thaw.training.restoring import check_same_data, check_same_weights
-from thaw.training.resuming import LATE, Resumable, keep_as, random_states, set_random_states, stepped, validation_due
+from thaw.training.resuming import LATE, Resumable, keep_as, random_states, set_random_states
+from thaw.training.validating import ValidateEvery, stepped, validation_due
 
 
 def trainer_at(step: int = 0, batches: int = 0, **settings: Any) -> Any:
     """A trainer after so many steps of 20, and batches of nine in an epoch."""
     progress = SimpleNamespace(current=SimpleNamespace(ready=batches))
     fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
-    defaults = {"current_epoch": 0, "check_val_every_n_epoch": 1, "val_check_batch": None, "num_training_batches": 9.0}
+    defaults = {"accumulate_grad_batches": 1, "num_training_batches": 9.0, "check_val_every_n_epoch": 1}
     module = SimpleNamespace(steps=20)
     return SimpleNamespace(global_step=step, fit_loop=fit_loop, lightning_module=module, **{**defaults, **settings})
 
@@ -65,23 +66,28 @@ def test_the_last_batch_of_an_epoch_ends_with_a_step(batches: int, expected: boo
 
 
 @pytest.mark.parametrize(
-    ("step", "epoch", "batches", "every", "expected"),
+    ("step", "batches", "every", "accumulate", "expected"),
     [
-        (5, 0, 5, None, False),
-        (9, 0, 9, None, True),
-        (20, 2, 2, None, True),  # the end of the run
-        (4, 0, 4, 4, True),
-        (5, 0, 5, 4, False),
-        (9, 0, 9, 4, True),  # the end of an epoch
-        (12, 1, 3, 4, True),  # counted across epochs
-        (13, 1, 4, 4, False),
+        (5, 5, None, 1, False),
+        (9, 9, None, 1, True),
+        (20, 2, None, 1, True),  # the end of the run
+        (4, 4, 4, 1, True),
+        (5, 5, 4, 1, False),
+        (9, 9, 4, 1, True),  # the end of an epoch
+        (12, 3, 4, 1, True),  # counted across epochs
+        (13, 4, 4, 1, False),
+        (6, 2, 3, 2, True),  # in the second epoch of five steps
+        (6, 3, 3, 2, False),  # a batch later, whose step is not done
     ],
 )
 def test_a_validation_that_follows_a_batch_is_foreseen(
-    step: int, epoch: int, batches: int, every: int | None, expected: bool
+    step: int, batches: int, every: int | None, accumulate: int, expected: bool
 ) -> None:
-    own = {"current_epoch": epoch, "val_check_batch": every, "check_val_every_n_epoch": None if every else 1}
-    assert validation_due(trainer_at(step, batches, **own)) is expected
+    trainer = trainer_at(step, batches, accumulate_grad_batches=accumulate)
+    if every:
+        trainer.check_val_every_n_epoch = None
+        ValidateEvery(every).on_train_batch_end(trainer)
+    assert validation_due(trainer) is expected
 
 
 def test_all_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:

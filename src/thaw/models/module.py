@@ -93,6 +93,13 @@ class EncoderModule(pl.LightningModule):
         self.train(self.training)
         return changed
 
+    def trained_table(self) -> list[dict[str, Any]]:
+        """`table` of the stages that there were so far: training may stop before the last."""
+        rates = self.rates
+        if self.probe_lr and self.now_trained != self.ever_trained:
+            rates = dict.fromkeys(self.now_trained, self.probe_lr)
+        return parameter_table(self.network, self.now_trained, rates, self.probe_lr)
+
     def train(self, mode: bool = True) -> "EncoderModule":
         """As in torch, except that frozen blocks stay in eval mode."""
         super().train(mode)
@@ -136,6 +143,11 @@ class EncoderModule(pl.LightningModule):
             self.graphs = self.step_graphs()
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
+        accumulate, batches = self.trainer.accumulate_grad_batches, int(self.trainer.num_training_batches)
+        last = batches % accumulate  # the batches of the last step of an epoch, if they are fewer than of others
+        if batch_index >= batches - last:  # Lightning divides their losses as if they were as many
+            weight = batch.get("weight", torch.ones((), device=self.device))
+            batch = {**batch, "weight": weight * (accumulate / last)}
         loss, weighted = (self.graphs or self.losses)(batch)
         self.train_loss = loss.detach()
         return weighted

@@ -26,6 +26,7 @@ class History(pl.Callback):
 
     def __init__(self, path: Path, every: int) -> None:
         self.path, self.every = path, every
+        self.used: dict[str, float] = {}  # the learning rates of the last step
         self.rates: dict[str, float] = {}  # of the validation under way, if it has a training loss
         self.rows: list[dict[str, Any]] = []
         self.losses, self.batches = torch.zeros(()), 0
@@ -47,6 +48,13 @@ class History(pl.Callback):
         rates = self._log_training(trainer, pl_module)
         self._add(trainer, {"train/loss": float(trainer.callback_metrics["train/loss"]), **rates})
 
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: torch.optim.Optimizer) -> None:
+        # Now, since afterwards the schedule has set the rates of the next step.
+        lowest, head = (optimizer.param_groups[i] for i in (0, -1))  # from the bottom up
+        self.used = {"learning_rate": float(lowest["lr"])}
+        if any(head.get(key) != lowest.get(key) for key in ("initial_lr", "probe_lr")):
+            self.used["learning_rate/head"] = float(head["lr"])
+
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.rates = self._log_training(trainer, pl_module) if self.batches else {}
 
@@ -57,16 +65,12 @@ class History(pl.Callback):
         self.write(trainer)
 
     def _log_training(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
-        """Log the mean loss, which begins anew, and the learning rates, which are returned."""
+        """Log the mean loss, which begins anew, and the learning rates of the last step, which are returned."""
         mean = self.losses.to(pl_module.device) / self.batches
         pl_module.log("train/loss", mean, sync_dist=True, batch_size=1)
         self.losses, self.batches = torch.zeros(()), 0
-        lowest, head = (trainer.optimizers[0].param_groups[i] for i in (0, -1))  # from the bottom up
-        rates = {"learning_rate": float(lowest["lr"])}
-        if any(head.get(key) != lowest.get(key) for key in ("initial_lr", "probe_lr")):
-            rates["learning_rate/head"] = float(head["lr"])
-        pl_module.log_dict(rates, batch_size=1)
-        return rates
+        pl_module.log_dict(self.used, batch_size=1)
+        return self.used
 
     def _add(self, trainer: pl.Trainer, values: dict[str, float]) -> None:
         self.rows.append({"step": trainer.global_step, "epoch": trainer.current_epoch + 1, **values})

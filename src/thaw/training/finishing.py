@@ -61,7 +61,7 @@ def finish(
     save_model(folder, module, data.tokenizer)
     results = evaluate_splits(cfg, folder, data, Predictor.from_run(folder, prefix=make_prefix), scored)
     times["evaluate"] = time.perf_counter() - clock
-    score = best.best_model_score
+    score, trained = best.best_model_score, files.read_json(folder / "parameters.json")
     (seen,) = (pair["rows"] for pair in data.summary["shared"] if (pair["in"], pair["also_in"]) == (last, "train"))
     metrics = {
         **join_figures(results),
@@ -74,8 +74,7 @@ def finish(
         },
         "seconds": times,
         "rows_per_second": rows / times["train"],
-        "trainable": sum(row["trainable"] for row in module.table),
-        "parameters": sum(row["parameters"] for row in module.table),
+        **{key: sum(row[key] for row in trained) for key in ("trainable", "parameters")},
     }
     files.write_json(folder / "metrics.json", metrics)  # last, since a run with this file is finished
     report(folder, data, metrics, scored)

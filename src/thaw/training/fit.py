@@ -97,6 +97,9 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         trainer.loggers = [logger.logger for logger in loggers]
         train(folder, trainer, resumable, module, data)
         times["train"] = resumable.seconds_spent()
+        if module.now_trained != module.ever_trained:
+            log.warning("freeze=%s: training ended before its later stages began.", cfg["freeze"]["name"])
+            files.write_json(folder / "parameters.json", module.trained_table())
         for callback in trainer.early_stopping_callbacks:
             if reason := callback.stopping_reason_message:
                 log.info("Stopped early: %s", reason.replace(" Signaling Trainer to stop.", ""))

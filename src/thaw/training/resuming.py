@@ -20,6 +20,7 @@ import torch.distributed
 from thaw.errors import REQUEUE, Interrupted
 from thaw.models.module import gathered
 from thaw.runs import resume_command
+from thaw.training.validating import batches_done, stepped, validation_due
 from thaw.values import INTERVAL
 
 log = logging.getLogger(__name__)
@@ -181,28 +182,6 @@ def keep_as(path: Path, other: Path) -> None:
         shutil.copyfile(path, temporary)
     os.replace(temporary, other)
     temporary.unlink(missing_ok=True)  # if both names already refer to one file, replacing does nothing
-
-
-def batches_done(trainer: pl.Trainer) -> int:
-    """Completed training batches of this epoch."""
-    return int(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
-
-
-def stepped(trainer: pl.Trainer) -> bool:
-    """Whether the last batch ended with an optimizer step, so that there are no accumulated gradients."""
-    done = batches_done(trainer)
-    return done % trainer.accumulate_grad_batches == 0 or done == int(trainer.num_training_batches)
-
-
-def validation_due(trainer: pl.Trainer) -> bool:
-    """Whether a validation, or the end of the epoch, follows this training batch."""
-    done, total = batches_done(trainer), int(trainer.num_training_batches)
-    if trainer.global_step == trainer.lightning_module.steps:
-        return True
-    if trainer.check_val_every_n_epoch is not None:
-        return done == total
-    # Counted across epochs: see `make_trainer`.
-    return done == total or (trainer.current_epoch * total + done) % int(trainer.val_check_batch or 1) == 0
 
 
 def parse_interval(every: int | str | None) -> tuple[int | None, float | None]:

@@ -24,6 +24,7 @@ from thaw.metrics.outputs import figure_names
 from thaw.models.encoder import layers_of
 from thaw.models.freezing import STAGED
 from thaw.script import near
+from thaw.training.validating import ValidateEvery
 
 AVERAGING = (StochasticWeightAveraging, WeightAveraging)  # WeightAveraging is also the base of the exponential one
 
@@ -181,7 +182,6 @@ def make_trainer(settings: dict[str, Any], callbacks: list[Any], folder: Path) -
     """The Lightning Trainer of the ``trainer`` group."""
     every = settings["eval_every"]
     slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
-    accumulate = settings["accumulate_grad_batches"]
     try:
         return pl.Trainer(
             accelerator=settings["accelerator"],
@@ -191,14 +191,13 @@ def make_trainer(settings: dict[str, Any], callbacks: list[Any], folder: Path) -
             precision=settings["precision"],
             max_epochs=settings["max_epochs"],
             max_steps=settings["max_steps"] or -1,
-            accumulate_grad_batches=accumulate,
+            accumulate_grad_batches=settings["accumulate_grad_batches"],
             gradient_clip_val=settings["gradient_clip_val"],
-            # Counted across epochs, so that "every 500 steps" does not start over in each epoch.
-            val_check_interval=every * accumulate if every else 1.0,
+            val_check_interval=1 if every else 1.0,  # a number of batches, which `ValidateEvery` goes on to set
             check_val_every_n_epoch=None if every else 1,
             log_every_n_steps=settings["log_every"],
             deterministic=settings["deterministic"],
-            callbacks=callbacks,
+            callbacks=[*([ValidateEvery(every)] if every else []), *callbacks],
             # Lightning's requeueing saves a state of its own, which it would then prefer to ours.
             plugins=[SLURMEnvironment(auto_requeue=False)] if slurm else None,
             logger=False,  # set later, once the run has begun

@@ -80,7 +80,7 @@ class LabelSet:
         return self.ids.get("O", UNREAD)
 
     def balanced_weights(self) -> list[float]:
-        """Class weights inverse to frequency, with mean 1 over the training rows (scikit-learn's "balanced")."""
+        """Class weights inverse to frequency, with mean 1 over what is counted (scikit-learn's "balanced")."""
         total, present = sum(self.counts), sum(count > 0 for count in self.counts)
         return [total / (present * count) if count else 0.0 for count in self.counts]
 

@@ -320,6 +320,22 @@ def test_of_many_labels_some_are_named_where_one_is_unknown(prepare: Prepare, tm
         prepare(tmp_path)
 
 
+def test_classes_are_balanced_by_what_is_learnt(prepare: Prepare, tmp_path: Path) -> None:
+    """Of a long text that is every window, and of a word, if all its sub-tokens have labels, each of them."""
+    rows = [{"text": "so sad " * 3, "label": "no"}, {"text": "so happy " * 40, "label": "yes"}] * 10
+    both = {"validation_size": 2, "test_size": 0}
+    data = prepare(jsonl(tmp_path / "texts.jsonl", *rows), max_length=16, truncation="windows", **both)
+    counts = tuple(np.bincount(data.encoded["train"].labels))
+    assert data.labels.counts == (9, 9)
+    assert data.learnt().counts == counts
+    assert counts[1] > 5 * counts[0]
+    words = {"text": ["unbelievably", "sad"], "label": ["B-X", "O"]}
+    data = prepare(jsonl(tmp_path / "words.jsonl", *[words] * 10), subword_labels="all", **both)
+    assert data.labels.counts == (8, 8, 0)
+    assert data.learnt().counts[1] == 8
+    assert data.learnt().counts[2] > 8, "the tag of what goes on within an entity"
+
+
 def test_words_with_tags_are_a_token_task(prepare: Prepare, tmp_path: Path) -> None:
     path = tmp_path / "a.conll"
     path.write_text("Maria B-PER\nsings O\n\nOslo I-LOC\n\n" * 10)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
@@ -95,6 +96,14 @@ class TextDataModule(pl.LightningDataModule):
                 f"data.truncation={self.truncation} is for single texts, and these are {what}", "Leave it out."
             )
         require_classes(self.labels, where)
+
+    def learnt(self) -> LabelSet:
+        """The labels, with counts of what an epoch teaches: windows of long texts, all labelled parts of words."""
+        targets = np.asarray(self.encoded["train"].labels)
+        if self.labels.task == "multi_label":
+            return replace(self.labels, counts=tuple(targets.sum(0).tolist()), rows=len(targets))
+        counts = np.bincount(targets[targets >= 0], minlength=len(self.labels))
+        return replace(self.labels, counts=tuple(counts.tolist()), rows=len(self.encoded["train"]))
 
     def _leave_alone(self, *names: str) -> None:
         """Take splits out of what was read: `splits.divide` makes others of the rows of train."""

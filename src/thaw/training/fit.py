@@ -80,7 +80,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         show_data(data)
     if config.resume:
         check_same_data(folder, data)
-    module = make_module(cfg, encoder, data.labels)
+    module = make_module(cfg, encoder, data.learnt())
     if first:
         show_parameters(module, cfg)
         if not cfg["model"]["random_init"]:
@@ -110,7 +110,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         make_prefix = reuse.make_prefix if module.stored and reuse.exact else None
         release(trainer, module)
         # A fresh module, since strategies such as FSDP leave the trained one in a form of their own.
-        result = finish(cfg, folder, make_module(cfg, encoder, data.labels), data, make_prefix, best, times, rows)
+        result = finish(cfg, folder, make_module(cfg, encoder, data.learnt()), data, make_prefix, best, times, rows)
         resumable.forget()
         log_evaluation(loggers, folder, result, data.labels)
         return result["best"]["score"]

@@ -15,13 +15,38 @@ from thaw.reporting.progress import training_bar
 log = logging.getLogger(__name__)
 
 
+class MeanLoss:
+    """The mean training loss of the batches since it was last taken, as part of a checkpoint.
+
+    It stays on the device, since reading it would wait for the device.
+    """
+
+    def __init__(self) -> None:
+        self.losses, self.batches = torch.zeros(()), 0
+
+    def add(self, loss: torch.Tensor) -> None:
+        self.losses, self.batches = self.losses.to(loss.device) + loss, self.batches + 1
+
+    def take(self) -> torch.Tensor:
+        mean = self.losses / max(self.batches, 1)
+        self.losses, self.batches = torch.zeros(()), 0
+        return mean
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"losses": float(self.losses), "batches": self.batches}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        # Earlier versions logged the last batch.
+        self.losses, self.batches = torch.tensor(state.get("losses", 0.0)), state.get("batches", 0)
+
+
 class History(pl.Callback):
     """Writes ``history.csv``: a row for each logged step and each validation. Epochs count from 1.
 
     The training loss of a row is the mean over the batches since the row before that has one; a validation has one
-    if there were batches since, so that epochs shorter than ``every`` have theirs. Rows and running sum are part of the
-    checkpoint, so that a resumed run has the same history as one that never stopped. It must come before
-    `Resumable` among the callbacks, or the checkpoint would lack the row of its step.
+    if there were batches since, so that epochs shorter than ``every`` have theirs. Rows are part of the checkpoint, so
+    that a resumed run has the same history as one that never stopped. It must come before `Resumable` among the
+    callbacks, or the checkpoint would lack the row of its step.
     """
 
     def __init__(self, path: Path, every: int) -> None:
@@ -29,23 +54,22 @@ class History(pl.Callback):
         self.used: dict[str, float] = {}  # the learning rates of the last step
         self.rates: dict[str, float] = {}  # of the validation under way, if it has a training loss
         self.rows: list[dict[str, Any]] = []
-        self.losses, self.batches = torch.zeros(()), 0
+        self.loss = MeanLoss()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "losses": float(self.losses), "batches": self.batches}
+        return {"rows": self.rows, **self.loss.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = state_dict["rows"]
-        # Earlier versions logged the last batch.
-        self.losses, self.batches = torch.tensor(state_dict.get("losses", 0.0)), state_dict.get("batches", 0)
+        self.loss.load_state_dict(state_dict)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, index: int) -> None:
-        self.losses, self.batches = self.losses.to(pl_module.device) + pl_module.train_loss, self.batches + 1
+        self.loss.add(pl_module.train_loss)
         step = trainer.global_step
         if not step or step % self.every or (self.rows and self.rows[-1]["step"] == step):
             return
         # Logging every step would take a sixth of the time of a linear probe.
-        rates = self._log_training(trainer, pl_module)
+        rates = self._log_training(pl_module)
         self._add(trainer, {"train/loss": float(trainer.callback_metrics["train/loss"]), **rates})
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: torch.optim.Optimizer) -> None:
@@ -56,7 +80,7 @@ class History(pl.Callback):
             self.used["learning_rate/head"] = float(head["lr"])
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.rates = self._log_training(trainer, pl_module) if self.batches else {}
+        self.rates = self._log_training(pl_module) if self.loss.batches else {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         shown = ("train/loss", "val/") if self.rates else "val/"
@@ -64,11 +88,9 @@ class History(pl.Callback):
         self._add(trainer, {**values, **self.rates})
         self.write(trainer)
 
-    def _log_training(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
+    def _log_training(self, pl_module: pl.LightningModule) -> dict[str, float]:
         """Log the mean loss, which begins anew, and the learning rates of the last step, which are returned."""
-        mean = self.losses.to(pl_module.device) / self.batches
-        pl_module.log("train/loss", mean, sync_dist=True, batch_size=1)
-        self.losses, self.batches = torch.zeros(()), 0
+        pl_module.log("train/loss", self.loss.take(), sync_dist=True, batch_size=1)
         pl_module.log_dict(self.used, batch_size=1)
         return self.used
 
@@ -89,8 +111,7 @@ class History(pl.Callback):
 class ValidationLines(pl.Callback):
     """One line for each validation; between them a progress bar, if there is a terminal.
 
-    The training loss of a line is the mean since the line before; that of the bar is of the last batch. The running sum
-    is part of the checkpoint, so that a resumed run prints the same lines as one that never stopped.
+    The training loss of a line is the mean since the line before; that of the bar is of the last batch.
 
     Args:
         monitor: the score shown beside losses and accuracy.
@@ -100,13 +121,13 @@ class ValidationLines(pl.Callback):
     def __init__(self, monitor: str, bar: bool) -> None:
         self.monitor, self.bar = monitor, training_bar() if bar else None
         self.rows, self.started, self.elapsed, self.drawn = 0, time.monotonic(), 0.0, 0.0
-        self.losses, self.batches = torch.zeros(()), 0
+        self.loss = MeanLoss()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"losses": float(self.losses), "batches": self.batches}
+        return self.loss.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.losses, self.batches = torch.tensor(state_dict["losses"]), state_dict["batches"]
+        self.loss.load_state_dict(state_dict)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = time.monotonic()
@@ -123,7 +144,7 @@ class ValidationLines(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, index: int) -> None:
         self.rows += len(batch["rows"]) * trainer.world_size
-        self.losses, self.batches = self.losses.to(pl_module.device) + pl_module.train_loss, self.batches + 1
+        self.loss.add(pl_module.train_loss)
         now = time.monotonic()
         if self.bar and now - self.drawn > 0.2:  # reading the loss waits for the device
             self.drawn = now
@@ -138,7 +159,7 @@ class ValidationLines(pl.Callback):
             self.bar.update(self.task, completed=trainer.global_step, description="validating")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        values = {**trainer.callback_metrics, "train/loss": self.losses / max(self.batches, 1)}
+        values = {**trainer.callback_metrics, "train/loss": self.loss.take()}
         names = ["train/loss", "val/loss", "val/accuracy", self.monitor]
         shown = "  ".join(f"{name} {float(values[name]):.4f}" for name in dict.fromkeys(names) if name in values)
         rate = self.rows / max(self.elapsed, 1e-9)
@@ -147,7 +168,6 @@ class ValidationLines(pl.Callback):
         if self.bar:
             self.bar.start()
         self.rows, self.started = 0, time.monotonic()
-        self.losses, self.batches = torch.zeros(()), 0
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.pause()

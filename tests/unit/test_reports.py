@@ -145,13 +145,18 @@ def test_settings_are_compared_once_all_their_folds_are_there(make: Make) -> Non
     make("two", "freeze=head", "data.fold=2")
     folder = make("three", "freeze=none", "data.fold=1").parent
     over = overview(read_members(folder))
-    assert over.findings == ["No run is named the best: not all settings have finished all folds."]
+    said = "No run is named the best: not all settings have as many finished runs of each fold."
+    assert over.findings == [said]
     make("four", "freeze=none", "data.fold=2")
     over = overview(read_members(folder))
     assert over.about.startswith("Runs that differ only in seed or fold share a line")
     assert over.best is not None
     settings = f"freeze={over.best.settings['freeze']}"
     assert command_of(over.best) == f"python train.py {settings} data.test_size=0", "on all rows"
+    make("five", "freeze=none", "data.fold=2", "seed=2")
+    over = overview(read_members(folder))
+    assert over.findings == [said], "a seed of one fold is missing"
+    assert "mean ± standard deviation over folds, of each of which the mean over seeds is taken." in over.about
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,17 @@ def test_scores_over_seeds_are_shown_with_their_spread(values: list[float], said
     assert spread(values) == said
 
 
+def test_a_figure_that_a_run_lacks_has_no_mean(make: Make) -> None:
+    """As F1 where a fold has no entity: a mean would be of fewer runs than the line says."""
+    for freeze in ("head", "none"):
+        folders = [make(f"{freeze}-{fold}", f"freeze={freeze}", f"data.fold={fold}") for fold in (1, 2)]
+    own = folders[0] / "metrics.json"
+    files.write_json(own, {**files.read_json(own), "test/f1": None})
+    over = overview(read_members(folders[0].parent))
+    assert over.header[3:5] == ["test accuracy", "test f1"]
+    assert [row[4] for row in over.rows] == ["0.5000 ± 0.0000", "–"]
+
+
 def test_repetitions_of_one_setting_have_no_rivals(make: Make) -> None:
     make("one", "seed=1")
     over = overview(read_members(make("two", "seed=2").parent))

@@ -75,8 +75,9 @@ class Group:
         return scores
 
     def figure(self, name: str) -> list[float]:
-        """As `scores`, a figure of test or validation."""
-        return self._repeated([(member.figures or {}).get(name) for member in self.members])
+        """As `scores`, of a figure; none if a run lacks it, since the mean would be of fewer runs than are counted."""
+        values = [(member.figures or {}).get(name) for member in self.members]
+        return self._repeated(values) if None not in values else []
 
     def _repeated(self, values: Sequence[float | None]) -> list[float]:
         """A value for each run, or for each of several folds: one that lacks a seed counts as much as the others."""

@@ -140,6 +140,19 @@ def test_the_best_is_one_of_runs_on_the_same_rows(rows: str, make: Make, capsys:
         assert ("Best on validation" in text) == (rows == "a")
 
 
+@pytest.mark.parametrize(("places", "same"), [(("x", "x"), True), (("x", "y"), False), (("x", None), True)])
+def test_rows_of_other_places_are_not_the_same(places: tuple[str, str | None], same: bool, make: Make) -> None:
+    """However many there are of each label; runs of earlier versions do not tell the places."""
+    for size, own in zip((100, 200), places, strict=True):
+        folder = make(str(size), f"data.train_size={size}")
+        data = files.read_json(folder / "data.json")
+        data["splits"]["validation"] |= {"places": own} if own else {}
+        files.write_json(folder / "data.json", data)
+    over = overview(read_members(folder.parent))
+    assert (over.best is not None) == same
+    assert ("No run is named the best: their scores are not of the same validation rows." in over.findings) != same
+
+
 def test_settings_are_compared_once_all_their_folds_are_there(make: Make) -> None:
     make("one", "freeze=head", "data.fold=1")
     make("two", "freeze=head", "data.fold=2")

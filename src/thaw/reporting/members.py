@@ -35,7 +35,8 @@ class Member:
         seconds: of training.
         error: why it failed.
         mendable: whether the error is the user's to mend, so that nothing is gained by trying the same again.
-        rows: a key of the validation rows, which the score is of.
+        rows: a key of the validation rows, which the score is of: what they are held out of, and their labels.
+        places: a key of where they stand; None of runs of earlier versions.
         share: validation rows for each training row.
         monitor: what the score is: ``val/f1``.
         name: of the folder, as tables show it.
@@ -50,6 +51,7 @@ class Member:
     error: str = ""
     mendable: bool = False
     rows: str | None = None
+    places: str | None = None
     share: float | None = None
     monitor: str = ""
     name: str = ""
@@ -138,6 +140,7 @@ def _member(folder: Path) -> Member:
         figures,
         seconds,
         rows=rows,
+        places=validation.get("places"),
         share=share,
         monitor=best["monitor"],
         name=folder.name,

@@ -117,7 +117,9 @@ def _as_often(groups: Sequence[Group]) -> bool:
 
 
 def _same_rows(groups: Sequence[Group]) -> bool:
-    return len({frozenset(member.rows for member in group.members) for group in groups}) < 2
+    known = all(member.places for group in groups for member in group.members)
+    keys = ({(member.rows, member.places if known else None) for member in group.members} for group in groups)
+    return len(set(map(frozenset, keys))) < 2
 
 
 def _row(group: Group, figures: Sequence[str], one_score: bool) -> list[str]:

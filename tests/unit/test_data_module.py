@@ -130,6 +130,15 @@ def test_a_missing_validation_is_held_out_of_train_by_label(prepare: Prepare, tm
     assert len(prepare(tmp_path, validation_size=7).rows["validation"]) == 7
 
 
+def test_rows_that_are_cleaned_are_held_out_at_the_same_places(prepare: Prepare, tmp_path: Path) -> None:
+    """By them a sweep over cleaning knows that its scores are of the same rows."""
+    (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"<b>{i}</b>,{'ab'[i % 2]}\n" for i in range(60)))
+    plain, cleaned = (prepare(tmp_path / "rows.csv", clean_html=on).summary["splits"] for on in (False, True))
+    for split in ("train", "validation", "test"):
+        assert plain[split]["places"] == cleaned[split]["places"]
+        assert plain[split]["fingerprint"] != cleaned[split]["fingerprint"]
+
+
 @pytest.mark.parametrize("validation", [True, False])
 @pytest.mark.parametrize(("train_size", "eval_size"), [(20, 8), (0.5, 8), (60, 0.5)])
 def test_subsets_are_the_rows_of_the_tutorials(

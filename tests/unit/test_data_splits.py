@@ -15,6 +15,7 @@ from thaw.data.splits import (
     check_size,
     divide,
     duplicated,
+    places_fingerprint,
     repeated,
     rows_fingerprint,
     shared,
@@ -283,6 +284,14 @@ def test_a_fingerprint_is_of_every_text_and_label_in_their_order(texts: list[str
     """By it a run knows that its data has changed."""
     assert rows_fingerprint(texts, labels) != rows_fingerprint(["a", "b"], [1, 2])
     assert rows_fingerprint(texts, labels) == rows_fingerprint(iter(texts), iter(labels))
+
+
+def test_rows_of_the_same_places_are_known_whatever_their_texts_and_order() -> None:
+    rows, other = (rows_of("abcd", file=files, line=[1, 2, 1, 3]) for files in ([0, 0, 1, 1], [0, 0, 0, 1]))
+    cleaned = rows_of("efgh", file=[1, 0, 0, 1], line=[3, 1, 2, 1])
+    assert places_fingerprint(rows) == places_fingerprint(cleaned)
+    keys = {places_fingerprint(own) for own in (rows, other, rows.select(range(3)), rows.select([0, 1, 2, 2]))}
+    assert len(keys) == 4
 
 
 def test_words_are_not_the_text_that_they_make() -> None:

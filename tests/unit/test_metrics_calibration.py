@@ -76,9 +76,10 @@ def test_flipped_labels_are_found_first() -> None:
     gold = true.copy()
     flipped = generator.choice(300, 15, replace=False)
     gold[flipped] = (gold[flipped] + 1) % 3
-    found = likely_label_errors(probabilities, gold)
+    found, suggested = likely_label_errors(probabilities, gold)
     assert set(found.tolist()) <= set(flipped.tolist())
     assert len(found) >= 12
+    assert suggested.tolist() == true[found].tolist()
     gaps = probabilities[found, true[found]] - probabilities[found, gold[found]]
     assert gaps.tolist() == sorted(gaps, reverse=True)
 
@@ -98,13 +99,13 @@ def test_a_tag_that_no_word_bears_is_no_ground_for_suspicion() -> None:
     gold, predicted = np.array([0, 0, 1]), np.array([0, 0, 2])
     assert not len(likely_tag_errors(np.array([0.9, 0.9, 0.4]), np.array([0.9, 0.9, 0.35]), predicted, gold))
     probabilities = np.array([[0.6, 0.3, 0.1], [0.3, 0.6, 0.1], [0.1, 0.2, 0.7]])
-    assert not len(likely_label_errors(probabilities, np.array([0, 1, 1])))
+    assert not len(likely_label_errors(probabilities, np.array([0, 1, 1]))[0])
 
 
 def test_a_label_that_is_likelier_than_the_one_suggested_is_none_to_suspect() -> None:
     """The second row is as likely of the other class as rows of that class are, and still likelier of its own."""
     probabilities = np.array([[0.9, 0.1], [0.55, 0.45], [0.7, 0.3], [0.7, 0.3]])
-    assert not len(likely_label_errors(probabilities, np.array([0, 0, 1, 1])))
+    assert not len(likely_label_errors(probabilities, np.array([0, 0, 1, 1]))[0])
 
 
 def test_baselines_of_sequences() -> None:

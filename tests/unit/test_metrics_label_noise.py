@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from thaw.labels import LabelSet
-from thaw.metrics.label_noise import suspicious_labels
+from thaw.metrics.label_noise import doubted, suspicious_labels
 from thaw.metrics.probe import linear_probe, projections
 
 WORDS = {"joy": "happy glad cheerful", "anger": "angry mad furious"}
@@ -23,6 +23,13 @@ def test_flipped_labels_come_first() -> None:
     found = suspicious_labels(texts, gold, LabelSet("sequence", ("joy", "anger"), (60, 60), "", 120))
     assert {one["row"] for one in found[:3]} == {10, 33, 77}
     assert all(one["sure"] > one["own"] and one["label"] != one["suggested"] for one in found)
+
+
+def test_the_label_that_puts_a_row_in_doubt_is_the_one_suggested() -> None:
+    """C reaches what rows of C have on average; B is likelier, but far from what rows of B have."""
+    scores = np.array([[0.1, 0.5, 0.4], [0.9, 0.05, 0.05], *[[0.02, 0.97, 0.01]] * 2, [0.4, 0.3, 0.3]])
+    found = doubted(scores, [0, 0, 1, 1, 2], LabelSet("sequence", ("A", "B", "C"), (2, 2, 1), rows=5))
+    assert found == [{"row": 0, "label": "A", "suggested": "C", "own": 0.1, "sure": 0.4}]
 
 
 def test_a_label_that_comes_every_fifth_row_is_learnt_for_all_of_them() -> None:

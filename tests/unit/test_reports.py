@@ -140,18 +140,36 @@ def test_the_best_is_one_of_runs_on_the_same_rows(rows: str, make: Make, capsys:
         assert ("Best on validation" in text) == (rows == "a")
 
 
+@pytest.mark.parametrize(("places", "same"), [(("x", "x"), True), (("x", "y"), False), (("x", None), True)])
+def test_rows_of_other_places_are_not_the_same(places: tuple[str, str | None], same: bool, make: Make) -> None:
+    """However many there are of each label; runs of earlier versions do not tell the places."""
+    for size, own in zip((100, 200), places, strict=True):
+        folder = make(str(size), f"data.train_size={size}")
+        data = files.read_json(folder / "data.json")
+        data["splits"]["validation"] |= {"places": own} if own else {}
+        files.write_json(folder / "data.json", data)
+    over = overview(read_members(folder.parent))
+    assert (over.best is not None) == same
+    assert ("No run is named the best: their scores are not of the same validation rows." in over.findings) != same
+
+
 def test_settings_are_compared_once_all_their_folds_are_there(make: Make) -> None:
     make("one", "freeze=head", "data.fold=1")
     make("two", "freeze=head", "data.fold=2")
     folder = make("three", "freeze=none", "data.fold=1").parent
     over = overview(read_members(folder))
-    assert over.findings == ["No run is named the best: not all settings have finished all folds."]
+    said = "No run is named the best: not all settings have as many finished runs of each fold."
+    assert over.findings == [said]
     make("four", "freeze=none", "data.fold=2")
     over = overview(read_members(folder))
     assert over.about.startswith("Runs that differ only in seed or fold share a line")
     assert over.best is not None
     settings = f"freeze={over.best.settings['freeze']}"
     assert command_of(over.best) == f"python train.py {settings} data.test_size=0", "on all rows"
+    make("five", "freeze=none", "data.fold=2", "seed=2")
+    over = overview(read_members(folder))
+    assert over.findings == [said], "a seed of one fold is missing"
+    assert "mean ± standard deviation over folds, of each of which the mean over seeds is taken." in over.about
 
 
 @pytest.mark.parametrize(
@@ -183,6 +201,17 @@ def test_runs_of_one_fold_are_done_again_on_it(make: Make) -> None:
 )
 def test_scores_over_seeds_are_shown_with_their_spread(values: list[float], said: str) -> None:
     assert spread(values) == said
+
+
+def test_a_figure_that_a_run_lacks_has_no_mean(make: Make) -> None:
+    """As F1 where a fold has no entity: a mean would be of fewer runs than the line says."""
+    for freeze in ("head", "none"):
+        folders = [make(f"{freeze}-{fold}", f"freeze={freeze}", f"data.fold={fold}") for fold in (1, 2)]
+    own = folders[0] / "metrics.json"
+    files.write_json(own, {**files.read_json(own), "test/f1": None})
+    over = overview(read_members(folders[0].parent))
+    assert over.header[3:5] == ["test accuracy", "test f1"]
+    assert [row[4] for row in over.rows] == ["0.5000 ± 0.0000", "–"]
 
 
 def test_repetitions_of_one_setting_have_no_rivals(make: Make) -> None:

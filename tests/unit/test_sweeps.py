@@ -19,7 +19,7 @@ from conftest import ROOT, Run, configured
 from thaw.errors import UserError
 from thaw.multirun import Summarise
 from thaw.reporting.members import Group, Member
-from thaw.reporting.rivals import holm, resampled, reservation, rivals, welch
+from thaw.reporting.rivals import best_of, holm, resampled, reservation, rivals, welch
 from thaw.settings import check
 from thaw.study import search_space
 
@@ -124,7 +124,10 @@ def test_the_best_of_a_sweep_is_told_from_chance(scores: list[list[float]], said
 
 
 def folded(*scores: float, setting: str = "0") -> Group:
-    members = [Member(Path(), {"data.fold": str(i)}, "finished", score, share=0.1) for i, score in enumerate(scores)]
+    """Runs of five folds; each five of the scores are of another seed."""
+    members = [
+        Member(Path(), {"data.fold": str(i % 5)}, "finished", score, share=0.1) for i, score in enumerate(scores)
+    ]
     return Group({"freeze": setting}, members)
 
 
@@ -141,6 +144,25 @@ def test_over_folds_differences_are_paired_and_not_taken_for_independent() -> No
     assert "A test takes two folds of each" in rivals([best, folded(0.9, setting="1")], best)
     alike = [folded(0.9, setting=str(i)) for i in range(2)]
     assert "With one seed each" in rivals(alike, alike[0]), "one fold for all is no cross-validation"
+
+
+def test_a_fold_that_lacks_a_seed_counts_as_much_as_the_others() -> None:
+    """Without its second run of the hardest fold, what is worse on every fold would have the higher mean."""
+    first, second = [0.9, 0.8, 0.7, 0.6, 0.5], [0.89, 0.795, 0.69, 0.595, 0.49]
+    better, worse = folded(*first, *first), folded(*second, *second[:4], setting="1")
+    assert np.mean([member.score for member in better.members]) < np.mean([member.score for member in worse.members])
+    assert better.scores() == pytest.approx(first)
+    assert worse.scores() == pytest.approx(second)
+    assert best_of([worse, better], "max") is better
+    assert best_of([worse, better], "min") is worse
+    assert reservation([better, worse], better) == ""
+    assert "each of the others is worse by more than chance" in rivals([better, worse], better)
+
+
+def test_nothing_is_worse_that_is_better_on_the_folds_that_both_have() -> None:
+    one, other = folded(0.5, 0.6, 0.7, 0.9), folded(0.51, 0.61, 0.712, setting="1")
+    assert np.mean(one.scores()) > np.mean(other.scores())
+    assert "it cannot be told apart from freeze=1 (p = 1.00)" in rivals([one, other], one)
 
 
 def test_p_values_of_several_tests_are_corrected() -> None:

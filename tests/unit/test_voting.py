@@ -106,16 +106,27 @@ def test_each_run_has_its_own_temperature(make: Make) -> None:
 
 
 @pytest.mark.parametrize("task", ["sequence", "token"])
-def test_temperatures_change_scores_but_no_label(task: Task, make: Make) -> None:
+def test_the_label_is_the_one_that_the_given_probabilities_favour(task: Task, make: Make) -> None:
     """At a temperature of 3, 0.9 to 0.1 becomes 0.675 to 0.325: less than the other's 0.7 for anger."""
     voters = [make("a", {"joy": 0.9, "anger": 0.1}, task, temperature=3.0),
               make("b", {"joy": 0.3, "anger": 0.7}, task, temperature=1.0)]  # fmt: skip
-    scores = []
+    told = []
     for calibrated in (False, True):
         (found,) = Predictor.from_runs(voters, calibrated=calibrated)([["so"] if task == "token" else "so"])
-        assert (found["tags"][0] if task == "token" else found["label"]) == "joy"
-        scores.append(found["scores"][0] if task == "token" else found["score"])
-    assert scores == pytest.approx([0.6, (0.6753 + 0.3) / 2], abs=1e-3)
+        told.append((found["tags"][0], found["scores"][0]) if task == "token" else (found["label"], found["score"]))
+    assert told == [("joy", pytest.approx(0.6)), ("anger", pytest.approx((0.3247 + 0.7) / 2, abs=1e-3))]
+
+
+def test_a_temperature_changes_no_label_that_a_threshold_decides(make: Make) -> None:
+    """Thresholds are of uncalibrated probabilities. At a temperature of 3, 0.9 becomes 0.675."""
+    opinions = {"joy": 0.9, "anger": 0.1}, {"joy": 0.7, "anger": 0.1}
+    voters = [make(f"run{i}", own, "multi_label", thresholds=[0.75, 0.5], temperature=3.0 - 2 * i)
+              for i, own in enumerate(opinions)]  # fmt: skip
+    (found,) = Predictor.from_runs(voters, calibrated=True)(["so"])
+    assert found["labels"] == ["joy"]
+    assert found["scores"]["joy"] == pytest.approx((0.6753 + 0.7) / 2, abs=1e-3)
+    (none,) = Predictor.from_runs(voters, calibrated=True, min_score=0.75)(["so"])
+    assert none["labels"] == []
 
 
 def test_thresholds_are_averaged_as_well(make: Make) -> None:

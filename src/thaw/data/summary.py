@@ -52,6 +52,7 @@ def summarise(
                 **_odd(rows[name], encoded[name], labels),
                 **({"groups": len(groups[name][0]) + groups[name][1]} if groups else {}),
                 "fingerprint": prints[name],
+                "places": splits.places_fingerprint(rows[name]),
             }
             for name in names
         },

@@ -15,10 +15,10 @@ def classify_texts(predictor: "Predictor", texts: Sequence[str], probabilities: 
     Args:
         probabilities: also give the probability of every label.
     """
-    given, uncalibrated = chances(predictor, texts)
-    # A temperature changes no label. But a score that the user asks for is one of those that are given.
+    given, deciding = chances(predictor, texts)
+    # A score that the user asks for is one of those that are given.
     asked = predictor.labels.task == "multi_label" and predictor.min_score is not None
-    for text, scores, decisive in zip(texts, given, given if asked else uncalibrated, strict=True):
+    for text, scores, decisive in zip(texts, given, given if asked else deciding, strict=True):
         by_name = dict(zip(predictor.labels.names, scores.tolist(), strict=True))
         chosen = predictor.chosen(decisive)
         result: dict[str, Any] = {"text": text}

@@ -56,7 +56,7 @@ class Predictor:
         batch_tokens: maximum tokens per batch, padding included; None for no limit.
         thresholds: multi-label tasks: the probability from which on each label is predicted.
         temperature: calibrates the probabilities; None if it is not known.
-        calibrated: give probabilities at that temperature; this changes scores, but never labels.
+        calibrated: give probabilities at that temperature; this changes scores, and labels only where several vote.
         min_score: what scores less gets no label, see `thaw.inference.abstaining`; in multi-label tasks, the threshold
             of every label. It refers to calibrated scores if these are given.
         clean: remove HTML from each text, as in training.
@@ -269,7 +269,7 @@ class Predictor:
         """The predicted label of one text; in multi-label tasks, the list of labels.
 
         Args:
-            probabilities: uncalibrated, like the thresholds.
+            probabilities: those that decide, see `thaw.inference.voting.chances`.
         """
         if self.labels.task == "multi_label":
             return [

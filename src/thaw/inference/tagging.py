@@ -22,8 +22,8 @@ def tag_texts(predictor: "Predictor", texts: "Sequence[Text]") -> Iterator[dict[
         [text[start:end] for start, end in own] if isinstance(text, str) else list(text)
         for text, own in zip(texts, places, strict=True)
     ]
-    given, uncalibrated = chances(predictor, words)
-    best = uncalibrated.argmax(-1)  # a temperature changes no tag
+    given, deciding = chances(predictor, words)
+    best = deciding.argmax(-1)
     sure = np.take_along_axis(given, best[:, None], axis=-1)[:, 0]
     bounds = np.cumsum([len(own) for own in words])[:-1]
     for text, text_places, tags, scores in zip(

@@ -50,7 +50,10 @@ def difference(first: "Predictor", other: "Predictor") -> str:
 
 
 def chances(predictor: "Predictor", texts: Sequence[Any]) -> np.ndarray:
-    """The probability of each label: calibrated if that was asked for, and uncalibrated.
+    """The probability of each label: calibrated if that was asked for, and the one that decides.
+
+    That is the uncalibrated one: a temperature changes no label of one run, and the thresholds of several labels per
+    text are of such. But at temperatures of their own the mean of several runs may favour another label.
 
     Args:
         texts: strings, or for token tasks lists of words.
@@ -69,7 +72,7 @@ def chances(predictor: "Predictor", texts: Sequence[Any]) -> np.ndarray:
     heard = ~np.isnan(voices)
     with np.errstate(invalid="ignore"):  # a word without a token for any of them
         averages: np.ndarray = np.where(heard, voices, 0).sum(0) / heard.sum(0)
-    return averages
+    return averages if predictor.labels.task == "multi_label" else averages[[0, 0]]
 
 
 def text_logits(predictor: "Predictor", texts: Sequence[str]) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def likely_label_errors(probabilities: np.ndarray, gold: np.ndarray) -> np.ndarray:
+def likely_label_errors(probabilities: np.ndarray, gold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows that confidently belong to another class than their label says, the most suspicious first.
 
     A row counts towards a class if its probability reaches the mean probability of that class among the rows with that
@@ -14,7 +14,7 @@ def likely_label_errors(probabilities: np.ndarray, gold: np.ndarray) -> np.ndarr
         gold: label ids (rows,).
 
     Returns:
-        Row numbers.
+        Row numbers, and the class that each counts towards, which need not be the likeliest one.
     """
     size = probabilities.shape[1]
     # A class without rows has a threshold that cannot be reached.
@@ -25,7 +25,8 @@ def likely_label_errors(probabilities: np.ndarray, gold: np.ndarray) -> np.ndarr
     gap = probabilities[rows, suggested[rows]] - probabilities[rows, gold[rows]]
     # A row may count towards a class with a low threshold although its own class is more likely.
     rows, gap = rows[gap > 0], gap[gap > 0]
-    return rows[np.argsort(-gap, kind="stable")]
+    rows = rows[np.argsort(-gap, kind="stable")]
+    return rows, suggested[rows]
 
 
 def likely_tag_errors(sure: np.ndarray, own: np.ndarray, predicted: np.ndarray, gold: np.ndarray) -> np.ndarray:

@@ -63,17 +63,16 @@ def doubted(scores: np.ndarray, gold: Sequence[Any], labels: LabelSet) -> list[d
     names = labels.names
     if labels.task == "sequence":
         truth = np.asarray(gold)
-        best = scores.argmax(-1)
         return [
-            {"row": int(i), "label": names[truth[i]], "suggested": names[best[i]],
-             "own": float(scores[i, truth[i]]), "sure": float(scores[i, best[i]])}
-            for i in likely_label_errors(scores, truth)
+            {"row": int(i), "label": names[truth[i]], "suggested": names[other],
+             "own": float(scores[i, truth[i]]), "sure": float(scores[i, other])}
+            for i, other in zip(*likely_label_errors(scores, truth), strict=True)
         ]  # fmt: skip
     found = []
     for label, name in enumerate(names):
         truth = np.array([label in own for own in gold], dtype=np.int64)
         both = np.column_stack([1 - scores[:, label], scores[:, label]])
-        for i in likely_label_errors(both, truth):
+        for i in likely_label_errors(both, truth)[0]:
             own = float(both[i, truth[i]])
             with_it, without = name, f"without {name}"
             first, second = (with_it, without) if truth[i] else (without, with_it)

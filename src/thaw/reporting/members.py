@@ -4,6 +4,7 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ class Member:
         seconds: of training.
         error: why it failed.
         mendable: whether the error is the user's to mend, so that nothing is gained by trying the same again.
-        rows: a key of the validation rows, which the score is of.
+        rows: a key of the validation rows, which the score is of: what they are held out of, and their labels.
+        places: a key of where they stand; None of runs of earlier versions.
         share: validation rows for each training row.
         monitor: what the score is: ``val/f1``.
         name: of the folder, as tables show it.
@@ -49,6 +51,7 @@ class Member:
     error: str = ""
     mendable: bool = False
     rows: str | None = None
+    places: str | None = None
     share: float | None = None
     monitor: str = ""
     name: str = ""
@@ -62,18 +65,29 @@ class Group:
     members: list[Member]
 
     def scores(self) -> list[float]:
-        return [member.score for member in self.members if member.score is not None]
+        """That of each run, or of several folds the mean of each over its seeds."""
+        return self._repeated([member.score for member in self.members])
 
-    def by_fold(self) -> dict[str, float]:
-        """The mean score of each fold that was run."""
+    def by_fold(self) -> dict[str, list[float]]:
+        """The scores of each fold that was run."""
         scores: dict[str, list[float]] = {}
         for member in self.members:
             if FOLD in member.settings and member.score is not None:
                 scores.setdefault(member.settings[FOLD], []).append(member.score)
-        return {fold: statistics.mean(own) for fold, own in scores.items()}
+        return scores
 
     def figure(self, name: str) -> list[float]:
-        return [member.figures[name] for member in self.members if member.figures and name in member.figures]
+        """As `scores`, of a figure; none if a run lacks it, since the mean would be of fewer runs than are counted."""
+        values = [(member.figures or {}).get(name) for member in self.members]
+        return self._repeated(values) if None not in values else []
+
+    def _repeated(self, values: Sequence[float | None]) -> list[float]:
+        """A value for each run, or for each of several folds: one that lacks a seed counts as much as the others."""
+        folds: dict[str | None, list[float]] = {}
+        for member, value in zip(self.members, values, strict=True):
+            if value is not None:
+                folds.setdefault(member.settings.get(FOLD), []).append(value)
+        return list(map(statistics.mean, folds.values())) if len(folds) > 1 else [*chain(*folds.values())]
 
 
 def read_members(folder: Path) -> list[Member]:
@@ -126,6 +140,7 @@ def _member(folder: Path) -> Member:
         figures,
         seconds,
         rows=rows,
+        places=validation.get("places"),
         share=share,
         monitor=best["monitor"],
         name=folder.name,

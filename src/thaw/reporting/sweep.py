@@ -99,7 +99,7 @@ def overview(members: Sequence[Member]) -> Overview:
     monitor, mode = monitored(members)
     scores = sorted({member.monitor for group in groups for member in group.members})
     one_score = len(scores) < 2
-    best = best_of(groups, mode) if one_score and _same_rows(groups) else None
+    best = best_of(groups, mode) if one_score and _as_often(groups) and _same_rows(groups) else None
     known = [f"{split}/{name}" for split in ("test", "validation") for name in SHOWN]
     figures = [name for name in known if any(group.figure(name) for group in groups)]
     score, shown = f"best {monitor}" if one_score else "best score", [name.replace("/", " ") for name in figures]
@@ -110,8 +110,16 @@ def overview(members: Sequence[Member]) -> Overview:
     return Overview(keys, monitor, mode, one_score, groups, best, header, rows, about, findings)
 
 
+def _as_often(groups: Sequence[Group]) -> bool:
+    """Whether all settings have as many runs of each fold: one that lacks a run was spared what is hard about it."""
+    counts = [{fold: len(scores) for fold, scores in group.by_fold().items()} for group in groups]
+    return all(len(own) < 2 for own in counts) or all(own == counts[0] for own in counts)
+
+
 def _same_rows(groups: Sequence[Group]) -> bool:
-    return len({frozenset(member.rows for member in group.members) for group in groups}) < 2
+    known = all(member.places for group in groups for member in group.members)
+    keys = ({(member.rows, member.places if known else None) for member in group.members} for group in groups)
+    return len(set(map(frozenset, keys))) < 2
 
 
 def _row(group: Group, figures: Sequence[str], one_score: bool) -> list[str]:
@@ -127,7 +135,9 @@ def _row(group: Group, figures: Sequence[str], one_score: bool) -> list[str]:
 
 def _about(groups: Sequence[Group], best: Group | None, optimistic: bool) -> str:
     repeated = "seed or fold" if any(len(group.by_fold()) > 1 for group in groups) else "seed"
-    about = f"Runs that differ only in {repeated} share a line: mean ± standard deviation."
+    about = f"Runs that differ only in {repeated} share a line: mean ± standard deviation"
+    averaged = any(len(group.members) > len(group.by_fold()) > 1 for group in groups)
+    about += " over folds, of each of which the mean over seeds is taken." if averaged else "."
     if best:
         about += " The best is picked by its validation score" + ("." if optimistic else "; the test rows have no say.")
     if optimistic:
@@ -143,8 +153,8 @@ def _findings(groups: Sequence[Group], best: Group | None, scores: Sequence[str]
     if len(scores) > 1:
         reason = f"their checkpoints were picked by different scores, {advice.listed(scores)}."
         reason += f" To compare them give all the same, monitor={monitor} say."
-    elif len({frozenset(group.by_fold()) for group in groups}) > 1:
-        reason = "not all settings have finished all folds."
+    elif not _as_often(groups):
+        reason = "not all settings have as many finished runs of each fold."
     elif not _same_rows(groups):
         reason = "their scores are not of the same validation rows."
     else:

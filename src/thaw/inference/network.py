@@ -52,7 +52,6 @@ def torch_logits(network: Any) -> Logits:
     @torch.inference_mode()
     def compute(batch: Arrays) -> np.ndarray:
         ids, mask = (torch.from_numpy(values).to(device) for values in batch)
-        result: np.ndarray = network(input_ids=ids, attention_mask=mask).logits.float().cpu().numpy()
-        return result
+        return network(input_ids=ids, attention_mask=mask).logits.float().cpu().numpy()
 
     return partial(map, compute)

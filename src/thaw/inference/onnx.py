@@ -141,8 +141,7 @@ def onnx_logits(path: Path, threads: int | None = None) -> Logits:
 
         def compute(batch: Arrays) -> np.ndarray:
             ids, mask = batch
-            result: np.ndarray = session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0]
-            return result
+            return session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0]
 
         return compute
 

@@ -68,8 +68,7 @@ def chances(predictor: "Predictor", texts: Sequence[Any]) -> np.ndarray:
     voices = np.stack([own, *theirs])
     heard = ~np.isnan(voices)
     with np.errstate(invalid="ignore"):  # a word without a token for any of them
-        averages: np.ndarray = np.where(heard, voices, 0).sum(0) / heard.sum(0)
-    return averages
+        return np.where(heard, voices, 0).sum(0) / heard.sum(0)
 
 
 def text_logits(predictor: "Predictor", texts: Sequence[str]) -> np.ndarray:

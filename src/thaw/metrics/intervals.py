@@ -102,8 +102,7 @@ def recentred(values: np.ndarray, whole: np.ndarray) -> np.ndarray:
     Rare classes that are never found drop out of resamples, which score better for it: with 30 uneven classes the
     metric itself lay below its interval.
     """
-    moved: np.ndarray = values + whole - values.mean()
-    return moved
+    return values + whole - values.mean()
 
 
 def proportion(part: int, whole: int) -> tuple[float, float, float]:

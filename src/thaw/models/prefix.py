@@ -216,5 +216,4 @@ class FrozenPrefix:
             ids, mask = ids[:, :1], mask[:, :1]
         hidden = states.of(batch["rows"].cpu().numpy(), ids.shape[1]).to(device, self.computed)
         with layers_returning(self.layers[: self.depth], hidden, self.form):
-            logits: Tensor = self.network(input_ids=ids, attention_mask=mask).logits
-        return logits
+            return self.network(input_ids=ids, attention_mask=mask).logits

@@ -3,13 +3,12 @@
 import shutil
 import sys
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from thaw import files, runs
-from thaw.errors import UserError, missing
+from thaw.errors import UserError, require
 from thaw.labels import LabelSet
 from thaw.settings import plain
 
@@ -91,7 +90,4 @@ def copy_merged(run: Path, folder: Path) -> None:
 def require_packages() -> None:
     """Refuse early if a package of the extra is missing."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            import_module(name)
-        except ImportError:
-            raise missing("format=onnx", name, "onnx") from None
+        require(name, "format=onnx", "onnx")

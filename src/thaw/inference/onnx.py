@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw.errors import UserError, missing
+from thaw.errors import UserError, require
 from thaw.inference.predictor import Arrays, Logits, Predictor
 from thaw.inference.saved import saved_options
 from thaw.labels import LabelSet
@@ -114,10 +114,7 @@ def onnx_logits(path: Path, threads: int | None = None) -> Logits:
     Raises:
         UserError: when ONNX Runtime is not installed, or, at the first batch, when it cannot read the file.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise missing("backend=onnx", "onnxruntime", "onnx") from None
+    onnxruntime = require("onnxruntime", "backend=onnx", "onnx")
 
     @cache
     def on_threads(number: int) -> Compute:

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from thaw import files, runs
-from thaw.errors import UserError, missing
+from thaw.errors import UserError, require
 from thaw.hub import answers
 from thaw.reporting.members import CHOSEN, Member, is_wandb, picks_a_file, read_members
 from thaw.reporting.published import HEADER, all_rows, experiments_of
@@ -78,10 +78,7 @@ def build_report(name: str, group: str, members: Sequence[Member], entity: str, 
     Raises:
         UserError: when the extra is not installed, or the group's name cannot be part of a filter.
     """
-    try:
-        import wandb_workspaces.reports.v2 as wr
-    except ImportError:
-        raise missing("wandb=", "wandb-workspaces", "reports") from None
+    wr = require("wandb_workspaces.reports.v2", "wandb=", "reports", "wandb-workspaces")
     over = overview(members)
     unfinished = [f"- {one.status}: `{one.folder.name}` {one.error}\n" for one in members if one.status != "finished"]
     published = all_rows(experiments_of(members))

@@ -81,7 +81,7 @@ def writer(
             yield _to_json(file)
         elif kind == "json":
             file.write("[")
-            yield _to_array(file)
+            yield _to_json(file, array=True)
             file.write("\n]\n")
         elif kind == "conll":
             yield _to_columns(file)
@@ -91,18 +91,11 @@ def writer(
                 yield write
 
 
-def _to_json(file: IO[str], escaped: bool = False) -> Callable[[Record], None]:
-    def write(record: Record) -> None:
-        file.write(json.dumps(finite(record), ensure_ascii=escaped, allow_nan=False) + "\n")
-
-    return write
-
-
-def _to_array(file: IO[str]) -> Callable[[Record], None]:
-    between = chain(["\n"], repeat(",\n"))
+def _to_json(file: IO[str], escaped: bool = False, array: bool = False) -> Callable[[Record], None]:
+    before, end = (chain(["\n"], repeat(",\n")), "") if array else (repeat(""), "\n")
 
     def write(record: Record) -> None:
-        file.write(next(between) + json.dumps(finite(record), ensure_ascii=False, allow_nan=False))
+        file.write(next(before) + json.dumps(finite(record), ensure_ascii=escaped, allow_nan=False) + end)
 
     return write
 

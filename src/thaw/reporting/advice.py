@@ -19,14 +19,10 @@ FOR_MISSING = {"nan", "NaN", "NaT", "<NA>", "NA", "N/A", "#N/A", "n/a", "None", 
 def notes(summary: dict[str, Any]) -> list[str]:
     """What is unusual about the data, one line each: texts in two splits, similar label names, labels without rows."""
     lines = [
-        f"texts of {pair['in']} that are also in {pair['also_in']}: {pair['rows']:,}"
+        f"{what} of {pair['in']} that are also in {pair['also_in']}: {pair[key]:,}"
+        for what, key in (("texts", "rows"), ("groups", "groups"))
         for pair in summary["shared"]
-        if pair["rows"]
-    ]
-    lines += [
-        f"groups of {pair['in']} that are also in {pair['also_in']}: {pair['groups']:,}"
-        for pair in summary["shared"]
-        if pair.get("groups")
+        if pair.get(key)
     ]
     sizes = {name: split["rows"] for name, split in summary["splits"].items()}
     if "all" in summary["files"] and not summary.get("fold") and sizes.get("test", FEW) < FEW:

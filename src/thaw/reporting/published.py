@@ -99,7 +99,11 @@ def rows_of(name: str, expected: Expected, settings: Mapping[str, str], members:
 def experiments_of(members: Sequence[Member]) -> list[Experiment]:
     """The finished runs with published figures; runs that differ only in their seed form one experiment."""
     parts = [
-        (_name(group), runs.load_config(group.members[0].folder).get("expected") or [], group)
+        (
+            (first := group.members[0]).settings.get("experiment", first.name),
+            runs.load_config(first.folder).get("expected") or [],
+            group,
+        )
         for group in grouped(members, swept_keys(members))
     ]
     return [part for part in parts if part[1]]
@@ -138,10 +142,6 @@ def compare_with_paper(folder: Path) -> None:
     for member in unfinished:
         print(f"{member.status}: {member.folder.name} {member.error}")
     print(f"\nReport  {runs.display(folder / 'paper.html')}")
-
-
-def _name(group: Group) -> str:
-    return group.members[0].settings.get("experiment", group.members[0].folder.name)
 
 
 def _markdown(

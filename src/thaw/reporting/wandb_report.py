@@ -85,7 +85,7 @@ def build_report(name: str, group: str, members: Sequence[Member], entity: str, 
     blocks = [
         wr.P(f"{len(members)} runs, {len(members) - len(unfinished)} finished. {over.about}"),
         wr.MarkdownBlock(markdown_table(over.header, over.rows)),
-        *_best(over, wr),
+        *([wr.P(["The best run again: ", wr.InlineCode(command_of(over.best))])] if over.best else []),
         wr.H2("Course"),
         _course(group, over, wr),
         wr.H2("Settings"),
@@ -94,12 +94,6 @@ def build_report(name: str, group: str, members: Sequence[Member], entity: str, 
         *([wr.H2("Not finished"), wr.MarkdownBlock("".join(unfinished))] if unfinished else []),
     ]
     return wr.Report(entity=entity, project=project, title=name[:TITLE], blocks=blocks, width="fluid")
-
-
-def _best(over: Overview, wr: Any) -> list[Any]:
-    if over.best is None:
-        return []
-    return [wr.P(["The best run again: ", wr.InlineCode(command_of(over.best))])]
 
 
 def _course(group: str, over: Overview, wr: Any) -> Any:
@@ -200,8 +194,7 @@ def send_table(folder: Path) -> None:
     """
     members = read_members(folder)
     settings = logged(members)
-    over = overview(members)
-    if not settings or not over.rows:
+    if not settings or not (over := overview(members)).rows:
         return
     import wandb
 

@@ -57,11 +57,9 @@ def score_together(folders: Sequence[Path], split: str) -> tuple[Evaluation, dic
     """
     (labels, *_), (rows, *_) = same_rows(folders, split)
     predictor = Predictor.from_runs(folders)
-    texts = [row["words" if labels.task == "token" else "text"] for row in rows]
-    outputs = outputs_of(average(predictor, texts, split), [labels.ids_of(row["label"]) for row in rows], labels)
+    texts, gold, places, groups = runs.unpacked(rows, labels)
+    outputs = outputs_of(average(predictor, texts, split), gold, labels)
     predictor.temperature = None  # that of the first run does not calibrate the vote
-    places = [row.get("place", "") for row in rows]
-    groups = [row["group"] for row in rows if "group" in row]
     result = score_rows(predictor, outputs, texts, places, plain(runs.load_config(folders[0])), groups)
     own = join_figures({split: result})
     paths = [

@@ -116,7 +116,7 @@ class TextDataModule(pl.LightningDataModule):
     def groups(self, split: str) -> list[str | None]:
         """The group of each row, with ``data.group_column``; else empty."""
         rows = self.rows[split]
-        return list(rows[splits.GROUP]) if splits.GROUP in rows.column_names else []
+        return rows[splits.GROUP][:] if splits.GROUP in rows.column_names else []
 
     def _origin(self, split: str) -> str:
         """The split in whose files the rows stand, of which they may have been held out."""

@@ -9,7 +9,6 @@ from omegaconf import DictConfig
 
 from thaw import files, runs
 from thaw.errors import UserError, require
-from thaw.labels import LabelSet
 from thaw.settings import plain
 
 SAME = 0.9  # share of the labels that int8 should leave unchanged
@@ -59,7 +58,7 @@ def convert(run: Path, folder: Path, quantize: str | None, check_rows: int) -> N
     if quantize and same < SAME:
         print(f"warning: int8 keeps only {same:.0%} of the labels", file=sys.stderr)
     place, backend = runs.shell_path(run if folder == run / "onnx" else folder), "onnx_int8" if same >= SAME else "onnx"
-    text = example(LabelSet.from_dict(files.read_json(run / "labels.json")))
+    text = example(runs.labels_of(run))
     print(f'Predict    python predict.py run={place} backend={backend} text="{text}"')
 
 

@@ -118,14 +118,14 @@ def same_rows(folders: Sequence[Path], split: str) -> tuple[list[LabelSet], list
     """
     labels, rows = list[LabelSet](), list[Rows]()
     for run in folders:
-        path = run / "predictions" / f"{split}.jsonl"
+        path = runs.predictions_path(run, split)
         if not path.is_file():
             held = ", ".join(sorted(other.stem for other in path.parent.glob("*.jsonl")))
             raise UserError(
                 f"{runs.display(run)}: the run holds no predictions for {split}",
                 f"It holds: {held}. Choose by split=...",
             )
-        labels.append(LabelSet.from_dict(files.read_json(run / "labels.json")))
+        labels.append(runs.labels_of(run))
         rows.append(files.read_jsonl(path))
         if difference := different([labels[0], labels[-1]], [rows[0], rows[-1]]):
             names = f"{runs.display(folders[0])} and {runs.display(run)}"

@@ -1,6 +1,5 @@
 """Published figures next to those obtained: ``report.py runs=<multirun> paper=true``."""
 
-import csv
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,9 +32,8 @@ def obtained(run: Path, figure: str) -> float | None:
     """
     metrics = files.read_json(run / "metrics.json")
     if figure.startswith("val/"):
-        with (run / "history.csv").open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row.get(figure)]
-        at_best = [float(row[figure]) for row in rows if int(row["step"]) == metrics["best"]["step"]]
+        rows = (row for row in runs.history(run) if int(row["step"]) == metrics["best"]["step"])
+        at_best = [float(row[figure]) for row in rows if row.get(figure)]
         return at_best[-1] if at_best else None
     if figure.startswith(BEFORE):
         split, _, name = figure.removeprefix(BEFORE).partition("/")

@@ -108,7 +108,8 @@ def label_records(predictor: Predictor, source: Input, suffix: str, config: Dict
         return {unused_key(key, source.fields): value for key, value in own.items()}
 
     def without_rows() -> Iterable[str]:
-        return ours(predictor([BETWEEN if predictor.labels.pairs else ""], config.probabilities)[0])
+        (result,) = predictor([BETWEEN if predictor.labels.pairs else ""], config.probabilities)
+        return ours({**result, "explanation": {}} if config.explain else result)
 
     key = unused_key("words", source.fields, "given_")
     with (

@@ -123,22 +123,16 @@ class TextDataModule(pl.LightningDataModule):
         return next(name for name in (split, "train", "all") if name in self.source.files)
 
     def _encode(self, rows: Any, score_subwords: bool) -> Encoded:
-        options = {
-            "task": self.labels.task,
-            "names": self.labels.names,
-            "pairs": self.labels.pairs,
+        options: dict[str, Any] = {
             "max_length": self.max_length,
             "truncation": self.truncation,
             "subword_labels": self.data["subword_labels"],
             "score_subwords": score_subwords,
         }
         texts, ids = Values(rows, "text"), Values(rows, "label")
-        key = encoding_key(texts, ids, self.tokenizer, options)
-        make = partial(
-            encode_split, texts, ids, self.labels, self.tokenizer, self.max_length, self.data["subword_labels"],
-            score_subwords, self.truncation,
-        )  # fmt: skip
-        return cached_split(key, make)
+        own = {"task": self.labels.task, "names": self.labels.names, "pairs": self.labels.pairs}
+        key = encoding_key(texts, ids, self.tokenizer, {**options, **own})
+        return cached_split(key, partial(encode_split, texts, ids, self.labels, self.tokenizer, **options))
 
     def check_batches(self) -> None:
         """Refuse a way to make training batches that the task, or another setting, does not allow."""

@@ -146,7 +146,7 @@ SWEEPER_RULES: dict[str, Rule] = {
 }
 
 EXPLAIN_RULES: dict[str, Rule] = {
-    "explain": or_null(one_of("shap", "integrated_gradients", "leave_one_out")),
+    "explain": or_null(one_of(*values.METHODS)),
     "explain_evaluations": values.COUNT,
 }
 
@@ -170,7 +170,7 @@ PREDICT_RULES: dict[str, Rule] = {
     **{key: or_null(RULES[f"data.{key}"]) for key in ("header", "quoting")},
     "encoding": values.ENCODING,
     "batch_size": or_null(values.COUNT),
-    "backend": one_of("torch", "onnx", "onnx_int8"),
+    "backend": one_of(*values.BACKENDS),
     "probabilities": values.FLAG,
     "calibrated": values.FLAG,
     "min_score": or_null(values.FRACTION),

@@ -24,12 +24,12 @@ from thaw.inference.texts import Given, as_in_training, whole
 from thaw.inference.voting import joined
 from thaw.labels import LabelSet
 from thaw.metrics.probabilities import probabilities
+from thaw.values import BACKENDS
 
 if TYPE_CHECKING:
     from thaw.metrics.outputs import Outputs
     from thaw.models.prefix import FrozenPrefix
 
-BACKENDS = ("torch", "onnx", "onnx_int8")
 Arrays = tuple[np.ndarray, np.ndarray]
 """A batch: token ids and attention mask, both (rows, tokens)."""
 

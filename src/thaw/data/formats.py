@@ -17,7 +17,7 @@ from thaw.data.columns import Named, answer_column, class_names, mark_spans, nam
 from thaw.data.conll import read_conll
 from thaw.data.json_objects import json_objects
 from thaw.data.label_studio import flat
-from thaw.data.lines import NOT_UTF8, decoded, open_lines, readable, zipped
+from thaw.data.lines import NOT_UTF8, decoded, open_lines, readable, suffix_of, zipped
 from thaw.data.rows import Bad, Options, Row, unaccepted
 from thaw.data.spans import marked, marks_spans
 from thaw.data.tables import read_delimited
@@ -249,6 +249,5 @@ def check_no_workbook(path: Path) -> None:
 
 def format_of(path: Path, tokens: bool = False) -> str | None:
     """The format that a file's name implies, or None. For token tasks, ``.txt`` files are CoNLL columns."""
-    suffix = (path.with_suffix("") if zipped(path) else path).suffix.lower()
-    kind = SUFFIXES.get(suffix)
+    kind = SUFFIXES.get(suffix_of(path))
     return "conll" if kind == "txt" and tokens else kind

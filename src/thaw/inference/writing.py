@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from thaw.data.formats import format_of
-from thaw.data.lines import zipped
+from thaw.data.lines import suffix_of, zipped
 from thaw.data.workbook import is_workbook, library, sheet_writer
 from thaw.errors import UserError
 from thaw.files import NO_ROOM, atomic_path, atomic_write, finite
@@ -27,7 +27,7 @@ def output_format(output: str | None) -> str:
     if output is None:
         return "jsonl"
     path = Path(output)
-    array = (path.with_suffix("") if zipped(path) else path).suffix.lower() == ".json"  # read like JSON Lines
+    array = suffix_of(path) == ".json"  # read like JSON Lines
     kind = "json" if array else "xlsx" if is_workbook(path) else format_of(path)
     if kind not in FORMATS or path.suffix.lower() == ".xlsm":  # whose macros would be missing
         remedy = "Give .jsonl, .json, .csv, .tsv, .xlsx or .conll, or all but .xlsx with .gz."

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw.metrics.calibration import BINS
+from thaw.metrics.calibration import BINS, bins_of
 from thaw.reporting.drawing import (
     BLUE,
     DASHES,
@@ -217,10 +217,10 @@ def reliability_diagram(bins: Sequence[Mapping[str, Any]], title: str, error: fl
     figure = new_figure(PANEL[0] * 0.85, 330)
     axes, below = figure.subplots(2, sharex=True, height_ratios=[4, 1])
     width = 1 / BINS
-    left = np.array([np.floor(min(one["confidence"] / width, BINS - 1)) * width for one in bins])
     right = np.array([one["accuracy"] for one in bins])
     rows = np.array([one["rows"] for one in bins])
     sure = np.array([one["confidence"] for one in bins])
+    left = bins_of(sure) * width
     axes.bar(left, right, width=width, align="edge", color=BLUE, alpha=0.75, linewidth=0)
     axes.plot(sure, right, "o", color=INK, markersize=3)
     axes.plot([0, 1], [0, 1], "--", color=RED, linewidth=1)

@@ -24,9 +24,7 @@ Named = tuple[list[str], list[str], list[str]]
 """The columns of text, or two for pairs, of label, or one for each of several labels, and of group, or none."""
 
 
-def find_column(
-    columns: list[str], role: str, options: Options, where: Path | str, wanted: str | int | None = None
-) -> str:
+def find_column(columns: list[str], role: str, options: Options, where: Path | str, wanted: str | int | None) -> str:
     """The column that was asked for, or the first with a usual name.
 
     Args:

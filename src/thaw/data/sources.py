@@ -197,17 +197,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
         if isinstance(row, Row):
             if several and isinstance(row.label, str):  # as Label Studio writes a single choice beside lists of them
                 row = row._replace(label=[row.label])
-            shape = _schema(row, data.get("group_column") is not None)
-            source.schema = source.schema or shape
-            if shape != source.schema:
-                column = "text" if shape.field("text") != source.schema.field("text") else "label"
-                is_list = isinstance(getattr(row, column), list)
-                problem = f"the {column} is {'a list' if is_list else 'no list'}, unlike in earlier rows"
-                if column == "text" and is_list:  # an empty list of character spans looks like one of labels
-                    problem += " (of words with tags? then say data.task=token)"
-                elif column == "label" and isinstance(row.text, str):
-                    problem += " (several labels? then say data.task=multi_label)"
-                row = Bad(row.line, problem)
+            row = _shaped(row, source, data.get("group_column") is not None)
         elif row.problem == NO_LABEL and source.schema and _several(source.schema):
             row = Bad(row.line, f"{row.problem}; [] says that a text has none")
         if isinstance(row, Bad):
@@ -230,6 +220,22 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
         left = f"; all {len(skipped)} were skipped, the last since {skipped[-1]}" if skipped else ""
         raise UserError(f"{where}: no rows{left}", "Check its path, and data.format.")
     return dataset_of(pa.concat_tables(chunks))
+
+
+def _shaped(row: Row, source: Source, grouped: bool) -> Row | Bad:
+    """A row with the schema of the first one, which it sets if it is that."""
+    shape = _schema(row, grouped)
+    source.schema = source.schema or shape
+    if shape == source.schema:
+        return row
+    column = "text" if shape.field("text") != source.schema.field("text") else "label"
+    is_list = isinstance(getattr(row, column), list)
+    problem = f"the {column} is {'a list' if is_list else 'no list'}, unlike in earlier rows"
+    if column == "text" and is_list:  # an empty list of character spans looks like one of labels
+        problem += " (of words with tags? then say data.task=token)"
+    elif column == "label" and isinstance(row.text, str):
+        problem += " (several labels? then say data.task=multi_label)"
+    return Bad(row.line, problem)
 
 
 def _numbers(tags: Any) -> Any:

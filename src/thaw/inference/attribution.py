@@ -83,9 +83,7 @@ def partition_explainer() -> Any:
     return PartitionExplainer
 
 
-def attribute(
-    predictor: Predictor, readings: Sequence[Reading], method: str, evaluations: int = 200
-) -> list[Attribution]:
+def attribute(predictor: Predictor, readings: Sequence[Reading], method: str, evaluations: int) -> list[Attribution]:
     """Attributions for some texts, computed together.
 
     Args:

@@ -105,7 +105,7 @@ def _whole(file: Path) -> Iterator[Path]:
         raise UserError(f"{file}: damaged: {reason}", "Export the run again.") from None
 
 
-def onnx_logits(path: Path, threads: int | None = None) -> Logits:
+def onnx_logits(path: Path, threads: int | None) -> Logits:
     """A model file as a function of batches, on the CPU.
 
     A session has a fixed number of threads and its own copy of the weights. There is one session for parallel batches

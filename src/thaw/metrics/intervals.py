@@ -73,7 +73,7 @@ def intervals(
     return {name: list(pair) for name, pair in found.items() if np.isfinite(pair).all()}
 
 
-def of_scorer(score: Scorer, labels: LabelSet, rows: int, groups: np.ndarray | None = None) -> dict[str, list[float]]:
+def of_scorer(score: Scorer, labels: LabelSet, rows: int, groups: np.ndarray | None) -> dict[str, list[float]]:
     """The 95 % interval of each metric of so many rows, or sentences, as `intervals` describes."""
     drawn = bootstrap(score, rows, groups)
     with np.errstate(all="ignore"):

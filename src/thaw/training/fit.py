@@ -85,7 +85,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         show_parameters(module, cfg)
         if not cfg["model"]["random_init"]:
             show_head(encoder, data.labels, trust)
-    reuse = Reuse(cfg["freeze"], data, compiled=cfg["trainer"]["compile"])
+    reuse = Reuse(cfg["freeze"], data, cfg["trainer"]["compile"])
     trainer, best, resumable = trainer_of(cfg, folder, module, data, reuse, multirun)
     loggers = make_loggers(cfg, folder, multirun) if first else []
     if first:  # only now: a run that was refused up to here leaves nothing behind

@@ -16,7 +16,7 @@ from typing import IO, Any
 from thaw.data.columns import Named, answer_column, class_names, mark_spans, named_columns, row_of
 from thaw.data.conll import read_conll
 from thaw.data.json_objects import json_objects
-from thaw.data.label_studio import flat
+from thaw.data.label_studio import flat_task
 from thaw.data.lines import NOT_UTF8, decoded, open_lines, readable, suffix_of, zipped
 from thaw.data.rows import Bad, Options, Row, unaccepted
 from thaw.data.spans import marked, marks_spans
@@ -43,13 +43,13 @@ def read_txt(path: Path, options: Options) -> Iterator[Row | Bad]:
             yield Row(line, body, label.strip())
 
 
-def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
+def read_objects(path: Path, options: Options) -> Iterator[Row | Bad]:
     """JSON objects. The text may be a list of words; the label a list of labels, or of character spans.
 
     Where entities are given as character spans, an object that lacks them has none.
     """
     found = json_objects(path, options)
-    tasks = ((line, record if isinstance(record, Bad) else flat(line, record)) for line, record in found)
+    tasks = ((line, record if isinstance(record, Bad) else flat_task(line, record)) for line, record in found)
     named, spans, records = _json_columns(path, options, tasks)
     texts, labels, _ = named
     for line, record in records:
@@ -217,7 +217,7 @@ def read_folder(path: Path, options: Options) -> Iterator[Row | Bad]:
 
 READERS: dict[str, Reader] = {
     "parquet": read_parquet,
-    "jsonl": read_jsonl,
+    "jsonl": read_objects,
     "csv": partial(read_delimited, delimiter=","),
     "tsv": partial(read_delimited, delimiter="\t"),
     "txt": read_txt,

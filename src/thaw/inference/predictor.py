@@ -21,7 +21,7 @@ from thaw.inference.classifying import classify_texts
 from thaw.inference.saved import saved_options
 from thaw.inference.tagging import tag_texts
 from thaw.inference.texts import Given, as_in_training, whole
-from thaw.inference.voting import joined
+from thaw.inference.voting import together
 from thaw.labels import LabelSet
 from thaw.metrics.probabilities import probabilities
 from thaw.values import BACKENDS
@@ -157,7 +157,7 @@ class Predictor:
         from thaw.runs import several
 
         names = several(folders)
-        return joined([cls.from_run(name, **options) for name in names], names)
+        return together([cls.from_run(name, **options) for name in names], names)
 
     @classmethod
     def from_network(

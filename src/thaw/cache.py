@@ -123,5 +123,4 @@ def _bytes(folder: Path) -> int:
 
 def open_array(path: Path) -> np.ndarray:
     """A saved array, memory-mapped."""
-    array: np.ndarray = np.load(path, mmap_mode="r")
-    return array
+    return np.load(path, mmap_mode="r")

@@ -2,7 +2,9 @@
 
 import signal
 import traceback
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 # Schedulers send one of these some time before they end a job; Windows has neither.
 REQUEUE = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
@@ -47,6 +49,18 @@ def missing(wanted: str, package: str, extra: str) -> UserError:
         extra: the extra of ``pyproject.toml`` that installs it.
     """
     return UserError(f"{wanted} needs the package {package}", f"From thaw's folder: pip install -e '.[{extra}]'.")
+
+
+def require(module: str, wanted: str, extra: str, package: str = "") -> Any:
+    """A module that is not part of the plain installation; arguments as for `missing`, with ``package`` if it differs.
+
+    Raises:
+        UserError: when it cannot be imported.
+    """
+    try:
+        return import_module(module)
+    except ImportError:
+        raise missing(wanted, package or module, extra) from None
 
 
 class Occupied(UserError):

@@ -81,7 +81,7 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
     outputs = predict_rows(predictor, rows.texts, rows.gold, rows.name)
     result = score_rows(predictor, outputs, rows.texts, rows.places, config, rows.groups)
     # Written at once: from now on the name belongs to these rows.
-    files.write_jsonl(run / "predictions" / f"{rows.name}.jsonl", result.predictions)
+    files.write_jsonl(runs.predictions_path(run, rows.name), result.predictions)
     if settings["output"]:
         files.write_jsonl(Path(settings["output"]).expanduser(), result.predictions)
     if settings.get("explain"):
@@ -139,7 +139,7 @@ def new_rows(run: Path, data: dict[str, Any], new: dict[str, Any], predictor: Pr
 def unused_name(run: Path, name: str, texts: Sequence[Any]) -> str:
     """The name itself, or the first with a number that does not stand for the predictions of other texts."""
     unused, number = name, 1
-    while (path := run / "predictions" / f"{unused}.jsonl").is_file():
+    while (path := runs.predictions_path(run, unused)).is_file():
         if [row["words"] if "words" in row else row["text"] for row in files.read_jsonl(path)] == list(texts):
             break
         number += 1
@@ -269,7 +269,7 @@ def evaluate(config: DictConfig) -> None:
     for line in metrics["notes"]:
         print(f"\n{line}")
     run = runs.open_run(settings["run"])
-    written = Path(settings["output"] or run / "predictions" / f"{name}.jsonl").expanduser()
+    written = Path(settings["output"] or runs.predictions_path(run, name)).expanduser()
     print(f"\nReport        {runs.display(page_path(run, name))}")
     print(f"Metrics       {runs.display(metrics_path(run, name))}")
     print(f"Predictions   {runs.display(written)}")

@@ -6,15 +6,16 @@ Nothing heavy is imported here, as in `thaw.cli`.
 import re
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ValueType
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from thaw.overrides import is_setting
 from thaw.script import Script
 from thaw.settings import flat
 
@@ -50,7 +51,7 @@ def help_text(script: Script, about: str, arguments: Sequence[str]) -> str:
         lines += [line for group, choice in sorted(chosen.items()) for line in _choices(script, group, choice, width)]
         lines.append("")
     lines.append("Settings, setting=value:")
-    for key, value in dotted(OmegaConf.to_container(config, resolve=True), ""):
+    for key, value in typed(config, resolve=True).items():
         above = key.rpartition(".")[0]
         if above in described:  # the comment of a nested group precedes its settings
             lines += _setting(f"{above}.", described.pop(above), width)
@@ -63,7 +64,7 @@ def help_text(script: Script, about: str, arguments: Sequence[str]) -> str:
 
 def first_values(arguments: Sequence[str]) -> list[str]:
     """The overrides among some arguments; of several values only the first."""
-    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    overrides = list(filter(is_setting, arguments))
     found = []
     for one in OverridesParser.create().parse_overrides(overrides):
         if one.value_type in LISTS:
@@ -97,10 +98,10 @@ def comments(conf: Path, file: Path) -> dict[str, str]:
     return found
 
 
-def dotted(node: Any, prefix: str) -> Iterator[tuple[str, str]]:
-    """Every setting of a config as a user types it: dotted key and value."""
-    for key, value in flat(node, prefix):
-        yield key, as_typed(value)
+def typed(config: DictConfig, resolve: bool) -> dict[str, str]:
+    """Dotted keys and values as a user types them; with ``resolve=False``, as they stand in the files."""
+    values: Any = OmegaConf.to_container(config, resolve=resolve)
+    return {key: as_typed(value) for key, value in flat(values)}
 
 
 def as_typed(value: Any) -> str:

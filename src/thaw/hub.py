@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from thaw.errors import UserError, missing
+from thaw.errors import UserError, require
 
 log = logging.getLogger(__name__)
 
@@ -135,12 +135,9 @@ def files_to_fetch(files: Sequence[str], code: bool) -> list[str]:
 
 
 def _from_modelscope(name: str, revision: str | None) -> Path:
+    client = require("modelscope", "model.hub=modelscope", "modelscope")
     try:
-        from modelscope import snapshot_download
-    except ImportError:
-        raise missing("model.hub=modelscope", "modelscope", "modelscope") from None
-    try:
-        return Path(snapshot_download(name, revision=revision))
+        return Path(client.snapshot_download(name, revision=revision))
     except Exception as error:  # the client raises what its HTTP library raises
         raise UserError(f"model.name={name}: cannot be fetched from ModelScope: {error}", "Check the id.") from error
 

@@ -1,7 +1,7 @@
 """The only call of hydra.utils.instantiate, behind an allow-list, so that a config cannot run arbitrary code."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from thaw.errors import UserError, reason
@@ -71,19 +71,22 @@ def _remedy(config: dict[str, Any], key: str) -> str:
 
 def takes(config: dict[str, Any], argument: str) -> bool:
     """Whether the target names an argument; also if there is no such target, which `build` reports."""
-    from hydra.utils import get_object
-
     try:
-        return argument in inspect.signature(get_object(config["_target_"])).parameters
+        return argument in _arguments(config)
     except Exception:  # whatever an import raises
         return True
 
 
-def _not_taken(config: dict[str, Any]) -> list[str]:
-    """The settings that are no arguments of the target."""
+def _arguments(config: dict[str, Any]) -> Mapping[str, inspect.Parameter]:
+    """The arguments of the target."""
     from hydra.utils import get_object
 
-    taken = inspect.signature(get_object(config["_target_"])).parameters
+    return inspect.signature(get_object(config["_target_"])).parameters
+
+
+def _not_taken(config: dict[str, Any]) -> list[str]:
+    """The settings that are no arguments of the target."""
+    taken = _arguments(config)
     if any(one.kind is one.VAR_KEYWORD for one in taken.values()):
         return []
     return [name for name in config if not name.startswith("_") and name not in taken]

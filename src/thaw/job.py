@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from thaw import multirun
 from thaw.errors import UserError
 from thaw.files import plain_name
-from thaw.help import dotted
+from thaw.help import typed
 from thaw.overrides import unquoted
 from thaw.runs import open_unfinished, rank, resume_command
 from thaw.settings import ANEW, better, check_source
@@ -116,7 +116,7 @@ def changed(config: DictConfig, name: str, overrides: Sequence[str]) -> list[tup
     """
     groups = GlobalHydra.instance().config_loader().list_groups("")
     usual = defaults(name, tuple(one for one in overrides if one.lstrip("+~").partition("=")[0] in groups))
-    (ours, theirs), (own, default) = ([plain(one, resolve) for one in (config, usual)] for resolve in (False, True))
+    (ours, theirs), (own, default) = ([typed(one, resolve) for one in (config, usual)] for resolve in (False, True))
     rows = [(key, own.get(key, "–"), default.get(key, "–")) for key in {**own, **default}]
     return [row for row in rows if row[1] != row[2] and ours.get(row[0]) != theirs.get(row[0])]
 
@@ -128,8 +128,3 @@ def defaults(name: str, choices: tuple[str, ...]) -> DictConfig:
     OmegaConf.set_struct(config, False)
     del config["hydra"]
     return config
-
-
-def plain(config: DictConfig, resolve: bool) -> dict[str, str]:
-    """Dotted keys and values as a user types them; with ``resolve=False``, as they stand in the files."""
-    return dict(dotted(OmegaConf.to_container(config, resolve=resolve), ""))

@@ -10,7 +10,7 @@ from thaw import files, runs
 from thaw.data.tokenizing import chunks
 from thaw.errors import UserError
 from thaw.inference.predictor import CHUNK_BATCHES, Predictor
-from thaw.inference.voting import chances
+from thaw.inference.voting import voted
 from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs
 from thaw.reporting import summary
@@ -40,7 +40,7 @@ def evaluate_together(folders: Sequence[str], settings: dict[str, Any]) -> tuple
             raise UserError(f"{key} is for one run, and {len(folders)} vote", "Leave it out, or name one as run=...")
     opened = [runs.open_run(folder, needs="metrics.json") for folder in folders]
     if any(runs.load_config(run).data.fold for run in opened):
-        raise UserError("folds test on different rows each", "Their figures together are in summary.html of the sweep.")
+        raise UserError("each fold is tested on other rows", "Their figures together are in summary.html of the sweep.")
     for run in opened:
         runs.spare_data(run, settings["output"])
     result, own = score_together(opened, settings["split"])
@@ -57,11 +57,9 @@ def score_together(folders: Sequence[Path], split: str) -> tuple[Evaluation, dic
     """
     (labels, *_), (rows, *_) = same_rows(folders, split)
     predictor = Predictor.from_runs(folders)
-    texts = [row["words" if labels.task == "token" else "text"] for row in rows]
-    outputs = outputs_of(average(predictor, texts, split), [labels.ids_of(row["label"]) for row in rows], labels)
+    texts, gold, places, groups = runs.unpacked(rows, labels)
+    outputs = outputs_of(average(predictor, texts, split), gold, labels)
     predictor.temperature = None  # that of the first run does not calibrate the vote
-    places = [row.get("place", "") for row in rows]
-    groups = [row["group"] for row in rows if "group" in row]
     result = score_rows(predictor, outputs, texts, places, plain(runs.load_config(folders[0])), groups)
     own = join_figures({split: result})
     paths = [
@@ -86,7 +84,7 @@ def average(predictor: Predictor, texts: Sequence[Any], name: str) -> np.ndarray
     parts = []
     with counting(len(texts), f"evaluating {name}") as progress:
         for chunk in chunks(texts, CHUNK_BATCHES * predictor.batch_size):
-            parts.append(chances(predictor, chunk)[1])
+            parts.append(voted(predictor, chunk)[1])
             progress(len(chunk))
     return np.concatenate(parts)
 

@@ -1,7 +1,6 @@
 """Task and LabelSet: what the model has to tell apart. Knows nothing of data files or models."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
@@ -167,12 +166,6 @@ def _checked(given: Sequence[Any]) -> tuple[str, ...]:
 def folded(label: str) -> str:
     """A label without upper case and blanks, in which some differ by mistake."""
     return "".join(label.casefold().split())
-
-
-def count_labels(names: Sequence[str], ids: Iterable[int]) -> tuple[int, ...]:
-    """How often each id occurs."""
-    counted = Counter(ids)
-    return tuple(counted.get(i, 0) for i in range(len(names)))
 
 
 def require_classes(labels: LabelSet, where: str) -> None:

@@ -13,16 +13,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from thaw.errors import UserError, missing
 from thaw.overrides import NUMBER
-from thaw.script import GLOBAL, Script, meant_by, near, not_global
+from thaw.script import GLOBAL, OPEN_GROUPS, Script, meant_by, near, not_global
 from thaw.settings import lost
 
-OPEN = (
-    "callbacks.",
-    "logger.",
-    "metrics.",
-    "loss.function.",
-    "optimizer.class.",
-)  # to what these hold, arguments of classes may be added
+# To what these hold, arguments of classes may be added.
+OPEN = tuple(f"{one}." for one in (*OPEN_GROUPS, "loss.function", "optimizer.class"))
 OUT_OF_MEMORY = {
     "train": "Lower data.batch_size, data.eval_batch_size or data.max_length, "
     "or set model.gradient_checkpointing=true.",

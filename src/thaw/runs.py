@@ -1,13 +1,16 @@
 """The run folder: what it contains, how it is opened, and what it was made with.
 
 ``config.yaml`` (resolved) ``labels.json`` ``environment.json`` ``data.json`` ``parameters.json`` ``history.csv``
-``metrics.json`` ``surfaces.json`` ``report.html`` ``explanations.html`` ``predictions/`` ``checkpoints/`` ``model/``
+``metrics.json`` ``surfaces.json`` ``report.html`` ``explanations.html`` ``predictions/`` ``checkpoints/`` ``model/``;
+with adapters ``adapter/``; of further rows ``metrics-<name>.json`` and ``report-<name>.html``; once exported ``onnx/``
+or ``merged/``; in multiruns also ``failure.json`` or ``pruned.json`` of a run that was not finished.
 """
 
+import csv
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from thaw.errors import Occupied, UserError
-from thaw.files import check_not_over, damaged, named_by, read_jsonl, write_text
+from thaw.files import check_not_over, damaged, named_by, read_json, read_jsonl, write_text
 from thaw.labels import LabelSet
 from thaw.settings import DATA_PATHS
 
@@ -28,6 +31,8 @@ ADDED: dict[str, Any] = {  # settings that runs of earlier versions lack, with w
     "data.test_size": None, "data.group_column": None, "loss.function": None, "metrics": {}, "baselines": True,
 }  # fmt: skip
 LOCK = ".lock"  # held while a process writes to the folder
+Saved = tuple[list[Any], list[Any], list[str], list[str | None]]
+"""Texts, label ids, places and groups of rows; the last may be empty."""
 
 
 def occupy(folder: Path) -> AbstractContextManager[Any]:
@@ -150,18 +155,38 @@ def open_unfinished(folder: str | Path) -> Path:
 
 def known_splits(run: Path) -> list[str]:
     """The splits that the run was evaluated on; the last is the one it was tested on."""
-    return [split for split in ("validation", "test") if (run / "predictions" / f"{split}.jsonl").is_file()]
+    return [split for split in ("validation", "test") if predictions_path(run, split).is_file()]
 
 
-def saved_rows(run: Path, split: str, labels: LabelSet) -> tuple[list[Any], list[Any], list[str], list[str | None]]:
-    """Texts, label ids, places and groups of the rows of a split, as saved in the run folder; the last may be empty."""
+def predictions_path(run: Path, name: str) -> Path:
+    """Where the predictions for a split, or for further rows, are kept."""
+    return run / "predictions" / f"{name}.jsonl"
+
+
+def labels_of(run: Path) -> LabelSet:
+    """The labels that a run has learnt."""
+    return LabelSet.from_dict(read_json(run / "labels.json"))
+
+
+def history(run: Path) -> list[dict[str, str]]:
+    """The rows of ``history.csv``; none before the first is written."""
+    path = run / "history.csv"
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
+
+
+def saved_rows(run: Path, split: str, labels: LabelSet) -> Saved:
+    """The rows of a split, as saved in the run folder."""
     if split not in known_splits(run):
         held = ", ".join(known_splits(run))
         raise UserError(
             f"split={split}: the run was not tested on it",
             f"It holds: {held}, and can read train. Other rows: data.path=...",
         )
-    rows = read_jsonl(run / "predictions" / f"{split}.jsonl")
+    return unpacked(read_jsonl(predictions_path(run, split)), labels)
+
+
+def unpacked(rows: Sequence[Mapping[str, Any]], labels: LabelSet) -> Saved:
+    """Saved rows in the form of `saved_rows`."""
     texts = [row["words"] if labels.task == "token" else row["text"] for row in rows]
     gold, places = [labels.ids_of(row["label"]) for row in rows], [row.get("place", "") for row in rows]
     return texts, gold, places, [row["group"] for row in rows if "group" in row]
@@ -230,7 +255,7 @@ def load_config(run: Path) -> DictConfig:
 
 
 def upgraded(config: DictConfig) -> DictConfig:
-    """The config of a run with the settings that have come since; all that is known here of earlier versions."""
+    """The config of a run with the settings that have come since, of which `ADDED` says what earlier versions did."""
     by_layers = OmegaConf.select(config, "freeze.name") in ("bitfit", "dora", "ia3", "lora")
     for key, value in {**ADDED, **({"freeze.n": None} if by_layers else {})}.items():
         group, _, name = key.rpartition(".")

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -70,8 +71,6 @@ class Script:
     @cached_property
     def keys(self) -> list[str]:
         """Every setting of the default config, dotted, and the names of the groups."""
-        from hydra import compose, initialize_config_dir
-
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(self.conf), version_base="1.3"):
             config = compose(self.name)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thaw.errors import Pruned, UserError, missing
+from thaw.errors import Pruned, UserError, require
 from thaw.files import read_json
 from thaw.runs import FAILURE
 
@@ -32,10 +32,7 @@ KILLED = "killed"  # attribute of a trial whose process was killed: it does not 
 
 def load_optuna() -> Any:
     """The package, without its informational log messages."""
-    try:
-        import optuna
-    except ModuleNotFoundError:
-        raise missing("sweep=optuna", "optuna", "optuna") from None
+    optuna = require("optuna", "sweep=optuna", "optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

@@ -94,6 +94,8 @@ SCHEDULES = (  # of transformers: those that depend on the step alone and need n
 )  # fmt: skip
 FORMAT = or_null(one_of("txt", "csv", "tsv", "jsonl", "json", "parquet", "conll"))
 ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
+BACKENDS = ("torch", "onnx", "onnx_int8")
+METHODS = ("shap", "integrated_gradients", "leave_one_out")  # of explanations
 DEVICES: Rule = (
     lambda value: value in ("auto", -1) or COUNT[0](value) or (bool(value) and _numbers(value, list, NATURAL)),
     "auto, a whole number of at least 1, -1 for all, or a list of the numbers of some",

@@ -6,15 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from thaw.data.duplicates import (
-    BANDS,
-    SIMILAR,
-    first_rows,
-    near_duplicates,
-    proposed_pairs,
-    signatures,
-    similarity,
-)
+from thaw.data.dealing import first_rows
+from thaw.data.duplicates import BANDS, SIMILAR, near_duplicates, proposed_pairs, signatures, similarity
 from thaw.data.splits import text_keys
 
 WORDS = [f"word{i}" for i in range(2_000)]

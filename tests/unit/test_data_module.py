@@ -478,9 +478,9 @@ def test_data_is_encoded_once(
     calls: Counter[str] = Counter()
     encode = module.encode_split
 
-    def counting(*arguments: Any) -> Any:
+    def counting(*arguments: Any, **options: Any) -> Any:
         calls["encoded"] += 1
-        return encode(*arguments)
+        return encode(*arguments, **options)
 
     monkeypatch.setattr(module, "encode_split", counting)
     path = csv(tmp_path / "a.csv", 30)

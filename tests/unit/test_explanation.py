@@ -15,7 +15,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from thaw.errors import UserError
 from thaw.inference import masking
-from thaw.inference.attribution import METHODS, check_method, phrases
+from thaw.inference.attribution import check_method, phrases
 from thaw.inference.explanation import explain, split_words
 from thaw.inference.network import torch_logits
 from thaw.inference.predictor import Predictor
@@ -23,6 +23,7 @@ from thaw.labels import LabelSet
 from thaw.models.encoder import load_encoder, load_tokenizer
 from thaw.reporting.explanations import parts
 from thaw.reporting.reading import rows_to_explain
+from thaw.values import METHODS
 from tiny_models import ARCHITECTURES, CORPUS
 
 Encoders = Callable[[str], Path]

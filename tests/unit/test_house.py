@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from conftest import ROOT, configured
 from thaw import files, job
 from thaw.errors import UserError
-from thaw.help import comments, dotted, first_values
+from thaw.help import comments, first_values, typed
 from thaw.instantiate import build
 from thaw.job import run_folder
 from thaw.mistakes import readable
@@ -523,8 +523,7 @@ def test_settings_are_compared_with_those_of_the_choices_made() -> None:
 def test_help_names_every_setting_and_says_what_it_does(script: str) -> None:
     command = [sys.executable, str(ROOT / f"{script}.py"), "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    config = OmegaConf.to_container(configured(verb=script), resolve=True)
-    for key, value in dotted(config, ""):
+    for key, value in typed(configured(verb=script), resolve=True).items():
         assert f"\n  {key}={value}" in shown
     known = comments(ROOT / "conf", ROOT / "conf" / f"{script}.yaml")
     said = [line for key, line in known.items() if "." not in key and key not in ("defaults", "hydra")]
@@ -551,6 +550,7 @@ def test_help_is_that_of_the_choices_on_the_command_line() -> None:
         (["-m", "freeze=none,head", "seed=choice(1,2)", "--help"], ["freeze=none", "seed=1"]),
         (["--cfg", "job", "--help", "freeze=head"], ["freeze=head"]),
         (["data.label_names=[a,b]", "text='a, b'"], ["data.label_names=[a,b]", "text='a, b'"]),
+        (["-h", "callbacks=x", "~callbacks.x.patience"], ["callbacks=x", "~callbacks.x.patience"]),
         (["optimizer.lr=tag(log,interval(1e-5,1e-3))", "+freeze.n=range(2,4)", "model=glob(*)"], ["+freeze.n=2"]),
     ],
 )

@@ -33,7 +33,7 @@ class Named:
 
     def __init__(self, label: str) -> None:
         self.label, self.clean, self.labels = label, False, LabelSet("sequence", (label,), (1,))
-        self.cut, self.others, self.min_score = 0, list[Any](), None
+        self.cut, self.others, self.min_score, self.network = 0, list[Any](), None, None
 
     def __call__(self, texts: Iterable[Any], probabilities: bool) -> list[dict[str, Any]]:
         return list(self.stream(texts, probabilities))
@@ -373,6 +373,8 @@ def test_a_table_without_rows_has_the_columns_of_any_other(
     assert predict("in.csv", "id,text,label\n", output="out.csv") == []
     assert (tmp_path / "out.csv").read_text() == "id,text,label,predicted_label,score\n"
     assert "in.csv holds no text" in capsys.readouterr().err
+    predict("in.csv", None, "explain=leave_one_out", f"explain_page={tmp_path}/page.html", output="out.csv")
+    assert (tmp_path / "out.csv").read_text() == "id,text,label,predicted_label,score,explanation\n"
 
 
 def test_a_table_of_excel_is_written_as_excel_reads_it(predict: Predict, tmp_path: Path) -> None:

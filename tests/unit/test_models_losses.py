@@ -207,7 +207,7 @@ def test_a_class_is_built_once_and_called_with_all_labels_of_a_row(own: None) ->
 @pytest.mark.parametrize(
     ("function", "others", "labels", "message"),
     [
-        ({"_target_": "own.losses.mean"}, {}, LABELS, r"losses of shape \[\] for 4 rows. It gives one for each row"),
+        ({"_target_": "own.losses.mean"}, {}, LABELS, r"losses of shape \[\] for 4 rows. Return one loss per row"),
         ({"_target_": "own.losses.poly", "gamma": 1}, {}, LABELS, "what it does not take: '~loss.function.gamma'"),
         ({"_target_": "own.losses.poli"}, {}, LABELS, "there is no such class"),
         ({"_target_": "own.losses.broken"}, {}, LABELS, r"loss.function: KeyError: 'weight' \(own/losses\.py:7\)"),

@@ -163,6 +163,17 @@ def test_bfloat16_takes_half_the_room_and_rounds(encoders: Encoders) -> None:
     assert torch.allclose(half.of(row, 9).float(), full.of(row, 9), rtol=1e-2)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_states_are_stored_in_the_precision_of_the_network(dtype: torch.dtype, encoders: Encoders) -> None:
+    network, rows = network_of(encoders, "distilbert").to(dtype), Rows()
+    prefix = FrozenPrefix(network, 1, rows.batches, limit=GIGABYTE)
+    states, batch = prefix.states(rows), rows.batch([0])
+    assert states.values.dtype.itemsize == dtype.itemsize
+    with torch.no_grad():
+        whole = network(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        assert torch.allclose(prefix(states, batch), whole, rtol=1e-2 if dtype == torch.float16 else 1e-12)
+
+
 def folders(parent: Path) -> list[str]:
     return sorted(path.name for path in parent.iterdir() if path.is_dir())
 

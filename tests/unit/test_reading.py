@@ -14,7 +14,7 @@ from thaw.metrics.outputs import Outputs, figures
 from thaw.reporting.advice import left_out, notes, of_run
 from thaw.reporting.folds import OutOfFold, in_order, write
 from thaw.reporting.predictions import label_pairs, scorer_of
-from thaw.reporting.reading import marked, suspects, suspicious
+from thaw.reporting.reading import marked_parts, suspects, suspicious
 from thaw.scoring import prediction_rows
 
 ENTITIES = LabelSet("token", ("O", "B-LOC", "I-LOC", "B-PER", "I-PER"), (1,) * 5)
@@ -35,7 +35,7 @@ def test_a_word_is_right_when_its_whole_entity_is(
     true: str, predicted: str, expected: list[tuple[str, str, str]]
 ) -> None:
     row = {"words": ["Ann", "Lee", "won"], "label": true.split(), "predicted": predicted.split()}
-    assert [(part["text"], part["kind"], part["label"]) for part in marked(row, ENTITIES)] == expected
+    assert [(part["text"], part["kind"], part["label"]) for part in marked_parts(row, ENTITIES)] == expected
 
 
 def doubts(
@@ -186,7 +186,7 @@ def test_odd_tags_are_noted(names: list[str], said: list[str]) -> None:
 def test_a_column_that_hardly_holds_one_label_of_a_few_is_noted() -> None:
     names = {"bug": 5, "crash": 5, "bug|crash": 2, "crash | bug": 1, "salt, pepper": 3}
     assert notes(data_of({"train": names})) == [
-        'labels that join others, unless data.label_separator="|": bug|crash, crash | bug'
+        'labels made of other labels; if texts have several, set data.label_separator="|": bug|crash, crash | bug'
     ]
     dates = {f"2026-01-{day:02}": 2 for day in range(1, 31)}
     assert notes(data_of({"train": dates})) == ["30 labels in 60 rows of train: is data.label_column the right one?"]

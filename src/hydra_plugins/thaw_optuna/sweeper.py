@@ -17,6 +17,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from thaw import study as studies
+from thaw.errors import UserError
+from thaw.rules import SWEEPER_RULES
+from thaw.settings import check
+
 log = logging.getLogger(__name__)
 
 
@@ -35,11 +40,7 @@ class OptunaSweeper(Sweeper):
         self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        from thaw.rules import SWEEPER_RULES
-        from thaw.settings import check
-        from thaw.study import load_optuna
-
-        load_optuna()
+        studies.load_optuna()
         check({"hydra": {"sweeper": self.settings}}, SWEEPER_RULES)
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
@@ -58,29 +59,6 @@ class OptunaSweeper(Sweeper):
         folder = Path(str(self.config.hydra.sweep.dir)).absolute()
         fixed, swept = self.split(arguments)
         folder.mkdir(parents=True, exist_ok=True)
-        return self.run(folder, fixed, swept)
-
-    def split(self, arguments: list[str]) -> tuple[list[str], list[Override]]:
-        """The overrides that all trials share, and those to search; if a key is given twice, the last one counts."""
-        from thaw.errors import UserError
-
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        preset = [f"{key}={value}" for key, value in self.settings["params"].items()]
-        given = {one.get_key_element(): one for one in parser.parse_overrides([*preset, *arguments])}
-        swept = [one for one in given.values() if one.is_sweep_override()]
-        if "data.fold" in (one.get_key_element() for one in swept):
-            hint = "Search with one split, then try the best settings with sweep=folds."
-            raise UserError("data.fold: one fold is easier than another, and no setting to search for", hint)
-        if not swept:
-            example = "'optimizer.lr=tag(log,interval(1e-5,1e-3))'"
-            raise UserError("hydra/sweeper=optuna: there is nothing to search", f"Give a range: {example}.")
-        fixed = [str(one.input_line) for one in given.values() if not one.is_sweep_override()]
-        return fixed, swept
-
-    def run(self, folder: Path, fixed: list[str], swept: Sequence[Override]) -> list[Sequence[JobReturn]]:
-        """Ask the study for trials and launch them, a batch at a time."""
-        from thaw import study as studies
-
         settings, grid = self.settings, self.settings["sampler"] == "grid"
         space = studies.search_space(swept, grid)
         storage, owner = settings["storage"], studies.owner_of(folder, settings["storage"])
@@ -102,23 +80,35 @@ class OptunaSweeper(Sweeper):
         self.report(study, folder, fixed)
         return returned
 
+    def split(self, arguments: list[str]) -> tuple[list[str], list[Override]]:
+        """The overrides that all trials share, and those to search; if a key is given twice, the last one counts."""
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        preset = [f"{key}={value}" for key, value in self.settings["params"].items()]
+        given = {one.get_key_element(): one for one in parser.parse_overrides([*preset, *arguments])}
+        swept = [one for one in given.values() if one.is_sweep_override()]
+        if "data.fold" in (one.get_key_element() for one in swept):
+            hint = "Search with one split, then try the best settings with sweep=folds."
+            raise UserError("data.fold: one fold is easier than another, and no setting to search for", hint)
+        if not swept:
+            example = "'optimizer.lr=tag(log,interval(1e-5,1e-3))'"
+            raise UserError("hydra/sweeper=optuna: there is nothing to search", f"Give a range: {example}.")
+        fixed = [str(one.input_line) for one in given.values() if not one.is_sweep_override()]
+        return fixed, swept
+
     def search(self, fixed: list[str], space: Mapping[str, Any]) -> dict[str, str]:
         """What the scores depend on: the score itself, fixed settings, and the values that are searched."""
         from thaw.reporting.members import settings_of
         from thaw.reporting.published import neutral
-        from thaw.study import in_words
 
         return {
             **{key: value for key, value in settings_of(fixed).items() if not neutral(key)},
             **{key: str(self.config[key]) for key in ("monitor", "mode")},
-            **{key: in_words(values) for key, values in space.items()},
+            **{key: studies.in_words(values) for key, values in space.items()},
         }
 
     def launch(self, study: Any, batch: Sequence[Any], folder: Path, fixed: list[str]) -> Sequence[JobReturn]:
         """Launch some trials, and tell the study how they ended."""
-        from thaw.study import parameters_of, tell
-
-        points = [tuple(f"{key}={value}" for key, value in parameters_of(trial).items()) for trial in batch]
+        points = [tuple(f"{key}={value}" for key, value in studies.parameters_of(trial).items()) for trial in batch]
         # Equal trials run once and share the result: two would write to the same folder at once.
         jobs: dict[tuple[str, ...], list[str]] = {}
         for point, trial in zip(points, batch, strict=True):
@@ -134,25 +124,21 @@ class OptunaSweeper(Sweeper):
             result = by_point[point]
             run = Path(result.hydra_cfg.hydra.runtime.output_dir) if result.hydra_cfg else folder
             # Not `return_value`, which would raise the exception.
-            if error := tell(study, trial.number, result._return_value, run):
+            if error := studies.tell(study, trial.number, result._return_value, run):
                 log.warning("Trial %d failed: %s", trial.number, error)
         return results
 
     def ticket(self, study: Any, trial: Any, folder: Path) -> list[str]:
         """The override that tells a run, in whatever process, which trial it is, so that it can be pruned."""
-        from thaw.study import ticket
-
         settings = self.settings
         if settings["pruner"] == "none":
             return []
         pruner = {"n_startup_trials": settings["startup_trials"], "n_warmup_steps": settings["warmup_validations"] + 1}
-        text = ticket(study, trial.number, settings["storage"], folder, pruner)
+        text = studies.ticket(study, trial.number, settings["storage"], folder, pruner)
         return [f"hydra.sweeper.trial={QuotedString(text, Quote.single).with_quotes()}"]
 
     def report(self, study: Any, folder: Path, fixed: list[str]) -> None:
         """Write the page and the table of the study, and log which trial is the best."""
-        from thaw import study as studies
-        from thaw.errors import UserError
         from thaw.reporting.study_page import write_study
         from thaw.reporting.sweep import summarise
 

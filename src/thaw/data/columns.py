@@ -5,10 +5,11 @@ import json
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from thaw.data.rows import Options
+from thaw.data.rows import Options, Row, text_of
 from thaw.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -19,11 +20,11 @@ LABEL_COLUMNS = (
     *("label", "labels", "ner_tags", "tags", "class", "category", "emotion", "sentiment", "target", "intent"),
     *(*SPAN_COLUMNS, "accept", "cats"),  # of Prodigy, with the labels chosen; of spaCy
 )
+Named = tuple[list[str], list[str], list[str]]
+"""The columns of text, or two for pairs, of label, or one for each of several labels, and of group, or none."""
 
 
-def find_column(
-    columns: list[str], role: str, options: Options, where: Path | str, wanted: str | int | None = None
-) -> str:
+def find_column(columns: list[str], role: str, options: Options, where: Path | str, wanted: str | int | None) -> str:
     """The column that was asked for, or the first with a usual name.
 
     Args:
@@ -80,8 +81,8 @@ def text_columns(columns: list[str], options: Options, where: Path | str) -> lis
     return found
 
 
-def named_columns(columns: list[str], options: Options, where: Path | str) -> tuple[list[str], list[str], list[str]]:
-    """The columns of text, or two for pairs, of label, or one for each of several labels, and of group, or none."""
+def named_columns(columns: list[str], options: Options, where: Path | str) -> Named:
+    """The columns to read."""
     texts, wanted = text_columns(columns, options, where), options.label_column
     if isinstance(wanted, list) and options.lenient and not {*map(str, wanted)} & {*columns}:
         wanted = None  # what predict.py has labelled has a list of labels
@@ -145,6 +146,20 @@ def class_names(schema: Any, columns: list[str]) -> list[str] | None:
         else:
             feature = feature.get("feature")
     return None
+
+
+def row_of(line: int, named: Named, values: Iterable[Any], names: list[str] | None = None) -> Row:
+    """A row of a table.
+
+    Args:
+        named: the columns, as of `named_columns`.
+        values: those of the columns of text, label and group in turn; more may follow.
+        names: of labels that are numbers, if the data states them.
+    """
+    rest = iter(values)
+    texts, own, group = (list(islice(rest, len(columns))) for columns in named)
+    label = own[0] if len(own) == 1 else dict(zip(named[1], own, strict=True))  # of several columns an object
+    return Row(line, text_of(texts), name_of(label, names), group=group[0] if group else None)
 
 
 def name_of(label: Any, names: list[str] | None) -> Any:

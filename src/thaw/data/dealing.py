@@ -13,6 +13,12 @@ HEAP = 0.2  # share of all rows from which on those that texts link to one anoth
 log = logging.getLogger(__name__)
 
 
+def first_rows(keys: np.ndarray) -> np.ndarray:
+    """For each row the number of the first row with the same key."""
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return np.asarray(first[inverse])
+
+
 def hold_out(
     strata: Sequence[Hashable], size: int | float, seed: int, keys: np.ndarray, again: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -36,7 +42,8 @@ def hold_out(
     for row, stratum in enumerate(strata):
         groups[stratum].append(row)
     ordered = [generator.permutation(groups[stratum]) for stratum in sorted(groups, key=str)]
-    ordered = [rows[_repeats_last(keys[rows], again[rows])] for rows in ordered]
+    # Those whose text occurs again are last, and rows of one text side by side.
+    ordered = [rows[np.lexsort((first_rows(keys[rows]), again[rows]))] for rows in ordered]
     # Largest remainders: the parts add up to the wanted number, and no label gives more than all but one row.
     exact = np.array([len(rows) * wanted / total for rows in ordered])
     quota = np.minimum(np.floor(exact).astype(int), [len(rows) - 1 for rows in ordered])
@@ -49,12 +56,6 @@ def hold_out(
     taken = whole if any(whole) else quota  # all rows have the same text
     held = np.sort(np.concatenate([rows[:n] for rows, n in zip(ordered, taken, strict=True)]))
     return np.setdiff1d(np.arange(total), held), held
-
-
-def _repeats_last(keys: np.ndarray, again: np.ndarray) -> np.ndarray:
-    """The order of some rows in which those whose text occurs again are last, and rows of one text side by side."""
-    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
-    return np.lexsort((first[group], again))
 
 
 def _whole(keys: np.ndarray, n: int) -> int:
@@ -74,13 +75,12 @@ def deal(strata: Sequence[Hashable], folds: int, seed: int, keys: np.ndarray) ->
         seed: of the draw.
         keys: the same for rows of the same text.
     """
-    _, first, group, counts = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
-    often = np.zeros(len(keys), dtype=np.int64)
-    often[first] = counts
-    order = np.random.default_rng(seed).permutation(np.sort(first))  # by place: hashes differ from process to process
+    first = first_rows(keys)
+    often = np.bincount(first)
+    order = np.random.default_rng(seed).permutation(np.unique(first))  # by place: hashes differ from process to process
     dealt = np.empty(len(keys), dtype=np.int64)
     dealt[sorted(order, key=lambda row: (str(strata[row]), -often[row]))] = np.arange(len(order)) % folds
-    return dealt[first[group]]
+    return dealt[first]
 
 
 def linked(texts: np.ndarray, groups: Iterable[str | None]) -> np.ndarray:
@@ -171,9 +171,9 @@ def deal_groups(strata: Sequence[Hashable], folds: int, seed: int, keys: np.ndar
 
 def _parts(keys: np.ndarray, seed: int) -> list[np.ndarray]:
     """The rows of each group, in random order that depends on where they stand alone."""
-    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
-    order = np.argsort(first[group], kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(first[group][order])) + 1)
+    first = first_rows(keys)
+    order = np.argsort(first, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(first[order])) + 1)
     return [parts[i] for i in np.random.default_rng(seed).permutation(len(parts))]
 
 

@@ -26,12 +26,6 @@ SHIFTS = _GENERATOR.integers(0, 2**63, BANDS * ROWS, dtype=np.uint64)
 MIX = np.uint64(0xFF51AFD7ED558CCD)  # of MurmurHash3's finaliser
 
 
-def first_rows(keys: np.ndarray) -> np.ndarray:
-    """For each row the number of the first row with the same key."""
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    return np.asarray(first[inverse])
-
-
 class _Hashes(dict[str, int]):
     def __missing__(self, word: str) -> int:
         if len(self) >= REMEMBERED:

@@ -99,7 +99,7 @@ def encode_texts(
 
 
 def encode_rows(
-    texts: Iterable[str], tokenizer: Any, max_length: int, pairs: bool = False, truncation: str = "end"
+    texts: Iterable[str], tokenizer: Any, max_length: int, pairs: bool, truncation: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Token ids of whole texts as the encoder reads them: cut or, if ``truncation`` is ``windows``, in windows.
 
@@ -183,7 +183,7 @@ def encode_split(
     labels: LabelSet,
     tokenizer: Any,
     max_length: int,
-    subwords: str,
+    subword_labels: str,
     score_subwords: bool = False,
     truncation: str = "end",
 ) -> Encoded:
@@ -192,12 +192,12 @@ def encode_split(
     Args:
         texts: strings, or lists of words for token tasks.
         label_ids: an id, a list of ids (multi-label), or an id for each word; gone through twice.
-        subwords: as in `align`.
+        subword_labels: as in `align`.
         score_subwords: every labelled sub-token counts as a word.
         truncation: as in `encode_rows`; sentences are always read in windows.
     """
     if labels.task == "token":
-        whole = _encode_tagged(texts, label_ids, labels, tokenizer, subwords, score_subwords)
+        whole = _encode_tagged(texts, label_ids, labels, tokenizer, subword_labels, score_subwords)
         return whole if whole.kept.max() <= max_length else _in_windows(whole, tokenizer, max_length)
     ids, offsets, lengths, rows = encode_rows(texts, tokenizer, max_length, labels.pairs, truncation)
     if labels.task == "sequence":
@@ -216,14 +216,14 @@ def _encode_tagged(
     tags: Iterable[Sequence[int]],
     labels: LabelSet,
     tokenizer: Any,
-    subwords: str,
+    subword_labels: str,
     score_subwords: bool,
 ) -> Encoded:
     """A split of a token task, a row for each whole sentence."""
     ids, offsets, words = encode_words(sentences, tokenizer)
     targets, firsts = np.empty(len(ids), dtype=np.int64), np.empty(len(ids), dtype=bool)
     for part, sentence_tags in zip(_slices(offsets), tags, strict=True):
-        targets[part], firsts[part] = align(sentence_tags, words[part], labels, subwords)
+        targets[part], firsts[part] = align(sentence_tags, words[part], labels, subword_labels)
     if score_subwords:
         firsts = targets != IGNORED
         words = np.concatenate([np.cumsum(firsts[part]) - 1 for part in _slices(offsets)])

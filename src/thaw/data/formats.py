@@ -6,19 +6,19 @@ Readers never decide what to do about a bad row: they yield it as `Bad`, and `so
 import gzip
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
-from thaw.data.columns import answer_column, class_names, mark_spans, name_of, named_columns
+from thaw.data.columns import Named, answer_column, class_names, mark_spans, named_columns, row_of
 from thaw.data.conll import read_conll
 from thaw.data.json_objects import json_objects
-from thaw.data.label_studio import flat
-from thaw.data.lines import NOT_UTF8, decoded, open_lines, readable, zipped
-from thaw.data.rows import Bad, Options, Row, group_of, label_of, text_of, unaccepted
+from thaw.data.label_studio import flat_task
+from thaw.data.lines import NOT_UTF8, decoded, open_lines, readable, suffix_of, zipped
+from thaw.data.rows import Bad, Options, Row, unaccepted
 from thaw.data.spans import marked, marks_spans
 from thaw.data.tables import read_delimited
 from thaw.errors import UserError
@@ -43,14 +43,15 @@ def read_txt(path: Path, options: Options) -> Iterator[Row | Bad]:
             yield Row(line, body, label.strip())
 
 
-def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
+def read_objects(path: Path, options: Options) -> Iterator[Row | Bad]:
     """JSON objects. The text may be a list of words; the label a list of labels, or of character spans.
 
     Where entities are given as character spans, an object that lacks them has none.
     """
     found = json_objects(path, options)
-    tasks = ((line, record if isinstance(record, Bad) else flat(line, record)) for line, record in found)
-    (texts, labels, groups), spans, records = _json_columns(path, options, tasks)
+    tasks = ((line, record if isinstance(record, Bad) else flat_task(line, record)) for line, record in found)
+    named, spans, records = _json_columns(path, options, tasks)
+    texts, labels, _ = named
     for line, record in records:
         if isinstance(record, Bad):
             yield record
@@ -58,19 +59,16 @@ def read_jsonl(path: Path, options: Options) -> Iterator[Row | Bad]:
         if refused := unaccepted(line, *(record[name] for name in answer_column(record, texts, labels))):
             yield refused
             continue
-        label = label_of(labels, [record.get(name) for name in labels])
-        spans = spans or marks_spans(label)
+        row = row_of(line, named, map(record.get, chain(*named)))
+        spans = spans or marks_spans(row.label)
         missing = [name for name in (texts if spans else [*texts, *labels]) if name not in record]
         if missing:
             yield Bad(line, f"the field {missing[0]!r} is missing")
         else:
-            group = group_of([record.get(name) for name in groups])
-            yield marked(Row(line, text_of([record[name] for name in texts]), label, group=group), options, spans)
+            yield marked(row, options, spans)
 
 
-def _json_columns(
-    path: Path, options: Options, records: Objects
-) -> tuple[tuple[list[str], list[str], list[str]], bool, Objects]:
+def _json_columns(path: Path, options: Options, records: Objects) -> tuple[Named, bool, Objects]:
     """The fields of text, label and group, as the first object has them, or if it lacks one, the objects after it.
 
     Returns:
@@ -100,19 +98,28 @@ def _json_columns(
 def read_parquet(path: Path, options: Options) -> Iterator[Row | Bad]:
     """Parquet; integer labels get the ClassLabel names that the datasets library stores in the file."""
     with open_parquet(path) as file:
-        texts, labels, groups = named_columns(file.schema_arrow.names, options, path)
-        names = class_names(file.schema_arrow, labels)
-        spans = holds_spans(file.schema_arrow, labels)
-        first, last = len(texts), len(texts) + len(labels)
-        answer = answer_column(file.schema_arrow.names, texts, [*labels, *groups])
-        for row, record in parquet_rows(file, [*texts, *labels, *groups, *answer]):
-            if isinstance(record, Bad):
-                yield record
-                continue
-            refused = unaccepted(row, *record[last + len(groups) :])
-            label = name_of(label_of(labels, record[first:last]), names)
-            group = group_of(record[last : last + len(groups)])
-            yield refused or marked(Row(row, text_of(record[:first]), label, group=group), options, spans)
+        named = named_columns(file.schema_arrow.names, options, path)
+        yield from typed_rows(file.schema_arrow, named, options, partial(parquet_rows, file))
+
+
+def typed_rows(
+    schema: Any, named: Named, options: Options, read: Callable[[list[str]], Iterable[tuple[int, Sequence[Any] | Bad]]]
+) -> Iterator[Row | Bad]:
+    """Rows of an Arrow schema, whose metadata may name the labels.
+
+    Args:
+        named: the columns, as of `named_columns`.
+        read: gives the number and the values of each row, from the names of columns.
+    """
+    texts, labels, groups = named
+    columns = [*texts, *labels, *groups]
+    names, spans = class_names(schema, labels), holds_spans(schema, labels)
+    for line, values in read([*columns, *answer_column(schema.names, texts, columns)]):
+        if isinstance(values, Bad):
+            yield values
+        else:
+            refused = unaccepted(line, *values[len(columns) :])
+            yield refused or marked(row_of(line, named, values, names), options, spans)
 
 
 def holds_spans(schema: Any, columns: list[str]) -> bool:
@@ -210,7 +217,7 @@ def read_folder(path: Path, options: Options) -> Iterator[Row | Bad]:
 
 READERS: dict[str, Reader] = {
     "parquet": read_parquet,
-    "jsonl": read_jsonl,
+    "jsonl": read_objects,
     "csv": partial(read_delimited, delimiter=","),
     "tsv": partial(read_delimited, delimiter="\t"),
     "txt": read_txt,
@@ -242,6 +249,5 @@ def check_no_workbook(path: Path) -> None:
 
 def format_of(path: Path, tokens: bool = False) -> str | None:
     """The format that a file's name implies, or None. For token tasks, ``.txt`` files are CoNLL columns."""
-    suffix = (path.with_suffix("") if zipped(path) else path).suffix.lower()
-    kind = SUFFIXES.get(suffix)
+    kind = SUFFIXES.get(suffix_of(path))
     return "conll" if kind == "txt" and tokens else kind

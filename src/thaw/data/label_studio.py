@@ -5,7 +5,7 @@ from typing import Any
 from thaw.data.rows import Bad
 
 
-def flat(line: int, record: dict[str, Any]) -> dict[str, Any] | Bad:
+def flat_task(line: int, record: dict[str, Any]) -> dict[str, Any] | Bad:
     """A task with the fields of its data, and what the last annotation says, each under the name of its control.
 
     Entities are a list of spans; choices an object with a list of them, or a string where there is one, as in JSON-MIN.

@@ -66,7 +66,7 @@ def files_of_one_split(place: str | Path) -> list[Path]:
     return found
 
 
-def split_files(folder: Path, data: dict[str, Any], only: str | None = None) -> dict[str, list[Path]]:
+def split_files(folder: Path, data: dict[str, Any], only: str | None) -> dict[str, list[Path]]:
     """The files, or aclImdb folders, of each split; if there are several formats, the first that has the split needed.
 
     The layout of the Hub is supported: sharded files in ``data/`` or in a folder for each config. Splits that have a

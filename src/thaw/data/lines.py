@@ -82,6 +82,11 @@ def numbered(file: Any, encoding: str = "utf-8") -> Iterator[tuple[int, bytes]]:
         yield number, line.rstrip(b"\r\n")
 
 
+def suffix_of(path: Path) -> str:
+    """The end of a file's name, in lower case and without .gz: ``.csv``."""
+    return (path.with_suffix("") if zipped(path) else path).suffix.lower()
+
+
 def decoded(path: Path, options: Options) -> Iterator[tuple[int, str | Bad]]:
     for number, line in open_lines(path, options.encoding):
         try:

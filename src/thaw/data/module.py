@@ -125,29 +125,23 @@ class TextDataModule(pl.LightningDataModule):
     def groups(self, split: str) -> list[str | None]:
         """The group of each row, with ``data.group_column``; else empty."""
         rows = self.rows[split]
-        return list(rows[splits.GROUP]) if splits.GROUP in rows.column_names else []
+        return rows[splits.GROUP][:] if splits.GROUP in rows.column_names else []
 
     def _origin(self, split: str) -> str:
         """The split in whose files the rows stand, of which they may have been held out."""
         return next(name for name in (split, "train", "all") if name in self.source.files)
 
     def _encode(self, rows: Any, score_subwords: bool) -> Encoded:
-        options = {
-            "task": self.labels.task,
-            "names": self.labels.names,
-            "pairs": self.labels.pairs,
+        options: dict[str, Any] = {
             "max_length": self.max_length,
             "truncation": self.truncation,
             "subword_labels": self.data["subword_labels"],
             "score_subwords": score_subwords,
         }
         texts, ids = Values(rows, "text"), Values(rows, "label")
-        key = encoding_key(texts, ids, self.tokenizer, options)
-        make = partial(
-            encode_split, texts, ids, self.labels, self.tokenizer, self.max_length, self.data["subword_labels"],
-            score_subwords, self.truncation,
-        )  # fmt: skip
-        return cached_split(key, make)
+        own = {"task": self.labels.task, "names": self.labels.names, "pairs": self.labels.pairs}
+        key = encoding_key(texts, ids, self.tokenizer, {**options, **own})
+        return cached_split(key, partial(encode_split, texts, ids, self.labels, self.tokenizer, **options))
 
     def check_batches(self) -> None:
         """Refuse a way to make training batches that the task, or another setting, does not allow."""

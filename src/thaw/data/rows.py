@@ -64,11 +64,6 @@ class Options:
     joined_by: str = ""
 
 
-def group_of(values: Sequence[Any]) -> Any:
-    """The group among the values of its column, if there is one."""
-    return values[0] if values else None
-
-
 def encodable(text: str) -> bool:
     """Whether UTF-8 can encode a text; it cannot encode lone surrogates, which no tokenizer or file accepts."""
     try:
@@ -76,11 +71,6 @@ def encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def label_of(columns: list[str], values: Sequence[Any]) -> Any:
-    """The label itself, or of several columns an object with the value of each."""
-    return values[0] if len(columns) == 1 else dict(zip(columns, values, strict=True))
 
 
 def unaccepted(line: int, answer: Any = None) -> Bad | None:

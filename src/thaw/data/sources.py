@@ -7,17 +7,18 @@ strings here, and ids later, once all labels of the training split are known. Wi
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from thaw.data import formats
 from thaw.data.checking import NO_LABEL, checked, ticked
-from thaw.data.columns import answer_column, class_names, name_of, named_columns
+from thaw.data.columns import class_names, name_of, named_columns
 from thaw.data.layout import SPLIT_NAMES, files_of_one_split, kind_of, kind_of_name, split_files, split_of
 from thaw.data.lines import NOT_UTF8
-from thaw.data.rows import CHUNK, Bad, Options, Row, dataset_of, group_of, label_of, text_of, unaccepted
-from thaw.data.spans import marked
+from thaw.data.rows import CHUNK, Bad, Options, Row, dataset_of
 from thaw.errors import UserError
 from thaw.files import named_by
 from thaw.hub import WAYS_OUT, go_offline_if_unreachable
@@ -120,19 +121,8 @@ def _read(source: Source, split: str, parts: Sequence[Path], data: dict[str, Any
 
 def options(data: dict[str, Any], **others: Any) -> Options:
     """The reader options within the ``data`` group, and others."""
-    keys = (
-        "text_column",
-        "label_column",
-        "group_column",
-        "separator",
-        "quoting",
-        "header",
-        "encoding",
-        "joined_by",
-        "lenient",
-    )
-    stated = {key: data[key] for key in keys if data.get(key) is not None}
-    return Options(**stated, tokens=data.get("task") == "token", **others)
+    stated = {one.name: data[one.name] for one in fields(Options) if data.get(one.name) is not None}
+    return Options(**{"tokens": data.get("task") == "token", **stated, **others})
 
 
 def _load_hub(data: dict[str, Any]) -> Source:
@@ -166,8 +156,8 @@ def _load_hub(data: dict[str, Any]) -> Source:
             continue
         source.names = class_names(dataset.features.arrow_schema, labels)
         source.files[split] = [f"{name}/{split_name}"]
-        rows = ((0, row) for row in _hub_rows(dataset, named, source.names, options(data)))
-        source.splits[split] = _table(source, split, rows, data)
+        rows = formats.typed_rows(dataset.features.arrow_schema, named, options(data), partial(_hub_rows, dataset))
+        source.splits[split] = _table(source, split, ((0, row) for row in rows), data)
     if "train" not in source.splits:
         raise UserError(f"data.hub={name}: no split train; it has: {', '.join(map(str, loaded))}", "Use another.")
     return source
@@ -180,20 +170,10 @@ def _unlabelled(dataset: Any, label: str) -> bool:
     return isinstance(dataset.features[label], datasets.ClassLabel) and dataset.unique(label) == [-1]
 
 
-def _hub_rows(
-    dataset: Any, named: tuple[list[str], list[str], list[str]], names: list[str] | None, own: Options
-) -> Iterator[Row | Bad]:
-    texts, labels, groups = named
-    line, spans = 0, formats.holds_spans(dataset.features.arrow_schema, labels)
-    first, last = len(texts), len(texts) + len(labels)
-    columns = [*texts, *labels, *groups, *answer_column(dataset.column_names, texts, [*labels, *groups])]
-    for batch in dataset.select_columns(columns).iter(batch_size=CHUNK):
-        for values in zip(*(batch[name] for name in columns), strict=True):
-            line += 1
-            label = name_of(label_of(labels, values[first:last]), names)
-            refused = unaccepted(line, *values[last + len(groups) :])
-            group = group_of(values[last : last + len(groups)])
-            yield refused or marked(Row(line, text_of(values[:first]), label, group=group), own, spans)
+def _hub_rows(dataset: Any, columns: list[str]) -> Iterator[tuple[int, Sequence[Any]]]:
+    """The rows of a data set of the Hub, numbered from 1."""
+    batches = dataset.select_columns(columns).iter(batch_size=CHUNK)
+    return enumerate(chain.from_iterable(zip(*map(batch.get, columns), strict=True) for batch in batches), start=1)
 
 
 def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], data: dict[str, Any]) -> Any:
@@ -217,17 +197,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
         if isinstance(row, Row):
             if several and isinstance(row.label, str):  # as Label Studio writes a single choice beside lists of them
                 row = row._replace(label=[row.label])
-            shape = _schema(row, data.get("group_column") is not None)
-            source.schema = source.schema or shape
-            if shape != source.schema:
-                column = "text" if shape.field("text") != source.schema.field("text") else "label"
-                is_list = isinstance(getattr(row, column), list)
-                problem = f"the {column} is {'a list' if is_list else 'no list'}, unlike in earlier rows"
-                if column == "text" and is_list:  # an empty list of character spans looks like one of labels
-                    problem += " (of words with tags? then say data.task=token)"
-                elif column == "label" and isinstance(row.text, str):
-                    problem += " (several labels? then say data.task=multi_label)"
-                row = Bad(row.line, problem)
+            row = _shaped(row, source, data.get("group_column") is not None)
         elif row.problem == NO_LABEL and source.schema and _several(source.schema):
             row = Bad(row.line, f"{row.problem}; [] says that a text has none")
         if isinstance(row, Bad):
@@ -250,6 +220,22 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
         left = f"; all {len(skipped)} were skipped, the last since {skipped[-1]}" if skipped else ""
         raise UserError(f"{where}: no rows{left}", "Check its path, and data.format.")
     return dataset_of(pa.concat_tables(chunks))
+
+
+def _shaped(row: Row, source: Source, grouped: bool) -> Row | Bad:
+    """A row with the schema of the first one, which it sets if it is that."""
+    shape = _schema(row, grouped)
+    source.schema = source.schema or shape
+    if shape == source.schema:
+        return row
+    column = "text" if shape.field("text") != source.schema.field("text") else "label"
+    is_list = isinstance(getattr(row, column), list)
+    problem = f"the {column} is {'a list' if is_list else 'no list'}, unlike in earlier rows"
+    if column == "text" and is_list:  # an empty list of character spans looks like one of labels
+        problem += " (of words with tags? then say data.task=token)"
+    elif column == "label" and isinstance(row.text, str):
+        problem += " (several labels? then say data.task=multi_label)"
+    return Bad(row.line, problem)
 
 
 def _numbers(tags: Any) -> Any:

@@ -240,7 +240,7 @@ def _keys(rows: Any) -> np.ndarray:
 
 
 def _strata(rows: Any, labels: LabelSet) -> list[Any]:
-    return list(rows["label"][:]) if labels.task == "sequence" else [0] * len(rows)
+    return rows["label"][:] if labels.task == "sequence" else [0] * len(rows)
 
 
 def as_string(text: str | Sequence[str]) -> str:

@@ -145,7 +145,7 @@ def _alone(words: Sequence[str], tokenizer: Any) -> Any:
     return encodings(tokenizer, [[word] for word in words], words=True)
 
 
-def pieces_of(text: str, tokenizer: Any, max_length: int, truncation: str = "end") -> list[dict[str, Any]]:
+def pieces_of(text: str, tokenizer: Any, max_length: int, truncation: str) -> list[dict[str, Any]]:
     """How a text is split into tokens.
 
     Args:

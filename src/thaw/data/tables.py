@@ -11,9 +11,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from thaw.data.columns import mark_spans, named_columns
+from thaw.data.columns import mark_spans, named_columns, row_of
 from thaw.data.lines import NOT_UTF8, open_lines
-from thaw.data.rows import Bad, Options, Row, encodable, group_of, label_of, text_of
+from thaw.data.rows import Bad, Options, Row, encodable
 from thaw.data.spans import marked, marks_spans
 from thaw.data.workbook import is_workbook, read_sheet
 from thaw.errors import UserError, counted
@@ -165,16 +165,13 @@ def read_delimited(path: Path, options: Options, delimiter: str) -> Iterator[Row
     """Rows of a table, as `read_table` finds them."""
     columns, records, _ = read_table(path, options, delimiter)
     named = named_columns(columns, options, path) if columns else ([], [], [])
-    texts_at, labels_at, group_at = ([columns.index(name) for name in names] for names in named)
-    labels = named[1]
-    spans = mark_spans(labels)
+    at = [columns.index(name) for name in chain(*named)]
+    spans = mark_spans(named[1])
     for line, record in records:
         if isinstance(record, Bad):
             yield record
         else:
-            label = label_of(labels, [record[i] for i in labels_at])
-            group = group_of([record[i] for i in group_at])
-            row = _listed(Row(line, text_of([record[i] for i in texts_at]), label, group=group))
+            row = _listed(row_of(line, named, [record[i] for i in at]))
             spans = spans or marks_spans(row.label)
             if (spans or options.tokens) and isinstance(row.label, str) and not row.label.strip():
                 row = row._replace(label=None)  # no entity

@@ -48,7 +48,7 @@ def pair_tokens(tokenizer: Any) -> tuple[list[int], list[int], list[int]]:
     return parts[0], parts[1], parts[2]
 
 
-def cut(tokens: list[Any], room: int, truncation: str = "end") -> list[Any]:
+def cut(tokens: list[Any], room: int, truncation: str) -> list[Any]:
     """A list, without what exceeds the room for it.
 
     Args:

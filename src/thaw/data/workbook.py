@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.lines import readable
-from thaw.errors import UserError, missing, reason
+from thaw.errors import UserError, reason, require
 from thaw.files import finite
 
 SUFFIXES = (".xlsx", ".xlsm")
@@ -26,11 +26,7 @@ def is_workbook(path: Path) -> bool:
 
 def library(wanted: object) -> Any:
     """The package that reads and writes workbooks, which is an extra; ``wanted`` is what needs it."""
-    try:
-        import openpyxl
-    except ImportError:
-        raise missing(str(wanted), "openpyxl", "excel") from None
-    return openpyxl
+    return require("openpyxl", str(wanted), "excel")
 
 
 def read_sheet(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from thaw.data.duplicates import SIMILAR, first_rows, near_duplicates, signatures
+from thaw.data.dealing import first_rows
+from thaw.data.duplicates import SIMILAR, near_duplicates, signatures
 from thaw.data.module import TextDataModule
 from thaw.data.rows import CHUNK
 from thaw.data.splits import text_keys

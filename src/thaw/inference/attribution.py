@@ -15,8 +15,8 @@ from thaw.errors import UserError, missing
 from thaw.inference.masking import Reading, Target, chances, hidden_id, log_odds, masked_scores, temperature_of
 from thaw.inference.predictor import Predictor
 from thaw.labels import LabelSet
+from thaw.values import METHODS
 
-METHODS = ("shap", "integrated_gradients", "leave_one_out")
 STEPS = 50  # of Gauss-Legendre quadrature for integrated gradients: an error of 0.002 for MiniLM; 0.3 with 20 steps
 STEP_TOKENS = 2_048  # in a batch with gradients, which keeps the activations of every layer
 BINS = (1, 5, 10, 20, 50)  # percentages of the words for which faithfulness is measured, as in ERASER
@@ -83,13 +83,11 @@ def partition_explainer() -> Any:
     return PartitionExplainer
 
 
-def attribute(
-    predictor: Predictor, readings: Sequence[Reading], method: str, evaluations: int = 200
-) -> list[Attribution]:
+def attribute(predictor: Predictor, readings: Sequence[Reading], method: str, evaluations: int) -> list[Attribution]:
     """Attributions for some texts, computed together.
 
     Args:
-        method: one of `METHODS`.
+        method: one of `thaw.values.METHODS`.
         evaluations: forward passes that SHAP may spend on each text.
     """
     all_and_none = [np.array([[True], [False]]).repeat(len(reading.words), axis=1) for reading in readings]

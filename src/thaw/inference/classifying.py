@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from thaw.inference.voting import chances
+from thaw.inference.voting import voted
 
 if TYPE_CHECKING:
     from thaw.inference.predictor import Predictor
@@ -15,7 +15,7 @@ def classify_texts(predictor: "Predictor", texts: Sequence[str], probabilities: 
     Args:
         probabilities: also give the probability of every label.
     """
-    given, deciding = chances(predictor, texts)
+    given, deciding = voted(predictor, texts)
     # A score that the user asks for is one of those that are given.
     asked = predictor.labels.task == "multi_label" and predictor.min_score is not None
     for text, scores, decisive in zip(texts, given, given if asked else deciding, strict=True):

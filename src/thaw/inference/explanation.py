@@ -204,14 +204,14 @@ def explained(
         run: the run, as named on the page.
         page: the file that is written at the end.
     """
-    waiting, shown = iter(results), list[dict[str, Any]]()
-    while chunk := list(itertools.islice(waiting, CHUNK)):
-        texts = [result["text"] if "text" in result else result["words"] for result in chunk]
-        explanations = explain(predictor, texts, method, evaluations)
-        for result, text, found in zip(chunk, texts, explanations, strict=True):
-            if len(shown) < SHOWN:
-                shown.append({"text": text if isinstance(text, str) else " ".join(text), "explanation": found})
-            yield {**result, "explanation": found}
+    read, kept = itertools.tee(results)  # tee buffers what is read ahead of the explanations
+    texts = (result["text"] if "text" in result else result["words"] for result in read)
+    shown: list[dict[str, Any]] = []
+    for result, found in zip(kept, explain(predictor, texts, method, evaluations), strict=True):
+        if len(shown) < SHOWN:
+            text = result["text"] if "text" in result else " ".join(result["words"])
+            shown.append({"text": text, "explanation": found})
+        yield {**result, "explanation": found}
     path = Path(page).expanduser().absolute()
     write_explanations(path, method, f"Of {run}.", shown)
     print(f"Explanations  {display(path)}", file=sys.stderr)
@@ -219,8 +219,8 @@ def explained(
 
 def explain_rows(
     run: Path, split: str, predictor: Predictor, predictions: Sequence[dict[str, Any]], settings: dict[str, Any]
-) -> Path:
-    """Explain the rows of a split that are worth reading; write ``explanations.jsonl`` and a page, return its path.
+) -> None:
+    """Explain the rows of a split that are worth reading; write ``explanations.jsonl`` and a page.
 
     Args:
         predictions: a dict for each row, as in ``predictions/``.
@@ -242,4 +242,3 @@ def explain_rows(
     path = explanations_path(run, split)
     write_jsonl(path.with_suffix(".jsonl"), items)
     write_explanations(path, method, f"{len(items)} rows of {split}, of {display(run)}.", items)
-    return path

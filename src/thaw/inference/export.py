@@ -3,14 +3,12 @@
 import shutil
 import sys
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from thaw import files, runs
-from thaw.errors import UserError, missing
-from thaw.labels import LabelSet
+from thaw.errors import UserError, require
 from thaw.settings import plain
 
 SAME = 0.9  # share of the labels that int8 should leave unchanged
@@ -60,7 +58,7 @@ def convert(run: Path, folder: Path, quantize: str | None, check_rows: int) -> N
     if quantize and same < SAME:
         print(f"warning: int8 keeps only {same:.0%} of the labels", file=sys.stderr)
     place, backend = runs.shell_path(run if folder == run / "onnx" else folder), "onnx_int8" if same >= SAME else "onnx"
-    text = example(LabelSet.from_dict(files.read_json(run / "labels.json")))
+    text = example(runs.labels_of(run))
     print(f'Predict    python predict.py run={place} backend={backend} text="{text}"')
 
 
@@ -91,7 +89,4 @@ def copy_merged(run: Path, folder: Path) -> None:
 def require_packages() -> None:
     """Refuse early if a package of the extra is missing."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            import_module(name)
-        except ImportError:
-            raise missing("format=onnx", name, "onnx") from None
+        require(name, "format=onnx", "onnx")

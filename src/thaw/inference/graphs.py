@@ -68,8 +68,7 @@ def attend(
     Arguments and results are those of `thaw.models.speed.attend`, with an additive mask.
     """
     if attention_mask is None or query.shape[1] != key.shape[1] or options.get("position_bias") is not None:
-        result: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-        return result
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     states = [one.transpose(1, 2).flatten(2) for one in (query, key, value)]
     heads, size = query.shape[1], query.shape[3]
     attended = torch.onnx.ops.symbolic(
@@ -120,8 +119,7 @@ class OnlyLogits(torch.nn.Module):
         self.network = network
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        logits: Tensor = self.network(input_ids=input_ids, attention_mask=attention_mask).logits
-        return logits
+        return self.network(input_ids=input_ids, attention_mask=attention_mask).logits
 
 
 def quantize_graph(path: Path, target: Path, kinds: list[str]) -> None:

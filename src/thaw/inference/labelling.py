@@ -90,8 +90,8 @@ def label_records(predictor: Predictor, source: Input, suffix: str, config: Dict
         suffix: the format of the output.
         separator: between several labels in a cell; None for a list.
     """
-    takes_words, columns = predictor.labels.task == "token", suffix == "conll"
-    if columns and not takes_words:
+    columns = suffix == "conll"
+    if columns and predictor.labels.task != "token":
         raise UserError(f"output={config.output}: the run labels texts, not words", "Give .jsonl, .csv or .tsv.")
     read, kept = itertools.tee(source.records)  # tee buffers what is read ahead of the predictions
     texts = (as_given(text, predictor, source.cells, columns) for text, _ in read)
@@ -108,7 +108,8 @@ def label_records(predictor: Predictor, source: Input, suffix: str, config: Dict
         return {unused_key(key, source.fields): value for key, value in own.items()}
 
     def without_rows() -> Iterable[str]:
-        return ours(predictor([BETWEEN if predictor.labels.pairs else ""], config.probabilities)[0])
+        (result,) = predictor([BETWEEN if predictor.labels.pairs else ""], config.probabilities)
+        return ours({**result, "explanation": {}} if config.explain else result)
 
     key = unused_key("words", source.fields, "given_")
     with (
@@ -124,15 +125,19 @@ def label_records(predictor: Predictor, source: Input, suffix: str, config: Dict
             progress(1)
             labelled += 1
             blank += not "".join(parted(str(text)) if predictor.labels.pairs else text).strip()
-    if blank:
-        nothing = "" if takes_words else "; their labels mean nothing"
-        print(f"warning: {blank:,} of {labelled:,} rows hold no text{nothing}", file=sys.stderr)
-    if not labelled:
-        print(f"warning: {config.input} holds no text", file=sys.stderr)
+    say_blank(predictor, str(config.input), labelled, blank)
     say_cut(predictor, labelled)
     if labelled:
         say_unsure(predictor)
     say_where(config.output, labelled)
+
+
+def say_blank(predictor: Predictor, source: str, rows: int, blank: int) -> None:
+    if blank:
+        nothing = "" if predictor.labels.task == "token" else "; their labels mean nothing"
+        print(f"warning: {blank:,} of {rows:,} rows hold no text{nothing}", file=sys.stderr)
+    if not rows:
+        print(f"warning: {source} holds no text", file=sys.stderr)
 
 
 def say_cut(predictor: Predictor, rows: int) -> None:

@@ -6,17 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from omegaconf import OmegaConf
 from safetensors import SafetensorError
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoTokenizer
 
-from thaw.files import damaged, read_json
+from thaw.files import damaged
 from thaw.inference.predictor import Arrays, Logits
-from thaw.labels import LabelSet
-from thaw.models.encoder import body_of
+from thaw.models.encoder import auto_model, body_of
 from thaw.models.segments import add_segment_ids
-from thaw.runs import load_config
+from thaw.runs import labels_of, load_config
 
 
 def load_network(run: Path, **options: Any) -> tuple[Any, Any]:
@@ -28,11 +26,8 @@ def load_network(run: Path, **options: Any) -> tuple[Any, Any]:
     Raises:
         UserError: when a file of the model is damaged.
     """
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    labels = LabelSet.from_dict(read_json(run / "labels.json"))
-    auto = AutoModelForTokenClassification if labels.task == "token" else AutoModelForSequenceClassification
-    trust = bool(OmegaConf.select(load_config(run), "model.trust_remote_code"))
+    labels = labels_of(run)
+    auto, trust = auto_model(labels.task), bool(OmegaConf.select(load_config(run), "model.trust_remote_code"))
     folder = str(run / "model")
     try:
         network = auto.from_pretrained(folder, dtype=torch.float32, trust_remote_code=trust, **options)
@@ -52,7 +47,6 @@ def torch_logits(network: Any) -> Logits:
     @torch.inference_mode()
     def compute(batch: Arrays) -> np.ndarray:
         ids, mask = (torch.from_numpy(values).to(device) for values in batch)
-        result: np.ndarray = network(input_ids=ids, attention_mask=mask).logits.float().cpu().numpy()
-        return result
+        return network(input_ids=ids, attention_mask=mask).logits.float().cpu().numpy()
 
     return partial(map, compute)

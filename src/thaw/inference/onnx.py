@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw.errors import UserError, missing
+from thaw.errors import UserError, require
 from thaw.inference.predictor import Arrays, Logits, Predictor
 from thaw.inference.saved import saved_options
 from thaw.labels import LabelSet
@@ -105,7 +105,7 @@ def _whole(file: Path) -> Iterator[Path]:
         raise UserError(f"{file}: damaged: {reason}", "Export the run again.") from None
 
 
-def onnx_logits(path: Path, threads: int | None = None) -> Logits:
+def onnx_logits(path: Path, threads: int | None) -> Logits:
     """A model file as a function of batches, on the CPU.
 
     A session has a fixed number of threads and its own copy of the weights. There is one session for parallel batches
@@ -114,10 +114,7 @@ def onnx_logits(path: Path, threads: int | None = None) -> Logits:
     Raises:
         UserError: when ONNX Runtime is not installed, or, at the first batch, when it cannot read the file.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise missing("backend=onnx", "onnxruntime", "onnx") from None
+    onnxruntime = require("onnxruntime", "backend=onnx", "onnx")
 
     @cache
     def on_threads(number: int) -> Compute:
@@ -141,8 +138,7 @@ def onnx_logits(path: Path, threads: int | None = None) -> Logits:
 
         def compute(batch: Arrays) -> np.ndarray:
             ids, mask = batch
-            result: np.ndarray = session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0]
-            return result
+            return session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0]
 
         return compute
 

@@ -21,15 +21,15 @@ from thaw.inference.classifying import classify_texts
 from thaw.inference.saved import saved_options
 from thaw.inference.tagging import tag_texts
 from thaw.inference.texts import Given, as_in_training, whole
-from thaw.inference.voting import joined
+from thaw.inference.voting import together
 from thaw.labels import LabelSet
 from thaw.metrics.probabilities import probabilities
+from thaw.values import BACKENDS
 
 if TYPE_CHECKING:
     from thaw.metrics.outputs import Outputs
     from thaw.models.prefix import FrozenPrefix
 
-BACKENDS = ("torch", "onnx", "onnx_int8")
 Arrays = tuple[np.ndarray, np.ndarray]
 """A batch: token ids and attention mask, both (rows, tokens)."""
 
@@ -157,7 +157,7 @@ class Predictor:
         from thaw.runs import several
 
         names = several(folders)
-        return joined([cls.from_run(name, **options) for name in names], names)
+        return together([cls.from_run(name, **options) for name in names], names)
 
     @classmethod
     def from_network(
@@ -269,7 +269,7 @@ class Predictor:
         """The predicted label of one text; in multi-label tasks, the list of labels.
 
         Args:
-            probabilities: those that decide, see `thaw.inference.voting.chances`.
+            probabilities: those that decide, see `thaw.inference.voting.voted`.
         """
         if self.labels.task == "multi_label":
             return [

@@ -100,7 +100,7 @@ def model_card(run: Path, repo_id: str, exported: Path | None = None) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     config, metrics = runs.load_config(run), files.read_json(run / "metrics.json")
-    labels = LabelSet.from_dict(files.read_json(run / "labels.json"))
+    labels = runs.labels_of(run)
     data, pipeline = config.data, PIPELINES[labels.task]
     splits = runs.known_splits(run)
     shown = [name for name in ("accuracy", "f1", "precision_macro", "recall_macro", "precision", "recall")

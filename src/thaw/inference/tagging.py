@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thaw.data.spans import word_spans
-from thaw.inference.voting import chances
+from thaw.inference.voting import voted
 from thaw.inference.words import tagged
 from thaw.labels import LabelSet
 
@@ -22,7 +22,7 @@ def tag_texts(predictor: "Predictor", texts: "Sequence[Text]") -> Iterator[dict[
         [text[start:end] for start, end in own] if isinstance(text, str) else list(text)
         for text, own in zip(texts, places, strict=True)
     ]
-    given, deciding = chances(predictor, words)
+    given, deciding = voted(predictor, words)
     best = deciding.argmax(-1)
     sure = np.take_along_axis(given, best[:, None], axis=-1)[:, 0]
     bounds = np.cumsum([len(own) for own in words])[:-1]

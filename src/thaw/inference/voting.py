@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from thaw.inference.predictor import Predictor
 
 
-def joined(members: "Sequence[Predictor]", names: Sequence[Any]) -> "Predictor":
+def together(members: "Sequence[Predictor]", names: Sequence[Any]) -> "Predictor":
     """The first of some predictors, with the others as its ``others``; its thresholds are those of all, averaged.
 
     Args:
@@ -49,7 +49,7 @@ def difference(first: "Predictor", other: "Predictor") -> str:
     return ""
 
 
-def chances(predictor: "Predictor", texts: Sequence[Any]) -> np.ndarray:
+def voted(predictor: "Predictor", texts: Sequence[Any]) -> np.ndarray:
     """The probability of each label: calibrated if that was asked for, and the one that decides.
 
     That is the uncalibrated one: a temperature changes no label of one run, and the thresholds of several labels per
@@ -67,11 +67,11 @@ def chances(predictor: "Predictor", texts: Sequence[Any]) -> np.ndarray:
     if not predictor.others:
         return own
     # The labels of another run may stand in another order.
-    theirs = (chances(other, texts)[..., other.labels.ids_of(predictor.labels.names)] for other in predictor.others)
+    theirs = (voted(other, texts)[..., other.labels.ids_of(predictor.labels.names)] for other in predictor.others)
     voices = np.stack([own, *theirs])
     heard = ~np.isnan(voices)
     with np.errstate(invalid="ignore"):  # a word without a token for any of them
-        averages: np.ndarray = np.where(heard, voices, 0).sum(0) / heard.sum(0)
+        averages = np.where(heard, voices, 0).sum(0) / heard.sum(0)
     return averages if predictor.labels.task == "multi_label" else averages[[0, 0]]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from thaw.data.formats import format_of
-from thaw.data.lines import zipped
+from thaw.data.lines import suffix_of, zipped
 from thaw.data.workbook import is_workbook, library, sheet_writer
 from thaw.errors import UserError
 from thaw.files import NO_ROOM, atomic_path, atomic_write, finite
@@ -27,7 +27,7 @@ def output_format(output: str | None) -> str:
     if output is None:
         return "jsonl"
     path = Path(output)
-    array = (path.with_suffix("") if zipped(path) else path).suffix.lower() == ".json"  # read like JSON Lines
+    array = suffix_of(path) == ".json"  # read like JSON Lines
     kind = "json" if array else "xlsx" if is_workbook(path) else format_of(path)
     if kind not in FORMATS or path.suffix.lower() == ".xlsm":  # whose macros would be missing
         remedy = "Give .jsonl, .json, .csv, .tsv, .xlsx or .conll, or all but .xlsx with .gz."
@@ -81,7 +81,7 @@ def writer(
             yield _to_json(file)
         elif kind == "json":
             file.write("[")
-            yield _to_array(file)
+            yield _to_json(file, array=True)
             file.write("\n]\n")
         elif kind == "conll":
             yield _to_columns(file)
@@ -91,18 +91,11 @@ def writer(
                 yield write
 
 
-def _to_json(file: IO[str], escaped: bool = False) -> Callable[[Record], None]:
-    def write(record: Record) -> None:
-        file.write(json.dumps(finite(record), ensure_ascii=escaped, allow_nan=False) + "\n")
-
-    return write
-
-
-def _to_array(file: IO[str]) -> Callable[[Record], None]:
-    between = chain(["\n"], repeat(",\n"))
+def _to_json(file: IO[str], escaped: bool = False, array: bool = False) -> Callable[[Record], None]:
+    before, end = (chain(["\n"], repeat(",\n")), "") if array else (repeat(""), "\n")
 
     def write(record: Record) -> None:
-        file.write(next(between) + json.dumps(finite(record), ensure_ascii=False, allow_nan=False))
+        file.write(next(before) + json.dumps(finite(record), ensure_ascii=escaped, allow_nan=False) + end)
 
     return write
 

@@ -73,7 +73,7 @@ def intervals(
     return {name: list(pair) for name, pair in found.items() if np.isfinite(pair).all()}
 
 
-def of_scorer(score: Scorer, labels: LabelSet, rows: int, groups: np.ndarray | None = None) -> dict[str, list[float]]:
+def of_scorer(score: Scorer, labels: LabelSet, rows: int, groups: np.ndarray | None) -> dict[str, list[float]]:
     """The 95 % interval of each metric of so many rows, or sentences, as `intervals` describes."""
     drawn = bootstrap(score, rows, groups)
     with np.errstate(all="ignore"):
@@ -102,8 +102,7 @@ def recentred(values: np.ndarray, whole: np.ndarray) -> np.ndarray:
     Rare classes that are never found drop out of resamples, which score better for it: with 30 uneven classes the
     metric itself lay below its interval.
     """
-    moved: np.ndarray = values + whole - values.mean()
-    return moved
+    return values + whole - values.mean()
 
 
 def proportion(part: int, whole: int) -> tuple[float, float, float]:

@@ -62,6 +62,8 @@ def own_figures(
         try:
             values[name] = float(function(gold, predicted))
         except Exception as error:  # whatever a function of the user's may raise
-            remedy = f"Check its settings: it gets true and predicted ids of {labels.task} labels, and gives a number."
+            remedy = (
+                f"Check its settings: it gets true and predicted ids of {labels.task} labels, and must return a number."
+            )
             raise UserError(f"metrics.{name}: {raised(error)}", remedy) from error
     return values

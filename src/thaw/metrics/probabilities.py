@@ -33,5 +33,4 @@ def averaged(values: np.ndarray, texts: np.ndarray) -> np.ndarray:
     """
     starts = np.flatnonzero(np.diff(texts, prepend=-1))
     sums = np.add.reduceat(values, starts)
-    means: np.ndarray = sums / np.diff(starts, append=len(texts))[:, None]
-    return means.astype(values.dtype)
+    return (sums / np.diff(starts, append=len(texts))[:, None]).astype(values.dtype)

@@ -82,7 +82,7 @@ def _set_prefix_space(state: Any) -> bool:
     return _set_prefix_space(state.get("pretokenizers"))
 
 
-def load_config(folder: Path, trust_remote_code: bool = False) -> Any:
+def encoder_config(folder: Path, trust_remote_code: bool = False) -> Any:
     """The config of a saved encoder.
 
     Raises:
@@ -98,7 +98,7 @@ def load_config(folder: Path, trust_remote_code: bool = False) -> Any:
 
 def length_limit(folder: Path, trust_remote_code: bool = False) -> int:
     """The maximum length of an encoder in tokens, special tokens included; 512 where it states none."""
-    config = load_config(folder, trust_remote_code)
+    config = encoder_config(folder, trust_remote_code)
     positions = getattr(config, "max_position_embeddings", None) or 0
     limit = int(positions) if positions > 0 else 512  # XLNet's is -1, since its positions are relative
     if config.model_type in COUNT_FROM_PADDING:
@@ -131,23 +131,10 @@ def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Mo
     Raises:
         UserError: when the model cannot be loaded for the task, or a setting does not fit it.
     """
-    import transformers
-    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
-
-    transformers.logging.set_verbosity_error()  # it would warn that the head is new
-    transformers.logging.disable_progress_bar()
-    auto = AutoModelForTokenClassification if labels.task == "token" else AutoModelForSequenceClassification
-    trust = bool(model.get("trust_remote_code", False))
-    config = load_config(folder, trust)
+    auto, trust = auto_model(labels.task), bool(model.get("trust_remote_code", False))
+    config = encoder_config(folder, trust)
     before = () if model.get("random_init") else labels_of_head(config, folder)
-    config.num_labels = len(labels)
-    config.id2label = dict(enumerate(labels.names))
-    config.label2id = dict(labels.ids)
-    config.problem_type = {"sequence": "single_label_classification", "multi_label": "multi_label_classification"}.get(
-        labels.task
-    )
-    if model.get("dropout") is not None:
-        set_dropout(config, model["dropout"])
+    _configure(config, labels, model.get("dropout"))
     options = {"attn_implementation": model["attention"]} if model.get("attention") else {}
     try:
         if model.get("random_init"):
@@ -179,6 +166,28 @@ def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Mo
     if labels.pairs:
         add_segment_ids(body_of(network)[1], load_tokenizer(folder, labels.task, trust))
     return network.float()
+
+
+def auto_model(task: Task) -> Any:
+    """The class of transformers' that loads a network for a task, and which is silent from now on."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()  # it would warn that the head is new
+    transformers.logging.disable_progress_bar()
+    kind = "Token" if task == "token" else "Sequence"
+    return getattr(transformers, f"AutoModelFor{kind}Classification")
+
+
+def _configure(config: Any, labels: LabelSet, dropout: float | None) -> None:
+    """Write the task, its labels and the dropout, if one is set, into the config of an encoder."""
+    config.num_labels = len(labels)
+    config.id2label = dict(enumerate(labels.names))
+    config.label2id = dict(labels.ids)
+    config.problem_type = {"sequence": "single_label_classification", "multi_label": "multi_label_classification"}.get(
+        labels.task
+    )
+    if dropout is not None:
+        set_dropout(config, dropout)
 
 
 def _check_loaded(network: Any, new: set[str], folder: Path) -> None:

@@ -172,7 +172,7 @@ def keep_frozen_in_eval(parts: Sequence[Block]) -> None:
 
 
 def parameter_table(
-    network: nn.Module, names: set[str], rates: dict[str, float], probe_lr: float | None = None
+    network: nn.Module, names: set[str], rates: dict[str, float], probe_lr: float | None
 ) -> list[dict[str, Any]]:
     """One row per block: parameters, how many of them train, and the learning rate, or a list of one after the other.
 

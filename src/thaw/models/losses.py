@@ -149,9 +149,7 @@ def own_terms(function: Loss) -> Callable[..., tuple[Tensor, Tensor]]:
             raise UserError(f"loss.function: {raised(error)}", "It takes logits and targets.") from error
         if losses.shape != kept.shape:
             shape = f"of shape {list(losses.shape)} for {len(kept)} rows"
-            raise UserError(
-                f"loss.function: gave losses {shape}", "It gives one for each row, without taking the mean."
-            )
+            raise UserError(f"loss.function: gave losses {shape}", "Return one loss per row, not their mean.")
         weights = kept.float() if weights is None else weights[goal] * kept
         return losses.where(kept, 0) * weights, weights
 

@@ -119,14 +119,12 @@ class EncoderModule(pl.LightningModule):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         """Logits: (rows, labels), or (rows, tokens, labels) for token tasks."""
-        logits: Tensor = self.network(input_ids=input_ids, attention_mask=attention_mask).logits
-        return logits
+        return self.network(input_ids=input_ids, attention_mask=attention_mask).logits
 
     def logits(self, batch: dict[str, Tensor], split: str) -> Tensor:
         """The logits of a batch, from stored states of the frozen layers if there are any."""
         if self.stored is None:
-            result: Tensor = self(batch["input_ids"], batch["attention_mask"])
-            return result
+            return self(batch["input_ids"], batch["attention_mask"])
         prefix, states = self.stored
         return prefix(states[split], batch)
 

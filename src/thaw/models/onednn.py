@@ -31,8 +31,7 @@ def preferred() -> bool:
 
 def product(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """The product of (..., in) and (out, in): (..., out). The weight may be a transposed view."""
-    result: Tensor = torch.ops.mkldnn._linear_pointwise(values, weight, bias, "none", [], "")
-    return result
+    return torch.ops.mkldnn._linear_pointwise(values, weight, bias, "none", [], "")
 
 
 class LinearFunction(torch.autograd.Function):
@@ -69,8 +68,7 @@ class Linear(nn.Linear):
         plain = input.device.type == "cpu" and input.dtype == self.weight.dtype == torch.float32
         if not (large and plain) or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
             return super().forward(input)
-        result: Tensor = LinearFunction.apply(input, self.weight, self.bias)
-        return result
+        return LinearFunction.apply(input, self.weight, self.bias)
 
 
 def use_onednn(network: nn.Module) -> None:

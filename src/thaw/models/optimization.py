@@ -90,5 +90,4 @@ def _factor(optimizer: torch.optim.Optimizer, settings: dict[str, Any], steps: i
         schedule = get_scheduler(kind, alone, num_warmup_steps=rising, num_training_steps=max(steps, 1))
     except ValueError as error:  # polynomial ends at 1e-7
         raise UserError(f"optimizer.schedule={kind}: {error}", "Use linear or cosine.") from None
-    factor: Callable[[int], float] = schedule.lr_lambdas[0]
-    return factor
+    return schedule.lr_lambdas[0]

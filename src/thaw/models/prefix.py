@@ -195,7 +195,8 @@ class FrozenPrefix:
         return checksum([("ids", split.ids), ("offsets", split.offsets)], self.key)
 
     def _compute(self, split: Split, offsets: np.ndarray, folder: Path) -> None:
-        shape, raw = (int(offsets[-1]), self.size), np.int16 if self.dtype == torch.bfloat16 else np.float32
+        shape = (int(offsets[-1]), self.size)
+        raw = "int16" if self.dtype == torch.bfloat16 else str(self.dtype).removeprefix("torch.")  # numpy has none
         values = np.lib.format.open_memmap(folder / "states.npy", mode="w+", dtype=raw, shape=shape)
         device = next(self.network.parameters()).device
         with evaluating(self.network), self.context():
@@ -216,5 +217,4 @@ class FrozenPrefix:
             ids, mask = ids[:, :1], mask[:, :1]
         hidden = states.of(batch["rows"].cpu().numpy(), ids.shape[1]).to(device, self.computed)
         with layers_returning(self.layers[: self.depth], hidden, self.form):
-            logits: Tensor = self.network(input_ids=ids, attention_mask=mask).logits
-        return logits
+            return self.network(input_ids=ids, attention_mask=mask).logits

@@ -63,8 +63,7 @@ class Dropout(torch.autograd.Function):
 def dropout(values: Tensor, probability: float, training: bool) -> Tensor:
     """``torch.nn.functional.dropout``, replaced by `Dropout` on a CPU."""
     if training and 0 < probability < 1 and draws_itself(values):
-        result: Tensor = Dropout.apply(values, probability)
-        return result
+        return Dropout.apply(values, probability)
     return nn.functional.dropout(values, probability, training)
 
 
@@ -100,18 +99,20 @@ def attend(
     if not (dropout and plain and draws_itself(query)):
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-        result: tuple[Tensor, None] = sdpa_attention_forward(
+        return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
-        return result
-    scores = (query * (scaling or query.shape[-1] ** -0.5)) @ key.transpose(2, 3)
-    if attention_mask is not None and attention_mask.dtype == torch.bool:
-        # Not minus infinity: with a sliding window, a padded position may have nothing to attend to.
-        scores.masked_fill_(~attention_mask, torch.finfo(scores.dtype).min)
-    elif attention_mask is not None:
-        scores = scores + attention_mask
+    scores = _masked((query * (scaling or query.shape[-1] ** -0.5)) @ key.transpose(2, 3), attention_mask)
     weights: Tensor = Dropout.apply(scores.softmax(-1), dropout)
     return (weights @ value).transpose(1, 2).contiguous(), None
+
+
+def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """The scores, which are written over, with a mask that is boolean (true: attend) or additive."""
+    if mask is None:
+        return scores
+    # Not minus infinity: with a sliding window, a padded position may have nothing to attend to.
+    return scores.masked_fill_(~mask, torch.finfo(scores.dtype).min) if mask.dtype == torch.bool else scores + mask
 
 
 def speed_up_dropout(network: Any) -> None:
@@ -163,16 +164,14 @@ def _first_token_of_bert(self: Any, hidden: Tensor, mask: Tensor | None = None, 
     """The last layer of BERT, RoBERTa, ELECTRA and relatives: (rows, tokens, size) to (rows, 1, size)."""
     own, first = self.attention.self, hidden[:, :1]
     attended = _attend_first(own, own.query(first), own.key, own.value, hidden, mask)
-    result: Tensor = self.feed_forward_chunk(self.attention.output(attended, first))
-    return result
+    return self.feed_forward_chunk(self.attention.output(attended, first))
 
 
 def _first_token_of_distilbert(self: Any, hidden: Tensor, mask: Tensor | None = None, **_: Any) -> Tensor:
     own, first = self.attention, hidden[:, :1]
     attended = own.out_lin(_attend_first(own, own.q_lin(first), own.k_lin, own.v_lin, hidden, mask))
     first = self.sa_layer_norm(attended + first)
-    result: Tensor = self.output_layer_norm(self.ffn(first) + first)
-    return result
+    return self.output_layer_norm(self.ffn(first) + first)
 
 
 def _attend_first(own: Any, query: Tensor, key: Any, value: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
@@ -202,10 +201,7 @@ def _attend_first(own: Any, query: Tensor, key: Any, value: Any, hidden: Tensor,
     query = query.squeeze(1).unflatten(-1, shape) * own.scaling  # (rows, heads, dimension)
     scores = torch.einsum("rhd,hds->rhs", query, keys) @ hidden.transpose(1, 2)  # (rows, heads, tokens)
     scores = scores + (query * key.bias.view(shape)).sum(-1, keepdim=True)
-    if first is not None and first.dtype == torch.bool:
-        scores = scores.masked_fill(~first.squeeze(1), torch.finfo(scores.dtype).min)
-    elif first is not None:
-        scores = scores + first.squeeze(1)
+    scores = _masked(scores, None if first is None else first.squeeze(1))
     weights = dropout(scores.softmax(-1), probability, own.training)
     attended = torch.einsum("rhs,hds->rhd", weights @ hidden, values)
     attended = attended + value.bias.view(shape) * weights.sum(-1, keepdim=True)

@@ -19,14 +19,10 @@ FOR_MISSING = {"nan", "NaN", "NaT", "<NA>", "NA", "N/A", "#N/A", "n/a", "None", 
 def notes(summary: dict[str, Any]) -> list[str]:
     """What is unusual about the data, one line each: texts in two splits, similar label names, labels without rows."""
     lines = [
-        f"texts of {pair['in']} that are also in {pair['also_in']}: {pair['rows']:,}"
+        f"{what} of {pair['in']} that are also in {pair['also_in']}: {pair[key]:,}"
+        for what, key in (("texts", "rows"), ("groups", "groups"))
         for pair in summary["shared"]
-        if pair["rows"]
-    ]
-    lines += [
-        f"groups of {pair['in']} that are also in {pair['also_in']}: {pair['groups']:,}"
-        for pair in summary["shared"]
-        if pair.get("groups")
+        if pair.get(key)
     ]
     sizes = {name: split["rows"] for name, split in summary["splits"].items()}
     if "all" in summary["files"] and not summary.get("fold") and sizes.get("test", FEW) < FEW:
@@ -35,7 +31,7 @@ def notes(summary: dict[str, Any]) -> list[str]:
     for label in summary["labels"]:
         alike.setdefault(folded(label), []).append(label)
     if several := [" and ".join(names) for names in alike.values() if len(names) > 1]:
-        lines.append(f"labels that differ only in case or blanks: {listed(several)}")
+        lines.append(f"labels that differ only in case or blanks: {first_few(several)}")
     if summary.get("truncation") == "end" and (cut := summary["splits"]["train"]["truncated"]) >= TRUNCATED:
         lines.append(
             f"the end of {cut:.0%} of the training texts is not read: data.truncation=middle or windows reads it"
@@ -49,10 +45,10 @@ def notes(summary: dict[str, Any]) -> list[str]:
     if summary["task"] == "sequence":
         lines += _odd_labels(summary["labels"], sizes["train"])
     if absent := [label for label in summary["labels"] if label in FOR_MISSING]:
-        lines.append(f"labels that may stand for a missing one: {listed(absent)}")
+        lines.append(f"labels that may stand for a missing one: {first_few(absent)}")
     for name, split in summary["splits"].items():
         if absent := [label for label, count in split["labels"].items() if not count]:
-            lines.append(f"labels without a row in {name}: {listed(absent)}")
+            lines.append(f"labels without a row in {name}: {first_few(absent)}")
     own = summary["splits"].values() if summary["task"] == "multi_label" else ()
     if own and all(sum(split["labels"].values()) + split["unlabelled"] == split["rows"] for split in own):
         lines.append(
@@ -67,7 +63,8 @@ def _odd_labels(names: Sequence[str], rows: int) -> list[str]:
     for separator in SEPARATORS:
         parts = {name: [part.strip() for part in name.split(separator)] for name in names if separator in name}
         if joins := [name for name, own in parts.items() if set(own) <= {*names}]:
-            lines.append(f'labels that join others, unless data.label_separator="{separator}": {listed(joins)}')
+            hint = f'if texts have several, set data.label_separator="{separator}"'
+            lines.append(f"labels made of other labels; {hint}: {first_few(joins)}")
     if len(names) > MANY_LABELS and rows < ROWS_PER_LABEL * len(names):
         lines.append(f"{len(names):,} labels in {rows:,} rows of train: is data.label_column the right one?")
     return lines
@@ -86,7 +83,7 @@ def _odd_tags(names: Sequence[str]) -> list[str]:
         return ["the tags are numbers and mark no entities; their names: data.label_names=[O,B-PER,I-PER,...]"]
     plain = [name for name in names if name != "O" and name[:2] not in ("B-", "I-")]
     if len(plain) < len(names) - 1 and plain and any(name.startswith("B-") for name in names):
-        return [f"tags that are neither O nor begin with B- or I-, and so mark no entity: {listed(plain)}"]
+        return [f"tags that are neither O nor begin with B- or I-, and so mark no entity: {first_few(plain)}"]
     return []
 
 
@@ -99,7 +96,7 @@ def _absent_types(splits: Mapping[str, Any]) -> list[str]:
             if tag[:2] in ("B-", "I-"):
                 words[tag[2:]] += count
         if absent := [kind for kind, count in words.items() if not count]:
-            lines.append(f"types without a word in {name}: {listed(absent)}")
+            lines.append(f"types without a word in {name}: {first_few(absent)}")
     return lines
 
 
@@ -137,12 +134,12 @@ def of_run(
         lines.append(f"{best} {said} ({beside[best]:.3f}, this run {score:.3f}).{more}")
     if never := [name for name, count in counts.items() if count and not metrics[f"{split}/recall/{name}"]]:
         lines.append(
-            f"Never found: {listed(never)}. More data.epochs, another optimizer.lr, or loss=balanced may help."
+            f"Never found: {first_few(never)}. More data.epochs, another optimizer.lr, or loss=balanced may help."
         )
     # Of a rare label that the run hardly tells from others, the best F1 is to give it to many rows.
     given = {name: _given(metrics, split, name, count) for name, count in counts.items()}
     if often := [f"{name} ({given[name]:,} for {counts[name]:,})" for name in given if given[name] > 5 * counts[name]]:
-        lines.append(f"Given far too often: {listed(often)}. More data.epochs, or more rows with them, may help.")
+        lines.append(f"Given far too often: {first_few(often)}. More data.epochs, or more rows with them, may help.")
     return lines
 
 
@@ -159,7 +156,7 @@ def _given(metrics: Mapping[str, Any], split: str, name: str, count: int) -> int
     return round(count * recall / precision) if precision > 0 and recall > 0 else 0
 
 
-def listed(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
     more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
     return ", ".join(names[:SHOWN_NAMES]) + more

@@ -17,7 +17,7 @@ from thaw.reporting.html import write_html
 from thaw.reporting.members import settings_of
 from thaw.reporting.predictions import Rows, groups_of, scorer_of
 from thaw.reporting.published import compare_with_paper
-from thaw.reporting.reading import marked, shown
+from thaw.reporting.reading import marked_parts, shown
 from thaw.reporting.summary import interval, latex_table, markdown_table, number, table, titled
 from thaw.reporting.sweep import summarise, summarise_several
 from thaw.reporting.wandb_report import make_report
@@ -118,14 +118,14 @@ def same_rows(folders: Sequence[Path], split: str) -> tuple[list[LabelSet], list
     """
     labels, rows = list[LabelSet](), list[Rows]()
     for run in folders:
-        path = run / "predictions" / f"{split}.jsonl"
+        path = runs.predictions_path(run, split)
         if not path.is_file():
             held = ", ".join(sorted(other.stem for other in path.parent.glob("*.jsonl")))
             raise UserError(
                 f"{runs.display(run)}: the run holds no predictions for {split}",
                 f"It holds: {held}. Choose by split=...",
             )
-        labels.append(LabelSet.from_dict(files.read_json(run / "labels.json")))
+        labels.append(runs.labels_of(run))
         rows.append(files.read_jsonl(path))
         if difference := different([labels[0], labels[-1]], [rows[0], rows[-1]]):
             names = f"{runs.display(folders[0])} and {runs.display(run)}"
@@ -182,7 +182,7 @@ def _findings(right: Sequence[np.ndarray], test: Mapping[str, float] | None, lab
 def _flip(i: int, rows: Sequence[Rows], right: Sequence[np.ndarray], labels: LabelSet) -> dict[str, Any]:
     flip = {"row": i + 1, "better": "first" if right[0][i] else "second"}
     if labels.task == "token":
-        return {**flip, "sides": [{"parts": marked(own[i], labels)} for own in rows]}
+        return {**flip, "sides": [{"parts": marked_parts(own[i], labels)} for own in rows]}
     sides = [shown(own[i]) for own in rows]
     return {**flip, **sides[0], "predicted": [side["predicted"] for side in sides]}
 

@@ -10,7 +10,7 @@ from thaw.labels import LabelSet
 from thaw.reporting import advice, data_plots, plots, summary
 from thaw.reporting.drawing import visible
 from thaw.reporting.html import write_html
-from thaw.reporting.reading import marked
+from thaw.reporting.reading import marked_parts
 
 WORDS = 12  # in each list on the console
 LONGEST_PIECE = 40  # characters of a piece on the console
@@ -98,7 +98,7 @@ def _row(row: Mapping[str, Any], labels: LabelSet, word: int | None = None) -> d
     """A row with its text in parts, in which entities are marked."""
     if "words" not in row:
         return {**row, "parts": [{"text": row["text"], "kind": "", "label": ""}]}
-    parts = marked({"words": row["words"], "label": row["label"], "predicted": row["label"]}, labels, word)
+    parts = marked_parts({"words": row["words"], "label": row["label"], "predicted": row["label"]}, labels, word)
     return {**row, "parts": parts, "label": ""}
 
 

@@ -15,7 +15,8 @@ from thaw.reporting.drawing import (
     ORANGE,
     RED,
     SERIES,
-    new_figure,
+    name_rows,
+    panel,
     picture,
     short,
     styled,
@@ -42,8 +43,7 @@ def class_bars(counts: Mapping[str, Mapping[str, int]], unit: str) -> str:
     title = f"Share of the {unit} by class"
     totals = {split: max(sum(by_class.values()), 1) for split, by_class in counts.items()}
     many = len(names) > BARS
-    figure = new_figure(PANEL[0] * 1.2, 290 if many else 80 + len(names) * (8 + 9 * len(counts)))
-    axes: Any = figure.subplots()
+    figure, axes = panel(PANEL[0] * 1.2, 290 if many else 80 + len(names) * (8 + 9 * len(counts)), title)
     areas: list[Any] = []
     if many:
         for (split, by_class), colour, dash in zip(counts.items(), SERIES, DASHES, strict=False):
@@ -63,7 +63,6 @@ def class_bars(counts: Mapping[str, Mapping[str, int]], unit: str) -> str:
                       for place, name, share in zip(places, names, shares, strict=True)]  # fmt: skip
         _named(axes, names)
         axes.xaxis.set_major_formatter(percent)
-    axes.set_title(title)
     figure.legend(loc="outside lower center", ncols=3)
     return picture(figure, title, [(axes, areas)])
 
@@ -74,10 +73,8 @@ def percent(value: float, _: Any) -> str:
 
 def _named(axes: Any, names: Sequence[str]) -> None:
     """Label the rows of a plot, the first on top."""
-    axes.set_yticks(np.arange(len(names)), [short(name, 30) for name in names])
+    name_rows(axes, range(len(names)), names)
     axes.set_ylim(len(names) - 0.45, -0.55)
-    axes.tick_params(axis="y", labelcolor=INK, length=0)
-    axes.grid(axis="y", visible=False)
 
 
 @styled
@@ -93,8 +90,7 @@ def length_boxes(groups: Mapping[str, Mapping[str, float]], unit: str, by: str, 
     ranked = sorted(groups, key=lambda name: -groups[name]["rows"])[:BOXES]
     shown = groups if len(groups) <= FEW else {name: groups[name] for name in ranked}
     title = f"{unit} by {by}".capitalize() + (f", the {BOXES} most frequent" if len(groups) > BOXES else "")
-    figure = new_figure(PANEL[0], 70 + 26 * max(len(shown), 2))
-    axes: Any = figure.subplots()
+    figure, axes = panel(PANEL[0], 70 + 26 * max(len(shown), 2), title)
     highest = max(box["high"] for box in shown.values())
     for place, box in enumerate(shown.values()):
         axes.plot([box["low"], box["high"]], [place, place], color=MUTED, linewidth=1.2)
@@ -106,7 +102,6 @@ def length_boxes(groups: Mapping[str, Mapping[str, float]], unit: str, by: str, 
     axes.set_xlim(0, highest * 1.05)
     _named(axes, list(shown))
     axes.set_xlabel(unit)
-    axes.set_title(title)
     areas = [
         (0, place - 0.5, highest * 1.05, 1,
          f"{name}: median {box['median']:g}, 25 to 75 %: {box['first']:g} to {box['third']:g}, "
@@ -124,8 +119,7 @@ def truncation(curve: Mapping[str, Sequence[float]], chosen: int, windows: bool)
         windows: nothing is cut off, but read in further windows.
     """
     title = "Windows" if windows else "Truncation"
-    figure = new_figure(PANEL[0], PANEL[1])
-    axes: Any = figure.subplots()
+    figure, axes = panel(PANEL[0], PANEL[1], title)
     x, texts, tokens = (np.array(curve[name]) for name in ("max_length", "texts", "tokens"))
     axes.plot(x, texts, "-", color=BLUE, label="sentences in windows" if windows else "texts that lose tokens")
     axes.plot(x, tokens, "--", color=ORANGE, label="tokens beyond the first" if windows else "tokens lost")
@@ -133,7 +127,6 @@ def truncation(curve: Mapping[str, Sequence[float]], chosen: int, windows: bool)
         axes.axvline(chosen, color=RED, linestyle=":", linewidth=1.2, label=f"max_length={chosen}")
     axes.set(xlabel="max_length", xlim=(0, x.max() * 1.02), ylim=(-0.02, 1.02))
     axes.yaxis.set_major_formatter(percent)
-    axes.set_title(title)
     figure.legend(loc="outside lower center", ncols=2)
     width = x.max() / len(x)
     areas = [(a - width / 2, 0, width, 1, f"max_length={a}: {b:.1%} of the texts are longer, by {c:.1%} of all tokens")
@@ -144,8 +137,7 @@ def truncation(curve: Mapping[str, Sequence[float]], chosen: int, windows: bool)
 @styled
 def entity_lengths(types: Mapping[str, Mapping[str, Any]]) -> str:
     """How many words the entities of each type have."""
-    figure = new_figure(PANEL[0], 100 + 30 * max(len(types), 2))
-    axes: Any = figure.subplots()
+    figure, axes = panel(PANEL[0], 100 + 30 * max(len(types), 2), "Words of an entity by type")
     left = np.zeros(len(types))
     areas: list[Any] = []
     for i, (name, colour) in enumerate(zip(LENGTHS, (BLUE, "#56b4e9", GREEN, ORANGE, RED), strict=True)):
@@ -159,7 +151,6 @@ def entity_lengths(types: Mapping[str, Mapping[str, Any]]) -> str:
     _named(axes, list(types))
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(percent)
-    axes.set_title("Words of an entity by type")
     figure.legend(loc="outside lower center", ncols=5)
     return picture(figure, "Words of an entity by type", [(axes, areas)])
 
@@ -172,8 +163,7 @@ def scatter(points: np.ndarray, gold: np.ndarray, names: Sequence[str], title: s
         points: (rows, 2).
         gold: label ids (rows,).
     """
-    figure = new_figure(PANEL[0], 400)
-    axes: Any = figure.subplots()
+    figure, axes = panel(PANEL[0], 400, title)
     counts = np.bincount(gold, minlength=len(names))
     chosen = [int(i) for i in np.argsort(-counts, kind="stable")[:COLOURED] if counts[i]]
     rest = ~np.isin(gold, chosen)
@@ -184,6 +174,5 @@ def scatter(points: np.ndarray, gold: np.ndarray, names: Sequence[str], title: s
                      label=short(names[i], 16))  # fmt: skip
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_title(title)
     figure.legend(loc="outside lower center", ncols=3, markerscale=2)
     return picture(figure, f"Vectors by class: {title}")

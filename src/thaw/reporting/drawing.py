@@ -66,6 +66,27 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
 
 
+def panel(width: float, height: float, title: str = "") -> tuple[Figure, Any]:
+    """A figure of the given size in pixels, and its only axes."""
+    figure = new_figure(width, height)
+    axes = figure.subplots()
+    axes.set_title(title)
+    return figure, axes
+
+
+def name_rows(axes: Axes, places: Iterable[float], names: Iterable[str], longest: int = 30) -> None:
+    """Label the rows of a plot."""
+    axes.set_yticks(list(places), [short(name, longest) for name in names])
+    axes.tick_params(axis="y", labelcolor=INK, length=0)
+    axes.grid(axis="y", visible=False)
+
+
+def around(axes: Axes, points: Iterable[tuple[float, float, str]]) -> list[Area]:
+    """Areas around points of a finished plot, of which each has a text to show on hovering."""
+    width, height = np.ptp(axes.get_xlim()) / 40, np.ptp(axes.get_ylim()) / 20
+    return [(x - width / 2, y - height / 2, width, height, text) for x, y, text in points]
+
+
 def picture(figure: Figure, title: str, hover: Sequence[tuple[Axes, Iterable[Area]]] = (), scroll: bool = False) -> str:
     """The figure as an SVG element.
 
@@ -153,10 +174,8 @@ def matrix(
     opacity = np.clip(shares, 0, 1) ** 0.6  # rare values should still be visible
     longest = 0 if large else max(len(short(name)) for name in (*rows, *columns)) * 5.5
     width = max(300, longest + 60 + cell * 1.25 * len(columns) * (1 if many > 12 else 1.2))
-    figure = new_figure(width, max(220, longest + 70 + cell * many))
-    axes: Any = figure.subplots()
+    figure, axes = panel(width, max(220, longest + 70 + cell * many), title)
     shaded(axes, opacity)
-    axes.set_title(title)
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
     if not large:

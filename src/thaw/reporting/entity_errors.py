@@ -39,7 +39,7 @@ def overlap(one: Span, other: Span) -> bool:
 
 
 def error_matrix(
-    rows: Iterable[dict[str, Any]], kinds: Sequence[str], strict: bool = False
+    rows: Iterable[dict[str, Any]], kinds: Sequence[str], strict: bool
 ) -> tuple[np.ndarray, list[str], list[str]]:
     """How often each true type was predicted as each type.
 
@@ -69,7 +69,7 @@ def error_matrix(
     return counts, [*kinds, SPURIOUS], [*kinds, BOUNDARY, MISSED]
 
 
-def by_surface(rows: Iterable[dict[str, Any]], known: set[str], strict: bool = False) -> list[dict[str, Any]]:
+def by_surface(rows: Iterable[dict[str, Any]], known: set[str], strict: bool) -> list[dict[str, Any]]:
     """Scores of entities by whether their surface form occurs in training.
 
     Args:

@@ -45,15 +45,15 @@ def out_of_fold(group: Group) -> OutOfFold | None:
     if not first:
         return None
     run = next(iter(first.values()))
-    config, labels = runs.load_config(run), LabelSet.from_dict(files.read_json(run / "labels.json"))
+    config, labels = runs.load_config(run), runs.labels_of(run)
     if set(first) != set(map(str, range(1, config.data.folds + 1))):
         return None
     rows = [{**row, "fold": int(fold)} for fold, folder in first.items()
-            for row in files.read_jsonl(folder / "predictions" / "test.jsonl")]  # fmt: skip
+            for row in files.read_jsonl(runs.predictions_path(folder, "test"))]  # fmt: skip
     rows.sort(key=lambda row: in_order(row["place"]))
     score = scorer_of(labels, rows, bool(config.strict_iob2))
     figures = {name: float(value) for name, (value,) in score(np.ones((1, len(rows)))).items()}
-    learnt = {int(fold): LabelSet.from_dict(files.read_json(folder / "labels.json")) for fold, folder in first.items()}
+    learnt = {int(fold): runs.labels_of(folder) for fold, folder in first.items()}
     unseen = {fold: {name for name, count in zip(own.names, own.counts, strict=True) if not count}
               for fold, own in learnt.items()}  # fmt: skip
     return OutOfFold(rows, labels, figures, of_scorer(score, labels, len(rows), groups_of(rows)), unseen)

@@ -11,12 +11,7 @@ from thaw.reporting.drawing import visible
 
 
 def write_html(path: Path, template: str, context: Mapping[str, Any]) -> None:
-    """Write a page."""
-    write_text(path, render(template, context))
-
-
-def render(template: str, context: Mapping[str, Any]) -> str:
-    """Render a template; everything is escaped except our own SVG."""
+    """Write a page from a template; everything is escaped except our own SVG."""
     environment = Environment(
         loader=PackageLoader("thaw.reporting"),
         autoescape=True,
@@ -24,4 +19,4 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         finalize=lambda value: visible(value) if type(value) is str else value,
     )
-    return environment.get_template(template).render(context)
+    write_text(path, environment.get_template(template).render(context))

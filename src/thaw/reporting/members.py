@@ -56,6 +56,9 @@ class Member:
     monitor: str = ""
     name: str = ""
 
+    def __post_init__(self) -> None:
+        self.name = self.name or self.folder.name
+
 
 @dataclass
 class Group:
@@ -107,18 +110,12 @@ def read_members(folder: Path) -> list[Member]:
 def _member(folder: Path) -> Member:
     if (folder / runs.FAILURE).is_file():
         failure = files.read_json(folder / runs.FAILURE)
-        return Member(
-            folder,
-            settings_of(failure["overrides"]),
-            "failed",
-            error=failure["error"],
-            mendable="traceback" not in failure,
-            name=folder.name,
-        )
+        settings, mendable = settings_of(failure["overrides"]), "traceback" not in failure
+        return Member(folder, settings, "failed", error=failure["error"], mendable=mendable)
     settings = overridden(folder)
     if not (folder / "metrics.json").is_file():
         status = "pruned" if (folder / runs.PRUNED).is_file() else "stopped"
-        return Member(folder, settings, status, name=folder.name)
+        return Member(folder, settings, status)
     metrics = files.read_json(folder / "metrics.json")
     split = runs.known_splits(folder)[-1]
     names = [f"{split}/{name}" for name in summary.headline_names(metrics, [split])]
@@ -133,18 +130,9 @@ def _member(folder: Path) -> Member:
     share = validation["rows"] / splits["train"]["rows"]
     best, seconds = metrics["best"], metrics["seconds"]["train"]
     return Member(
-        folder,
-        settings,
-        "finished",
-        best["score"],
-        figures,
-        seconds,
-        rows=rows,
-        places=validation.get("places"),
-        share=share,
-        monitor=best["monitor"],
-        name=folder.name,
-    )
+        folder, settings, "finished", best["score"], figures, seconds,
+        rows=rows, places=validation.get("places"), share=share, monitor=best["monitor"],
+    )  # fmt: skip
 
 
 def comparable(members: Sequence[Member]) -> list[Member]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw.metrics.calibration import BINS
+from thaw.metrics.calibration import BINS, bins_of
 from thaw.reporting.drawing import (
     BLUE,
     DASHES,
@@ -16,8 +16,11 @@ from thaw.reporting.drawing import (
     ORANGE,
     RED,
     SERIES,
+    around,
     matrix,
+    name_rows,
     new_figure,
+    panel,
     picture,
     short,
     styled,
@@ -65,8 +68,7 @@ def baseline_bars(values: Mapping[str, float], interval: Sequence[float] | None)
         values: name -> F1, the run last.
         interval: of the run's F1.
     """
-    figure = new_figure(PANEL[0], 70 + 38 * len(values))
-    axes: Any = figure.subplots()
+    figure, axes = panel(PANEL[0], 70 + 38 * len(values), "F1")
     places = np.arange(len(values))[::-1]
     colours = [MUTED] * (len(values) - 1) + [BLUE]
     axes.barh(places, list(values.values()), color=colours, height=0.6)
@@ -77,12 +79,9 @@ def baseline_bars(values: Mapping[str, float], interval: Sequence[float] | None)
     for place, value in zip(places, values.values(), strict=True):
         end = max(value, interval[1] if interval and place == 0 else 0)
         axes.text(max(end, 0) + 0.02, place, f"{value:.3f}", va="center", color=INK)
-    axes.set_yticks(places, [short(label, 30) for label in values])
-    axes.tick_params(axis="y", labelcolor=INK, length=0)
+    name_rows(axes, places, values)
     axes.set_xlim(min(0, *values.values()), 1.12)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-    axes.grid(axis="y", visible=False)
-    axes.set_title("F1")
     return picture(figure, "F1 beside the baselines")
 
 
@@ -104,8 +103,7 @@ def training_curves(history: Sequence[Mapping[str, str]], monitor: str, best: in
     for title, lines in panels:
         if monitor == "val/loss" and title.startswith("Score"):
             continue
-        figure = new_figure(355, 250)
-        axes: Any = figure.subplots()
+        figure, axes = panel(355, 250, title)
         hover: list[Any] = []
         for column, label, colour, dash in lines:
             points = [(int(row["step"]), float(row[column])) for row in history if row.get(column)]
@@ -117,16 +115,12 @@ def training_curves(history: Sequence[Mapping[str, str]], monitor: str, best: in
             axes.plot(x, y, dash, color=colour, label=label, marker="o" if few else "", markersize=4)
             hover += [(a, b, f"step {a:.0f}: {label} {b:.4g}") for a, b in zip(x, y, strict=True)] if validated else []
         axes.axvline(best, color=RED, linewidth=1, linestyle=":", label="best step")
-        axes.set_title(title)
         axes.set_xlabel("optimizer step")
         axes.set_xlim(left=0)
         axes.legend()
         if title == "Learning rate":
             axes.ticklabel_format(axis="y", scilimits=(0, 0), useMathText=False)
-        axes.autoscale_view()
-        w, h = (np.ptp(axes.get_xlim()) / 40, np.ptp(axes.get_ylim()) / 20)
-        areas = [(x - w / 2, y - h / 2, w, h, text) for x, y, text in hover]
-        pictures.append(picture(figure, title, [(axes, areas)]))
+        pictures.append(picture(figure, title, [(axes, around(axes, hover))]))
     return pictures
 
 
@@ -187,8 +181,7 @@ def ranking_curves(truth: np.ndarray, scores: np.ndarray, names: Sequence[str]) 
         ("pr", f"Precision and recall{some}", "recall", "precision"),
         ("roc", f"ROC{some}", "false positive rate", "true positive rate"),
     ):
-        figure = new_figure(PANEL[0], 370)
-        axes: Any = figure.subplots()
+        figure, axes = panel(PANEL[0], 370, title)
         for (name, gold, score), colour, dash in zip(pairs, SERIES, DASHES, strict=False):
             if kind == "pr":
                 precision, recall, _ = precision_recall_curve(gold, score)
@@ -202,7 +195,6 @@ def ranking_curves(truth: np.ndarray, scores: np.ndarray, names: Sequence[str]) 
         if kind == "roc":
             axes.plot([0, 1], [0, 1], color=LINE, linewidth=1)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=x_name, ylabel=y_name)
-        axes.set_title(title)
         figure.legend(loc="outside lower center", ncols=2)
         pictures.append(picture(figure, title))
     return pictures
@@ -225,10 +217,10 @@ def reliability_diagram(bins: Sequence[Mapping[str, Any]], title: str, error: fl
     figure = new_figure(PANEL[0] * 0.85, 330)
     axes, below = figure.subplots(2, sharex=True, height_ratios=[4, 1])
     width = 1 / BINS
-    left = np.array([np.floor(min(one["confidence"] / width, BINS - 1)) * width for one in bins])
     right = np.array([one["accuracy"] for one in bins])
     rows = np.array([one["rows"] for one in bins])
     sure = np.array([one["confidence"] for one in bins])
+    left = bins_of(sure) * width
     axes.bar(left, right, width=width, align="edge", color=BLUE, alpha=0.75, linewidth=0)
     axes.plot(sure, right, "o", color=INK, markersize=3)
     axes.plot([0, 1], [0, 1], "--", color=RED, linewidth=1)
@@ -252,8 +244,7 @@ def score_by_length(bins: Sequence[Mapping[str, Any]], across: str) -> str:
         bins: ``from``, ``to`` (words), ``rows``, ``score``, ``low``, ``high``.
         across: what the score is.
     """
-    figure = new_figure(355, 250)
-    axes: Any = figure.subplots()
+    figure, axes = panel(355, 250, f"{across} by length".capitalize())
     places = np.arange(len(bins))
     score = np.array([one["score"] for one in bins])
     spread = np.array([[one["score"] - one["low"], one["high"] - one["score"]] for one in bins]).T
@@ -262,7 +253,6 @@ def score_by_length(bins: Sequence[Mapping[str, Any]], across: str) -> str:
     labels = [f"{one['from']}–{one['to']}" if one["from"] < one["to"] else f"{one['from']}" for one in bins]
     axes.set_xticks(places, labels)
     axes.set(ylim=(0, 1.02), xlabel="words")
-    axes.set_title(f"{across} by length".capitalize())
     axes.grid(axis="x", visible=False)
     areas = [(i - 0.3, 0, 0.6, 1, f"{label} words: {one['score']:.3f}, {one['rows']:,} texts")
              for i, (label, one) in enumerate(zip(labels, bins, strict=True))]  # fmt: skip
@@ -272,19 +262,16 @@ def score_by_length(bins: Sequence[Mapping[str, Any]], across: str) -> str:
 @styled
 def blocks(table: Sequence[Mapping[str, Any]]) -> str:
     """The blocks from embeddings to head: the length of a bar shows the parameters, its colour what trains."""
-    figure = new_figure(PANEL[0] * 1.1, 70 + 20 * len(table))
-    axes: Any = figure.subplots()
+    figure, axes = panel(PANEL[0] * 1.1, 70 + 20 * len(table))
     places = np.arange(len(table))
     trains = np.array([row["trainable"] for row in table])
     frozen = np.array([row["parameters"] for row in table]) - trains
     axes.barh(places, trains, color=ORANGE, height=0.7, label="trains")
     axes.barh(places, frozen, left=trains, color=MUTED, alpha=0.45, height=0.7, label="frozen", hatch="///",
               edgecolor=LINE, linewidth=0)  # fmt: skip
-    axes.set_yticks(places, [row["block"] for row in table])
-    axes.tick_params(axis="y", labelcolor=INK, length=0)
+    name_rows(axes, places, [row["block"] for row in table])
     axes.set_xlabel("parameters")
     axes.xaxis.set_major_formatter(lambda value, _: millions(value))
-    axes.grid(axis="y", visible=False)
     most = max(row["parameters"] for row in table)
     areas = [(0, i - 0.5, most, 1, f"{row['block']}: {row['parameters']:,} parameters, {row['trainable']:,} train")
              for i, row in enumerate(table)]  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from thaw.labels import UNREAD, LabelSet
-from thaw.metrics.entities import entity_counts, spans
+from thaw.metrics.entities import entity_counts
 from thaw.metrics.intervals import group_numbers, proportion
 from thaw.metrics.scorers import Scorer, entity_scorer, label_scorer, tag_scorer, words_right
 
@@ -59,7 +59,7 @@ def scorer_of(labels: LabelSet, rows: Rows, strict: bool) -> Scorer:
     return label_scorer(truth, chosen, probability_matrix(rows, labels), labels)
 
 
-def length_bins(predictions: Rows, labels: LabelSet, strict: bool = False) -> list[dict[str, Any]]:
+def length_bins(predictions: Rows, labels: LabelSet, strict: bool) -> list[dict[str, Any]]:
     """Groups of texts by number of words, of about equal size: the share that is right, with Wilson's interval.
 
     For token tasks, the share of entities, or of words.
@@ -68,16 +68,14 @@ def length_bins(predictions: Rows, labels: LabelSet, strict: bool = False) -> li
         strict: as the setting ``strict_iob2``.
     """
     lengths = np.array([len(row["words"]) if "words" in row else len(row["text"].split()) for row in predictions])
-    hits, totals = np.ones(len(predictions), dtype=np.int64), np.ones(len(predictions), dtype=np.int64)
-    for i, row in enumerate(predictions):
-        if labels.entities:
-            gold = set(spans(row["label"], strict))
-            hits[i], totals[i] = len(gold & set(spans(row["predicted"], strict))), len(gold)
-        elif labels.task == "token":
-            hits[i] = sum(true == given for true, given in zip(row["label"], row["predicted"], strict=True))
-            totals[i] = len(row["label"])
-        else:
-            hits[i] = row["label"] == row["predicted"]
+    gold, predicted = ([row[side] for row in predictions] for side in ("label", "predicted"))
+    if labels.entities:
+        hits, totals = entity_counts(predicted, gold, labels, strict).sum(axis=1).T[:2]
+    elif labels.task == "token":
+        hits, totals = words_right(*([np.array(own, dtype=object) for own in side] for side in (gold, predicted)))
+    else:
+        hits = np.array([true == given for true, given in zip(gold, predicted, strict=True)])
+        totals = np.ones_like(lengths)
     edges = np.unique(np.quantile(lengths, np.linspace(0, 1, LENGTHS + 1), method="lower"))
     places = np.searchsorted(edges[1:-1], lengths, side="left")
     bins = []

@@ -1,6 +1,5 @@
 """Published figures next to those obtained: ``report.py runs=<multirun> paper=true``."""
 
-import csv
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,9 +32,8 @@ def obtained(run: Path, figure: str) -> float | None:
     """
     metrics = files.read_json(run / "metrics.json")
     if figure.startswith("val/"):
-        with (run / "history.csv").open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row.get(figure)]
-        at_best = [float(row[figure]) for row in rows if int(row["step"]) == metrics["best"]["step"]]
+        rows = (row for row in runs.history(run) if int(row["step"]) == metrics["best"]["step"])
+        at_best = [float(row[figure]) for row in rows if row.get(figure)]
         return at_best[-1] if at_best else None
     if figure.startswith(BEFORE):
         split, _, name = figure.removeprefix(BEFORE).partition("/")
@@ -99,7 +97,11 @@ def rows_of(name: str, expected: Expected, settings: Mapping[str, str], members:
 def experiments_of(members: Sequence[Member]) -> list[Experiment]:
     """The finished runs with published figures; runs that differ only in their seed form one experiment."""
     parts = [
-        (_name(group), runs.load_config(group.members[0].folder).get("expected") or [], group)
+        (
+            (first := group.members[0]).settings.get("experiment", first.name),
+            runs.load_config(first.folder).get("expected") or [],
+            group,
+        )
         for group in grouped(members, swept_keys(members))
     ]
     return [part for part in parts if part[1]]
@@ -138,10 +140,6 @@ def compare_with_paper(folder: Path) -> None:
     for member in unfinished:
         print(f"{member.status}: {member.folder.name} {member.error}")
     print(f"\nReport  {runs.display(folder / 'paper.html')}")
-
-
-def _name(group: Group) -> str:
-    return group.members[0].settings.get("experiment", group.members[0].folder.name)
 
 
 def _markdown(

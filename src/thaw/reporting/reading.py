@@ -141,13 +141,13 @@ def _words(rows: Rows, labels: LabelSet) -> list[Listing]:
     def words(title: str, about: str, chosen: Iterable[int]) -> Listing:
         found = [(at[k], f"{rows[at[k][0]]['words'][at[k][1]]}: {told(k)}") for k in chosen]
         return {"title": title, "about": about,
-                "rows": [{**_where(rows, i), "parts": marked(rows[i], labels, j), "note": note}
+                "rows": [{**_where(rows, i), "parts": marked_parts(rows[i], labels, j), "note": note}
                          for (i, j), note in found]}  # fmt: skip
 
     sentences = _first(np.arange(len(rows)), -sums)
     return [
         {"title": "Highest loss", "about": "Sentences with the highest loss, summed over their words.",
-         "rows": [{**_where(rows, i), "parts": marked(rows[i], labels), "note": f"loss {sums[i]:.2f}"}
+         "rows": [{**_where(rows, i), "parts": marked_parts(rows[i], labels), "note": f"loss {sums[i]:.2f}"}
                   for i in sentences]},
         words("Most confident mistakes", "Words that are confident and wrong.", _first(wrong, -sure[wrong])),
         words("Closest calls", "Words whose tag is least sure.", _first(np.arange(len(at)), sure)),
@@ -178,7 +178,7 @@ def suspicious(found: Sequence[dict[str, Any]], rows: Rows, labels: LabelSet) ->
         if word is None:
             said = {**shown(row), "note": note}
         else:
-            said = {"parts": marked(row, labels, word), "note": f"{row['words'][word]}: {note}"}
+            said = {"parts": marked_parts(row, labels, word), "note": f"{row['words'][word]}: {note}"}
         shown_rows.append({**said, **_where(rows, i)})
     of = f" in {counted(len(doubts), 'text')}" if labels.task == "multi_label" else ""
     about = (
@@ -216,7 +216,7 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def marked(row: dict[str, Any], labels: LabelSet, word: int | None = None) -> list[dict[str, str]]:
+def marked_parts(row: dict[str, Any], labels: LabelSet, word: int | None = None) -> list[dict[str, str]]:
     """A sentence in parts; tagged words are marked as right or wrong, with the true and the predicted type.
 
     A word is right only if the whole entity is.

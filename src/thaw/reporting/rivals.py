@@ -53,7 +53,7 @@ def rivals(groups: Sequence[Group], best: Group) -> str:
     how = f"{name} with Holm's correction"
     sentences = []
     if close:
-        alike = advice.listed([f"{described(group)} (p = {p:.2f})" for group, p in close])
+        alike = advice.first_few([f"{described(group)} (p = {p:.2f})" for group, p in close])
         sentences.append(f"{rows} it cannot be told apart from {alike}, by {how}.")
     elif found:
         each = "each of the others" + " that could be tested" * (len(found) < len(others))
@@ -113,4 +113,4 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def _named(groups: Sequence[Group]) -> str:
-    return advice.listed([described(group) for group in groups])
+    return advice.first_few([described(group) for group in groups])

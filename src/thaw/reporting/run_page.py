@@ -1,11 +1,11 @@
 """``report.html``: what a run did and how far its scores can be trusted, as one self-contained page."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import DictConfig, OmegaConf
 
 from thaw import files, runs
 from thaw.labels import LabelSet
@@ -58,17 +58,18 @@ def write_page(run: Path, split: str, metrics: Mapping[str, Any], predictions: R
         metrics: as in ``metrics.json``.
         predictions: a dict for each row, as in ``predictions/``.
     """
-    saved = files.read_json(run / "labels.json")
-    labels = LabelSet.from_dict(saved)
+    saved, data, environment = (files.read_json(run / f"{name}.json") for name in ("labels", "data", "environment"))
+    config, labels = runs.load_config(run), LabelSet.from_dict(saved)
+    strict = bool(config.strict_iob2)
     context = {
-        **_headline(run, split, metrics, predictions, labels),
+        **_headline(run, split, config, environment, metrics, predictions, labels),
         **_curves(run, metrics),
-        **_classes(run, split, metrics, predictions, labels),
+        **_classes(split, metrics, predictions, labels, data, strict),
         **_calibration(split, metrics, saved, predictions, labels),
-        **_reading(run, predictions, labels, saved.get("thresholds")),
+        **_reading(run, predictions, labels, saved.get("thresholds"), strict),
         **_trained(run, metrics),
-        **_data(run),
-        **_origin(run, metrics),
+        **_data(data),
+        **_origin(config, environment, metrics),
         "explanations": explained.name if (explained := explanations_path(run, split)).is_file() else "",
     }
     write_html(page_path(run, split), "run.html", context)
@@ -77,12 +78,14 @@ def write_page(run: Path, split: str, metrics: Mapping[str, Any], predictions: R
 def write_own_page(run: Path) -> None:
     """Write the page of a finished run, from its folder alone."""
     split = runs.known_splits(run)[-1]
-    predictions = files.read_jsonl(run / "predictions" / f"{split}.jsonl")
+    predictions = files.read_jsonl(runs.predictions_path(run, split))
     write_page(run, split, files.read_json(run / "metrics.json"), predictions)
 
 
-def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Rows, labels: LabelSet) -> dict[str, Any]:
-    config = runs.load_config(run)
+def _headline(
+    run: Path, split: str, config: DictConfig, environment: Mapping[str, Any], metrics: Mapping[str, Any],
+    predictions: Rows, labels: LabelSet,
+) -> dict[str, Any]:  # fmt: skip
     pairs, beside = metrics["intervals"], metrics["baselines"].get(split, {})
     scores = {name: metrics.get(f"{split}/{name}") for name in summary.headline_names(metrics, [split])}
     others = [other for other in ("validation", "test") if other != split and f"{other}/loss" in metrics]
@@ -96,7 +99,6 @@ def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Ro
             pictures.append(plots.radar(known))
         bars = {**{name: figures["f1"] for name, figures in beside.items()}, "this run": scores["f1"]}
         pictures.insert(0, plots.baseline_bars(bars, pairs.get(f"{split}/f1")))
-    environment = files.read_json(run / "environment.json")
     grouped = (groups := groups_of(predictions)) is not None
     drawn = len(predictions) if groups is None else int(groups.max()) + 1
     tested = "" if split in ("test", "validation") else f", on {split}"
@@ -133,22 +135,15 @@ def _headline(run: Path, split: str, metrics: Mapping[str, Any], predictions: Ro
     }
 
 
-def _strict(run: Path) -> bool:
-    """Whether entities count only when they are well-formed."""
-    return bool(runs.load_config(run).strict_iob2)
-
-
 def _curves(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    path, best = run / "history.csv", metrics["best"]
-    history = []
-    if path.is_file():
-        with path.open(encoding="utf-8", newline="") as file:
-            history = list(csv.DictReader(file))
+    history, best = runs.history(run), metrics["best"]
     pictures = plots.training_curves(history, best["monitor"], best["step"]) if history else []
     return {"best": best, "curve_pictures": pictures}
 
 
-def _classes(run: Path, split: str, metrics: Mapping[str, Any], predictions: Rows, labels: LabelSet) -> dict[str, Any]:
+def _classes(
+    split: str, metrics: Mapping[str, Any], predictions: Rows, labels: LabelSet, data: Mapping[str, Any], strict: bool
+) -> dict[str, Any]:
     gold = [row["label"] for row in predictions]
     ids = list(map(labels.ids_of, gold))
     counts = summary.occurrences(ids, labels)
@@ -157,7 +152,7 @@ def _classes(run: Path, split: str, metrics: Mapping[str, Any], predictions: Row
     counted = "words" if labels.task == "token" else "rows"
     rankings: list[str] = []
     if labels.entities:
-        confusions = [plots.entity_matrix(*error_matrix(predictions, entity_types(labels), _strict(run)))]
+        confusions = [plots.entity_matrix(*error_matrix(predictions, entity_types(labels), strict))]
     elif labels.task != "multi_label":
         pairs = label_pairs(predictions, labels)
         size = len(labels)
@@ -183,7 +178,7 @@ def _classes(run: Path, split: str, metrics: Mapping[str, Any], predictions: Row
         "confusion_pictures": confusions,
         "counted": counted,
         "confused": confused,
-        "advice": advice.of_run(metrics, split, counts, files.read_json(run / "data.json")),
+        "advice": advice.of_run(metrics, split, counts, data),
         "ranking_pictures": rankings,
     }
 
@@ -218,27 +213,29 @@ def _selective(predictions: Rows, labels: LabelSet) -> list[list[str]]:
     correct = np.array([row["label"] == row["predicted"] for row in predictions])
     table = []
     for part in selective(probability_matrix(predictions, labels).max(-1), correct):
-        accuracy, low, high = proportion(part["right"], part["rows"])
+        accuracy, *pair = proportion(part["right"], part["rows"])
         share = part["rows"] / len(predictions)
         score = np.floor(part["score"] * 10**DIGITS) / 10**DIGITS  # rounded up, it would leave rows out
-        table.append([f"{share:.0%}", f"{score:.{DIGITS}f}", summary.number(accuracy, 3), f"{low:.3f} to {high:.3f}"])
+        table.append([f"{share:.0%}", f"{score:.{DIGITS}f}", summary.number(accuracy, 3), summary.interval(pair)])
     return table
 
 
-def _reading(run: Path, predictions: Rows, labels: LabelSet, thresholds: Sequence[float] | None) -> dict[str, Any]:
+def _reading(
+    run: Path, predictions: Rows, labels: LabelSet, thresholds: Sequence[float] | None, strict: bool
+) -> dict[str, Any]:
     surfaces = []
     if labels.entities and (run / "surfaces.json").is_file():
-        for row in by_surface(predictions, set(files.read_json(run / "surfaces.json")), _strict(run)):
-            recall = proportion(row["found"], row["true"])
+        for row in by_surface(predictions, set(files.read_json(run / "surfaces.json")), strict):
+            recall, *pair = proportion(row["found"], row["true"])
             surfaces.append([
-                row["name"], f"{row['true']:,}", f"{row['found']:,}", summary.number(recall[0], 3),
-                f"{recall[1]:.3f} to {recall[2]:.3f}" if row["true"] else "", f"{row['predicted']:,}",
+                row["name"], f"{row['true']:,}", f"{row['found']:,}", summary.number(recall, 3),
+                summary.interval(pair if row["true"] else None), f"{row['predicted']:,}",
                 summary.number(proportion(row["found"], row["predicted"])[0], 3),
             ])  # fmt: skip
     across = {"sequence": "accuracy", "multi_label": "texts with exactly the right labels"}.get(
         labels.task, "entities found" if labels.entities else "words right"
     )
-    bins = length_bins(predictions, labels, _strict(run))
+    bins = length_bins(predictions, labels, strict)
     return {
         "reading": worth_reading(predictions, labels, thresholds),
         "length_pictures": [plots.score_by_length(bins, across)] if len(bins) > 1 else [],
@@ -264,8 +261,7 @@ def _trained(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _data(run: Path) -> dict[str, Any]:
-    data = files.read_json(run / "data.json")
+def _data(data: dict[str, Any]) -> dict[str, Any]:
     (_, header, rows), (_, label_header, label_rows) = summary.data_tables(data)
     prints = [split["fingerprint"] for split in data["splits"].values()]
     return {
@@ -277,10 +273,7 @@ def _data(run: Path) -> dict[str, Any]:
     }
 
 
-def _origin(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
-    environment = files.read_json(run / "environment.json")
+def _origin(config: DictConfig, environment: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
     names = {"started": "started", "commit": "commit", "python": "Python", "platform": "platform",
              "processor": "processor", "threads": "threads"}  # fmt: skip
     shown = [(name, environment[key]) for key, name in names.items() if environment.get(key)]
@@ -290,5 +283,5 @@ def _origin(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
         "changed": environment.get("changed", []),
         "times": [[name, f"{seconds:.1f}"] for name, seconds in metrics["seconds"].items()],
         "environment": [*shown, ("GPUs", gpus), ("packages", packages)],
-        "config": OmegaConf.to_yaml(runs.load_config(run)),
+        "config": OmegaConf.to_yaml(config),
     }

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from thaw import files, runs
-from thaw.reporting.drawing import BLUE, INK, MUTED, ORANGE, new_figure, picture, short, styled
+from thaw.reporting.drawing import BLUE, MUTED, ORANGE, around, name_rows, panel, picture, styled
 from thaw.reporting.html import write_html
 from thaw.reporting.summary import number
 
@@ -80,8 +80,7 @@ def _start(row: Mapping[str, Any], folder: Path) -> list[str]:
 def course(rows: Rows, monitor: str, mode: str) -> str:
     """The scores of all trials in order, and the best so far."""
     points = [(row["trial"], row["score"], row["state"]) for row in rows if row["score"] is not None]
-    figure = new_figure(560, 290)
-    axes: Any = figure.subplots()
+    figure, axes = panel(560, 290, "Scores")
     for state, colour, mark in (("complete", BLUE, "o"), ("pruned", MUTED, "x")):
         of_state = [(trial, score) for trial, score, kind in points if kind == state]
         if of_state:
@@ -90,28 +89,21 @@ def course(rows: Rows, monitor: str, mode: str) -> str:
     best = (np.maximum if mode == "max" else np.minimum).accumulate(y)
     axes.step(x, best, where="post", color=ORANGE, label="best", zorder=1)
     axes.set(xlabel="trial", ylabel=monitor)
-    axes.set_title("Scores")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
-    figure.canvas.draw()
-    w, h = np.ptp(axes.get_xlim()) / 40, np.ptp(axes.get_ylim()) / 20
     told = {row["trial"]: ", ".join(f"{k}={v}" for k, v in row["parameters"].items()) for row in rows}
-    areas = [(a - w / 2, b - h / 2, w, h, f"trial {a}: {b:.4f}, {state}; {told[a]}") for a, b, state in points]
+    areas = around(axes, [(a, b, f"trial {a}: {b:.4f}, {state}; {told[a]}") for a, b, state in points])
     return picture(figure, "Scores by trial", [(axes, areas)])
 
 
 @styled
 def weights(importance: Mapping[str, float]) -> str:
     """How much of the variation between trials each parameter explains."""
-    figure = new_figure(430, 90 + 28 * len(importance))
-    axes: Any = figure.subplots()
+    figure, axes = panel(430, 90 + 28 * len(importance), "Importance")
     names, values = list(importance)[::-1], list(importance.values())[::-1]
     axes.barh(range(len(names)), values, color=BLUE, height=0.6)
-    axes.set_yticks(range(len(names)), [short(name, 28) for name in names])
-    axes.tick_params(axis="y", labelcolor=INK, length=0)
+    name_rows(axes, range(len(names)), names, 28)
     axes.set_xlim(0, 1)
-    axes.set_title("Importance")
-    axes.grid(axis="y", visible=False)
     areas = [
         (0, i - 0.4, 1, 0.8, f"{name}: {value:.3f}") for i, (name, value) in enumerate(zip(names, values, strict=True))
     ]

@@ -151,7 +151,7 @@ def _findings(groups: Sequence[Group], best: Group | None, scores: Sequence[str]
         found = [f"Best on validation: {described(best)}{reservation(groups, best)}", rivals(groups, best)]
         return [line for line in found if line] if len(groups) > 1 else []
     if len(scores) > 1:
-        reason = f"their checkpoints were picked by different scores, {advice.listed(scores)}."
+        reason = f"their checkpoints were picked by different scores, {advice.first_few(scores)}."
         reason += f" To compare them give all the same, monitor={monitor} say."
     elif not _as_often(groups):
         reason = "not all settings have as many finished runs of each fold."

@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from thaw.reporting.drawing import BLUE, INK, MUTED, matrix, new_figure, picture, short, styled
+from thaw.reporting.drawing import BLUE, INK, MUTED, matrix, panel, picture, short, styled
 
 Point = tuple[Mapping[str, str], float, float]
 """The swept settings of a group of runs, the mean of its scores and their standard deviation, 0 of a single one."""
@@ -49,8 +48,7 @@ def by_value(points: Sequence[Point], key: str, monitor: str) -> str:
     values = in_order([settings[key] for settings, *_ in points])
     numeric = len(values) > 1 and all(map(_is_number, values))
     places = {value: float(value) if numeric else float(i) for i, value in enumerate(values)}
-    figure = new_figure(430, 290 if numeric else max(160, 70 + 30 * len(values)))
-    axes: Any = figure.subplots()
+    figure, axes = panel(430, 290 if numeric else max(160, 70 + 30 * len(values)), f"{monitor} by {key}")
     x, y, error = np.array([(places[settings[key]], score, deviation) for settings, score, deviation in points]).T
     whiskers = {"ecolor": MUTED, "elinewidth": 1, "capsize": 2}
     if numeric:
@@ -67,7 +65,6 @@ def by_value(points: Sequence[Point], key: str, monitor: str) -> str:
         axes.tick_params(axis="y", labelcolor=INK, length=0)
         axes.invert_yaxis()
         axes.set(xlabel=monitor)
-    axes.set_title(f"{monitor} by {key}")
     return picture(figure, f"{monitor} by {key}")
 
 

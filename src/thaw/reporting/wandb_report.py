@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from thaw import files, runs
-from thaw.errors import UserError, missing
+from thaw.errors import UserError, require
 from thaw.hub import answers
 from thaw.reporting.members import CHOSEN, Member, is_wandb, picks_a_file, read_members
 from thaw.reporting.published import HEADER, all_rows, experiments_of
@@ -78,17 +78,14 @@ def build_report(name: str, group: str, members: Sequence[Member], entity: str, 
     Raises:
         UserError: when the extra is not installed, or the group's name cannot be part of a filter.
     """
-    try:
-        import wandb_workspaces.reports.v2 as wr
-    except ImportError:
-        raise missing("wandb=", "wandb-workspaces", "reports") from None
+    wr = require("wandb_workspaces.reports.v2", "wandb=", "reports", "wandb-workspaces")
     over = overview(members)
     unfinished = [f"- {one.status}: `{one.folder.name}` {one.error}\n" for one in members if one.status != "finished"]
     published = all_rows(experiments_of(members))
     blocks = [
         wr.P(f"{len(members)} runs, {len(members) - len(unfinished)} finished. {over.about}"),
         wr.MarkdownBlock(markdown_table(over.header, over.rows)),
-        *_best(over, wr),
+        *([wr.P(["The best run again: ", wr.InlineCode(command_of(over.best))])] if over.best else []),
         wr.H2("Course"),
         _course(group, over, wr),
         wr.H2("Settings"),
@@ -97,12 +94,6 @@ def build_report(name: str, group: str, members: Sequence[Member], entity: str, 
         *([wr.H2("Not finished"), wr.MarkdownBlock("".join(unfinished))] if unfinished else []),
     ]
     return wr.Report(entity=entity, project=project, title=name[:TITLE], blocks=blocks, width="fluid")
-
-
-def _best(over: Overview, wr: Any) -> list[Any]:
-    if over.best is None:
-        return []
-    return [wr.P(["The best run again: ", wr.InlineCode(command_of(over.best))])]
 
 
 def _course(group: str, over: Overview, wr: Any) -> Any:
@@ -203,8 +194,7 @@ def send_table(folder: Path) -> None:
     """
     members = read_members(folder)
     settings = logged(members)
-    over = overview(members)
-    if not settings or not over.rows:
+    if not settings or not (over := overview(members)).rows:
         return
     import wandb
 

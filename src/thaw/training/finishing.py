@@ -21,6 +21,7 @@ from thaw.models.module import EncoderModule
 from thaw.models.prefix import FrozenPrefix
 from thaw.reporting import advice, pages, summary
 from thaw.reporting.published import published_table
+from thaw.runs import predictions_path
 from thaw.scoring import Evaluation, join_figures, predict_rows, score_baselines, score_rows, settle, trained_on
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ def report(folder: Path, data: TextDataModule, metrics: dict[str, Any], splits: 
     """
     last = splits[-1]
     pages.draw(folder)
-    counts = summary.occurrences(list(data.rows[last]["label"]), data.labels)
+    counts = summary.occurrences(data.rows[last]["label"][:], data.labels)
     log.info(summary.table(f"By label, {last}", *summary.label_rows(metrics, last, counts)))
     log.info(summary.table("Metrics", *summary.headline_rows(metrics, splits)))
     for line in advice.of_run(metrics, last, counts, data.summary):
@@ -130,13 +131,13 @@ def evaluate_splits(
     """
     results: dict[str, Evaluation] = {}
     for split in splits:
-        texts, gold = list(data.rows[split]["text"]), list(data.rows[split]["label"])
+        texts, gold = data.rows[split]["text"][:], data.rows[split]["label"][:]
         outputs = predict_rows(predictor, texts, gold, split)
         if split == "validation":
             path = folder / "labels.json"
             files.write_json(path, {**files.read_json(path), **settle(predictor, outputs)})
         results[split] = score_rows(predictor, outputs, texts, data.places(split), cfg, data.groups(split))
-        files.write_jsonl(folder / "predictions" / f"{split}.jsonl", results[split].predictions)
+        files.write_jsonl(predictions_path(folder, split), results[split].predictions)
     return results
 
 

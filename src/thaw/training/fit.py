@@ -17,7 +17,7 @@ from thaw.data.module import TextDataModule, prepared
 from thaw.errors import UserError, counted
 from thaw.hub import locate_encoder
 from thaw.labels import LabelSet
-from thaw.models.encoder import length_limit, load_config, load_tokenizer, resolve_length
+from thaw.models.encoder import encoder_config, length_limit, load_tokenizer, resolve_length
 from thaw.models.freezing import trainable
 from thaw.models.head import labels_of_head, taken_over
 from thaw.models.module import EncoderModule
@@ -85,7 +85,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         show_parameters(module, cfg)
         if not cfg["model"]["random_init"]:
             show_head(encoder, data.labels, trust)
-    reuse = Reuse(cfg["freeze"], data, compiled=cfg["trainer"]["compile"])
+    reuse = Reuse(cfg["freeze"], data, cfg["trainer"]["compile"])
     trainer, best, resumable = trainer_of(cfg, folder, module, data, reuse, multirun)
     loggers = make_loggers(cfg, folder, multirun) if first else []
     if first:  # only now: a run that was refused up to here leaves nothing behind
@@ -219,7 +219,7 @@ def show_parameters(module: EncoderModule, cfg: dict[str, Any]) -> None:
 
 def show_head(encoder: Path, labels: LabelSet, trust: bool) -> None:
     """Say what of the head of a fine-tuned encoder is kept."""
-    if not (before := labels_of_head(load_config(encoder, trust), encoder)):
+    if not (before := labels_of_head(encoder_config(encoder, trust), encoder)):
         return
     new = [name for name, row in zip(labels.names, taken_over(before, labels.names), strict=True) if row is None]
     known = counted(len(labels) - len(new), "label")

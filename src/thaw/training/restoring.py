@@ -38,8 +38,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: when the file is damaged.
     """
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        return state
+        return torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # whatever torch raises for damaged files
         reason = str(error).partition("\n")[0][:100] or type(error).__name__
         raise UserError(f"{path}: damaged: {reason}", "Without this file the run starts over.") from error

@@ -220,5 +220,4 @@ def agreed(values: list[int], trainer: pl.Trainer) -> list[int]:
         return values
     shared = torch.tensor(values, device=trainer.strategy.root_device)
     torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
-    largest: list[int] = shared.tolist()
-    return largest
+    return shared.tolist()

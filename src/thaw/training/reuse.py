@@ -30,7 +30,7 @@ class Reuse(pl.Callback):
         compiled: whether the layers are compiled, which changes the last digits of their output.
     """
 
-    def __init__(self, settings: dict[str, Any], data: TextDataModule, compiled: bool = False) -> None:
+    def __init__(self, settings: dict[str, Any], data: TextDataModule, compiled: bool) -> None:
         self.settings, self.data, self.compiled = settings, data, compiled
         self.depth = 0
         self.precision = ""

@@ -13,7 +13,7 @@ from thaw.instantiate import build, takes
 from thaw.labels import LabelSet
 from thaw.reporting.members import CHOSEN, is_wandb, overridden, picks_a_file
 from thaw.reporting.predictions import label_pairs
-from thaw.runs import known_splits, sync_command
+from thaw.runs import known_splits, predictions_path, sync_command
 from thaw.settings import flat
 
 ERRORS_SHOWN = 100  # rows in the table of errors
@@ -91,7 +91,7 @@ def _log_to_wandb(run: Any, folder: Path, labels: LabelSet) -> None:
     import wandb
 
     split = known_splits(folder)[-1]
-    rows = read_jsonl(folder / "predictions" / f"{split}.jsonl")
+    rows = read_jsonl(predictions_path(folder, split))
     if labels.task != "multi_label":
         pairs = label_pairs(rows, labels)
         matrix = wandb.plot.confusion_matrix(

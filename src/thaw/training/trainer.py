@@ -126,8 +126,7 @@ class FSDPOnCPU(FSDPStrategy):
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         with FSDP.state_dict_type(self.model, StateDictType.FULL_STATE_DICT, FullStateDictConfig()):
-            state: dict[str, Any] = self.model.state_dict()
-            return state
+            return self.model.state_dict()
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         gathered = FullOptimStateDictConfig(offload_to_cpu=False)

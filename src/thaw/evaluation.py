@@ -250,6 +250,33 @@ def check_output(path: Path, run: str, data: str | None) -> None:
         raise UserError(f"output={path}: cannot be written: {error.strerror}", "Choose another place.") from None
 
 
+def evaluate_vote(folders: Sequence[str], settings: dict[str, Any]) -> None:
+    """As `evaluate`, of several runs; each scores new data for itself first, without baselines.
+
+    Raises:
+        UserError: when the runs cannot vote on these rows, or explanations are asked for.
+    """
+    if settings["explain"]:
+        raise UserError(f"explain is for one run, and {len(folders)} vote", "Leave it out, or name one as run=...")
+    if settings["data"].get("path"):
+        own = {**settings, "baselines": False, "output": None}
+        names, _, alone = zip(*(evaluate_run({**own, "run": folder}) for folder in folders), strict=True)
+        if len(set(names)) > 1:
+            raise UserError(
+                f"data.path: the runs keep these rows as {' and '.join(sorted(set(names)))}, since some have others of "
+                "that name",
+                "Rename the file.",
+            )
+        for note in dict.fromkeys(note for metrics in alone for note in metrics["notes"]):
+            log.warning("%s", note)
+        settings = {**settings, "split": names[0]}
+    rows, metrics = evaluate_together(folders, settings)
+    title = f"Metrics of {len(folders)} runs that vote, {counted(rows, 'row')}"
+    print(summary.table(title, *summary.headline_rows(metrics, [settings["split"]])))
+    if settings["output"]:
+        print(f"\nPredictions   {runs.display(Path(settings['output']).expanduser())}")
+
+
 def evaluate(config: DictConfig) -> None:
     """Evaluate and show what ``evaluate.py`` is asked for."""
     settings = plain(config)
@@ -257,11 +284,7 @@ def evaluate(config: DictConfig) -> None:
     for folder in folders if settings["output"] else ():
         check_output(Path(settings["output"]).expanduser(), folder, settings["data"].get("path"))
     if len(folders) > 1:
-        rows, metrics = evaluate_together(folders, settings)
-        title = f"Metrics of {len(folders)} runs that vote, {counted(rows, 'row')}"
-        print(summary.table(title, *summary.headline_rows(metrics, [settings["split"]])))
-        if settings["output"]:
-            print(f"\nPredictions   {runs.display(Path(settings['output']).expanduser())}")
+        evaluate_vote(folders, settings)
         return
     settings["run"] = folders[0]
     name, rows, metrics = evaluate_run(settings)

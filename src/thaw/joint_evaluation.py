@@ -1,4 +1,4 @@
-"""Scores the vote of several runs on the rows that all of them were tested on."""
+"""Scores the vote of several runs on the rows that all of them were tested on, or have scored since."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from thaw import files, runs
+from thaw.data.splits import SPLITS
 from thaw.data.tokenizing import chunks
 from thaw.errors import UserError
 from thaw.inference.predictor import CHUNK_BATCHES, Predictor
@@ -23,11 +24,11 @@ LEAST = 1e-30  # probabilities below it have this logarithm
 
 
 def evaluate_together(folders: Sequence[str], settings: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Score the vote of several runs on the rows that all of them were tested on; nothing is written into the runs.
+    """Score the vote of several runs on rows that all of them have predicted; nothing is written into the runs.
 
     Args:
         folders: of the runs.
-        settings: as for `evaluate_run`, without new data or explanations.
+        settings: as for `evaluate_run`, without new data or explanations; ``split`` may be the name of new rows.
 
     Returns:
         (number of rows, metrics): those of the vote, with the range of the runs' own as ``baselines``.
@@ -35,11 +36,8 @@ def evaluate_together(folders: Sequence[str], settings: dict[str, Any]) -> tuple
     Raises:
         UserError: when the runs cannot vote, or were tested on different rows.
     """
-    for key, given in {"data.path": settings["data"].get("path"), "explain": settings.get("explain")}.items():
-        if given:
-            raise UserError(f"{key} is for one run, and {len(folders)} vote", "Leave it out, or name one as run=...")
     opened = [runs.open_run(folder, needs="metrics.json") for folder in folders]
-    if any(runs.load_config(run).data.fold for run in opened):
+    if settings["split"] in SPLITS and any(runs.load_config(run).data.fold for run in opened):
         raise UserError("each fold is tested on other rows", "Their figures together are in summary.html of the sweep.")
     for run in opened:
         runs.spare_data(run, settings["output"])

@@ -367,6 +367,26 @@ def test_evaluate_says_which_rows_the_run_was_trained_on(
     assert said in page_path(run, "mixed").read_text()
 
 
+def test_runs_vote_on_new_rows_after_each_has_scored_them(
+    encoders: Encoders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = [tmp_path / f"fold-{fold}" for fold in (1, 2)]
+    settings = ["data.epochs=1", "data.folds=2", "data.train_size=60", "baselines=false"]
+    for fold, run in enumerate(own, start=1):
+        fit(configured(f"model.name={encoders('bert')}", f"data.fold={fold}", *settings), run)
+    (tmp_path / "checked.csv").write_text("text,label\nso happy,joy\nso sad,sadness\nso angry,anger\n")
+    both = f"run='{own[0]},{own[1]}'"
+    with pytest.raises(UserError, match="each fold is tested on other rows"):
+        evaluate(configured(both, verb="evaluate"))
+    evaluate(configured(both, f"data.path={tmp_path}/checked.csv", f"output={tmp_path}/vote.jsonl", verb="evaluate"))
+    shown = capsys.readouterr().out
+    assert "Metrics of 2 runs that vote, 3 rows" in " ".join(shown.split())
+    alone = [files.read_json(run / "metrics-checked.json")["checked/loss"] for run in own]
+    line = next(line.split() for line in shown.splitlines() if line.split()[:1] == ["loss"])
+    assert [float(value) for value in line[-2:]] == pytest.approx(sorted(alone), abs=1e-4)
+    assert [row["label"] for row in files.read_jsonl(tmp_path / "vote.jsonl")] == ["joy", "sadness", "anger"]
+
+
 def test_rows_are_not_skipped_because_the_run_skipped_some(fitted: Fitted, tmp_path: Path) -> None:
     from thaw.evaluation import evaluate
 

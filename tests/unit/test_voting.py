@@ -283,9 +283,8 @@ def test_a_vote_is_scored_beside_the_runs_alone(
     assert [row["predicted"] for row in saved] == ["joy"] * 4
     assert saved[0]["probabilities"] == pytest.approx({"joy": 0.6, "anger": 0.4})
     assert sorted(path for run in (first, second) for path in run.rglob("*")) == before
-    for more in ("data.path=new.csv", "explain=leave_one_out"):
-        with pytest.raises(UserError, match="is for one run, and 2 vote"):
-            evaluate(configured(f"run='{first},{second}'", more, verb="evaluate"))
+    with pytest.raises(UserError, match="explain is for one run, and 2 vote"):
+        evaluate(configured(f"run='{first},{second}'", "explain=leave_one_out", verb="evaluate"))
     with pytest.raises(UserError, match="gets its own"):
         evaluate(configured(f"run='{first},{second}'", f"output={second}/vote.jsonl", verb="evaluate"))
     other = tested("c", {"joy": 0.3, "anger": 0.7}, rows[1:], {})

@@ -2,9 +2,11 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 from thaw.errors import UserError, reason
+from thaw.script import near
 
 # The folder own/ beside the scripts is for code of the user's.
 ALLOWED = (
@@ -44,7 +46,8 @@ def build(config: dict[str, Any], key: str, **arguments: Any) -> Any:
             raise UserError(f"{target}: {cause}", f"Install the package{package}.") from error
         if isinstance(cause, ImportError):
             where = ", and that own/ stands beside the scripts" if config["_target_"].startswith("own.") else ""
-            raise UserError(f"{target}: there is no such class or function", f"Check its name{where}.") from error
+            said = f"there is no such class or function{_alike(config['_target_'])}"
+            raise UserError(f"{target}: {said}", f"Check its name{where}.") from error
         raise UserError(f"{target} could not be built: {reason(cause or error)}", _remedy(config, key)) from error
 
 
@@ -62,6 +65,15 @@ def build_function(config: dict[str, Any], key: str) -> Callable[..., Any]:
     if not callable(function):
         raise UserError(f"{key}: {config['_target_']} cannot be called", "Give it a method __call__.")
     return function
+
+
+def _alike(target: str) -> str:
+    """``; did you mean x?`` of the module of a target that has no such name, or nothing."""
+    module, _, _ = target.rpartition(".")
+    try:
+        return near(target, [f"{module}.{name}" for name in vars(import_module(module)) if not name.startswith("_")])
+    except ImportError:
+        return ""
 
 
 def _remedy(config: dict[str, Any], key: str) -> str:

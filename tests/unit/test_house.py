@@ -313,6 +313,10 @@ def test_a_package_that_something_built_needs_is_named(
             "optimizer.class: thaw.job.misspelled: there is no such class or function. Check its",
         ),
         (
+            {"_target_": "torch.optim.AdamsW"},
+            "torch.optim.AdamsW: there is no such class or function; did you mean torch.optim.AdamW",
+        ),
+        (
             {"_target_": "torch.optim.RMSprop", "betas": [0.9, 0.99], "alpha": 0.9, "fused": True},
             "Leave out what it does not take: '~optimizer.class.betas' '~optimizer.class.fused'.",
         ),

@@ -190,6 +190,7 @@ def test_folds_together_tell_of_every_row(encoders: Callable[[str], Path], scrip
     done = script(*command.split())
     assert "python evaluate.py run=" in done.stdout
     assert "split=validation" in done.stdout
+    assert "There is no test split: validation picked the checkpoint" in done.stdout
 
 
 def test_a_finished_run_stands_when_what_it_was_made_of_is_gone(

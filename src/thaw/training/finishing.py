@@ -113,6 +113,8 @@ def report(folder: Path, data: TextDataModule, metrics: dict[str, Any], splits: 
     counts = summary.occurrences(data.rows[last]["label"][:], data.labels)
     log.info(summary.table(f"By label, {last}", *summary.label_rows(metrics, last, counts)))
     log.info(summary.table("Metrics", *summary.headline_rows(metrics, splits)))
+    if last == "validation":
+        log.info("\nThere is no test split: validation picked the checkpoint, so its metrics are optimistic.")
     for line in advice.of_run(metrics, last, counts, data.summary):
         log.info("\n%s", line)
     if published := published_table(folder):

@@ -97,15 +97,9 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
         baselines, notes = against_training(run, config, predictor, rows, settings.get("baselines", True))
         own |= {"baselines": {rows.name: baselines}, "notes": [*rows.notes, *notes]}
     if f"{rows.name}/loss" not in metrics:
-        files.write_json(metrics_path(run, rows.name), {"rows": len(rows.texts), **own})
+        files.write_json(runs.metrics_path(run, rows.name), {"rows": len(rows.texts), **own})
     write_page(run, rows.name, {**metrics, **own}, result.predictions)
     return rows.name, len(rows.texts), own
-
-
-def metrics_path(run: Path, name: str) -> Path:
-    """Where the figures of rows are kept."""
-    own = f"{name}/loss" in files.read_json(run / "metrics.json")  # its own splits
-    return run / ("metrics.json" if own else f"metrics-{name}.json")
 
 
 def new_rows(run: Path, data: dict[str, Any], new: dict[str, Any], predictor: Predictor, split: str) -> Labelled:
@@ -251,7 +245,7 @@ def check_output(path: Path, run: str, data: str | None) -> None:
 
 
 def evaluate_vote(folders: Sequence[str], settings: dict[str, Any]) -> None:
-    """As `evaluate`, of several runs; each scores new data for itself first, without baselines.
+    """As `evaluate`, of several runs; each scores new data for itself first.
 
     Raises:
         UserError: when the runs cannot vote on these rows, or explanations are asked for.
@@ -259,7 +253,8 @@ def evaluate_vote(folders: Sequence[str], settings: dict[str, Any]) -> None:
     if settings["explain"]:
         raise UserError(f"explain is for one run, and {len(folders)} vote", "Leave it out, or name one as run=...")
     if settings["data"].get("path"):
-        own = {**settings, "baselines": False, "output": None}
+        Predictor.from_runs(folders)  # before anything is written: some cannot vote together
+        own = {**settings, "output": None}
         names, _, alone = zip(*(evaluate_run({**own, "run": folder}) for folder in folders), strict=True)
         if len(set(names)) > 1:
             raise UserError(
@@ -267,8 +262,10 @@ def evaluate_vote(folders: Sequence[str], settings: dict[str, Any]) -> None:
                 "that name",
                 "Rename the file.",
             )
-        for note in dict.fromkeys(note for metrics in alone for note in metrics["notes"]):
-            log.warning("%s", note)
+        for folder, note in (
+            (folder, note) for folder, own in zip(folders, alone, strict=True) for note in own["notes"]
+        ):
+            log.warning("%s: %s", folder, note)
         settings = {**settings, "split": names[0]}
     rows, metrics = evaluate_together(folders, settings)
     title = f"Metrics of {len(folders)} runs that vote, {counted(rows, 'row')}"
@@ -294,7 +291,7 @@ def evaluate(config: DictConfig) -> None:
     run = runs.open_run(settings["run"])
     written = Path(settings["output"] or runs.predictions_path(run, name)).expanduser()
     print(f"\nReport        {runs.display(page_path(run, name))}")
-    print(f"Metrics       {runs.display(metrics_path(run, name))}")
+    print(f"Metrics       {runs.display(runs.metrics_path(run, name))}")
     print(f"Predictions   {runs.display(written)}")
     if settings["explain"]:
         print(f"Explanations  {runs.display(explanations_path(run, name))}")

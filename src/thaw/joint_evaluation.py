@@ -38,7 +38,9 @@ def evaluate_together(folders: Sequence[str], settings: dict[str, Any]) -> tuple
     """
     opened = [runs.open_run(folder, needs="metrics.json") for folder in folders]
     if settings["split"] in SPLITS and any(runs.load_config(run).data.fold for run in opened):
-        raise UserError("each fold is tested on other rows", "Their figures together are in summary.html of the sweep.")
+        raise UserError(
+            "the runs of folds have other rows each", "Their figures together are in summary.html of the sweep."
+        )
     for run in opened:
         runs.spare_data(run, settings["output"])
     result, own = score_together(opened, settings["split"])
@@ -60,10 +62,7 @@ def score_together(folders: Sequence[Path], split: str) -> tuple[Evaluation, dic
     predictor.temperature = None  # that of the first run does not calibrate the vote
     result = score_rows(predictor, outputs, texts, places, plain(runs.load_config(folders[0])), groups)
     own = join_figures({split: result})
-    paths = [
-        (folder / f"metrics-{split}.json", folder / "metrics.json") for folder in folders
-    ]  # of new rows, or its own
-    alone = [files.read_json(new if new.is_file() else known) for new, known in paths]
+    alone = [files.read_json(runs.metrics_path(folder, split)) for folder in folders]
     spread: dict[str, Callable[[list[float]], Any]] = {"mean alone": np.mean, "lowest": np.min, "highest": np.max}
     beside: dict[str, dict[str, float]] = {name: {} for name in spread}
     for figure in summary.headline_names(own, [split]):

@@ -1,4 +1,4 @@
-"""The run folder: what it contains, how it is opened, and what it was made with.
+"""The run folder: what it contains, and how it is opened.
 
 ``config.yaml`` (resolved) ``labels.json`` ``environment.json`` ``data.json`` ``parameters.json`` ``history.csv``
 ``metrics.json`` ``surfaces.json`` ``report.html`` ``explanations.html`` ``predictions/`` ``checkpoints/`` ``model/``;
@@ -171,7 +171,16 @@ def labels_of(run: Path) -> LabelSet:
 def history(run: Path) -> list[dict[str, str]]:
     """The rows of ``history.csv``; none before the first is written."""
     path = run / "history.csv"
-    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def metrics_path(run: Path, name: str) -> Path:
+    """Where the figures of rows are kept: of its own splits in ``metrics.json``."""
+    own = f"{name}/loss" in read_json(run / "metrics.json")
+    return run / ("metrics.json" if own else f"metrics-{name}.json")
 
 
 def saved_rows(run: Path, split: str, labels: LabelSet) -> Saved:
@@ -263,37 +272,3 @@ def upgraded(config: DictConfig) -> DictConfig:
         if held is not None and name not in held:
             held[name] = value
     return config
-
-
-def environment() -> dict[str, Any]:
-    """What a run is made with: command, commit, versions, machine."""
-    import platform
-    import subprocess
-    from datetime import UTC, datetime
-    from importlib.metadata import PackageNotFoundError, version
-
-    import torch
-
-    def installed(name: str) -> str | None:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return None
-
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True, timeout=10).stdout.strip() or None
-    except (OSError, subprocess.TimeoutExpired):
-        commit = None
-    packages = ("torch", "pytorch-lightning", "transformers", "tokenizers", "datasets", "peft", "torchmetrics")
-    return {
-        "command": " ".join([Path(sys.executable).name, *sys.argv]),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit,
-        "python": platform.python_version(),
-        "packages": {name: installed(name) for name in packages},
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-    }

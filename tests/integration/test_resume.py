@@ -172,6 +172,39 @@ def test_a_run_that_stops_in_an_early_stage_says_what_has_trained(
     assert metrics["trainable"] == table[-1]["parameters"]
 
 
+def test_a_run_of_which_only_the_evaluation_is_left_knows_what_has_trained(
+    encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def kill(*_: Any) -> None:
+        raise Killed
+
+    settings = [f"model.name={encoders('distilbert')}", "data.train_size=72", "data.eval_size=24", "data.batch_size=8"]
+    settings += ["freeze=lp_ft", "freeze.probe_lr=3e-3", "trainer.max_steps=12", "trainer.checkpoint_every=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "finish", kill)
+        with pytest.raises(Killed):
+            fit(configured(*settings), tmp_path)
+    fit(configured(f"resume={tmp_path}"), tmp_path)
+    assert "before its later stages began" not in caplog.text
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["trainable"] == metrics["parameters"]
+
+
+def test_a_callback_that_sets_how_many_batches_a_step_takes_does_so_after_a_resume(
+    encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [f"model.name={encoders('distilbert')}", "data.train_size=72", "data.eval_size=24", "data.batch_size=8"]
+    target = "{_target_: pytorch_lightning.callbacks.GradientAccumulationScheduler, scheduling: {0: 3}}"
+    settings += ["data.epochs=1", f"+callbacks.schedule={target}"]
+    fit(configured(*settings), tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        kill_at(1, patch)
+        with pytest.raises(Killed):
+            fit(configured(*settings, "trainer.checkpoint_every=1"), tmp_path / "stopped")
+    fit(configured(f"resume={tmp_path}/stopped"), tmp_path / "stopped")
+    assert files_of(tmp_path / "stopped") == files_of(tmp_path / "whole")
+
+
 def test_the_history_counts_epochs_as_the_lines_do(
     encoders: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,6 +6,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from thaw.evaluation import evaluate, evaluate_run
 from thaw.inference.export import export
 from thaw.inference.labelling import label
 from thaw.inference.predictor import Predictor
+from thaw.models.module import EncoderModule
 from thaw.reporting.run_page import write_own_page
 from thaw.training.fit import fit
 
@@ -367,6 +369,27 @@ def test_evaluate_says_which_rows_the_run_was_trained_on(
     assert said in page_path(run, "mixed").read_text()
 
 
+def test_classes_are_balanced_by_windows_in_training_and_by_texts_in_every_other_loss(
+    encoders: Encoders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noted(*arguments: Any) -> EncoderModule:
+        given.append(arguments)
+        return EncoderModule(*arguments)
+
+    given: list[Any] = []
+    monkeypatch.setattr("thaw.training.fit.EncoderModule", noted)
+    lines = [f"so sad {i},no\n{'so happy ' * 30}{i},yes\n" for i in range(20)]
+    (tmp_path / "rows.csv").write_text("text,label\n" + "".join(lines))
+    settings = ["data=csv", f"data.path={tmp_path}/rows.csv", "data.epochs=2", "monitor=val/loss", "mode=min"]
+    also = ["data.truncation=windows", "data.max_length=16", "loss=balanced", "optimizer.lr=1e-2"]
+    fit(configured(f"model.name={encoders('bert')}", *settings, *also), tmp_path / "run")
+    _, labels, *_, learnt = given[0]
+    assert labels.counts[0] == labels.counts[1]
+    assert learnt.counts[1] > 3 * learnt.counts[0]
+    metrics = files.read_json(tmp_path / "run/metrics.json")
+    assert metrics["validation/loss"] == pytest.approx(metrics["best"]["score"], rel=1e-4)
+
+
 def test_runs_vote_on_new_rows_after_each_has_scored_them(
     encoders: Encoders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -376,7 +399,7 @@ def test_runs_vote_on_new_rows_after_each_has_scored_them(
         fit(configured(f"model.name={encoders('bert')}", f"data.fold={fold}", *settings), run)
     (tmp_path / "checked.csv").write_text("text,label\nso happy,joy\nso sad,sadness\nso angry,anger\n")
     both = f"run='{own[0]},{own[1]}'"
-    with pytest.raises(UserError, match="each fold is tested on other rows"):
+    with pytest.raises(UserError, match="the runs of folds have other rows each"):
         evaluate(configured(both, verb="evaluate"))
     evaluate(configured(both, f"data.path={tmp_path}/checked.csv", f"output={tmp_path}/vote.jsonl", verb="evaluate"))
     shown = capsys.readouterr().out

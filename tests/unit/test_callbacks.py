@@ -1,12 +1,14 @@
 """What a run says of its course."""
 
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from thaw.training.callbacks import ValidationLines
+from thaw.runs import history
+from thaw.training.callbacks import History, ValidationLines
 
 
 @pytest.mark.parametrize(
@@ -28,3 +30,11 @@ def test_a_run_whose_epochs_end_before_its_steps_says_so_when_it_begins(
     with caplog.at_level(logging.INFO):
         ValidationLines("val/f1", bar=False).on_train_start(trainer, trainer)
     assert caplog.messages == lines
+
+
+def test_a_history_holds_labels_of_any_characters(tmp_path: Path) -> None:
+    own = History(tmp_path / "history.csv", every=1)
+    own.rows = [{"step": 1, "val/f1/a\u2028b": 0.5, "val/f1/c\nd": 0.25}]
+    trainer: Any = SimpleNamespace(is_global_zero=True)
+    own.write(trainer)
+    assert history(tmp_path) == [{"step": "1", "val/f1/a\u2028b": "0.5", "val/f1/c\nd": "0.25"}]

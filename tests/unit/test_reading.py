@@ -186,7 +186,7 @@ def test_odd_tags_are_noted(names: list[str], said: list[str]) -> None:
 def test_a_column_that_hardly_holds_one_label_of_a_few_is_noted() -> None:
     names = {"bug": 5, "crash": 5, "bug|crash": 2, "crash | bug": 1, "salt, pepper": 3}
     assert notes(data_of({"train": names})) == [
-        'labels made of other labels; if texts have several, set data.label_separator="|": bug|crash, crash | bug'
+        'labels made of other labels: bug|crash, crash | bug; if texts have several, set data.label_separator="|"'
     ]
     dates = {f"2026-01-{day:02}": 2 for day in range(1, 31)}
     assert notes(data_of({"train": dates})) == ["30 labels in 60 rows of train: is data.label_column the right one?"]

@@ -303,7 +303,7 @@ def test_a_vote_is_scored_beside_the_runs_alone(
 def test_votes_of_every_task_are_scored(
     task: Task, opinions: tuple[dict[str, float], ...], rows: Any, right: float, tested: Make
 ) -> None:
-    members = [tested(f"run{i}", opinion, rows, {}, task) for i, opinion in enumerate(opinions)]
+    members = [tested(f"run{i}", opinion, rows, {"loss": 1.0}, task) for i, opinion in enumerate(opinions)]
     settings = {"split": "test", "output": None, "data": {}}
     count, metrics = evaluate_together([str(run) for run in members], settings)
     assert count == len(rows)

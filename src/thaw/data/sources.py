@@ -223,7 +223,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
 
 
 def _shaped(row: Row, source: Source, grouped: bool) -> Row | Bad:
-    """A row with the schema of the first one, which it sets if it is that."""
+    """A row with the schema of the first one, or what is wrong with it; the first row sets the schema."""
     shape = _schema(row, grouped)
     source.schema = source.schema or shape
     if shape == source.schema:

@@ -56,7 +56,8 @@ class Predictor:
         batch_tokens: maximum tokens per batch, padding included; None for no limit.
         thresholds: multi-label tasks: the probability from which on each label is predicted.
         temperature: calibrates the probabilities; None if it is not known.
-        calibrated: give probabilities at that temperature; this changes scores, and labels only where several vote.
+        calibrated: give probabilities at that temperature; this changes labels only where several runs vote, or where
+            ``min_score`` refers to them.
         min_score: what scores less gets no label, see `thaw.inference.abstaining`; in multi-label tasks, the threshold
             of every label. It refers to calibrated scores if these are given.
         clean: remove HTML from each text, as in training.

@@ -52,8 +52,8 @@ def difference(first: "Predictor", other: "Predictor") -> str:
 def voted(predictor: "Predictor", texts: Sequence[Any]) -> np.ndarray:
     """The probability of each label: calibrated if that was asked for, and the one that decides.
 
-    That is the uncalibrated one: a temperature changes no label of one run, and the thresholds of several labels per
-    text are of such. But at temperatures of their own the mean of several runs may favour another label.
+    That is the uncalibrated one: a temperature changes no label of one run, and thresholds were chosen for uncalibrated
+    probabilities. But at temperatures of their own the mean of several runs may favour another label.
 
     Args:
         texts: strings, or for token tasks lists of words.

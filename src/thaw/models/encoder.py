@@ -171,11 +171,11 @@ def load_encoder(folder: Path, labels: LabelSet, model: dict[str, Any]) -> nn.Mo
 def auto_model(task: Task) -> Any:
     """The class of transformers' that loads a network for a task, and which is silent from now on."""
     import transformers
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
     transformers.logging.set_verbosity_error()  # it would warn that the head is new
     transformers.logging.disable_progress_bar()
-    kind = "Token" if task == "token" else "Sequence"
-    return getattr(transformers, f"AutoModelFor{kind}Classification")
+    return AutoModelForTokenClassification if task == "token" else AutoModelForSequenceClassification
 
 
 def _configure(config: Any, labels: LabelSet, dropout: float | None) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed
+from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from torch import Tensor
 
 from thaw.errors import UserError
@@ -42,12 +43,17 @@ class EncoderModule(pl.LightningModule):
         config: the groups ``model``, ``freeze``, ``loss``, ``metrics`` and ``optimizer`` as plain containers, and
             ``strict``.
         epochs: of the run, which may end before the last stage of its strategy; None for as many as it needs.
+        learnt: the labels with the counts of what an epoch teaches, which the classes of the training loss are
+            balanced by; None if these are those of the rows.
 
     Checkpoints hold only the parameters that train at some stage of the run: an adapter, a head, the top layers. The
     frozen rest is loaded from the encoder's folder again, and its checksum compared.
     """
 
-    def __init__(self, folder: Path, labels: LabelSet, config: dict[str, Any], epochs: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, labels: LabelSet, config: dict[str, Any], epochs: int | None = None,
+        learnt: LabelSet | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.strict_loading = False  # checkpoints lack the parameters that never train
         self.labels, self.config = labels, config
@@ -71,6 +77,7 @@ class EncoderModule(pl.LightningModule):
         build(optimizer["class"], "optimizer.class", params=self.groups, lr=optimizer["lr"])
         self.table = parameter_table(self.network, self.ever_trained, self.rates, self.probe_lr)
         self.loss, self.metrics = make_loss(config["loss"], labels), build_metrics(config["metrics"], labels)
+        self.training_loss = make_loss(config["loss"], learnt or labels)
         self.wants_graphs = False
         self.graphs: StepGraphs | None = None
         self.train_loss = torch.tensor(torch.nan)  # of the last batch; `History` logs it
@@ -129,7 +136,9 @@ class EncoderModule(pl.LightningModule):
         return prefix(states[split], batch)
 
     def on_train_start(self) -> None:
-        self.thaw_for(self.current_epoch)  # a run resumed within an epoch does not start that epoch
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, GradientAccumulationScheduler):  # a run resumed within an epoch does not start it
+                callback.on_train_epoch_start(self.trainer)
         self.graphs = self.step_graphs()
         self.steps = int(self.trainer.estimated_stepping_batches)
 
@@ -141,9 +150,10 @@ class EncoderModule(pl.LightningModule):
             self.graphs = self.step_graphs()
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
-        accumulate, batches = self.trainer.accumulate_grad_batches, int(self.trainer.num_training_batches)
+        accumulate, batches = self.trainer.accumulate_grad_batches, self.trainer.num_training_batches
         last = batches % accumulate  # the batches of the last step of an epoch, if they are fewer than of others
-        if batch_index >= batches - last:  # Lightning divides their losses as if they were as many
+        # Lightning divides their losses as if they were as many.
+        if batch_index >= batches - last and not self.trainer.strategy.handles_gradient_accumulation:
             weight = batch.get("weight", torch.ones((), device=self.device))
             batch = {**batch, "weight": weight * (accumulate / last)}
         loss, weighted = (self.graphs or self.losses)(batch)
@@ -152,7 +162,7 @@ class EncoderModule(pl.LightningModule):
 
     def losses(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """The loss of a training batch, and the same weighted by how many labels the batch holds."""
-        loss = self.loss(self.logits(batch, "train"), batch["labels"])
+        loss = self.training_loss(self.logits(batch, "train"), batch["labels"])
         return loss, loss * batch.get("weight", 1.0)
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -223,6 +233,7 @@ class EncoderModule(pl.LightningModule):
                 "the frozen weights of the encoder are not those the run was started with",
                 "Put the encoder's files back, or start a new run.",
             )
+        self.thaw_for(checkpoint["epoch"])  # of a run that has only its evaluation left, training does not start again
 
     def without_frozen(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The part of a state that trains at some stage of this run."""

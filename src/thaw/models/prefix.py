@@ -134,6 +134,8 @@ class FrozenPrefix:
         self.first_only = depth == len(self.layers) and reads_first_token(network)
         self.size, self.computed = hidden.shape[-1], hidden.dtype
         self.dtype = torch.bfloat16 if dtype == "bfloat16" else hidden.dtype
+        # As which numpy, which has no bfloat16, holds it.
+        self.raw = "int16" if self.dtype == torch.bfloat16 else str(self.dtype).removeprefix("torch.")
         self.key = self._key(also)
 
     def _key(self, also: Any) -> str:
@@ -145,6 +147,7 @@ class FrozenPrefix:
             *(torch.__version__, transformers.__version__, str(self.dtype), self.first_only, self.depth, also),
             *(next(self.network.parameters()).device.type, self.network.config._attn_implementation, config),
             preferred(),
+            *([self.raw] if self.raw in ("float16", "float64") else []),  # earlier versions stored float32
         ]
         below = (pair for part in blocks(self.network)[: self.depth + 1] for pair in part.parameters())
         return checksum(below, settings)
@@ -196,8 +199,7 @@ class FrozenPrefix:
 
     def _compute(self, split: Split, offsets: np.ndarray, folder: Path) -> None:
         shape = (int(offsets[-1]), self.size)
-        raw = "int16" if self.dtype == torch.bfloat16 else str(self.dtype).removeprefix("torch.")  # numpy has none
-        values = np.lib.format.open_memmap(folder / "states.npy", mode="w+", dtype=raw, shape=shape)
+        values = np.lib.format.open_memmap(folder / "states.npy", mode="w+", dtype=self.raw, shape=shape)
         device = next(self.network.parameters()).device
         with evaluating(self.network), self.context():
             for batch in self.batches(split):

@@ -64,7 +64,7 @@ def _odd_labels(names: Sequence[str], rows: int) -> list[str]:
         parts = {name: [part.strip() for part in name.split(separator)] for name in names if separator in name}
         if joins := [name for name, own in parts.items() if set(own) <= {*names}]:
             hint = f'if texts have several, set data.label_separator="{separator}"'
-            lines.append(f"labels made of other labels; {hint}: {first_few(joins)}")
+            lines.append(f"labels made of other labels: {first_few(joins)}; {hint}")
     if len(names) > MANY_LABELS and rows < ROWS_PER_LABEL * len(names):
         lines.append(f"{len(names):,} labels in {rows:,} rows of train: is data.label_column the right one?")
     return lines

@@ -86,22 +86,17 @@ def resampled(one: Group, other: Group) -> float | None:
     It pairs the folds, of which one is as hard for both. The runs of two folds share most of their training rows: taken
     for independent, their differences would seem far surer than they are. So the variance of the mean difference grows
     by the share of validation rows to training rows.
-
-    It is 1 where the folds that both have favour the one whose scores are worse on the whole.
     """
     from scipy import stats
 
     ours, theirs = one.by_fold(), other.by_fold()
-    differences = [statistics.mean(ours[fold]) - statistics.mean(theirs[fold]) for fold in ours if fold in theirs]
+    differences = [statistics.mean(ours[fold]) - statistics.mean(theirs[fold]) for fold in ours]
     if len(differences) < 2 or not np.var(differences):
         return None
-    difference = statistics.mean(differences)
-    if difference * (statistics.mean(one.scores()) - statistics.mean(other.scores())) < 0:
-        return 1.0
     members = [*one.members, *other.members]
     share = statistics.mean(member.share for member in members if member.share is not None)
     error = math.sqrt((1 / len(differences) + share) * statistics.variance(differences))
-    return float(2 * stats.t.sf(abs(difference) / error, len(differences) - 1))
+    return float(2 * stats.t.sf(abs(statistics.mean(differences)) / error, len(differences) - 1))
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -137,7 +137,7 @@ def _about(groups: Sequence[Group], best: Group | None, optimistic: bool) -> str
     repeated = "seed or fold" if any(len(group.by_fold()) > 1 for group in groups) else "seed"
     about = f"Runs that differ only in {repeated} share a line: mean ± standard deviation"
     averaged = any(len(group.members) > len(group.by_fold()) > 1 for group in groups)
-    about += " over folds, of each of which the mean over seeds is taken." if averaged else "."
+    about += " over folds; each fold counts with its mean over seeds." if averaged else "."
     if best:
         about += " The best is picked by its validation score" + ("." if optimistic else "; the test rows have no say.")
     if optimistic:

@@ -25,6 +25,7 @@ from thaw.models.speed import compile_layers
 from thaw.reporting import advice, summary
 from thaw.settings import plain
 from thaw.training.callbacks import History, ValidationLines
+from thaw.training.environment import environment
 from thaw.training.finishing import finish
 from thaw.training.pruning import pruning
 from thaw.training.restoring import check_same_data, check_same_size, check_same_weights, continued, read_checkpoint
@@ -80,7 +81,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         show_data(data)
     if config.resume:
         check_same_data(folder, data)
-    module = make_module(cfg, encoder, data.learnt())
+    module = make_module(cfg, encoder, data)
     if first:
         show_parameters(module, cfg)
         if not cfg["model"]["random_init"]:
@@ -110,7 +111,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         make_prefix = reuse.make_prefix if module.stored and reuse.exact else None
         release(trainer, module)
         # A fresh module, since strategies such as FSDP leave the trained one in a form of their own.
-        result = finish(cfg, folder, make_module(cfg, encoder, data.learnt()), data, make_prefix, best, times, rows)
+        result = finish(cfg, folder, make_module(cfg, encoder, data), data, make_prefix, best, times, rows)
         resumable.forget()
         log_evaluation(loggers, folder, result, data.labels)
         return result["best"]["score"]
@@ -126,7 +127,7 @@ def record_start(
     files.write_json(folder / "data.json", data.summary)
     files.write_json(folder / "parameters.json", module.table)
     if not config.resume:
-        files.write_json(folder / "environment.json", {**runs.environment(), **(origin or {})})
+        files.write_json(folder / "environment.json", {**environment(), **(origin or {})})
     own = config.copy()
     own.resume = None
     if not config.resume or own != runs.load_config(folder):
@@ -140,11 +141,12 @@ def release(trainer: pl.Trainer, module: EncoderModule) -> None:
         optimizer.state.clear()
 
 
-def make_module(cfg: dict[str, Any], encoder: Path, labels: LabelSet) -> EncoderModule:
+def make_module(cfg: dict[str, Any], encoder: Path, data: TextDataModule) -> EncoderModule:
     """The module before training; its random weights depend only on the seed."""
     pl.seed_everything(cfg["seed"], workers=True, verbose=False)
     groups = {name: cfg[name] for name in ("model", "freeze", "loss", "metrics", "optimizer")}
-    return EncoderModule(encoder, labels, {**groups, "strict": cfg["strict_iob2"]}, cfg["trainer"]["max_epochs"])
+    config = {**groups, "strict": cfg["strict_iob2"]}
+    return EncoderModule(encoder, data.labels, config, cfg["trainer"]["max_epochs"], data.learnt())
 
 
 def trainer_of(

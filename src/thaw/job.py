@@ -49,7 +49,10 @@ def run_folder(resume: str | None, data: str, model: str, overrides: Sequence[st
     if resume:
         return str(Path(resume).expanduser())
     named = [override.split("=", 1)[1] for override in overrides if override.startswith("model.name=")]
-    model = Path(named[-1].strip("'\"")).name if named else model
+    if named:
+        path = Path(named[-1].strip("'\""))
+        # Of a run to go on from it is outputs/<data>/<model>/<time>/model.
+        model = path.parents[1].name if path.name == "model" and len(path.parents) > 2 else path.name
     return f"outputs/{data}/{model}/{time}"
 
 

@@ -49,6 +49,8 @@ def readable(error: Exception, script: Script) -> Exception:
 def _unparsable(override: str, script: Script) -> UserError:
     if "=" in override and override.endswith(","):
         return UserError(f"{override}: a value is missing after the comma", "Give it, or leave the comma out.")
+    if override.count("(") != override.count(")"):
+        return UserError(f"{override}: it has more of one parenthesis than of the other", "Close what is open.")
     if "=" in override:
         return UserError(f"{override}: cannot be read as a setting", "Quote the value: 'key=\"value\"'.")
     meant = "=... or ".join(meant_by(override, script.keys))
@@ -98,7 +100,8 @@ def _unknown_setting(match: re.Match[str], script: Script) -> UserError:
             which = f"{group}={lacking[0]}" if chosen[1:] and lacking else f"the {group} that is chosen"
             return UserError(f"{key}: not a setting of {which}", f"Of these: {', '.join(holders)}.")
     if key.startswith(OPEN):
-        return UserError(f"{key}: the file that is chosen has no such setting", f"To add one: +{key}=...")
+        meant = near(key, script.keys)
+        return UserError(f"{key}: the file that is chosen has no such setting{meant}", f"To add one: +{key}=...")
     if any(known.startswith(f"{key}.") for known in script.keys):
         return _no_group(key, script)
     return UserError(
@@ -128,7 +131,7 @@ EXPLANATIONS: dict[str, Callable[[re.Match[str], Script], UserError | None]] = {
     r"Config group override must be": _choice_without_a_name,
     r"Missing mandatory value: (\S+)": lambda match, _: UserError(f"{match[1]} is missing", f"Give it: {match[1]}=..."),
     r"Interpolation key '([\w.]+)' not found": lambda match, _: lost(match[1]),
-    r"Could not find '([^']+)/([^'/]+)'": _unknown_choice,
+    r"Could not find '([^']+)/([^'/]*)'": _unknown_choice,
     r"Could not (?:override|delete) '(?:[^']*@)?([^'@]+)'|append to config '([^']+)'": _unknown_setting,
 }
 """What Hydra and OmegaConf write -> how to say it; the first that matches and has something to say counts."""

@@ -70,10 +70,13 @@ class Script:
 
     @cached_property
     def keys(self) -> list[str]:
-        """Every setting of the default config, dotted, and the names of the groups."""
+        """Every setting of the config with the groups that are chosen, dotted, and the names of the groups."""
         GlobalHydra.instance().clear()
+        pairs = (argument.partition("=") for argument in sys.argv[1:])
+        chosen = {group: name for group, _, name in pairs if group in self.groups}
+        files = [f"{group}={name}" for group, name in chosen.items() if (self.conf / group / f"{name}.yaml").is_file()]
         with initialize_config_dir(str(self.conf), version_base="1.3"):
-            config = compose(self.name)
+            config = compose(self.name, files)
 
         def walk(node: Any, prefix: str) -> Iterator[str]:
             for key in map(str, node) if isinstance(node, DictConfig) else ():
@@ -217,9 +220,11 @@ def meant_by(word: str, known: Sequence[str]) -> list[str]:
 
 
 def _spelt_like(word: str, known: Sequence[str]) -> list[str]:
-    """At most one of some names: of transposed letters, else of a few others, else the only one that the word is in."""
+    """At most one of some names: of transposed letters, else the only one that begins so, else of a few other letters,
+    else the only one that the word is in."""
     transposed = [name for name in known if sorted(name) == sorted(word)]
+    begun = [name for name in known if len(word) > 2 and name.startswith(word)]
     close = difflib.get_close_matches(word, known, cutoff=0.8)
     short = word.replace("_", "")
     longer = [name for name in known if len(short) > 3 and short in name.replace("_", "")]
-    return (transposed or close or (longer if len(longer) == 1 else []))[:1]
+    return (transposed or (begun if len(begun) == 1 else []) or close or (longer if len(longer) == 1 else []))[:1]

@@ -135,7 +135,7 @@ def check(config: dict[str, Any], rules: dict[str, Rule] = RULES) -> None:
             if not accepts(value):
                 if value == "???":
                     raise UserError(f"{key} is missing", f"Give {description}.")
-                if isinstance(value, str) and "number" in description and re.fullmatch(r"[\d.]+(e[-+]?\d+)?", value):
+                if isinstance(value, str) and "number" in description and re.fullmatch(r"\d+\.?\d*(e[-+]?\d+)?", value):
                     raise UserError(f"{key}='{value}' is a text, not {description}", "Leave its quotes out.")
                 shown = "null" if value is None else value
                 raise UserError(f"{key}={shown} is not {description}", f"Change {key}.")

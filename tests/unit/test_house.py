@@ -262,6 +262,9 @@ def test_run_folders_name_data_and_model() -> None:
     assert run_folder(None, "emotion", "distilbert", [], "now") == "outputs/emotion/distilbert/now"
     named = ["model.name=owner/other", "seed=1"]
     assert run_folder(None, "emotion", "minilm", named, "now") == "outputs/emotion/other/now"
+    onward = ["model.name=outputs/emotion/bert/2026-11-21_10-15-30-123456/model"]
+    assert run_folder(None, "emotion", "minilm", onward, "now") == "outputs/emotion/bert/now"
+    assert run_folder(None, "emotion", "minilm", ["model.name=my/model"], "now") == "outputs/emotion/model/now"
 
 
 def test_a_multirun_without_lists_has_a_name() -> None:
@@ -336,6 +339,7 @@ def test_what_cannot_be_built_says_what_to_change(config: dict[str, Any], said: 
     [
         (["trainer.max_epocs=3"], "did you mean trainer.max_epochs?"),
         (["freeze=hed"], "did you mean head?"),
+        (["freeze="], "freeze=: no such choice. There are: "),
         (["--freeze", "head"], "--freeze: no such option. Settings have no dashes: freeze=..."),
         (["--data.epochs=3"], "--data.epochs: no such option. Settings have no dashes: data.epochs=3"),
         (["--epochs", "3"], "--epochs: no such option. Settings have no dashes: data.epochs=..."),
@@ -343,6 +347,12 @@ def test_what_cannot_be_built_says_what_to_change(config: dict[str, Any], said: 
         (["--num-train-epochs=3"], "--num-train-epochs: no such option. Settings have no dashes: data.epochs=3"),
         (["--qqq"], "--qqq: no such option. Settings have no dashes: qqq=..."),
         (["optimizer.learning_rate=1e-3"], "optimizer.learning_rate: no such setting; did you mean optimizer.lr?"),
+        (["freeze=lora", "freeze.rakn=4"], "freeze.rakn: no such setting; did you mean freeze.rank?"),
+        (
+            ["callbacks=early_stopping", "callbacks.early_stopping.patence=3"],
+            "has no such setting; did you mean callbacks.early_stopping.patience?",
+        ),
+        (["seed=1..3"], "seed=1..3 is not a whole number from 0 to 2**32 - 1. Change seed."),
         (["lr=1e-3"], "lr: no such setting; did you mean optimizer.lr? All settings: python train.py --help."),
         (["data.epochs"], "data.epochs: a setting has = and a value. Give one: data.epochs=..."),
         (["data.text_column=a", "b"], 'b: a setting has = and a value. Quote a value that has blanks: key="a value"'),

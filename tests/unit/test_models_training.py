@@ -15,7 +15,7 @@ from thaw.labels import LabelSet
 from thaw.models.module import EncoderModule
 from thaw.models.optimization import make_schedule, parameter_groups
 from thaw.reporting.summary import parameter_rows
-from thaw.training.trainer import check_monitor
+from thaw.training.trainer import best_checkpoint, check_monitor
 from thaw.values import SCHEDULES
 from tiny_models import build
 
@@ -195,6 +195,23 @@ def test_the_last_step_of_an_epoch_is_as_large_as_others_with_fewer_batches(
         module = make(encoders("bert"), {"name": "head"}, lr=1e-30)
         fit(module, 1, Norms(), batches=[{**batch(), **weights}] * 2, accumulate_grad_batches=accumulate)
     assert norms == pytest.approx([norms[0]] * 3)
+
+
+def test_of_equal_scores_the_checkpoint_with_the_lowest_loss_is_kept(encoders: Encoders, tmp_path: Path) -> None:
+    class Losses(pl.Callback):
+        def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+            seen.append([float(trainer.callback_metrics[name]) for name in ("val/loss", "val/f1")])
+
+    seen: list[list[float]] = []
+    best = best_checkpoint(tmp_path, "val/f1", "max")
+    module = make(encoders("bert"), {"name": "head"}, lr=1e-3)
+    fit(module, 4, Losses(), best, enable_checkpointing=True)
+    losses, scores = zip(*seen, strict=True)
+    assert len(set(scores)) == 1
+    step = torch.load(tmp_path / "checkpoints/best.ckpt", weights_only=True)["global_step"]
+    assert losses.index(min(losses)) > 0
+    assert step == 2 * (losses.index(min(losses)) + 1)
+    assert best.state_key.startswith("ModelCheckpoint{")
 
 
 def test_a_checkpoint_holds_only_what_trains_and_restores_it(encoders: Encoders, tmp_path: Path) -> None:

@@ -215,6 +215,10 @@ def test_a_run_that_a_bag_of_words_beats_is_told_what_to_try() -> None:
         "Never found: b. More data.epochs, another optimizer.lr, or loss=balanced may help.",
     ]
     assert not of_run({**metrics, "test/f1": 0.7, "test/recall/b": 0.1}, "test", counts)
+    rows: dict[str, Any] = {"splits": {"train": {"labels": {"a": 5, "b": 0}}}}
+    assert "Not to be found, since no row of train has them: b." in of_run(metrics, "test", counts, rows)
+    rows["splits"]["train"]["labels"] = {"O": 9, "B-a": 5, "B-b": 0, "I-b": 2}
+    assert not any("Not to be found" in line for line in of_run(metrics, "test", counts, rows))
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,6 @@ def difference(first: "Predictor", other: "Predictor") -> str:
         return "only one of them was trained on pairs of texts"
     if first.clean != other.clean:
         return "only one of them has data.clean_html=true"
-    if first.labels.task == "token" and first.joined_by != other.joined_by:
-        marks = [own.joined_by or "nothing" for own in (first, other)]
-        return f"they split texts into other words, which may contain {marks[0]} in one and {marks[1]} in the other"
     return ""
 
 

@@ -132,7 +132,11 @@ def of_run(
                 f"encoder) may help: {cut:.0%} of the training rows are truncated."
             )
         lines.append(f"{best} {said} ({beside[best]:.3f}, this run {score:.3f}).{more}")
-    if never := [name for name, count in counts.items() if count and not metrics[f"{split}/recall/{name}"]]:
+    never = [name for name, count in counts.items() if count and not metrics[f"{split}/recall/{name}"]]
+    learnt = data["splits"]["train"].get("labels", {}) if data else {}
+    if unknown := [name for name in never if data and not any(learnt.get(f"{tag}{name}") for tag in ("", "B-", "I-"))]:
+        lines.append(f"Not to be found, since no row of train has them: {first_few(unknown)}.")
+    if never := [name for name in never if name not in unknown]:
         lines.append(
             f"Never found: {first_few(never)}. More data.epochs, another optimizer.lr, or loss=balanced may help."
         )

@@ -211,12 +211,20 @@ def _calibration(
 
 def _selective(predictions: Rows, labels: LabelSet) -> list[list[str]]:
     correct = np.array([row["label"] == row["predicted"] for row in predictions])
+    grouped = groups_of(predictions) is not None  # then rows are no independent ones, as the interval takes them to be
     table = []
     for part in selective(probability_matrix(predictions, labels).max(-1), correct):
         accuracy, *pair = proportion(part["right"], part["rows"])
         share = part["rows"] / len(predictions)
         score = np.floor(part["score"] * 10**DIGITS) / 10**DIGITS  # rounded up, it would leave rows out
-        table.append([f"{share:.0%}", f"{score:.{DIGITS}f}", summary.number(accuracy, 3), summary.interval(pair)])
+        table.append(
+            [
+                f"{share:.0%}",
+                f"{score:.{DIGITS}f}",
+                summary.number(accuracy, 3),
+                summary.interval(None if grouped else pair),
+            ]
+        )
     return table
 
 

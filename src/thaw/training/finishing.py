@@ -57,12 +57,14 @@ def finish(
     times["baselines"] = time.perf_counter() - clock
     clock = time.perf_counter()
     saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
+    if (score := best.best_model_score) is not None:
+        log.info("Best %s %.4f, after step %d.", cfg["monitor"], score, saved["global_step"])
     module.load_state_dict({**module.frozen_state(), **saved["state_dict"]})
     save_labels(folder, data)
     save_model(folder, module, data.tokenizer)
     results = evaluate_splits(cfg, folder, data, Predictor.from_run(folder, prefix=make_prefix), scored)
     times["evaluate"] = time.perf_counter() - clock
-    score, trained = best.best_model_score, files.read_json(folder / "parameters.json")
+    trained = files.read_json(folder / "parameters.json")
     (seen,) = (pair["rows"] for pair in data.summary["shared"] if (pair["in"], pair["also_in"]) == (last, "train"))
     metrics = {
         **join_figures(results),

@@ -42,7 +42,8 @@ class Pruning(pl.Callback):
         score = float(trainer.callback_metrics[self.monitor])
         self.validations += 1
         self.trial.report(score, self.validations)
-        if self.trial.should_prune():
+        at_end = trainer.global_step >= trainer.estimated_stepping_batches  # when there is nothing to be saved
+        if not at_end and self.trial.should_prune():
             where = {"monitor": self.monitor, "score": score, "validations": self.validations}
             write_json(self.folder / PRUNED, {**where, "step": trainer.global_step})
             log.info("Pruned after validation %d: %s %.4f.", self.validations, self.monitor, score)

@@ -1,5 +1,6 @@
 """The Lightning Trainer of a run, and early checks of what would fail later."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -100,9 +101,37 @@ def precision_here(precision: str, accelerator: str) -> str:
     return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the checkpoint with the best score; of equal ones, as few rows give, that with the lower validation loss.
+
+    The first of them would have learnt the least, and be the least sure of what it gets right.
+    """
+
+    loss = -math.inf  # of the checkpoint that is kept
+
+    @property
+    def state_key(self) -> str:
+        return super().state_key.replace(type(self).__name__, ModelCheckpoint.__name__, 1)  # as of earlier versions
+
+    def check_monitor_top_k(self, trainer: pl.Trainer, current: torch.Tensor | None = None) -> bool:
+        loss = float(trainer.callback_metrics["val/loss"])
+        tied = current is not None and self.best_model_score is not None and bool(current == self.best_model_score)
+        better = super().check_monitor_top_k(trainer, current) or (tied and loss < self.loss)
+        if better:
+            self.loss = loss
+        return better
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "loss": self.loss}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.loss = state_dict.get("loss", -math.inf)
+
+
 def best_checkpoint(folder: Path, monitor: str, mode: str) -> ModelCheckpoint:
     """The callback that keeps ``checkpoints/best.ckpt``."""
-    return ModelCheckpoint(
+    return BestCheckpoint(
         folder / "checkpoints",
         filename="best",
         monitor=monitor,

@@ -217,14 +217,8 @@ def _selective(predictions: Rows, labels: LabelSet) -> list[list[str]]:
         accuracy, *pair = proportion(part["right"], part["rows"])
         share = part["rows"] / len(predictions)
         score = np.floor(part["score"] * 10**DIGITS) / 10**DIGITS  # rounded up, it would leave rows out
-        table.append(
-            [
-                f"{share:.0%}",
-                f"{score:.{DIGITS}f}",
-                summary.number(accuracy, 3),
-                summary.interval(None if grouped else pair),
-            ]
-        )
+        interval = "" if grouped else summary.interval(pair)
+        table.append([f"{share:.0%}", f"{score:.{DIGITS}f}", summary.number(accuracy, 3), interval])
     return table
 
 

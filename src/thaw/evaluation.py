@@ -254,18 +254,17 @@ def evaluate_vote(folders: Sequence[str], settings: dict[str, Any]) -> None:
         raise UserError(f"explain is for one run, and {len(folders)} vote", "Leave it out, or name one as run=...")
     if settings["data"].get("path"):
         Predictor.from_runs(folders)  # before anything is written: some cannot vote together
-        own = {**settings, "output": None}
-        names, _, alone = zip(*(evaluate_run({**own, "run": folder}) for folder in folders), strict=True)
+        each = {**settings, "output": None}
+        names, _, alone = zip(*(evaluate_run({**each, "run": folder}) for folder in folders), strict=True)
         if len(set(names)) > 1:
             raise UserError(
                 f"data.path: the runs keep these rows as {' and '.join(sorted(set(names)))}, since some have others of "
                 "that name",
                 "Rename the file.",
             )
-        for folder, note in (
-            (folder, note) for folder, own in zip(folders, alone, strict=True) for note in own["notes"]
-        ):
-            log.warning("%s: %s", folder, note)
+        for folder, metrics in zip(folders, alone, strict=True):
+            for note in metrics["notes"]:
+                log.warning("%s: %s", folder, note)
         settings = {**settings, "split": names[0]}
     rows, metrics = evaluate_together(folders, settings)
     title = f"Metrics of {len(folders)} runs that vote, {counted(rows, 'row')}"

@@ -135,7 +135,7 @@ def test_checkpoints_hold_what_trains_and_the_model_is_whole(freeze: str, fitted
     # The network in training and the one saved, adapters merged, are the same function.
     with (run / "history.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["val/loss"]]
-    best = max(rows, key=lambda row: float(row["val/f1"]))
+    best = max(rows, key=lambda row: (float(row["val/f1"]), -float(row["val/loss"])))
     assert metrics["validation/loss"] == pytest.approx(float(best["val/loss"]), rel=1e-4)
 
 

@@ -169,7 +169,7 @@ def test_settings_are_compared_once_all_their_folds_are_there(make: Make) -> Non
     make("five", "freeze=none", "data.fold=2", "seed=2")
     over = overview(read_members(folder))
     assert over.findings == [said], "a seed of one fold is missing"
-    assert "mean ± standard deviation over folds, of each of which the mean over seeds is taken." in over.about
+    assert "mean ± standard deviation over folds; each fold counts with its mean over seeds." in over.about
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,8 @@ def test_the_last_step_is_validated_wherever_it_is(
 
     settings = ["data.train_size=64", "data.eval_size=24", "data.batch_size=8", "data.epochs=2"]
     fit(configured(f"model.name={encoders('distilbert')}", *settings, f"trainer.max_steps={steps}"), tmp_path)
+    write_own_page(tmp_path)
+    assert (tmp_path / "report.html").is_file()
     with (tmp_path / "history.csv").open() as file:
         assert [int(row["step"]) for row in csv.DictReader(file) if row["val/loss"]] == validated
 

@@ -169,6 +169,7 @@ PREDICT_RULES: dict[str, Rule] = {
     "text_column": or_null(values.COLUMNS),
     **{key: or_null(RULES[f"data.{key}"]) for key in ("header", "quoting")},
     "encoding": values.ENCODING,
+    "on_bad_row": RULES["data.on_bad_row"],
     "batch_size": or_null(values.COUNT),
     "backend": one_of(*values.BACKENDS),
     "probabilities": values.FLAG,

@@ -155,8 +155,8 @@ def test_a_bad_json_line_is_told_before_anything_is_predicted(
     for bad, said in (
         ('{"text": ', "not valid JSON"),
         ("[1]", "not a JSON object"),
-        ('{"id": 1}', "the field 'text' is missing. Add it, or set text_column."),
-        ('{"id": 1, "sentence": "another field"}', "the field 'text' is missing. Add it, or set text_column."),
+        ('{"id": 1}', "the field 'text' is missing. Fix it, set text_column, or"),
+        ('{"id": 1, "sentence": "another field"}', "the field 'text' is missing. Fix it, set text_column, or"),
         ("[" * 100_000, "not readable as JSON"),
     ):
         with pytest.raises(UserError, match=rf"in\.jsonl:2: {said}"):
@@ -301,7 +301,7 @@ def test_a_first_line_taken_for_a_header_beside_a_position_is_told(
         ("\n\n", ["header=false"], "in.csv: the file is empty."),
         ("a,b\n1,2\n", [], "it has: a, b. Set text_column. Without a header line: header=false text_column=0, say."),
         ("a,b\n1,2\n", ["header=false"], "it has: 0, 1. Set text_column. With a header line: header=true."),
-        ("text,b\n1\n", [], "in.csv:2: 1 field where the header has 2. Fix the row, or set quoting=none where"),
+        ("text,b\n1\n", [], "in.csv:2: 1 field where the header has 2. Fix the row, set quoting=none where"),
         ("1,2\n1\n", ["header=false", "text_column=0"], "in.csv:2: 1 field where the first line has 2. Fix the row"),
         ('"a" b,1\n', ["header=false", "text_column=0"], "in.csv:1: the quotes do not match"),
         ('text,b\n"a" c,1\n', [], "in.csv:2: the quotes do not match"),
@@ -316,7 +316,7 @@ def test_a_table_that_cannot_be_right_is_an_error(
     assert said in str(raised.value)
     assert not re.search(r"data\.\w", str(raised.value)), "predict.py has no such group"
     if "quotes" in said:
-        assert " or set quoting=none" in str(raised.value)
+        assert " set quoting=none" in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -396,7 +396,7 @@ def test_text_of_another_encoding_is_refused_and_read_where_it_is_named(name: st
     }
     with pytest.raises(
         UserError,
-        match=rf"{name}:3: not UTF-8[^.]*\. Save it as UTF-8, or set its encoding, for example encoding=cp1252",
+        match=rf"{name}:3: not UTF-8[^.]*\. Save it as UTF-8, set its encoding \(encoding=cp1252, say\), or leave",
     ):
         predict(name, content[name].encode("cp1252"))
     assert predict(name, content[name].encode("cp1252"), "encoding=cp1252")[-1]["text"] == "schön"
@@ -579,6 +579,35 @@ def test_columns_without_words_leave_the_names_of_a_table(predict: Predict, tmp_
 def test_a_list_of_other_things_than_words_is_no_text(predict: Predict) -> None:
     with pytest.raises(UserError, match=r"in\.jsonl:1: the text is neither text nor words\."):
         predict("in.jsonl", '{"text": [1, 2]}\n')
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "skipped"),
+    [
+        ("in.txt", b"one\n\xff\ntwo\n", {2: "not UTF-8"}),
+        ("in.csv", b"text,b\none,1\nshort\n\xff,2\ntwo,3\n", {3: "1 field where the header", 4: "not UTF-8"}),
+        ("in.jsonl", b'{"text": "one"}\n{"b": 1}\n{\n{"text": [1]}\n{"text": "two"}\n',
+         {2: "the field 'text' is missing", 3: "not valid JSON", 4: "the text is neither text nor words"}),
+        ("in.json", b'[{"text": "one"}, 3, {"text": "two"}]', {2: "not a JSON object"}),
+    ],
+)  # fmt: skip
+def test_bad_rows_are_left_out_and_counted_where_that_is_asked_for(
+    name: str, content: bytes, skipped: dict[int, str], predict: Predict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=rf"{name}:{min(skipped)}: .* or leave such rows out: on_bad_row=skip\."):
+        predict(name, content)
+    rows = predict(name, content, "on_bad_row=skip")
+    assert [(row["text"], row["label"]) for row in rows] == [("one", "A"), ("two", "A")]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped ")]
+    for line, (number, problem) in zip(lines, skipped.items(), strict=True):
+        assert f"{name}:{number}: {problem}" in line
+
+
+def test_of_many_bad_rows_the_first_are_named(predict: Predict, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sentence with a bad line is left out as a whole; so is the first, which tells the fields."""
+    predict("in.conll", "one O\ntwo\n\n" * 12 + "three O\n", "on_bad_row=skip", output="out.conll", model=Tagger)
+    *named, more = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped ")]
+    assert (len(named), more) == (10, "skipped 2 more rows")
 
 
 def test_an_input_that_is_no_file_is_told(tmp_path: Path) -> None:

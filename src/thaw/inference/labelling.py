@@ -76,7 +76,7 @@ def open_source(config: DictConfig, run: str) -> Input:
     """
     kind = kind_of(str(config.input), config.format, config.encoding)
     options = read_options(config, run, kind)
-    source = read_records(str(config.input), kind, options)
+    source = read_records(str(config.input), kind, options, skip=config.on_bad_row == "skip")
     if config.header is None and isinstance(config.text_column, int) and options.header and kind in TABLES:
         said = f"the first line names the columns: {', '.join(source.fields)}; header=false makes it a row"
         print(f"warning: {config.input}: {said}", file=sys.stderr)
@@ -125,6 +125,8 @@ def label_records(predictor: Predictor, source: Input, suffix: str, config: Dict
             progress(1)
             labelled += 1
             blank += not "".join(parted(str(text)) if predictor.labels.pairs else text).strip()
+    for line in source.bad.lines():
+        print(line, file=sys.stderr)
     say_blank(predictor, str(config.input), labelled, blank)
     say_cut(predictor, labelled)
     if labelled:

@@ -7,9 +7,9 @@ import datetime
 import shutil
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,24 @@ from thaw.data.columns import text_columns
 from thaw.data.conll import looks_like_conll, position, sentences
 from thaw.data.formats import check_no_workbook, format_of, open_parquet, parquet_rows
 from thaw.data.json_objects import json_objects
-from thaw.data.lines import MARK, NOT_UTF8, numbered, open_bytes, open_lines, readable
+from thaw.data.lines import MARK, numbered, open_bytes, open_lines, readable
 from thaw.data.pairs import joined
 from thaw.data.rows import Bad, Options, text_of
-from thaw.data.tables import Table, read_table
+from thaw.data.tables import read_table
 from thaw.errors import UserError
 from thaw.files import writing
+from thaw.inference.bad_rows import BadRows
 from thaw.inference.texts import Text, pair_of
 
 Record = dict[str, Any]
 Records = Iterator[tuple[Text, Record]]
 TABLES = {"csv": ",", "tsv": "\t"}
-ENCODING = "Save it as UTF-8, or set its encoding, for example encoding=cp1252."
+REMEDIES = {
+    **dict.fromkeys(TABLES, "Fix the row, set quoting=none where quotes are plain characters (minimal where not)"),
+    "conll": "Fix the line",
+    "jsonl": "Fix it, set text_column",
+    "parquet": "Fix the row, set text_column",
+}
 KINDS = ("txt", *TABLES, "jsonl", "parquet", "conll")
 
 
@@ -38,6 +44,7 @@ class Input:
 
     Args:
         fields: the fields of the records.
+        bad: the rows that are not among them.
         delimiter: of a csv file, kept in a csv output.
         marked: whether a csv output needs a byte order mark, without which Excel does not recognise UTF-8.
         cells: whether the texts are cells of a table.
@@ -45,6 +52,7 @@ class Input:
 
     records: Records
     fields: Collection[str]
+    bad: BadRows
     delimiter: str = ","
     marked: bool = False
     cells: bool = False
@@ -75,28 +83,31 @@ def kind_of(source: str, stated: str | None, encoding: str) -> str:
     return kind
 
 
-def read_records(source: str, kind: str, options: Options) -> Input:
+def read_records(source: str, kind: str, options: Options, skip: bool = False) -> Input:
     """The records of an input.
 
     Args:
         source: a file, or ``-`` for standard input, which is streamed if it has one text per line.
         kind: its format.
+        skip: leave out records that cannot be read.
 
     Raises:
         UserError: when a record cannot be read; now, or while the records are read.
     """
+    remedy = REMEDIES.get(kind, "Fix it")
     if source == "-" and kind == "txt":
-        return _lines("standard input", _standard_input(options.encoding), options)
+        return _lines(_standard_input(options.encoding), options, BadRows("standard input", remedy, skip))
     path = _kept_input(kind) if source == "-" else Path(source).expanduser()
+    bad = BadRows(str(path), remedy, skip)
     if kind == "txt":
-        return _lines(source, open_lines(path, options.encoding), options)
+        return _lines(open_lines(path, options.encoding), options, bad)
     if kind == "conll":
-        return _sentences(path, options)
+        return _sentences(path, options, bad)
     if kind == "jsonl":
-        return _objects(path, options)
+        return _objects(path, options, bad)
     if kind == "parquet":
-        return _columns(path, options)
-    return _table(path, options, TABLES[kind])
+        return _columns(path, options, bad)
+    return _table(path, options, TABLES[kind], bad)
 
 
 def _standard_input(encoding: str) -> Iterator[tuple[int, bytes]]:
@@ -114,33 +125,24 @@ def _kept_input(kind: str) -> Path:
     return path
 
 
-def _lines(place: str, lines: Iterable[tuple[int, bytes]], options: Options) -> Input:
-    def read() -> Records:
-        for number, line in lines:
-            text = _text(line, f"{place}:{number}")
-            yield _given([text], options, f"{place}:{number}"), {"text": text}
+def _lines(lines: Iterable[tuple[int, bytes]], options: Options, bad: BadRows) -> Input:
+    def record(line: bytes) -> tuple[Text, Record]:
+        text = line.decode("utf-8")
+        return _given([text], options), {"text": text}
 
-    return Input(read(), ["text"])
-
-
-def _given(values: Sequence[str], options: Options, place: str) -> Any:
-    """The text of a record; a pair as one string."""
-    if not options.pairs:
-        return text_of(values)
-    try:
-        return joined(*pair_of(values[0] if len(values) == 1 else values))
-    except ValueError as error:
-        raise UserError(f"{place}: {error}", "Fix it: the run was trained on pairs of texts.") from None
+    return Input(bad.without(lines, record), ["text"], bad)
 
 
-def _text(line: bytes, place: str) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        raise UserError(f"{place}: {NOT_UTF8}", ENCODING) from None
+def _given(values: Sequence[str], options: Options) -> Any:
+    """The text of a record; a pair as one string.
+
+    Raises:
+        ValueError: when it is not a pair.
+    """
+    return joined(*pair_of(values[0] if len(values) == 1 else values)) if options.pairs else text_of(values)
 
 
-def _sentences(path: Path, options: Options) -> Input:
+def _sentences(path: Path, options: Options, bad: BadRows) -> Input:
     """Words with their other columns; if there are several, the last one holds tags."""
     word_at = position("text", options, 0)
 
@@ -150,37 +152,37 @@ def _sentences(path: Path, options: Options) -> Input:
         names[word_at] = "words"
         return names
 
-    def read() -> Iterator[tuple[Text, Record]]:
-        for sentence in sentences(path, options):
-            if isinstance(sentence, Bad):
-                raise UserError(f"{path}:{sentence.line}: {sentence.problem}", "Fix the line.")
-            start, rows = sentence
-            if not -len(rows[0]) <= word_at < len(rows[0]):
-                raise UserError(f"{path}:{start}: no column {word_at}", "Set text_column to that of the words.")
-            record = dict(zip(columns(len(rows[0])), map(list, zip(*rows, strict=True)), strict=True))
-            if not all(word.strip() for word in record["words"]):
-                raise UserError(f"{path}:{start}: a word of this sentence is empty", "Fix the line.")
-            yield record["words"], record
+    def record(rows: list[list[str]]) -> tuple[Text, Record]:
+        if not -len(rows[0]) <= word_at < len(rows[0]):
+            raise ValueError(f"no column {word_at}; text_column is that of the words")
+        made = dict(zip(columns(len(rows[0])), map(list, zip(*rows, strict=True)), strict=True))
+        if not all(word.strip() for word in made["words"]):
+            raise ValueError("a word of this sentence is empty")
+        return made["words"], made
 
-    first = next(read(), None)
-    return Input(read(), list(first[1]) if first else ["words"])
+    def numbered_sentences() -> Iterator[tuple[int, list[list[str]] | Bad]]:
+        return ((one.line, one) if isinstance(one, Bad) else one for one in sentences(path, options))
+
+    first = next(replace(bad).without(numbered_sentences(), record), None)
+    return Input(bad.without(numbered_sentences(), record), list(first[1]) if first else ["words"], bad)
 
 
-def _table(path: Path, options: Options, delimiter: str) -> Input:
-    columns, records, delimiter = read_table(path, options, delimiter)
-    rows = _sound(path, records)
+def _table(path: Path, options: Options, delimiter: str, bad: BadRows) -> Input:
+    columns, rows, delimiter = read_table(path, options, delimiter)
     if not columns:
-        next(rows, None)  # raises the error of the first row, if there is one
+        next(bad.without(rows, list), None)  # raises the error of the first row, if there is one
         raise UserError(f"{path}: the file is empty", "Give a file with rows.")
     fields, texts_at = _named(columns, options, path)
     with open_bytes(path) as file:
         marked = file.read(len(MARK)) == MARK or codecs.lookup(options.encoding).name != "utf-8"
-    records_of_rows = (
-        (_given([row[i] for i in texts_at], options, f"{path}:{line}"), dict(zip(fields, row, strict=True)))
-        for line, row in rows
-    )
+
+    def record(cells: list[str]) -> tuple[Text, Record]:
+        cells = [cell.encode("utf-8", "surrogateescape").decode("utf-8") for cell in cells]
+        return _given([cells[i] for i in texts_at], options), dict(zip(fields, cells, strict=True))
+
     # Only these are recognised again without a line that states them.
-    return Input(records_of_rows, fields, delimiter if delimiter in ",;|" else TABLES["csv"], marked, cells=True)
+    delimiter = delimiter if delimiter in ",;|" else TABLES["csv"]
+    return Input(bad.without(rows, record), fields, bad, delimiter, marked, cells=True)
 
 
 def _named(columns: list[str], options: Options, path: Path) -> tuple[list[str], list[int]]:
@@ -200,65 +202,55 @@ def _texts_of(columns: list[str], options: Options, path: Path) -> list[str]:
     return texts
 
 
-def _sound(path: Path, records: Table) -> Iterator[tuple[int, list[str]]]:
-    for line, record in records:
-        if isinstance(record, Bad):
-            remedy = "Fix the row, or set quoting=none where quotes are plain characters, minimal where they are not."
-            raise UserError(f"{path}:{line}: {record.problem}", remedy)
-        yield line, [_text(field.encode("utf-8", "surrogateescape"), f"{path}:{line}") for field in record]
-
-
-def _objects(path: Path, options: Options) -> Input:
-    def records() -> Iterator[tuple[str, Record]]:
-        for line, record in json_objects(path, options):
-            if isinstance(record, Bad):
-                remedy = (
-                    ENCODING if record.problem.startswith(NOT_UTF8) else "Fix it."
-                )  # a line, or an object of an array
-                raise UserError(f"{path}:{line}: {record.problem}", remedy)
-            yield f"{path}:{line}", record
-
+def _objects(path: Path, options: Options, bad: BadRows) -> Input:
     # Read twice: records may differ in their fields, and the names of added fields must be free in all of them.
     counts, rows = Counter[str](), 0
-    for _, record in records():
-        counts.update(record.keys())
+    for one in replace(bad).without(json_objects(path, options), dict):
+        counts.update(one.keys())
         rows += 1
     texts = _texts_of(list(counts), options, path) if rows else []
-    for name in texts:
-        if counts[name] < rows:
-            place = next(place for place, record in records() if name not in record)
-            raise UserError(f"{place}: the field {name!r} is missing", "Add it, or set text_column.")
-    found = ((_text_or_words([record[name] for name in texts], options, place), record) for place, record in records())
-    return Input(found, list(counts))
+
+    def record(one: Record) -> tuple[Text, Record]:
+        if absent := [name for name in texts if name not in one]:
+            raise ValueError(f"the field {absent[0]!r} is missing")
+        return _text_or_words([one[name] for name in texts], options), one
+
+    if not bad.skip and any(counts[name] < rows for name in texts):
+        deque(bad.without(json_objects(path, options), record), 0)  # raises the error before anything is labelled
+    return Input(bad.without(json_objects(path, options), record), list(counts), bad)
 
 
-def _text_or_words(values: Sequence[Any], options: Options, place: str) -> Any:
-    """The text of a record whose values have types, or its words; a pair as one string."""
+def _text_or_words(values: Sequence[Any], options: Options) -> Any:
+    """The text of a record whose values have types, or its words; a pair as one string.
+
+    Raises:
+        ValueError: when it is neither.
+    """
     if options.pairs:
-        return _given(["" if value is None else value for value in values], options, place)
+        return _given(["" if value is None else value for value in values], options)
     text = values[0]
     words = isinstance(text, list) and all(isinstance(word, str) for word in text)
     if isinstance(text, list | dict | bytes) and not words:
-        raise UserError(f"{place}: the text is neither text nor words", "Fix it, or set text_column.")
+        raise ValueError("the text is neither text nor words")
     return text if words else "" if text is None else str(text)
 
 
-def _columns(path: Path, options: Options) -> Input:
+def _columns(path: Path, options: Options, bad: BadRows) -> Input:
     with open_parquet(path) as file:
         fields, texts_at = _named(file.schema_arrow.names, options, path)
 
-    def read() -> Records:
+    def rows() -> Iterator[tuple[int, list[Any] | Bad]]:
         with open_parquet(path) as file:
-            for row, values in parquet_rows(file):
-                if isinstance(values, Bad):
-                    raise UserError(f"{path}:{row}: {values.problem}", "Fix the row, or leave the column out.")
-                text = _text_or_words([values[i] for i in texts_at], options, f"{path}:{row}")
-                record = dict(zip(fields, map(as_json, values), strict=True))
-                if isinstance(text, list):  # output in columns knows the words by their identity
-                    record[fields[texts_at[0]]] = text
-                yield text, record
+            yield from parquet_rows(file)
 
-    return Input(read(), fields)
+    def record(values: list[Any]) -> tuple[Text, Record]:
+        text = _text_or_words([values[i] for i in texts_at], options)
+        made = dict(zip(fields, map(as_json, values), strict=True))
+        if isinstance(text, list):  # output in columns knows the words by their identity
+            made[fields[texts_at[0]]] = text
+        return text, made
+
+    return Input(bad.without(rows(), record), fields, bad)
 
 
 def as_json(value: Any) -> Any:

@@ -1,0 +1,66 @@
+"""Rows of an input that cannot be read."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from thaw.data.lines import NOT_UTF8
+from thaw.data.rows import Bad
+from thaw.errors import UserError, counted
+
+T = TypeVar("T")
+Made = TypeVar("Made")
+SHOWN = 10  # bad rows that are named
+ENCODING = "Save it as UTF-8, set its encoding (encoding=cp1252, say)"
+
+
+@dataclass
+class BadRows:
+    """What becomes of rows that cannot be read: the first is an error, or they are left out and counted.
+
+    Args:
+        place: of the rows: a file.
+        remedy: for the error, where the encoding is not what is wrong.
+        skip: leave them out.
+
+    Attributes:
+        count: how many were left out so far.
+        first: what was wrong with the first of them, a line each.
+    """
+
+    place: str
+    remedy: str
+    skip: bool
+    count: int = field(init=False, default=0)
+    first: list[str] = field(init=False, default_factory=list)
+
+    def without(self, rows: Iterable[tuple[int, T | Bad]], make: Callable[[T], Made]) -> Iterator[Made]:
+        """What is made of all others.
+
+        Args:
+            rows: each with its line.
+            make: raises a ValueError for a row that is bad.
+
+        Raises:
+            UserError: for a bad row, if it is not to be left out.
+        """
+        for line, row in rows:
+            try:
+                if isinstance(row, Bad):
+                    raise ValueError(row.problem)
+                made = make(row)
+            except ValueError as error:
+                problem = NOT_UTF8 if isinstance(error, UnicodeDecodeError) else str(error)
+                said = f"{self.place}:{line}: {problem}"
+                if not self.skip:
+                    remedy = ENCODING if NOT_UTF8 in problem else self.remedy
+                    raise UserError(said, f"{remedy}, or leave such rows out: on_bad_row=skip.") from None
+                self.count += 1
+                self.first += [said] if self.count <= SHOWN else []
+            else:
+                yield made
+
+    def lines(self) -> list[str]:
+        """What was left out, for people."""
+        more = self.count - len(self.first)
+        return [f"skipped {one}" for one in (*self.first, *([counted(more, "more row")] if more else []))]

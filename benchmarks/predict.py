@@ -1,10 +1,10 @@
 """Prediction: rows a second against the Hugging Face pipeline at its best batch size, and the latency of one text.
 
     python -m benchmarks.predict run=outputs/... input=texts.txt [rows=2000] [pairs=3]
-        [systems=thaw,thaw_onnx,thaw_onnx_int8,pipeline_1,pipeline_8,pipeline_32]
+        [systems=thaw,thaw_bf16-mixed,thaw_onnx,thaw_onnx_int8,pipeline_1,pipeline_8,pipeline_32]
 
-The forms of ONNX are there once ``export.py`` has made them; the number is the pipeline's batch size. Every system
-labels the same rows of a file of texts, one a line; their labels and scores are compared.
+The forms of ONNX are there once ``export.py`` has made them; bf16-mixed is a precision; the number is the pipeline's
+batch size. Every system labels the same rows of a file of texts, one a line; their labels and scores are compared.
 """
 
 import json
@@ -18,17 +18,19 @@ from typing import Any
 from benchmarks.pairs import RESULTS, alternate, report
 from benchmarks.settings import own_settings, script
 from thaw.errors import UserError
+from thaw.values import PREDICTS_IN
 
 SYSTEMS = "thaw,pipeline_1,pipeline_8,pipeline_32"
 Answers = list[tuple[str, float]]
 
 
-def thaw(run: str, backend: str) -> Callable[[list[str]], Answers]:
+def thaw(run: str, form: str) -> Callable[[list[str]], Answers]:
     from thaw.inference.predictor import Predictor
     from thaw.memory import keep_freed_memory
 
     keep_freed_memory()  # as every script of thaw begins
-    predictor = Predictor.from_run(run, backend=backend)
+    options: dict[str, Any] = {"precision" if form in PREDICTS_IN else "backend": form}
+    predictor = Predictor.from_run(run, **options)
     return lambda texts: [(row["label"], row["score"]) for row in predictor(texts)]
 
 
@@ -44,7 +46,7 @@ def side(system: str, run: str, source: str, rows: int) -> None:
     """One system in this process: prints its seconds, and its latency of one text at the 50th and 95th percentile."""
     texts = [line.strip() for line in Path(source).read_text(encoding="utf-8").split("\n")][:rows]
     name, _, form = system.partition("_")
-    predict = thaw(run, form or "torch") if name == "thaw" else pipeline(run, int(form))
+    predict = thaw(run, form or "32-true") if name == "thaw" else pipeline(run, int(form))
     predict(texts[:64])
     clock = time.perf_counter()
     answers = predict(texts)

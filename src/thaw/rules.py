@@ -172,6 +172,7 @@ PREDICT_RULES: dict[str, Rule] = {
     "on_bad_row": RULES["data.on_bad_row"],
     "batch_size": or_null(values.COUNT),
     "backend": one_of(*values.BACKENDS),
+    "precision": one_of(*values.PREDICTS_IN),
     "probabilities": values.FLAG,
     "calibrated": values.FLAG,
     "min_score": or_null(values.FRACTION),

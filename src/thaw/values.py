@@ -95,6 +95,7 @@ SCHEDULES = (  # of transformers: those that depend on the step alone and need n
 FORMAT = or_null(one_of("txt", "csv", "tsv", "jsonl", "json", "parquet", "conll"))
 ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
 BACKENDS = ("torch", "onnx", "onnx_int8")
+PREDICTS_IN = ("32-true", "bf16-mixed", "16-mixed")
 METHODS = ("shap", "integrated_gradients", "leave_one_out")  # of explanations
 DEVICES: Rule = (
     lambda value: value in ("auto", -1) or COUNT[0](value) or (bool(value) and _numbers(value, list, NATURAL)),

@@ -586,8 +586,8 @@ def test_a_list_of_other_things_than_words_is_no_text(predict: Predict) -> None:
     [
         ("in.txt", b"one\n\xff\ntwo\n", {2: "not UTF-8"}),
         ("in.csv", b"text,b\none,1\nshort\n\xff,2\ntwo,3\n", {3: "1 field where the header", 4: "not UTF-8"}),
-        ("in.jsonl", b'{"text": "one"}\n{"b": 1}\n{\n{"text": [1]}\n{"text": "two"}\n',
-         {2: "the field 'text' is missing", 3: "not valid JSON", 4: "the text is neither text nor words"}),
+        ("in.jsonl", b'{"text": "one"}\n{\n{"b": 1}\n{"text": [1]}\n{"text": "two"}\n',
+         {2: "not valid JSON", 3: "the field 'text' is missing", 4: "the text is neither text nor words"}),
         ("in.json", b'[{"text": "one"}, 3, {"text": "two"}]', {2: "not a JSON object"}),
     ],
 )  # fmt: skip

@@ -77,6 +77,27 @@ def finished(encoders: Encoders, tmp_path_factory: pytest.TempPathFactory) -> Ma
     return make
 
 
+@every_architecture
+def test_half_precision_changes_scores_a_little(architecture: str, finished: Make) -> None:
+    run = finished(architecture, "sequence")
+    exact, rounded = (Predictor.from_run(run, precision=one)(CORPUS) for one in ("32-true", "bf16-mixed"))
+    apart = [abs(one["score"] - other["score"]) for one, other in zip(exact, rounded, strict=True)]
+    assert 0 < max(apart) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"precision": "16-mixed"}, "precision=16-mixed is for GPUs. Give bf16-mixed"),
+        ({"precision": "fp16"}, "precision=fp16 is not known. Choose one of: 32-true, bf16-mixed, 16-mixed"),
+        ({"precision": "bf16-mixed", "backend": "onnx"}, "backend=onnx has a precision of its own. Leave precision"),
+    ],
+)
+def test_a_precision_that_cannot_be_had_is_told(options: dict[str, str], said: str, finished: Make) -> None:
+    with pytest.raises(UserError, match=said):
+        Predictor.from_run(finished("bert", "sequence"), **options)
+
+
 class ByToken(nn.Module):
     """Stands for a network that knows each token's label by heart."""
 

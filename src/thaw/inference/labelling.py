@@ -48,8 +48,10 @@ def label(config: DictConfig) -> None:
     folders = several(listed(config.run))
     if config.explain:
         check_method(config.explain, gradients=config.backend == "torch", runs=len(folders))
+        if config.precision != "32-true":
+            raise UserError(f"precision={config.precision}: explanations need all digits", "Leave it out.")
     source = open_source(config, folders[0]) if config.input is not None else None
-    options = {key: config[key] for key in ("batch_size", "backend", "calibrated", "min_score")}
+    options = {key: config[key] for key in ("batch_size", "backend", "precision", "calibrated", "min_score")}
     predictor = Predictor.from_runs(folders, **options)
     if predictor.labels.task == "token" and config.probabilities:
         raise UserError("probabilities=true is for labels of whole texts", "Leave it out: entities have a score.")

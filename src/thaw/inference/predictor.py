@@ -109,14 +109,15 @@ class Predictor:
         backend: str = "torch",
         calibrated: bool = False,
         min_score: float | None = None,
+        precision: str = "32-true",
         prefix: "Callable[[Any], FrozenPrefix] | None" = None,
     ) -> "Predictor":
         """The predictor of a finished run; needs nothing but its folder.
 
         Args:
             backend: ``torch``, or ``onnx`` or ``onnx_int8`` for what ``export.py`` left in the run folder.
-            calibrated: give probabilities at the temperature that training found.
-            min_score: of the class.
+            batch_size, calibrated, min_score: of the class.
+            precision: ``32-true``, or ``bf16-mixed`` or ``16-mixed``, which are faster where the hardware has them.
             prefix: gives the frozen prefix of the network, if training has computed it already.
 
         Raises:
@@ -125,6 +126,8 @@ class Predictor:
         if backend not in BACKENDS:
             raise UserError(f"backend={backend} is not known", f"Choose one of: {', '.join(BACKENDS)}.")
         if backend != "torch":
+            if precision != "32-true":
+                raise UserError(f"backend={backend} has a precision of its own", "Leave precision out.")
             from thaw.inference.onnx import exported_folder, load_onnx
 
             quantize = backend.partition("_")[2] or None
@@ -135,14 +138,14 @@ class Predictor:
 
         run = open_run(folder, needs="model")
         config, saved = load_config(run), read_json(run / "labels.json")
-        options = {**saved_options(saved, calibrated, folder), "min_score": min_score}
+        size = config.data.eval_batch_size if batch_size is None else batch_size
+        options = {**saved_options(saved, calibrated, folder), "min_score": min_score, "batch_size": size}
         from thaw.inference.network import load_network
         from thaw.models.speed import accelerate
 
         network, tokenizer = load_network(run)
         accelerate(network)
-        size = config.data.eval_batch_size if batch_size is None else batch_size
-        return cls.from_network(network, tokenizer, LabelSet.from_dict(saved), prefix, batch_size=size, **options)
+        return cls.from_network(network, tokenizer, LabelSet.from_dict(saved), prefix, precision, **options)
 
     @classmethod
     def from_runs(cls, folders: Sequence[str | Path], **options: Any) -> "Predictor":
@@ -167,6 +170,7 @@ class Predictor:
         tokenizer: Any,
         labels: LabelSet,
         prefix: "Callable[[Any], FrozenPrefix] | None" = None,
+        precision: str = "32-true",
         **options: Any,
     ) -> "Predictor":
         """The predictor of a torch network.
@@ -174,14 +178,14 @@ class Predictor:
         Args:
             network: a transformers encoder with a head.
             tokenizer, labels, options: of the class.
-            prefix: as for `from_run`.
+            prefix, precision: as for `from_run`.
         """
         import torch
 
         from thaw.inference.network import torch_logits
 
         tokens = None if torch.cuda.is_available() else THREAD_TOKENS * torch.get_num_threads()
-        predictor = cls(torch_logits(network), tokenizer, labels, batch_tokens=tokens, **options)
+        predictor = cls(torch_logits(network, precision), tokenizer, labels, batch_tokens=tokens, **options)
         predictor.network = network
         predictor.prefix = prefix(network) if prefix else None
         return predictor
@@ -209,9 +213,8 @@ class Predictor:
             raise TypeError("texts is a single one; give a list of them")
         readable = (as_in_training(text, self.labels, self.clean) for text in texts)
         for chunk in chunks(readable, CHUNK_BATCHES * self.batch_size):
-            every = (
-                tag_texts(self, chunk) if self.labels.task == "token" else classify_texts(self, chunk, probabilities)
-            )
+            words = self.labels.task == "token"
+            every = tag_texts(self, chunk) if words else classify_texts(self, chunk, probabilities)
             yield from every if self.min_score is None else abstaining(self, every)
 
     def encode(self, texts: Sequence[Any], gold: Sequence[Any]) -> Encoded:
@@ -273,11 +276,8 @@ class Predictor:
             probabilities: those that decide, see `thaw.inference.voting.voted`.
         """
         if self.labels.task == "multi_label":
-            return [
-                name
-                for name, score, threshold in zip(self.labels.names, probabilities, self.thresholds, strict=True)
-                if score >= threshold
-            ]
+            labels = zip(self.labels.names, probabilities, self.thresholds, strict=True)
+            return [name for name, score, threshold in labels if score >= threshold]
         return self.labels.names[int(probabilities.argmax())]
 
     def batches_of(self, lengths: np.ndarray) -> list[np.ndarray]:

@@ -1,10 +1,12 @@
 """What stands around a sweep: search spaces, presets, extras that are missing, memory between runs."""
 
 import gc
+import os
 import subprocess
 import sys
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from thaw.reporting.members import Group, Member
 from thaw.reporting.rivals import best_of, holm, resampled, reservation, rivals, welch
 from thaw.settings import check
 from thaw.study import search_space
+from thaw.training import gpus
 
 
 def space(*overrides: str, grid: bool = False) -> dict[str, Any]:
@@ -219,6 +222,33 @@ def test_settings_of_the_sweeper_are_checked(script: Run) -> None:
     done = script("train.py", "sweep=optuna", "hydra.sweeper.sampler=best", ok=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "sampler=best is not one of: tpe, random, grid" in done.stderr
+
+
+@pytest.mark.parametrize("visible", [None, "4,6"])
+def test_processes_of_joblib_take_turns_with_the_gpus(
+    visible: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call stands for a process that lasts as long as what it returns."""
+    launcher = SimpleNamespace(_target_="hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher")
+    monkeypatch.setattr(gpus.HydraConfig, "get", lambda: SimpleNamespace(launcher=launcher))
+    monkeypatch.setattr(gpus.torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path))
+    begin = gpus.take_gpu.__wrapped__
+
+    def taken() -> tuple[str, Any]:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        lock = begin()
+        return os.environ["CUDA_VISIBLE_DEVICES"], lock
+
+    first, second = ("4", "6") if visible else ("0", "1")
+    processes = [taken() for _ in range(3)]
+    assert [gpu for gpu, _ in processes] == [first, second, first]
+    processes[1][1].release()  # as when a process ends
+    assert taken()[0] == second
+    launcher._target_ = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+    assert begin() is None
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from thaw.settings import plain
 from thaw.training.callbacks import History, ValidationLines
 from thaw.training.environment import environment
 from thaw.training.finishing import finish
+from thaw.training.gpus import take_gpu
 from thaw.training.pruning import pruning
 from thaw.training.restoring import check_same_data, check_same_size, check_same_weights, continued, read_checkpoint
 from thaw.training.resuming import LAST, Resumable
@@ -61,6 +62,8 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         The best monitored validation score, for sweeps; None in all processes except the first.
     """
     quiet()
+    if multirun:
+        take_gpu()
     times: dict[str, float] = {}
     clock = time.perf_counter()
     if config.resume:

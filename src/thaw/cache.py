@@ -92,6 +92,9 @@ def make_room(kind: str, needed: int, limit: int, keep: Collection[str] = ()) ->
     if needed > limit:
         return False
     with FileLock(parent.with_suffix(".lock")):
+        for path in parent.glob(".*.*"):  # incomplete: what a kill has left, unless a process holds the key
+            with suppress(Timeout), FileLock(parent / f"{path.name[1:].partition('.')[0]}.lock", timeout=0):
+                shutil.rmtree(path, ignore_errors=True)
         folders = {}  # key and bytes of each; an incomplete folder is named ``.key.something``
         for path in sorted(parent.iterdir(), key=_last_used):
             key = path.name.lstrip(".").partition(".")[0]

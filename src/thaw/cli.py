@@ -55,6 +55,7 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
 
         def main() -> None:
             prepare(script.conf)
+            listen()  # also while a multirun starts, ends, or waits for the processes of a launcher
             try:
                 check_options(sys.argv[1:], script)
                 # Options first, since argparse takes settings from one place only.
@@ -109,9 +110,7 @@ def perform(function: Callable[[DictConfig], Any], config: DictConfig, rules: di
     folder, log = Path(HydraConfig.get().runtime.output_dir), f"{HydraConfig.get().job.name}.log"
     summed = multirun.active() and script.name == "train"  # only train.py reports failures at the end of a multirun
     keep_freed_memory()  # here, since processes started by launchers do not call main
-    heard = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]  # not a launcher's
-    for number in heard:
-        signal.signal(number, end)
+    heard = listen()  # in a process started by a launcher
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True)
         check_known(plain, script)
@@ -136,6 +135,14 @@ def perform(function: Callable[[DictConfig], Any], config: DictConfig, rules: di
     finally:
         for number in heard:
             signal.signal(number, signal.SIG_DFL)
+
+
+def listen() -> list[signal.Signals]:
+    """Have signals that nobody handles, such as a launcher, end the process the way Ctrl-C does; returns which."""
+    heard = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
+    for number in heard:
+        signal.signal(number, end)
+    return heard
 
 
 def end(number: int, _: Any) -> NoReturn:

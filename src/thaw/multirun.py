@@ -202,7 +202,15 @@ class Summarise(Callback):
         from thaw.reporting.sweep import summarise
         from thaw.reporting.wandb_report import send_table
 
-        pages.wait()
-        send_table(Path(config.hydra.sweep.dir))
-        if summarise(Path(config.hydra.sweep.dir)):
+        try:
+            pages.wait()
+            send_table(Path(config.hydra.sweep.dir))
+            failed = summarise(Path(config.hydra.sweep.dir))
+        except UserError as error:  # Hydra would only warn, and end with exit code 0
+            print(f"error: no summary: {error}", file=sys.stderr)
+            sys.exit(2)
+        except Exception as error:
+            traceback.print_exception(error)
+            sys.exit(1)
+        if failed:
             sys.exit(1)

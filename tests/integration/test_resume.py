@@ -570,6 +570,24 @@ main()
     assert not list(tmp_path.glob("outputs/*"))
 
 
+def test_sigterm_ends_a_multirun_that_is_between_its_runs(tmp_path: Path) -> None:
+    """As while it waits for the processes of joblib, which would be left behind."""
+    code = f"""
+import os, runpy, signal, sys, time
+from thaw.multirun import Summarise
+
+def begin(*_, **__):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+Summarise.on_multirun_start = begin
+sys.argv = ["train.py", "-m", "seed=1,2"]
+runpy.run_path({str(ROOT / "train.py")!r}, run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "Interrupted.\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_first_and_says_how_to_go_on(
     number: signal.Signals, encoders: Callable[[str], Path], script: Run, tmp_path: Path

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from thaw import cache
 from thaw.cache import cache_folder, cached_array, make_room
@@ -72,3 +73,12 @@ def test_room_is_made_on_a_full_disk_too(
     assert make_room("kind", 70, limit=1000) is fits
     if fits:
         assert {path.name for path in (tmp_path / "kind").iterdir() if path.is_dir()} == left
+
+
+def test_room_is_made_of_what_a_kill_has_left(tmp_path: Path) -> None:
+    """Even under a key that is wanted; what a process is writing stays."""
+    for name in (".left.1a", ".held.2b"):
+        (tmp_path / "kind" / name).mkdir(parents=True)
+    with FileLock(tmp_path / "kind" / "held.lock"):
+        assert make_room("kind", 10, limit=100, keep={"left", "held"})
+    assert [path.name for path in (tmp_path / "kind").iterdir() if path.is_dir()] == [".held.2b"]

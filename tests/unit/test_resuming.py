@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import configured
 from thaw.errors import UserError
 from thaw.files import write_json
 from thaw.training import resuming
 from thaw.training.restoring import check_same_data, check_same_weights
 from thaw.training.resuming import LATE, Resumable, keep_as, random_states, set_random_states
+from thaw.training.trainer import WholeFiles, make_trainer
 from thaw.training.validating import ValidateEvery, stepped, validation_due
 
 
@@ -178,3 +180,27 @@ def test_a_checkpoint_of_other_weights_is_refused() -> None:
     for names in (["weight"], ["bias", "weight"], []):
         with pytest.raises(UserError, match="holds other weights than this run trains"):
             check_same_weights({name: torch.zeros(2) for name in names}, module)
+
+
+def test_a_checkpoint_stays_until_the_next_one_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(configured().trainer, [], tmp_path)
+    assert isinstance(trainer.strategy.checkpoint_io, WholeFiles)
+    path = tmp_path / "last.ckpt"
+    WholeFiles().save_checkpoint({"step": 1}, path)
+
+    def killed(_: Any, part: Path) -> None:
+        part.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        WholeFiles().save_checkpoint({"step": 2}, path)
+    assert torch.load(path) == {"step": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_kill_has_left_of_a_checkpoint_is_removed(tmp_path: Path) -> None:
+    for name in ("last.ckpt", ".last.ckpt.1a2b", "best.ckpt"):
+        write_json(tmp_path / "checkpoints" / name, {})
+    with Resumable(tmp_path, None).listening():
+        assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}

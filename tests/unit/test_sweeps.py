@@ -187,6 +187,33 @@ def test_the_memory_of_a_run_is_free_before_the_next() -> None:
         gc.unfreeze()
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (
+            UserError("metrics.json: damaged", "Restore it."),
+            2,
+            "error: no summary: metrics.json: damaged. Restore it.\n",
+        ),
+        (IndexError("nothing"), 1, "IndexError: nothing\n"),
+    ],
+)
+def test_a_sweep_without_its_summary_has_failed(
+    error: Exception, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hydra would turn the error into a warning."""
+
+    def fail(_: Path) -> int:
+        raise error
+
+    monkeypatch.setattr("thaw.reporting.sweep.summarise", fail)
+    monkeypatch.setattr("thaw.reporting.wandb_report.send_table", lambda _: None)
+    with pytest.raises(SystemExit) as ended:
+        Summarise().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": "runs"}}}))
+    assert ended.value.code == code
+    assert capsys.readouterr().err.endswith(said)
+
+
 @pytest.mark.parametrize("preset", sorted(path.stem for path in (ROOT / "conf/sweep").glob("*.yaml")))
 def test_every_value_of_a_preset_is_one_that_train_takes(preset: str) -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):

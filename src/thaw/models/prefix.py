@@ -4,6 +4,7 @@ Below the first trainable layer a network is a pure function of its input, since
 step needs only the layers above, fed with stored hidden states: the same losses for a fraction of the work.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -200,6 +201,9 @@ class FrozenPrefix:
     def _compute(self, split: Split, offsets: np.ndarray, folder: Path) -> None:
         shape = (int(offsets[-1]), self.size)
         values = np.lib.format.open_memmap(folder / "states.npy", mode="w+", dtype=self.raw, shape=shape)
+        if hasattr(os, "posix_fallocate"):  # the file is sparse: a full disk would kill the process by SIGBUS
+            with (folder / "states.npy").open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
         device = next(self.network.parameters()).device
         with evaluating(self.network), self.context():
             for batch in self.batches(split):

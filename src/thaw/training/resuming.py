@@ -63,6 +63,8 @@ class Resumable(pl.callbacks.Checkpoint):
     def listening(self) -> Iterator[None]:
         """Handle signals during training; Lightning would end the process silently on Ctrl-C."""
         self.handlers = {number: signal.signal(number, self._notice) for number in SIGNALS}
+        for part in self.path.parent.glob(".*.ckpt.*"):  # left by a kill
+            part.unlink(missing_ok=True)
         self.saved_at = self.began = time.monotonic()  # preparation does not count
         try:
             yield

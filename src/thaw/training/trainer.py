@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, StochasticWeightAveraging, WeightAveraging
 from pytorch_lightning.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.strategies import FSDPStrategy, StrategyRegistry
 from torch import nn
 from torch.distributed.fsdp import FullOptimStateDictConfig, FullStateDictConfig, OptimStateKeyType, StateDictType
@@ -17,6 +18,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.optim import Optimizer
 
+from thaw import files
 from thaw.errors import UserError, counted
 from thaw.instantiate import build
 from thaw.labels import LabelSet
@@ -99,6 +101,18 @@ def precision_here(precision: str, accelerator: str) -> str:
     if accelerator == "cpu" or not torch.cuda.is_available():
         return "32-true"
     return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes checkpoints beside the old ones, which it then replaces.
+
+    Lightning writes them to the folder for temporary files; where that is on another disk, it then copies them over the
+    old ones, which a kill meanwhile destroys.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        with files.atomic_path(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -227,7 +241,7 @@ def make_trainer(settings: dict[str, Any], callbacks: list[Any], folder: Path) -
             deterministic=settings["deterministic"],
             callbacks=[*([ValidateEvery(every)] if every else []), *callbacks],
             # Lightning's requeueing saves a state of its own, which it would then prefer to ours.
-            plugins=[SLURMEnvironment(auto_requeue=False)] if slurm else None,
+            plugins=[WholeFiles(), *([SLURMEnvironment(auto_requeue=False)] if slurm else [])],
             logger=False,  # set later, once the run has begun
             default_root_dir=folder,
             num_sanity_val_steps=0,

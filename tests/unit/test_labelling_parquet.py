@@ -95,7 +95,7 @@ def test_pairs_are_read_from_two_columns(predict: Predict, capsys: pytest.Captur
     predict("in.parquet", content, model=Pairs, text_column=["premise", "hypothesis"])
     assert "1 of 2 rows hold no text; their labels mean nothing" in capsys.readouterr().err
     content = parquet(premise=["so", "so"], hypothesis=[["it", "is"], None])
-    with pytest.raises(UserError, match=r"in\.parquet:1: .* is not a pair of texts\. Fix it"):
+    with pytest.raises(UserError, match=r"in\.parquet:1: .* is not a pair of texts\. Fix the row"):
         predict("in.parquet", content, model=Pairs, text_column=["premise", "hypothesis"])
 
 
@@ -125,12 +125,15 @@ def test_the_format_may_be_said_and_the_file_zipped(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (parquet(text=[{"a": 1}]), ":1: the text is neither text nor words. Fix it, or set text_column."),
+        (
+            parquet(text=[{"a": 1}]),
+            ":1: the text is neither text nor words. Fix the row, leave its column out, set text_column",
+        ),
         (parquet(text=[b"so", b"\xff"]), ":2: the text is neither text nor words."),
         (parquet(text=pa.array([b"so", b"\xff"]).view(pa.string())), ":2: not UTF-8 in 'text'. Fix the row"),
         (
             parquet(text=["so"] * 2, at=pa.array([0, 10**18], pa.timestamp("us"))),
-            ":2: 'at' cannot be read: date value out of range. Fix the row, or leave the column out.",
+            ":2: 'at' cannot be read: date value out of range. Fix the row, leave its column out",
         ),
         (b"no parquet", ": cannot be read as Parquet: "),
         (parquet(text=["so"])[:-9], ": cannot be read as Parquet: "),

@@ -22,6 +22,7 @@ class BadRows:
         place: of the rows: a file.
         remedy: for the error, where the encoding is not what is wrong.
         skip: leave them out.
+        encoded: whether the user can say what the encoding is.
 
     Attributes:
         count: how many were left out so far.
@@ -31,6 +32,7 @@ class BadRows:
     place: str
     remedy: str
     skip: bool
+    encoded: bool = True
     count: int = field(init=False, default=0)
     first: list[str] = field(init=False, default_factory=list)
 
@@ -53,7 +55,7 @@ class BadRows:
                 problem = NOT_UTF8 if isinstance(error, UnicodeDecodeError) else str(error)
                 said = f"{self.place}:{line}: {problem}"
                 if not self.skip:
-                    remedy = ENCODING if NOT_UTF8 in problem else self.remedy
+                    remedy = ENCODING if self.encoded and NOT_UTF8 in problem else self.remedy
                     raise UserError(said, f"{remedy}, or leave such rows out: on_bad_row=skip.") from None
                 self.count += 1
                 self.first += [said] if self.count <= SHOWN else []

@@ -33,7 +33,7 @@ REMEDIES = {
     **dict.fromkeys(TABLES, "Fix the row, set quoting=none where quotes are plain characters (minimal where not)"),
     "conll": "Fix the line",
     "jsonl": "Fix it, set text_column",
-    "parquet": "Fix the row, set text_column",
+    "parquet": "Fix the row, leave its column out, set text_column",
 }
 KINDS = ("txt", *TABLES, "jsonl", "parquet", "conll")
 
@@ -98,7 +98,7 @@ def read_records(source: str, kind: str, options: Options, skip: bool = False) -
     if source == "-" and kind == "txt":
         return _lines(_standard_input(options.encoding), options, BadRows("standard input", remedy, skip))
     path = _kept_input(kind) if source == "-" else Path(source).expanduser()
-    bad = BadRows(str(path), remedy, skip)
+    bad = BadRows(str(path), remedy, skip, encoded=kind != "parquet")
     if kind == "txt":
         return _lines(open_lines(path, options.encoding), options, bad)
     if kind == "conll":

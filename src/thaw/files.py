@@ -38,7 +38,11 @@ def atomic_write(path: Path, zipped: bool = False) -> Iterator[IO[str]]:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A place to write a file to, which gets its name only once it is complete, even if the process is killed."""
+    """A place to write a file to, which gets its name only once it is complete, even if the process is killed.
+
+    A link stays one: what it leads to is replaced.
+    """
+    path = path.resolve() if path.is_symlink() else path
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     with writing(path, temporary):
         try:

@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,9 @@ def open_run(folder: str | Path, needs: str = "config.yaml") -> Path:
     """
     run = Path(folder).expanduser().absolute()
     if not run.is_dir():
-        raise UserError(f"{folder}: no such run folder", "Runs are under outputs/<data>/<model>/<date and time>.")
+        meant = get_close_matches(str(folder), ["latest"])
+        hint = "Did you mean latest?" if meant else "Runs are under outputs/<data>/<model>/<date and time>."
+        raise UserError(f"{folder}: no such run folder", hint)
     if not (run / "config.yaml").is_file():
         inside = members_of(run)
         if inside and (run / "multirun.yaml").is_file():

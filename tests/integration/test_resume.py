@@ -25,7 +25,7 @@ from thaw.cli import end
 from thaw.errors import Interrupted, UserError
 from thaw.metrics.outputs import Outputs
 from thaw.models.module import EncoderModule
-from thaw.models.prefix import FrozenPrefix
+from thaw.models.prefix import FrozenPrefix, Unusable
 from thaw.runs import load_config, occupy
 from thaw.training import fit as fitting
 from thaw.training import resuming
@@ -354,6 +354,39 @@ def test_a_signal_while_frozen_layers_are_computed_says_how_to_go_on(
     fit(configured(f"resume={tmp_path / 'run'}"), tmp_path / "run")
 
 
+def test_frozen_layers_are_read_or_run_as_before_the_stop(
+    encoders: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The disk of the cache was full and has room again, and the other way round."""
+
+    def full(*_: Any) -> None:
+        raise Unusable("the disk is full")
+
+    settings = [
+        f"model.name={encoders('distilbert')}", "data.train_size=24", "data.eval_size=12", "data.batch_size=8",
+        "data.epochs=2", "optimizer.lr=1e-2", "freeze=first_n", "freeze.n=1", "freeze.reuse_dtype=bfloat16",
+    ]  # fmt: skip
+    fit(configured(*settings, "freeze.reuse=off"), tmp_path / "computed")
+    expected = files_of(tmp_path / "computed")["weights"]
+    for run, before in ((tmp_path / "filled", False), (tmp_path / "emptied", True)):
+        with monkeypatch.context() as patch:
+            kill_at(4, patch)
+            if before:
+                patch.setattr(FrozenPrefix, "reserve", full)
+            with pytest.raises(Killed):
+                fit(configured(*settings, "trainer.checkpoint_every=1"), run)
+        with monkeypatch.context() as patch:
+            if not before:
+                patch.setattr(FrozenPrefix, "reserve", full)
+            caplog.clear()
+            fit(configured(f"resume={run}"), run)
+        assert ("weights will differ a little" in caplog.text) is not before
+        assert (files_of(run)["weights"] == expected) is before
+
+
 def test_the_best_is_that_of_the_state_to_go_on_from(
     encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -664,6 +697,7 @@ def test_only_training_counts_as_training(tmp_path: Path, monkeypatch: pytest.Mo
 def test_what_cannot_be_resumed_says_so(script: Run, tmp_path: Path) -> None:
     for arguments, problem in (
         (["resume=nowhere"], "nowhere: no such run folder"),
+        (["resume=lastest"], "lastest: no such run folder. Did you mean latest?"),
         (["resume=."], "not a run folder"),
         (["resume=nowhere", "seed=2"], "seed=2 with resume: a resumed run keeps its own settings. Leave it out, or"),
         (

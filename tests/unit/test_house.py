@@ -745,6 +745,17 @@ def test_what_fails_while_a_file_is_open_is_blamed_on_it_only_if_there_is_no_roo
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_link_leads_to_is_replaced_not_the_link(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    link = tmp_path / "labelled.csv"
+    link.symlink_to("far/labelled.csv")  # where there is nothing yet
+    for text in ("first", "second"):
+        files.write_text(link, text)
+        assert link.is_symlink()
+        assert (tmp_path / "far/labelled.csv").read_text() == text
+    assert [path.name for path in (tmp_path / "far").iterdir()] == ["labelled.csv"]
+
+
 def test_what_the_trainer_calls_its_arguments_names_settings_that_there_are() -> None:
     assert set(TRAINER.values()) <= set(Script(ROOT / "conf", "train").keys)
 

@@ -35,7 +35,6 @@ def write_graph(network: Any, path: Path) -> None:
     mask = torch.ones((2, 8), dtype=torch.int64)
     mask[1, 5:] = 0
     sizes = {0: torch.export.Dim("rows", min=1), 1: torch.export.Dim("tokens", min=1)}
-    size = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
     try:
         with silence():
             program: Any = torch.onnx.export(
@@ -49,7 +48,6 @@ def write_graph(network: Any, path: Path) -> None:
                 verbose=False,
             )
             skip_masks(program.model.graph)
-            program.save(str(path), external_data=size > 1.9e9)  # a single file can hold at most 2 GiB
     except Exception as error:  # the exporter raises all kinds of exceptions
         cause: BaseException = error
         while cause.__cause__ is not None:
@@ -58,6 +56,9 @@ def write_graph(network: Any, path: Path) -> None:
             f"{network.config.model_type}: torch cannot export this architecture: {reason(cause)}",
             "predict.py runs the model with torch.",
         ) from error
+    size = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    with silence():
+        program.save(str(path), external_data=size > 1.9e9)  # a single file can hold at most 2 GiB
 
 
 def attend(

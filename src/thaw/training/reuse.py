@@ -35,6 +35,15 @@ class Reuse(pl.Callback):
         self.depth = 0
         self.precision = ""
         self.held: set[str] = set()
+        self.reused = False
+        self.before: dict[str, Any] = {}  # what the run decided before it was stopped
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was decided, since on resuming a disk may have filled, or have room again."""
+        return {"depth": self.depth, "reused": self.reused}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.before = state_dict
 
     def check(self, trainer: pl.Trainer, module: EncoderModule) -> None:
         """Refuse ``freeze.reuse=on`` before the run begins if it is certain to fail."""
@@ -54,15 +63,21 @@ class Reuse(pl.Callback):
         depth = self.depth_at(module, trainer.current_epoch)
         if depth == self.depth:
             return
-        self.depth, module.stored = depth, None
+        self.depth, self.reused, module.stored = depth, False, None
         if self.settings["reuse"] == "off" or not depth:
             return
+        before = self.before.get("reused") if self.before.get("depth") == depth else None
         try:
+            if before is False:
+                raise Unusable("they did before the run was stopped")
             module.stored = self._stored(trainer, module)
+            self.reused = True
         except Unusable as reason:
             if self.settings["reuse"] == "on":
                 raise UserError(f"freeze.reuse=on: {reason}", "Use freeze.reuse=auto, or off.") from None
             log.info("The frozen layers run in every step: %s.", reason)
+            if before:
+                log.warning("Before it was stopped, the run read their output: weights will differ a little from here.")
 
     def depth_at(self, module: EncoderModule, epoch: int) -> int:
         return frozen_depth(module.parts, trainable(module.parts, self.settings, epoch))

@@ -37,7 +37,7 @@ def finish(
     times: dict[str, float],
     rows: float,
 ) -> dict[str, Any]:
-    """Save the best model, evaluate it as ``evaluate.py`` will, and report.
+    """Save the best model and evaluate it as ``evaluate.py`` will.
 
     Args:
         module: as it was before training.
@@ -47,7 +47,7 @@ def finish(
     Returns:
         What ``metrics.json`` holds.
     """
-    scored = [split for split in ("validation", "test") if split in data.rows]
+    scored = scored_splits(data)
     last = scored[-1]
     data.tokenizer.model_max_length = data.max_length  # so that pipelines cut where predict.py does
     side = "left" if data.truncation == "start" else "right"
@@ -80,8 +80,12 @@ def finish(
         **{key: sum(row[key] for row in trained) for key in ("trainable", "parameters")},
     }
     files.write_json(folder / "metrics.json", metrics)  # last, since a run with this file is finished
-    report(folder, data, metrics, scored)
     return metrics
+
+
+def scored_splits(data: TextDataModule) -> list[str]:
+    """The splits that a run is scored on; the last is the one it is tested on."""
+    return [split for split in ("validation", "test") if split in data.rows]
 
 
 def score_untrained(
@@ -104,12 +108,9 @@ def score_untrained(
     return score_baselines(predictor, data.rows["train"][:], data.rows[split][:], cfg, split)
 
 
-def report(folder: Path, data: TextDataModule, metrics: dict[str, Any], splits: Sequence[str]) -> None:
-    """Draw the page, and log the metrics and what they suggest to do.
-
-    Args:
-        splits: the scored ones.
-    """
+def report(folder: Path, data: TextDataModule, metrics: dict[str, Any]) -> None:
+    """Draw the page, and log the metrics and what they suggest to do."""
+    splits = scored_splits(data)
     last = splits[-1]
     pages.draw(folder)
     counts = summary.occurrences(data.rows[last]["label"][:], data.labels)

@@ -26,7 +26,7 @@ from thaw.reporting import advice, summary
 from thaw.settings import plain
 from thaw.training.callbacks import History, ValidationLines
 from thaw.training.environment import environment
-from thaw.training.finishing import finish
+from thaw.training.finishing import finish, report
 from thaw.training.gpus import take_gpu
 from thaw.training.pruning import pruning
 from thaw.training.restoring import check_same_data, check_same_size, check_same_weights, continued, read_checkpoint
@@ -116,6 +116,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         # A fresh module, since strategies such as FSDP leave the trained one in a form of their own.
         result = finish(cfg, folder, make_module(cfg, encoder, data), data, make_prefix, best, times, rows)
         resumable.forget()
+        report(folder, data, result)
         log_evaluation(loggers, folder, result, data.labels)
         return result["best"]["score"]
     finally:

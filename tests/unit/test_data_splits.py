@@ -119,6 +119,21 @@ def test_no_text_is_on_both_sides_where_a_label_has_nothing_but_repeats(copies: 
     assert abs(sum(labels[row] == "b" for row in held) - wanted) <= max(1, copies / 2)
 
 
+@pytest.mark.parametrize("size", [2, 8, 50, 0.15])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_text_is_on_both_sides_whatever_its_labels(size: float, seed: int) -> None:
+    """Each text was labelled by five people, who differ; one label is never anybody's first."""
+    texts = np.repeat(np.arange(60), 5)
+    labels = np.random.default_rng(seed).choice(["a", "b"], len(texts))
+    labels[4::100] = "c"
+    kept, held = hold_out(labels.tolist(), size, seed, texts, duplicated(texts))
+    assert not np.intersect1d(texts[kept], texts[held]).size
+    assert sorted([*kept, *held]) == list(range(len(texts)))
+    assert {*labels[kept]} == {"a", "b", "c"}
+    wanted = size if isinstance(size, int) else size * len(texts)
+    assert 0 < len(held) <= wanted + 5
+
+
 def test_a_label_with_a_single_text_stays_in_training() -> None:
     texts = np.array([*range(10), *[10] * 10])
     kept, held = hold_out(["a"] * 10 + ["b"] * 10, 0.3, 0, texts, duplicated(texts))

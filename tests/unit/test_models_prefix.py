@@ -16,6 +16,7 @@ from thaw.cache import cache_folder, make_room
 from thaw.data.ragged import gather
 from thaw.labels import LabelSet
 from thaw.models.encoder import blocks, layers_of, load_encoder
+from thaw.models.forward import reads_first_token
 from thaw.models.freezing import frozen_depth, trainable
 from thaw.models.prefix import FrozenPrefix, States, Unusable
 from tiny_models import ARCHITECTURES
@@ -163,15 +164,24 @@ def test_bfloat16_takes_half_the_room_and_rounds(encoders: Encoders) -> None:
     assert torch.allclose(half.of(row, 9).float(), full.of(row, 9), rtol=1e-2)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
-def test_states_are_stored_in_the_precision_of_the_network(dtype: torch.dtype, encoders: Encoders) -> None:
+@pytest.mark.parametrize("depth", [1, 3], ids=["all tokens", "one vector"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_states_are_stored_in_the_precision_of_the_network(dtype: torch.dtype, depth: int, encoders: Encoders) -> None:
     network, rows = network_of(encoders, "distilbert").to(dtype), Rows()
-    prefix = FrozenPrefix(network, 1, rows.batches, limit=GIGABYTE)
+    prefix = FrozenPrefix(network, depth, rows.batches, limit=GIGABYTE)
     states, batch = prefix.states(rows), rows.batch([0])
     assert states.values.dtype.itemsize == dtype.itemsize
     with torch.no_grad():
         whole = network(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        assert torch.allclose(prefix(states, batch), whole, rtol=1e-2 if dtype == torch.float16 else 1e-12)
+        assert torch.allclose(prefix(states, batch), whole, rtol=1e-12 if dtype == torch.float64 else 1e-2)
+
+
+def test_a_head_is_tried_out_on_the_device_of_its_network(encoders: Encoders, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors without values stand for those of a GPU: they mix with those of the CPU no better."""
+    monkeypatch.setattr(torch, "allclose", lambda *_, **__: True)
+    network = network_of(encoders, "distilbert").to("meta")
+    network.set_attn_implementation("eager")  # the other asks masks for their values
+    assert reads_first_token(network)
 
 
 def folders(parent: Path) -> list[str]:

@@ -30,11 +30,12 @@ def hold_out(
         seed: of the draw.
         keys: the same for rows of the same text.
         again: whether the text of each row occurs in another one too. So that nothing is scored on what was trained on,
-            such rows are held out only for want of others, and then all rows of a label with that text.
+            such rows are held out only for want of others, and then all rows with that text.
 
     Returns:
         Sorted row numbers (kept, held out). A label with a single row, or text, stays in the kept part.
     """
+    own, strata = strata, [strata[row] for row in first_rows(keys)]  # a text of several labels counts as its first
     total = len(strata)
     wanted = round(total * size) if isinstance(size, float) else size
     generator = np.random.default_rng(seed)
@@ -52,10 +53,21 @@ def hold_out(
     while left and (able := [i for i in order if quota[i] < len(ordered[i]) - 1]):
         quota[able[:left]] += 1
         left -= len(able[:left])
-    whole = [_whole(keys[rows], n) for rows, n in zip(ordered, quota, strict=True)]
-    taken = whole if any(whole) else quota  # all rows have the same text
-    held = np.sort(np.concatenate([rows[:n] for rows, n in zip(ordered, taken, strict=True)]))
-    return np.setdiff1d(np.arange(total), held), held
+    taken, owed = [], 0  # rows that a label gives too few, since no text is divided; the next one makes up for them
+    for rows, n in zip(ordered, quota, strict=True):
+        taken.append(_whole(keys[rows], min(max(int(n) + owed, 0), len(rows) - 1)))
+        owed += int(n) - taken[-1]
+    if wanted and not any(taken):  # too few for any text: the smallest one, then, unless it is half of its label
+        copies = [int((keys[rows] == keys[rows[0]]).sum()) for rows in ordered]
+        if able := [i for i, rows in enumerate(ordered) if copies[i] * 2 < len(rows)]:
+            smallest = min(able, key=copies.__getitem__)
+            taken[smallest] = copies[smallest]
+        else:
+            taken = quota.tolist()
+    held = np.concatenate([rows[:n] for rows, n in zip(ordered, taken, strict=True)])
+    lost = {*own} - {own[row] for row in np.setdiff1d(np.arange(total), held)}
+    held = held[~np.isin(keys[held], [keys[row] for row in held if own[row] in lost])]
+    return np.setdiff1d(np.arange(total), held), np.sort(held)
 
 
 def _whole(keys: np.ndarray, n: int) -> int:

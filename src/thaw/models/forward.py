@@ -90,7 +90,7 @@ def reads_first_token(network: Any) -> bool:
     layers = [layer for _, layer in layers_of(network)]
     with evaluating(network):
         hidden, form = output_of(network, layers, ids, mask, len(layers))
-        hidden = hidden + torch.linspace(-1, 1, hidden.numel()).view(hidden.shape)
+        hidden = hidden + torch.linspace(-1, 1, hidden.numel()).view(hidden.shape).to(hidden)
         with layers_returning(layers, hidden, form):
             whole = network(input_ids=ids, attention_mask=mask).logits
         with layers_returning(layers, hidden[:, :1], form):

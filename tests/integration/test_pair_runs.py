@@ -79,7 +79,7 @@ def test_a_run_on_pairs_is_evaluated_explained_and_exported(
     )
     (tmp_path / "bad.csv").write_text("claim,reply\na,b\na [SEP] b,c\n")
     done = script("predict.py", f"run={run}", "input=bad.csv", "output=o.csv", ok=False)
-    assert "bad.csv:3: the first text of a pair holds ' [SEP] ' itself" in done.stderr
+    assert "bad.csv:3: the first text of a pair holds '[SEP]' itself" in done.stderr
     (tmp_path / "one.csv").write_text("both\nI am sad. [SEP] so sad\n [SEP] \n")
     done = script("predict.py", f"run={run}", "input=one.csv", "text_column=both", "output=o.csv")
     assert "1 of 2 rows hold no text; their labels mean nothing" in done.stderr

@@ -120,7 +120,7 @@ def test_lines_are_counted_in_the_file_not_in_rows(tmp_path: Path) -> None:
     csv = 'text,label\r\n"two\r\nlines, ""quoted""",joy\r\n\r\nplain,fear\r\n"three\n\n",joy\r\nlast,fear\r\n'
     rows = read(write(tmp_path / "some.csv", csv), "csv")
     assert rows == [
-        Row(2, 'two\nlines, "quoted"', "joy"),
+        Row(2, 'two\r\nlines, "quoted"', "joy"),  # as the places of entities count it
         Row(5, "plain", "fear"),
         Row(6, "three\n\n", "joy"),
         Row(9, "last", "fear"),

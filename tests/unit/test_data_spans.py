@@ -21,6 +21,7 @@ from thaw.errors import UserError
         ("  two\tblanks \n", "two blanks"),
         ("a漢字 b.", "a 漢 字 b ."),
         ("かなカナ㐀㐁\uf900\uf901", "か な カ ナ 㐀 㐁 \uf900 \uf901"),
+        ("葛\U000e0100城市", "葛\U000e0100 城 市"),
         ("“Oslo”… so!\ufe0f", "“ Oslo ” … so !\ufe0f"),
         ("한국어 문장.", "한국어 문장 ."),
         ("I 😀👍🏽 it", "I 😀👍🏽 it"),

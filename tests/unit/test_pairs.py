@@ -49,6 +49,12 @@ def test_pairs_are_encoded_and_cut_as_the_tokenizer_does(
     assert lengths.tolist() == [len(row) for row in tokenizer(firsts, seconds, verbose=False)["input_ids"]]
 
 
+def test_each_text_of_a_pair_has_a_token_at_least(encoders: Encoders) -> None:
+    said = r"data\.max_length=5 leaves no token for one of the two texts of a pair\. Give 6 or more"
+    with pytest.raises(UserError, match=said):
+        encode_texts(["a [SEP] b"], load_tokenizer(encoders("roberta"), "sequence"), 5, pairs=True)
+
+
 def test_the_longer_text_is_cut_first() -> None:
     assert shares(3, 4, 9) == (3, 4)
     assert shares(3, 40, 9) == (3, 6)
@@ -62,7 +68,7 @@ def test_a_pair_is_parted_where_it_was_joined() -> None:
     assert parted(joined("", "")) == parted(joined(" ", "\t")) == ("", "")
     assert parted(joined("a", "")) == ("a", "")
     assert parted(joined(" ", " b ")) == ("", " b ")
-    for first in ("a [SEP] b", "a [SEP]"):
+    for first in ("a [SEP] b", "a [SEP]", "[SEP] a", "a[SEP]b"):
         with pytest.raises(ValueError, match="the first text of a pair holds"):
             joined(first, "c")
     with pytest.raises(ValueError, match="'a' is not a pair"):
@@ -189,7 +195,7 @@ def test_two_columns_are_read_as_a_pair(kind: str, tmp_path: Path) -> None:
         ({"premise": None, "hypothesis": "\t"}, "both texts are empty"),
         ({"premise": None, "hypothesis": 7}, "the second text is of type int"),
         ({"premise": ["a"], "hypothesis": "b"}, "the first text is of type list"),
-        ({"premise": "a [SEP] b", "hypothesis": "b"}, "the first text of a pair holds ' [SEP] ' itself"),
+        ({"premise": "a [SEP] b", "hypothesis": "b"}, "the first text of a pair holds '[SEP]' itself"),
     ],
 )
 def test_a_bad_pair_names_its_line_and_its_text(row: dict[str, Any], said: str, tmp_path: Path) -> None:

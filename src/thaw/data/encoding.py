@@ -20,6 +20,7 @@ from thaw.cache import cached, open_array
 from thaw.data.pairs import parted, shares
 from thaw.data.tokenizing import chunks, cut, encodings, pair_tokens, special_tokens
 from thaw.data.windows import Windows, windows_over
+from thaw.errors import UserError
 from thaw.labels import IGNORED, LabelSet
 
 CHUNK = 2_000  # texts handed to the tokenizer at once
@@ -117,6 +118,9 @@ def encode_rows(
 def _encode_pairs(texts: Iterable[str], tokenizer: Any, max_length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     before, between, after = pair_tokens(tokenizer)
     special = len(before) + len(between) + len(after)
+    if max_length < special + 2:
+        remedy = f"Give {special + 2} or more."
+        raise UserError(f"data.max_length={max_length} leaves no token for one of the two texts of a pair", remedy)
     ids, kept, lengths = array("i"), [], []
     for chunk in chunks(texts, CHUNK):
         both = encodings(tokenizer, list(itertools.chain(*map(parted, chunk))))

@@ -51,17 +51,18 @@ def open_bytes(path: Path) -> Iterator[Any]:
         yield file
 
 
-def open_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, bytes]]:
-    """Numbered lines of a plain or gzipped file, without line ends and byte order mark.
+def open_lines(path: Path, encoding: str = "utf-8", ends: bool = False) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines of a plain or gzipped file, without byte order mark.
 
     Args:
         encoding: of the file. Lines are converted to UTF-8; invalid bytes of a UTF-8 file are left as they are.
+        ends: leave line ends as they are, which within quotes belong to a text; else lines come without.
 
     Raises:
         UserError: when the file is missing, unreadable, damaged, or not text.
     """
     with open_bytes(path) as file:
-        for number, line in numbered(file, encoding):
+        for number, line in numbered(file, encoding, ends):
             if number == 1 and line.startswith(BINARY):
                 raise UserError(f"{path}: an archive or workbook, not text", "Name a workbook .xlsx.")
             if number == 1 and line.startswith(PARQUET):
@@ -71,7 +72,7 @@ def open_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, bytes
             yield number, line
 
 
-def numbered(file: Any, encoding: str = "utf-8") -> Iterator[tuple[int, bytes]]:
+def numbered(file: Any, encoding: str = "utf-8", ends: bool = False) -> Iterator[tuple[int, bytes]]:
     """Numbered lines of an open file as `open_lines` gives them."""
     lines: Iterable[bytes] = file
     if codecs.lookup(encoding).name != "utf-8":
@@ -79,7 +80,7 @@ def numbered(file: Any, encoding: str = "utf-8") -> Iterator[tuple[int, bytes]]:
     for number, line in enumerate(lines, start=1):
         if number == 1:
             line = line.removeprefix(MARK)
-        yield number, line.rstrip(b"\r\n")
+        yield number, line if ends else line.rstrip(b"\r\n")
 
 
 def suffix_of(path: Path) -> str:

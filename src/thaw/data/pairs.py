@@ -10,11 +10,11 @@ def joined(first: str, second: str) -> str:
     """A pair as one string; a text of blanks alone counts as empty, also for tokenizers to which blanks are tokens.
 
     Raises:
-        ValueError: when the first text contains the mark, so that the pair would be split there.
+        ValueError: when the first text contains the mark, so that the pair would be split there, by us or an encoder.
     """
     first, second = (text if text.strip() else "" for text in (first, second))
-    if BETWEEN in first + BETWEEN.rstrip():
-        raise ValueError(f"the first text of a pair holds {BETWEEN!r} itself")
+    if BETWEEN.strip() in first:
+        raise ValueError(f"the first text of a pair holds {BETWEEN.strip()!r} itself")
     return f"{first}{BETWEEN}{second}"
 
 

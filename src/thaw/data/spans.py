@@ -13,7 +13,7 @@ from thaw.data.rows import Bad, Options, Row
 NO_BLANKS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 OF_NO_BLANKS = re.compile(f"[{NO_BLANKS}]")
 PARTS = re.compile(f"[{NO_BLANKS}]|[^\\s{NO_BLANKS}]+")
-WORDS = re.compile("c|pm*|s[sm]*(i+[sm]+)*|[wm]+(i+[wm]+)*")  # in the kinds of characters that `kind_of` tells apart
+WORDS = re.compile("cm*|pm*|s[sm]*(i+[sm]+)*|[wm]+(i+[wm]+)*")  # in the kinds of characters that `kind_of` tells apart
 START, END = ("start", "start_offset"), ("end", "end_offset")
 TYPE = ("label", "type", "entity", "entity_group", "tag", "labels")
 Span = tuple[int, int, str]

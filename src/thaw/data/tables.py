@@ -23,7 +23,7 @@ csv.field_size_limit(sys.maxsize)  # long documents in one field are data, not a
 DELIMITERS = ",;\t|"  # of csv files, the usual one first
 SAMPLE = 50  # lines that show which one it is
 QUOTES = "Close the quotes there and double those within a field, or set {group}quoting=none."
-STATED = re.compile(r'"?sep=([^\w"\n])"?\n', re.IGNORECASE)  # the first line that Excel writes to state the delimiter
+STATED = re.compile(r'"?sep=([^\w"\r\n])"?\r?\n', re.IGNORECASE)  # Excel's first line, of the delimiter
 ARRAY = re.compile(r"""['"]\s+['"]""")  # strings without a comma: a printed numpy array, which Python would concatenate
 Table = Iterator[tuple[int, list[str] | Bad]]
 """Records, each with its first line."""
@@ -33,7 +33,8 @@ def _records(path: Path, options: Options, delimiter: str) -> tuple[Table, str]:
     """Records, each with its first line, and the delimiter of the file, which a workbook lacks."""
     if is_workbook(path):
         return read_sheet(path), delimiter
-    lines = (line.decode("utf-8", errors="surrogateescape") + "\n" for _, line in open_lines(path, options.encoding))
+    encoded = open_lines(path, options.encoding, ends=True)
+    lines = (line.decode("utf-8", errors="surrogateescape") for _, line in encoded)
     begin: list[str] = []
     while not (begin and begin[-1].strip()) and (first := next(lines, None)):
         begin.append(first)

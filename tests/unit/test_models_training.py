@@ -12,6 +12,7 @@ import torch
 
 from thaw.errors import UserError
 from thaw.labels import LabelSet
+from thaw.models.losses import make_loss
 from thaw.models.module import EncoderModule
 from thaw.models.optimization import make_schedule, parameter_groups
 from thaw.reporting.summary import parameter_rows
@@ -169,6 +170,24 @@ def test_each_parameter_is_counted_once(freeze: dict[str, Any], encoders: Encode
     whole = sum(p.numel() for p in plain.network.parameters()) + added
     assert sum(row["parameters"] for row in module.table) == whole
     assert module.table[-1]["trainable"] == module.table[-1]["parameters"]
+
+
+@every_strategy
+@pytest.mark.parametrize("architecture", ["distilbert", "deberta_v3"])
+def test_a_step_keeps_to_the_device_of_its_network(
+    architecture: str, freeze: dict[str, Any], encoders: Encoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tensors without values stand for those of a GPU: they mix with those of the CPU no better."""
+    enabled = torch.is_autocast_enabled
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind="cpu": kind != "meta" and enabled(kind))
+    monkeypatch.setattr(torch.Tensor, "__bool__", lambda _: False)  # transformers asks whether a mask hides anything
+    module = make(encoders(architecture), freeze).to("meta")
+    settings = {"class_weights": "balanced", "label_smoothing": 0.1, "focal_gamma": 2.0}
+    module.training_loss = make_loss(settings, LABELS)
+    _, weighted = module.losses({name: tensor.to("meta") for name, tensor in batch().items()})
+    weighted.backward()
+    trained = {name for name, parameter in module.network.named_parameters() if parameter.grad is not None}
+    assert trained == module.now_trained
 
 
 def test_a_batch_weighs_as_it_says(encoders: Encoders) -> None:

@@ -29,7 +29,7 @@ from thaw.memory import keep_freed_memory
 from thaw.mistakes import readable
 from thaw.overrides import is_setting, latest, quoted
 from thaw.runs import drop_empty, open_unfinished, resume_command
-from thaw.script import Script, check_known, check_options
+from thaw.script import Script, check_known, check_options, of_every_choice
 from thaw.settings import check
 from thaw.values import Rule
 
@@ -60,7 +60,8 @@ def command(name: str, rules: dict[str, Rule]) -> Callable[[Callable[[DictConfig
                 check_options(sys.argv[1:], script)
                 # Options first, since argparse takes settings from one place only.
                 options_first = sorted(sys.argv[1:], key=is_setting)
-                sys.argv[1:] = [quoted(latest(argument)) for argument in options_first]
+                settings = [quoted(latest(argument)) for argument in options_first]
+                sys.argv[1:] = of_every_choice(settings, script)
                 if {"--help", "-h"} & set(sys.argv[1:]):
                     print(help_text(script, str(function.__globals__["__doc__"]), sys.argv[1:]))
                     return

@@ -3,16 +3,20 @@
 Nothing heavy is imported here, as in `thaw.cli`.
 """
 
+import os
 import re
 import sys
 from collections.abc import Callable
 
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw.errors import UserError, missing
-from thaw.overrides import NUMBER
+from thaw.overrides import NUMBER, is_setting
 from thaw.script import GLOBAL, OPEN_GROUPS, Script, meant_by, near, not_global
 from thaw.settings import lost
 
@@ -53,6 +57,11 @@ def _unparsable(override: str, script: Script) -> UserError:
         return UserError(f"{override}: it has more of one parenthesis than of the other", "Close what is open.")
     if "=" in override:
         return UserError(f"{override}: cannot be read as a setting", "Quote the value: 'key=\"value\"'.")
+    if override == "latest" and "run" in script.keys:
+        return UserError("latest: a setting has = and a value", "Did you mean run=latest?")
+    if os.path.isfile(os.path.expanduser(override)):
+        place = "data.path" if script.name in ("train", "explore") else "input"
+        return UserError(f"{override}: a setting has = and a value", f"Did you mean {place}={override}?")
     meant = "=... or ".join(meant_by(override, script.keys))
     hint = f"Give one: {meant}=..." if meant else 'Quote a value that has blanks: key="a value".'
     return UserError(f"{override}: a setting has = and a value", hint)
@@ -64,12 +73,33 @@ def _missing_launcher(match: re.Match[str], script: Script) -> UserError:
 
 def _several_values(match: re.Match[str], script: Script) -> UserError:
     key, _, values = match[1].partition("=")
+    if error := _hidden_by_preset(match.string, script):
+        return error
     hint = "Give one."
-    if script.name == "train":
+    if re.fullmatch(r"\d+,\d+", values) and values.startswith("0"):
+        hint = f"With a point it is a number: {key}={values.replace(',', '.')}"
+    elif script.name == "train":
         hint = f"With -m each is a run: python train.py -m {match[1]}"
     if key.endswith("text_column"):
         hint = f"The two of a pair are a list: {key}=[{values}]"
     return UserError(f"{match[1]}: several values", hint)
+
+
+def _hidden_by_preset(said: str, script: Script) -> UserError | None:
+    """The mistake for which Hydra could not read that a preset makes a multirun, so that it blamed several values."""
+    if not any(argument.startswith("sweep=") for argument in sys.argv[1:]):
+        return None
+    settings = [argument for argument in sys.argv[1:] if is_setting(argument)]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(script.conf), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        try:
+            loader.load_configuration(script.name, settings, RunMode.MULTIRUN, validate_sweep_overrides=False)
+        except (HydraException, OmegaConfBaseException) as error:
+            if str(error) != said:
+                found = readable(error, script)
+                return found if isinstance(found, UserError) else None
+    return None
 
 
 def _choice_without_a_name(match: re.Match[str], script: Script) -> UserError | None:

@@ -139,6 +139,22 @@ def check_options(arguments: Sequence[str], script: Script) -> None:
             raise UserError(f"{option}: no such option", f"Settings have no dashes: {written}")
 
 
+def of_every_choice(arguments: Sequence[str], script: Script) -> list[str]:
+    """Settings that all swept choices of a group have are forced, since Hydra looks for them in its default first.
+
+    For example ``freeze.n`` in ``-m freeze=all_but_last_n,lora freeze.n=2``.
+    """
+    pairs = [argument.partition("=")[::2] for argument in arguments]
+    swept = {group: choices.split(",") for group, choices in pairs if group in script.groups and "," in choices}
+    forced = []
+    for argument, (key, _) in zip(arguments, pairs, strict=True):
+        group, _, setting = key.rpartition(".")
+        choices = [script.conf / group / f"{choice}.yaml" for choice in swept.get(group, [])]
+        known = all(file.is_file() and setting in script.holds(group, file.stem) for file in choices)
+        forced.append(f"++{argument}" if choices and known and setting not in script.holds(group) else argument)
+    return forced
+
+
 def _check_swept(argument: str, preset: Path, arguments: Sequence[str]) -> None:
     """Refuse a preset whose only list is replaced by a single value: there would be nothing to sweep."""
     swept = OmegaConf.to_container(OmegaConf.load(preset)) if preset.is_file() else {}

@@ -200,6 +200,17 @@ WRONG_ROWS = [
 ]  # fmt: skip
 
 
+def test_a_file_in_another_encoding_is_not_taken_for_one_with_damaged_rows(tmp_path: Path) -> None:
+    rows = [f"{'schön' if i % 2 else 'so'},joy\n" for i in range(22)]
+    path = tmp_path / "a.csv"
+    path.write_bytes("".join(["text,label\n", *rows[:20]]).encode("cp1252"))
+    assert len(load_path(path, {"on_bad_row": "skip"}).splits["all"]) == 10
+    path.write_bytes("".join(["text,label\n", *rows]).encode("cp1252"))
+    said = r"a\.csv: 11 of 22 rows are not UTF-8: .* in another encoding\. Say which: data\.encoding=cp1252, say"
+    with pytest.raises(UserError, match=said):
+        load_path(path, {"on_bad_row": "skip"})
+
+
 @pytest.mark.parametrize("case", WRONG_ROWS)
 def test_a_wrong_row_is_an_error_or_skipped(case: Wrong, tmp_path: Path) -> None:
     fill(tmp_path, {case.name: case.content})

@@ -28,7 +28,7 @@ from thaw.job import run_folder
 from thaw.mistakes import readable
 from thaw.multirun import job_folder, multirun_folder
 from thaw.overrides import latest, quoted, unquoted
-from thaw.script import TRAINER, Script, check_known, meant_by
+from thaw.script import TRAINER, Script, check_known, meant_by, of_every_choice
 
 PACKAGE = ROOT / "src" / "thaw"
 MODULES = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
@@ -363,6 +363,11 @@ def test_what_cannot_be_built_says_what_to_change(config: dict[str, Any], said: 
             "data.text_column=a,b: several values. The two of a pair are a list: data.text_column=[a,b]",
         ),
         (["seed=1", "-m", "trainer.max_epocs=3"], "did you mean trainer.max_epochs?"),
+        (["optimizer.lr=0,001"], "optimizer.lr=0,001: several values. With a point it is a number: optimizer.lr=0.001"),
+        (["sweep=folds", "optimizer.lr=1e-4,1e-3", "data.epohs=1"], "data.epohs: no such setting; did you mean"),
+        (["sweep=seds", "freeze=head,none"], "sweep=seds: no such choice; did you mean seeds?"),
+        (["sweep=seeds", "freeze=lora,head", "freeze.n=2"], "freeze.n: not a setting of freeze=head. Of these:"),
+        ([str(ROOT / "README.md")], f"README.md: a setting has = and a value. Did you mean data.path={ROOT}"),
         (
             ["-m", "freeze=all_but_last_n,lp_ft", "freeze.n=1"],
             "freeze.n: not a setting of freeze=lp_ft. Of these: all_but",
@@ -743,6 +748,14 @@ def test_what_fails_while_a_file_is_open_is_blamed_on_it_only_if_there_is_no_roo
         with pytest.raises(expected), files.atomic_write(tmp_path / "out.csv"):
             raise failure
     assert not list(tmp_path.iterdir())
+
+
+def test_settings_of_all_swept_choices_of_a_group_are_those_of_each() -> None:
+    """Hydra looks for them in the group's default, and finds none."""
+    script = Script(ROOT / "conf", "train")
+    for choices, forced in (("all_but_last_n,lora", "++freeze.n=1,2"), ("lora,head", "freeze.n=1,2")):
+        arguments = ["-m", f"freeze={choices}", "freeze.n=1,2", "freeze.reuse=off", "seed=1,2"]
+        assert of_every_choice(arguments, script) == [*arguments[:2], forced, *arguments[3:]]
 
 
 def test_what_a_link_leads_to_is_replaced_not_the_link(tmp_path: Path) -> None:

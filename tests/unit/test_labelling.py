@@ -387,6 +387,12 @@ def test_a_table_of_excel_is_written_as_excel_reads_it(predict: Predict, tmp_pat
     assert (tmp_path / "c_out.csv").read_text() == "text,id,label,score\nschön,1,A,5\n"
 
 
+def test_rows_of_another_encoding_are_not_skipped_if_there_are_many(predict: Predict) -> None:
+    said = r"in\.txt: 11 of 31 rows are not UTF-8: .* Say which: encoding=cp1252, say"
+    with pytest.raises(UserError, match=said):
+        predict("in.txt", ("so\n" * 20 + "schön\n" * 11).encode("cp1252"), "on_bad_row=skip")
+
+
 @pytest.mark.parametrize("name", ["in.csv", "in.txt", "in.jsonl"])
 def test_text_of_another_encoding_is_refused_and_read_where_it_is_named(name: str, predict: Predict) -> None:
     content = {

@@ -16,6 +16,7 @@ from thaw.data.rows import Bad, Options
 from thaw.errors import UserError
 
 NOT_UTF8 = "not UTF-8"
+DAMAGED, DAMAGED_SHARE = 10, 0.01  # rows with damaged characters that a file may have, whichever is more
 MARK = codecs.BOM_UTF8  # the byte order mark in UTF-8, which Excel writes and expects
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 BINARY = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how zip archives and Excel workbooks begin
@@ -86,6 +87,22 @@ def numbered(file: Any, encoding: str = "utf-8", ends: bool = False) -> Iterator
 def suffix_of(path: Path) -> str:
     """The end of a file's name, in lower case and without .gz: ``.csv``."""
     return (path.with_suffix("") if zipped(path) else path).suffix.lower()
+
+
+def check_undecodable(place: str, count: int, rows: int, group: str = "") -> None:
+    """Refuse to go on without rows that are not UTF-8 if they are so many that the whole file is in another encoding.
+
+    Args:
+        place: of the rows: a file.
+        count: rows that were left out since they are not UTF-8.
+        rows: all of them.
+        group: of the setting that says the encoding, with a dot.
+    """
+    if count > max(DAMAGED, DAMAGED_SHARE * rows):
+        raise UserError(
+            f"{place}: {count} of {rows} rows are {NOT_UTF8}: they are not damaged, but in another encoding",
+            f"Say which: {group}encoding=cp1252, say.",
+        )
 
 
 def decoded(path: Path, options: Options) -> Iterator[tuple[int, str | Bad]]:

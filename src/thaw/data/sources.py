@@ -17,7 +17,7 @@ from thaw.data import formats
 from thaw.data.checking import NO_LABEL, checked, ticked
 from thaw.data.columns import class_names, name_of, named_columns
 from thaw.data.layout import SPLIT_NAMES, files_of_one_split, kind_of, kind_of_name, split_files, split_of
-from thaw.data.lines import NOT_UTF8
+from thaw.data.lines import NOT_UTF8, check_undecodable
 from thaw.data.rows import CHUNK, Bad, Options, Row, dataset_of
 from thaw.errors import UserError
 from thaw.files import named_by
@@ -214,9 +214,10 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
             held = []
     if held:
         chunks.append(pa.Table.from_pylist(held, schema=source.schema))
+    where, skipped = ", ".join(source.files[split]), [problem for own, _, problem in source.skipped if own == split]
+    total = sum(map(len, chunks)) + len(skipped)
+    check_undecodable(where, sum(NOT_UTF8 in problem for problem in skipped), total, "data.")
     if not chunks:
-        where = ", ".join(source.files[split])
-        skipped = [problem for own, _, problem in source.skipped if own == split]
         left = f"; all {len(skipped)} were skipped, the last since {skipped[-1]}" if skipped else ""
         raise UserError(f"{where}: no rows{left}", "Check its path, and data.format.")
     return dataset_of(pa.concat_tables(chunks))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from thaw.data.lines import NOT_UTF8
+from thaw.data.lines import NOT_UTF8, check_undecodable
 from thaw.data.rows import Bad
 from thaw.errors import UserError, counted
 
@@ -26,6 +26,7 @@ class BadRows:
 
     Attributes:
         count: how many were left out so far.
+        undecodable: how many of these since they are in another encoding.
         first: what was wrong with the first of them, a line each.
     """
 
@@ -34,6 +35,7 @@ class BadRows:
     skip: bool
     encoded: bool = True
     count: int = field(init=False, default=0)
+    undecodable: int = field(init=False, default=0)
     first: list[str] = field(init=False, default_factory=list)
 
     def without(self, rows: Iterable[tuple[int, T | Bad]], make: Callable[[T], Made]) -> Iterator[Made]:
@@ -44,8 +46,10 @@ class BadRows:
             make: raises a ValueError for a row that is bad.
 
         Raises:
-            UserError: for a bad row, if it is not to be left out.
+            UserError: for a bad row, if it is not to be left out; and after the last if so many are not UTF-8 that the
+                whole file is not.
         """
+        good = 0
         for line, row in rows:
             try:
                 if isinstance(row, Bad):
@@ -54,13 +58,17 @@ class BadRows:
             except ValueError as error:
                 problem = NOT_UTF8 if isinstance(error, UnicodeDecodeError) else str(error)
                 said = f"{self.place}:{line}: {problem}"
+                undecodable = self.encoded and NOT_UTF8 in problem
                 if not self.skip:
-                    remedy = ENCODING if self.encoded and NOT_UTF8 in problem else self.remedy
+                    remedy = ENCODING if undecodable else self.remedy
                     raise UserError(said, f"{remedy}, or leave such rows out: on_bad_row=skip.") from None
                 self.count += 1
+                self.undecodable += undecodable
                 self.first += [said] if self.count <= SHOWN else []
             else:
+                good += 1
                 yield made
+        check_undecodable(self.place, self.undecodable, good + self.count)
 
     def lines(self) -> list[str]:
         """What was left out, for people."""

@@ -35,7 +35,7 @@ def label(config: DictConfig) -> None:
         UserError: when there is nothing to label, or a file cannot be read or written.
     """
     if OmegaConf.is_missing(config, "run"):
-        raise UserError("run is missing", "Give the folder of a finished run: run=outputs/...")
+        raise UserError("run is missing", "Give the folder of a finished run, or run=latest.")
     if (config.text is None) == (config.input is None):
         both = "takes text= or input=, not both" if config.input else "needs text= or input="
         raise UserError(f"predict.py {both}", 'Give text="I love this", or input=tickets.csv.')

@@ -24,6 +24,7 @@ def test_repeated_texts_point_to_the_first() -> None:
     keys = text_keys(["a", "b", "a", "c", "b", "a"])
     assert first_rows(keys).tolist() == [0, 1, 0, 3, 1, 0]
     assert len(set(text_keys([["a", "b"], ["a b"], ["a", "b"]]))) == 2
+    assert len(set(text_keys(["So  good", " so good\n", "SO GOOD"]))) == 1
 
 
 def test_similarity_is_jaccard_of_neighbouring_words() -> None:

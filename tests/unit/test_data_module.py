@@ -21,7 +21,7 @@ from thaw.errors import UserError
 from thaw.evaluation import new_rows
 from thaw.labels import LabelSet
 from thaw.models.encoder import load_tokenizer
-from thaw.reporting.advice import notes
+from thaw.reporting.advice import notes, too_short
 
 DEFAULTS = yaml.safe_load((ROOT / "conf" / "data" / "_data.yaml").read_text())
 Prepare = Callable[..., TextDataModule]
@@ -618,6 +618,18 @@ def test_new_texts_with_marked_entities_are_split_into_words_as_the_run_splits_t
     )
     with pytest.raises(UserError, match=said):
         new_rows(tmp_path, {**DEFAULTS, "task": None}, {"path": str(new), "task": None}, predictor, "test")  # type: ignore[arg-type]
+
+
+def test_a_run_of_few_steps_is_told_how_many_epochs_it_needs() -> None:
+    def said(rows: int, **trainer: Any) -> str:
+        data = {"batch_size": 32, "tokens_per_batch": None}
+        settings = {"max_epochs": 3, "max_steps": None, "accumulate_grad_batches": 1, **trainer}
+        return too_short(rows, {"data": data, "trainer": settings})
+
+    assert said(600) == "57 steps in all, which is few: data.epochs=11 makes 209"
+    assert said(20) == "3 steps in all, which is few: data.epochs=30 makes 30"
+    assert said(600, accumulate_grad_batches=4).startswith("15 steps")
+    assert [said(1100), said(600, max_epochs=11), said(600, max_steps=5)] == [""] * 3
 
 
 @pytest.mark.parametrize("other", [{"sampler": "balanced"}, {"group_by_length": False}, {"padding": "max_length"}])

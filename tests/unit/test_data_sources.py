@@ -200,6 +200,11 @@ WRONG_ROWS = [
 ]  # fmt: skip
 
 
+def test_a_byte_order_mark_says_more_than_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\nschön,joy\n", encoding="utf-8-sig")
+    assert load_path(tmp_path / "a.csv", {"encoding": "cp1252"}).splits["all"]["text"][:] == ["schön"]
+
+
 def test_a_file_in_another_encoding_is_not_taken_for_one_with_damaged_rows(tmp_path: Path) -> None:
     rows = [f"{'schön' if i % 2 else 'so'},joy\n" for i in range(22)]
     path = tmp_path / "a.csv"

@@ -703,7 +703,7 @@ def test_a_byte_order_mark_before_standard_input_is_no_text(monkeypatch: pytest.
 def test_what_is_not_of_the_encoding_that_is_named_is_told(
     source: str, predict: Predict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"so")))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"so"))))
     content = b"so" if source == "in.txt" else None
     with pytest.raises(UserError, match=r"not in the given encoding: .*Give its actual encoding"):
         predict(source, content, "encoding=utf-16")

@@ -76,7 +76,7 @@ def open_lines(path: Path, encoding: str = "utf-8", ends: bool = False) -> Itera
 def numbered(file: Any, encoding: str = "utf-8", ends: bool = False) -> Iterator[tuple[int, bytes]]:
     """Numbered lines of an open file as `open_lines` gives them."""
     lines: Iterable[bytes] = file
-    if codecs.lookup(encoding).name != "utf-8":
+    if codecs.lookup(encoding).name != "utf-8" and not file.peek(len(MARK)).startswith(MARK):  # which says otherwise
         lines = (line.encode() for line in io.TextIOWrapper(file, encoding, newline="\n"))
     for number, line in enumerate(lines, start=1):
         if number == 1:

@@ -249,8 +249,8 @@ def as_string(text: str | Sequence[str]) -> str:
 
 
 def text_keys(texts: Iterable[str | Sequence[str]]) -> np.ndarray:
-    """A 64-bit hash of each text (of its words, for sentences given as words)."""
-    return np.fromiter(map(hash, map(as_string, texts)), dtype=np.int64)
+    """A 64-bit hash of each text (of its words, for sentences given as words), blanks and case aside."""
+    return np.fromiter((hash(" ".join(as_string(text).split()).casefold()) for text in texts), dtype=np.int64)
 
 
 def rows_fingerprint(texts: Iterable[str | Sequence[str]], labels: Iterable[Any]) -> str:

@@ -1,5 +1,6 @@
 """What is unusual about data and figures, in lines that say what to do."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from thaw.labels import NUMBER, folded
 from thaw.metrics.baselines import BAG_OF_WORDS
 
 FEW = 500  # rows of test: with fewer, accuracy is uncertain by more than 4 points
+FEW_STEPS, ENOUGH_STEPS, MOST_EPOCHS = 100, 200, 30
 SEPARATORS = ("|", ";", ",")  # of several labels in one field
 MANY_LABELS, ROWS_PER_LABEL = 20, 5  # more labels than that, each with fewer rows, are rather dates or ids
 SHOWN_NAMES = 5  # names listed in a line
@@ -55,6 +57,23 @@ def notes(summary: dict[str, Any]) -> list[str]:
             "no text has more than one label: train with data.task=sequence, unless data.label_separator is wrong"
         )
     return lines
+
+
+def too_short(rows: int, cfg: Mapping[str, Any]) -> str:
+    """That a run takes too few steps to learn much, if it does, and how many epochs it needs.
+
+    Args:
+        rows: that an epoch has, in windows as they are learnt.
+        cfg: the config of the run.
+    """
+    data, trainer = cfg["data"], cfg["trainer"]
+    if trainer["max_steps"] is not None or data["tokens_per_batch"]:
+        return ""
+    each = math.ceil(rows / (data["batch_size"] * trainer["accumulate_grad_batches"]))
+    if each * trainer["max_epochs"] >= FEW_STEPS:
+        return ""
+    epochs, steps = min(math.ceil(ENOUGH_STEPS / each), MOST_EPOCHS), each * trainer["max_epochs"]
+    return f"{counted(steps, 'step')} in all, which is few: data.epochs={epochs} makes {each * epochs}"
 
 
 def _odd_labels(names: Sequence[str], rows: int) -> list[str]:

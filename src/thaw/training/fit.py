@@ -87,6 +87,8 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     module = make_module(cfg, encoder, data)
     if first:
         show_parameters(module, cfg)
+        if line := advice.too_short(len(data.encoded["train"]), cfg):
+            log.warning("note: %s", line)
         if not cfg["model"]["random_init"]:
             show_head(encoder, data.labels, trust)
     reuse = Reuse(cfg["freeze"], data, cfg["trainer"]["compile"])

@@ -114,6 +114,11 @@ def _choice_without_a_name(match: re.Match[str], script: Script) -> UserError | 
 
 def _unknown_choice(match: re.Match[str], script: Script) -> UserError | None:
     group, choice = match.groups()
+    named = next((argument[5:] for argument in sys.argv[1:] if argument.startswith("data=")), "")
+    if group.partition("/")[0] == "data" and os.path.isfile(os.path.expanduser(named)):
+        kinds = [file.stem for file in script.choices("data")]
+        kind = next((one for one in named.lower().split(".")[:0:-1] if one in kinds), "csv")
+        return UserError(f"data={named}: a file, not a choice", f"Did you mean data={kind} data.path={named}?")
     return no_choice(group, choice, script) if script.is_group(group) else None
 
 

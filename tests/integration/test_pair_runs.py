@@ -82,7 +82,7 @@ def test_a_run_on_pairs_is_evaluated_explained_and_exported(
     assert "bad.csv:3: the first text of a pair holds '[SEP]' itself" in done.stderr
     (tmp_path / "one.csv").write_text("both\nI am sad. [SEP] so sad\n [SEP] \n")
     done = script("predict.py", f"run={run}", "input=one.csv", "text_column=both", "output=o.csv")
-    assert "1 of 2 rows hold no text; their labels mean nothing" in done.stderr
+    assert "1 of 2 rows hold no text, and get no label" in done.stderr
     done = script("predict.py", f"run={run}", "input=one.csv", ok=False)
     assert "Set text_column to the two of a pair, as in [premise,hypothesis]." in done.stderr
     (tmp_path / "o.csv").unlink()

@@ -367,6 +367,7 @@ def test_what_cannot_be_built_says_what_to_change(config: dict[str, Any], said: 
         (["sweep=folds", "optimizer.lr=1e-4,1e-3", "data.epohs=1"], "data.epohs: no such setting; did you mean"),
         (["sweep=seds", "freeze=head,none"], "sweep=seds: no such choice; did you mean seeds?"),
         (["sweep=seeds", "freeze=lora,head", "freeze.n=2"], "freeze.n: not a setting of freeze=head. Of these:"),
+        ([f"data={ROOT}/samples/emotion/train.txt"], f"a file, not a choice. Did you mean data=txt data.path={ROOT}"),
         ([str(ROOT / "README.md")], f"README.md: a setting has = and a value. Did you mean data.path={ROOT}"),
         (
             ["-m", "freeze=all_but_last_n,lp_ft", "freeze.n=1"],

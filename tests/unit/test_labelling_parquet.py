@@ -92,8 +92,9 @@ def test_pairs_are_read_from_two_columns(predict: Predict, capsys: pytest.Captur
     assert [row["score"] for row in rows] == [len(" [SEP] it is"), len("so [SEP] ")]
     assert "hold no text" not in capsys.readouterr().err
     content = parquet(premise=[None, "so"], hypothesis=["", "is"])
-    predict("in.parquet", content, model=Pairs, text_column=["premise", "hypothesis"])
-    assert "1 of 2 rows hold no text; their labels mean nothing" in capsys.readouterr().err
+    blank, row = predict("in.parquet", content, model=Pairs, text_column=["premise", "hypothesis"])
+    assert (blank["label"], blank["score"], row["label"]) == (None, None, "A")
+    assert "1 of 2 rows hold no text, and get no label" in capsys.readouterr().err
     content = parquet(premise=["so", "so"], hypothesis=[["it", "is"], None])
     with pytest.raises(UserError, match=r"in\.parquet:1: .* is not a pair of texts\. Fix the row"):
         predict("in.parquet", content, model=Pairs, text_column=["premise", "hypothesis"])

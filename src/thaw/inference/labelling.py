@@ -123,10 +123,11 @@ def label_records(predictor: Predictor, source: Input, suffix: str, config: Dict
                 others = {name: value for name, value in record.items() if value is not text}
                 record = {key: result["words"], **others}
                 result["tags"] = [tag or "_" for tag in result["tags"]]
+            if not "".join(parted(str(text)) if predictor.labels.pairs else text).strip():
+                result, blank = unlabelled(result), blank + 1
             write({**record, **ours(result)})
             progress(1)
             labelled += 1
-            blank += not "".join(parted(str(text)) if predictor.labels.pairs else text).strip()
     for line in source.bad.lines():
         print(line, file=sys.stderr)
     say_blank(predictor, str(config.input), labelled, blank)
@@ -136,9 +137,15 @@ def label_records(predictor: Predictor, source: Input, suffix: str, config: Dict
     say_where(config.output, labelled)
 
 
+def unlabelled(result: Record) -> Record:
+    """The result for a row without text, of which an encoder would make some label or other."""
+    nothing: Record = {"label": None, "guess": None, "score": None, "labels": []}
+    return {key: nothing.get(key, value) for key, value in result.items()}
+
+
 def say_blank(predictor: Predictor, source: str, rows: int, blank: int) -> None:
     if blank:
-        nothing = "" if predictor.labels.task == "token" else "; their labels mean nothing"
+        nothing = "" if predictor.labels.task == "token" else ", and get no label"
         print(f"warning: {blank:,} of {rows:,} rows hold no text{nothing}", file=sys.stderr)
     if not rows:
         print(f"warning: {source} holds no text", file=sys.stderr)

@@ -245,7 +245,7 @@ def check_output(path: Path, run: str, data: str | None) -> None:
 
 
 def evaluate_vote(folders: Sequence[str], settings: dict[str, Any]) -> None:
-    """As `evaluate`, of several runs; each scores new data for itself first.
+    """Evaluate the vote of several runs; each scores new data for itself first.
 
     Raises:
         UserError: when the runs cannot vote on these rows, or explanations are asked for.

@@ -1,9 +1,9 @@
 """The run folder: what it contains, and how it is opened.
 
 ``config.yaml`` (resolved) ``labels.json`` ``environment.json`` ``data.json`` ``parameters.json`` ``history.csv``
-``metrics.json`` ``surfaces.json`` ``report.html`` ``explanations.html`` ``predictions/`` ``checkpoints/`` ``model/``;
-with adapters ``adapter/``; of further rows ``metrics-<name>.json`` and ``report-<name>.html``; once exported ``onnx/``
-or ``merged/``; in multiruns also ``failure.json`` or ``pruned.json`` of a run that was not finished.
+``train.log`` ``metrics.json`` ``surfaces.json`` ``report.html`` ``explanations.html`` ``predictions/`` ``checkpoints/``
+``model/``; with adapters ``adapter/``; of further rows ``metrics-<name>.json`` and ``report-<name>.html``; once
+exported ``onnx/`` or ``merged/``; in multiruns also ``failure.json`` or ``pruned.json`` of a run that was not finished.
 """
 
 import csv
@@ -116,7 +116,7 @@ def check_once(names: Sequence[str | Path], key: str) -> None:
 
 
 def several(names: Sequence[str | Path]) -> list[str]:
-    """The runs that are meant by their folders, or by those of multiruns: all that are finished, as a note says.
+    """Run folders, with each multirun replaced by its finished runs; a note says how many these are.
 
     Raises:
         UserError: when a name is empty, a run named twice, or none of a multirun is finished.
@@ -181,7 +181,7 @@ def history(run: Path) -> list[dict[str, str]]:
 
 
 def metrics_path(run: Path, name: str) -> Path:
-    """Where the figures of rows are kept: of its own splits in ``metrics.json``."""
+    """The file with the metrics of some rows: ``metrics.json`` for the run's own splits."""
     own = f"{name}/loss" in read_json(run / "metrics.json")
     return run / ("metrics.json" if own else f"metrics-{name}.json")
 

@@ -274,7 +274,7 @@ def test_what_excel_adds_to_its_rows_is_no_row(predict: Predict, tmp_path: Path)
     with pytest.raises(UserError, match=r"in\.csv:4: 1 field where the header has 2"):
         predict("in.csv", "sep=;\ntext;id\none, two;1\nbad\n")
     predict("in.csv", content, output="out.csv")
-    assert (tmp_path / "out.csv").read_text().startswith("text;id;label;score\none, two;1;A;8\n;;A;0\n")
+    assert (tmp_path / "out.csv").read_text().startswith("text;id;label;score\none, two;1;A;8\n;;;\n")
     predict("in.csv", "sep=^\ntext^id\none^1\n", output="out.csv")
     assert (tmp_path / "out.csv").read_text().startswith("text,id,")
 

@@ -152,7 +152,7 @@ def encode_words(sentences: Iterable[Sequence[str]], tokenizer: Any) -> tuple[np
 
 
 def windows_of(offsets: np.ndarray, tokenizer: Any, max_length: int) -> Windows:
-    """The windows in which the rows of `encode_words` are read."""
+    """The windows in which whole rows, of `encode_words` or `encode_texts`, are read."""
     before, after = special_tokens(tokenizer)
     return windows_over(offsets, (len(before), len(after)), max_length)
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from datasets import concatenate_datasets
 
 from thaw.data.module import TextDataModule
 from thaw.data.rows import Values
@@ -22,6 +23,8 @@ class AllRows:
 
     def __init__(self, data: TextDataModule) -> None:
         self.data, self.labels, self.names = data, data.labels, list(data.rows)
+        # Without the labels, of which an empty list of each row in a split has another type.
+        self.texts = concatenate_datasets([data.rows[name].select_columns(["text"]) for name in self.names])
         self.starts = np.concatenate(([0], np.cumsum([len(data.rows[name]) for name in self.names])))
 
     def __len__(self) -> int:
@@ -32,18 +35,12 @@ class AllRows:
         return np.searchsorted(self.starts, numbers, side="right") - 1
 
     def stream(self, numbers: np.ndarray | None = None) -> Iterator[Text]:
-        """The texts of all rows, or of those with the given ascending numbers; a chunk at a time is in memory."""
-        for name, (first, last) in zip(self.names, pairwise(self.starts), strict=True):
-            chosen = np.arange(first, last) if numbers is None else numbers[(numbers >= first) & (numbers < last)]
-            yield from Values(self.data.rows[name].select(chosen - first), "text")
+        """The texts of all rows, or of those with the given numbers; a chunk at a time is in memory."""
+        return iter(Values(self.texts if numbers is None else self.texts.select(numbers), "text"))
 
     def at(self, numbers: np.ndarray) -> list[Text]:
         """The texts of some rows, in any order."""
-        order = np.argsort(numbers, kind="stable")
-        texts: list[Text] = [""] * len(numbers)
-        for place, text in zip(order, self.stream(numbers[order]), strict=True):
-            texts[place] = text
-        return texts
+        return list(self.stream(numbers))
 
     def label_keys(self) -> np.ndarray:
         """A key for each row that is equal for rows with the same label or labels."""

@@ -25,14 +25,13 @@ Scorer = Callable[[np.ndarray], dict[str, np.ndarray]]
 def scorer(
     outputs: "Outputs", labels: LabelSet, *, strict: bool = False, thresholds: Sequence[float] | None = None
 ) -> Scorer:
-    """The headline metrics of a task as a function of weights; with weights of one they equal those of `figures`."""
+    """The headline metrics of a task as a function of weights; with weights of one they equal those of `figures`.
+
+    Args:
+        thresholds: of a multi-label task; else 0.5.
+    """
     if labels.task == "token":
-        gold, predicted = outputs.gold, outputs.tags(labels)
-        if not labels.entities:
-            return tag_scorer(gold, predicted, labels)
-        names = np.array([*labels.names, "O"])  # the last for `UNREAD`
-        counts = entity_counts([names[row] for row in predicted], [names[row] for row in gold], labels, strict)
-        return entity_scorer(counts, *words_right(gold, predicted))
+        return word_scorer(outputs.gold, outputs.tags(labels), labels, strict)
     scores = probabilities(outputs.logits, labels)
     if labels.task == "multi_label":
         limits = thresholds if thresholds is not None else [0.5] * len(labels)
@@ -60,26 +59,20 @@ def label_scorer(truth: np.ndarray, chosen: np.ndarray, scores: np.ndarray, labe
     return _counted(counts, {"accuracy": (exact, ones)}, averages, areas, mcc=True)
 
 
-def entity_scorer(counts: np.ndarray, right: np.ndarray, words: np.ndarray) -> Scorer:
-    """The scorer of a task with entities.
-
-    Args:
-        counts: as `entity_counts` gives them.
-        right, words: in each sentence, the words with the right tag, and all words, (sentences,).
-    """
-    return _counted(counts, {"accuracy": (right, words)}, {"": "micro", "_macro": "macro"}, {}, f1_only_macro=True)
-
-
-def tag_scorer(gold: Sequence[np.ndarray], predicted: Sequence[np.ndarray], labels: LabelSet) -> Scorer:
-    """The scorer of a task with tags that mark no spans.
+def word_scorer(gold: Sequence[np.ndarray], predicted: Sequence[np.ndarray], labels: LabelSet, strict: bool) -> Scorer:
+    """The scorer of a token task.
 
     Args:
         gold, predicted: the tag ids of each sentence.
+        strict: as the setting ``strict_iob2``.
     """
-    counts = np.stack([_tag_counts(own, other, len(labels)) for own, other in zip(gold, predicted, strict=True)])
-    return _counted(
-        counts, {"accuracy": words_right(gold, predicted)}, {"_macro": "macro", "_weighted": "weighted"}, {}
-    )
+    right = {"accuracy": words_right(gold, predicted)}
+    if not labels.entities:
+        counts = np.stack([_tag_counts(own, other, len(labels)) for own, other in zip(gold, predicted, strict=True)])
+        return _counted(counts, right, {"_macro": "macro", "_weighted": "weighted"}, {})
+    names = np.array([*labels.names, "O"])  # the last for `UNREAD`
+    counts = entity_counts([names[row] for row in predicted], [names[row] for row in gold], labels, strict)
+    return _counted(counts, right, {"": "micro", "_macro": "macro"}, {}, f1_only_macro=True)
 
 
 def words_right(gold: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

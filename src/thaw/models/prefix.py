@@ -154,7 +154,7 @@ class FrozenPrefix:
         return checksum(below, settings)
 
     def reserve(self, splits: Sequence[Split]) -> None:
-        """Make room for the states of several splits, and protect them from being deleted during this run.
+        """Make room for the states of several splits, and keep this run from deleting them to make room for others.
 
         Raises:
             Unusable: when they would not fit.

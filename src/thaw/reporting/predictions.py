@@ -8,7 +8,7 @@ import numpy as np
 from thaw.labels import UNREAD, LabelSet
 from thaw.metrics.entities import entity_counts
 from thaw.metrics.intervals import group_numbers, proportion
-from thaw.metrics.scorers import Scorer, entity_scorer, label_scorer, tag_scorer, words_right
+from thaw.metrics.scorers import Scorer, label_scorer, word_scorer, words_right
 
 LENGTHS = 5  # groups of texts by length
 Rows = Sequence[dict[str, Any]]
@@ -48,13 +48,11 @@ def scorer_of(labels: LabelSet, rows: Rows, strict: bool) -> Scorer:
         strict: as the setting ``strict_iob2``.
     """
     if labels.task == "token":
-        gold, predicted = [row["label"] for row in rows], [row["predicted"] for row in rows]
-        true, given = (
-            [np.array([labels.ids.get(name, UNREAD) for name in own]) for own in side] for side in (gold, predicted)
+        gold, predicted = (
+            [np.array([labels.ids.get(name, UNREAD) for name in row[side]], dtype=np.int64) for row in rows]
+            for side in ("label", "predicted")
         )
-        if not labels.entities:
-            return tag_scorer(true, given, labels)
-        return entity_scorer(entity_counts(predicted, gold, labels, strict), *words_right(true, given))
+        return word_scorer(gold, predicted, labels, strict)
     truth, chosen = (label_matrix(rows, labels, field).astype(bool) for field in ("label", "predicted"))
     return label_scorer(truth, chosen, probability_matrix(rows, labels), labels)
 

@@ -180,7 +180,8 @@ def test_predict_keeps_the_columns_of_a_table_and_tells_of_rows_without_text(
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == ["1", "2", "3"]
     assert [row["label"] for row in rows] == ["x", "y", "z"]
-    assert all(row["predicted_label"] and float(row["score"]) > 0 for row in rows)
+    assert [bool(row["predicted_label"]) for row in rows] == [True, False, True]
+    assert [bool(row["score"]) for row in rows] == [True, False, True]
 
 
 def test_predict_does_not_write_over_its_input(fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,6 +200,16 @@ WRONG_ROWS = [
 ]  # fmt: skip
 
 
+def test_damaged_rows_of_parquet_are_left_out_however_many_there_are(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    texts = pa.array([b"so"] * 4 + [b"\xff"] * 12).view(pa.string())
+    pq.write_table(pa.table({"text": texts, "label": ["joy"] * 16}), tmp_path / "a.parquet")
+    source = load_path(tmp_path / "a.parquet", {"on_bad_row": "skip"})
+    assert (len(source.splits["all"]), len(source.skipped)) == (4, 12)
+
+
 def test_a_byte_order_mark_says_more_than_the_setting(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\nschön,joy\n", encoding="utf-8-sig")
     assert load_path(tmp_path / "a.csv", {"encoding": "cp1252"}).splits["all"]["text"][:] == ["schön"]

@@ -117,6 +117,10 @@ def _read(source: Source, split: str, parts: Sequence[Path], data: dict[str, Any
         for row in formats.READERS[kind](part, options(data))
     )
     source.splits[split] = _table(source, split, rows, data)
+    if "parquet" not in kinds:  # of which no encoding can be given
+        skipped = [problem for own, _, problem in source.skipped if own == split]
+        undecodable, total = sum(NOT_UTF8 in problem for problem in skipped), len(source.splits[split]) + len(skipped)
+        check_undecodable(", ".join(source.files[split]), undecodable, total, "data.")
 
 
 def options(data: dict[str, Any], **others: Any) -> Options:
@@ -214,10 +218,9 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
             held = []
     if held:
         chunks.append(pa.Table.from_pylist(held, schema=source.schema))
-    where, skipped = ", ".join(source.files[split]), [problem for own, _, problem in source.skipped if own == split]
-    total = sum(map(len, chunks)) + len(skipped)
-    check_undecodable(where, sum(NOT_UTF8 in problem for problem in skipped), total, "data.")
     if not chunks:
+        where = ", ".join(source.files[split])
+        skipped = [problem for own, _, problem in source.skipped if own == split]
         left = f"; all {len(skipped)} were skipped, the last since {skipped[-1]}" if skipped else ""
         raise UserError(f"{where}: no rows{left}", "Check its path, and data.format.")
     return dataset_of(pa.concat_tables(chunks))

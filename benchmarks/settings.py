@@ -45,7 +45,10 @@ def configured(overrides: Sequence[str]) -> DictConfig:
     """The config of ``train.py`` with overrides, outside Hydra's command line."""
     register_resolvers(ROOT / "conf")
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("train", overrides=[quoted(override) for override in [*overrides, "trainer.progress_bar=false"]])
+        config = compose("train", overrides=[*map(quoted, overrides), "trainer.progress_bar=false"])
+    if config.trainer.max_epochs == "auto":  # which the Trainer does not know
+        config.data.epochs = config.trainer.max_epochs = 3
+    return config
 
 
 def checked(systems: Sequence[str], overrides: Sequence[str]) -> DictConfig:

@@ -18,11 +18,12 @@ from thaw.inference.attribution import check_method
 from thaw.inference.explanation import explain_rows
 from thaw.inference.predictor import Predictor
 from thaw.joint_evaluation import evaluate_together
+from thaw.metrics.outputs import Outputs
 from thaw.models.encoder import load_encoder
 from thaw.models.speed import accelerate
 from thaw.reporting import summary
 from thaw.reporting.run_page import explanations_path, page_path, write_page
-from thaw.scoring import join_figures, predict_rows, score_baselines, score_rows, trained_on
+from thaw.scoring import join_figures, predict_baselines, predict_rows, score_baselines, score_rows, trained_on
 from thaw.settings import plain
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,8 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
     elif rows.name == "train":  # which baselines would know by heart
         own |= {"baselines": {rows.name: {}}, "notes": rows.notes}
     else:
-        baselines, notes = against_training(run, config, predictor, rows, settings.get("baselines", True))
+        beside, notes = against_training(run, config, predictor, rows, settings.get("baselines", True))
+        baselines = score_baselines(beside, predictor, outputs, config, rows.groups)
         own |= {"baselines": {rows.name: baselines}, "notes": [*rows.notes, *notes]}
     if f"{rows.name}/loss" not in metrics:
         files.write_json(runs.metrics_path(run, rows.name), {"rows": len(rows.texts), **own})
@@ -143,8 +145,8 @@ def unused_name(run: Path, name: str, texts: Sequence[Any]) -> str:
 
 def against_training(
     run: Path, config: dict[str, Any], predictor: Predictor, rows: Labelled, with_baselines: bool
-) -> tuple[dict[str, Any], list[str]]:
-    """Baselines for rows other than those of the run's test, and a note if the run was trained on some of them.
+) -> tuple[dict[str, Outputs], list[str]]:
+    """Baselines' outputs for rows other than the run's test, and a note if the run was trained on some of these.
 
     Both need the training data; where that, or the encoder, is out of reach, a warning says what is left out.
     """
@@ -208,8 +210,8 @@ def inherited(model: str, texts: Sequence[Any]) -> list[str]:
 
 def other_baselines(
     config: dict[str, Any], predictor: Predictor, name: str, train: Mapping[str, Any], rows: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Baselines for rows other than those of the run's test.
+) -> dict[str, Outputs]:
+    """The outputs of baselines for rows other than those of the run's test.
 
     Raises:
         UserError: when the encoder cannot be loaded.
@@ -227,7 +229,7 @@ def other_baselines(
         truncation=predictor.truncation,
         batch_size=predictor.batch_size,
     )
-    return score_baselines(before, train, rows, config, name)
+    return predict_baselines(before, train, rows, name)
 
 
 def check_output(path: Path, run: str, data: str | None) -> None:

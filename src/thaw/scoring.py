@@ -8,13 +8,15 @@ from thaw.data.splits import rows_fingerprint
 from thaw.errors import counted
 from thaw.inference.predictor import Predictor
 from thaw.labels import UNREAD
-from thaw.metrics.baselines import baseline_figures
+from thaw.metrics.baselines import baseline_figures, baseline_outputs
 from thaw.metrics.calibration import confidence, expected_calibration_error, fit_temperature, reliability
 from thaw.metrics.classification import best_thresholds
 from thaw.metrics.intervals import group_numbers, intervals
 from thaw.metrics.outputs import Outputs, figures
 from thaw.metrics.own import build_metrics, own_figures
+from thaw.metrics.paired import paired_bootstrap
 from thaw.metrics.probabilities import DIGITS, probabilities
+from thaw.metrics.scorers import scorer
 from thaw.models.losses import make_loss, make_terms
 from thaw.reporting.progress import counting
 
@@ -28,11 +30,13 @@ class Evaluation:
         details: ``intervals`` of the metrics, and ``calibration``: the bins of the reliability diagram, before and
             after temperature scaling.
         predictions: a dict for each row, as it is saved.
+        outputs: of the network.
     """
 
     figures: dict[str, float]
     details: dict[str, Any]
     predictions: list[dict[str, Any]]
+    outputs: Outputs
 
 
 def predict_rows(predictor: Predictor, texts: Sequence[Any], gold: Sequence[Any], name: str) -> Outputs:
@@ -105,7 +109,7 @@ def score_rows(
     if groups:
         known = [{**own, "group": group} for own, group in zip(known, groups, strict=True)]
     rows = zip(known, prediction_rows(predictor, outputs, texts), strict=True)
-    return Evaluation(result, details, [{**own, **row} for own, row in rows])
+    return Evaluation(result, details, [{**own, **row} for own, row in rows], outputs)
 
 
 def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]) -> Iterator[dict[str, Any]]:
@@ -141,20 +145,47 @@ def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]
         }
 
 
-def score_baselines(
-    predictor: Predictor, train: Mapping[str, Any], rows: Mapping[str, Any], config: Mapping[str, Any], name: str
-) -> dict[str, dict[str, float]]:
-    """The metrics of the baselines on some rows.
+def predict_baselines(
+    predictor: Predictor, train: Mapping[str, Any], rows: Mapping[str, Any], name: str
+) -> dict[str, Outputs]:
+    """The outputs of the baselines for some rows.
 
     Args:
         predictor: of the network before training.
         train, rows: ``text`` and ``label`` of the training rows, and of the rows to score.
-        config: of the run.
         name: of the rows, shown with the progress.
     """
     untrained = predict_rows(predictor, rows["text"], rows["label"], f"{name} before training")
     key = [rows_fingerprint(own["text"], own["label"]) for own in (train, rows)]
-    return baseline_figures(untrained, train, rows, predictor.labels, strict=config["strict_iob2"], key=key)
+    return baseline_outputs(untrained, train, rows, predictor.labels, key)
+
+
+def score_baselines(
+    beside: Mapping[str, Outputs],
+    predictor: Predictor,
+    outputs: Outputs,
+    config: Mapping[str, Any],
+    groups: Sequence[str | None] = (),
+) -> dict[str, dict[str, Any]]:
+    """The metrics of the baselines, and how far the run is ahead of the best of them.
+
+    Args:
+        beside: the outputs of each baseline.
+        predictor, outputs, config: of the run, for the same rows.
+        groups: that of each row, with ``data.group_column``.
+
+    Returns:
+        Name -> metrics. The baseline with the highest F1 also has ``f1_ahead``: the 95 % interval of how far the F1 of
+        the run lies above, by the paired bootstrap.
+    """
+    labels, strict = predictor.labels, config["strict_iob2"]
+    scored = baseline_figures(beside, labels, strict=strict)
+    if best := max(scored, key=lambda name: scored[name]["f1"], default=""):
+        first = scorer(beside[best], labels, strict=strict)
+        second = scorer(outputs, labels, strict=strict, thresholds=predictor.thresholds)
+        ahead = paired_bootstrap(first, second, len(outputs.rows), group_numbers(groups)).get("f1")
+        scored[best]["f1_ahead"] = ahead and ahead["interval"]
+    return scored
 
 
 def join_figures(results: Mapping[str, Evaluation]) -> dict[str, Any]:

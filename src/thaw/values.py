@@ -92,6 +92,7 @@ PRECISION: Rule = (lambda value: str(value) in (*PRECISIONS, "auto"), f"one of: 
 SCHEDULES = (  # of transformers: those that depend on the step alone and need no further setting
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
 )  # fmt: skip
+EPOCHS: Rule = (lambda value: value == "auto" or COUNT[0](value)), f"{COUNT[1]}, or auto"
 FORMAT = or_null(one_of("txt", "csv", "tsv", "jsonl", "json", "parquet", "conll"))
 ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
 BACKENDS = ("torch", "onnx", "onnx_int8")
@@ -113,6 +114,12 @@ NAME = (str, int, float, bool)  # YAML reads some names as numbers or booleans
 NAMES: Rule = (
     lambda value: isinstance(value, list) and all(isinstance(name, NAME) and name != "" for name in value),
     "a list of names",
+)
+LABEL_MAP: Rule = (
+    lambda value: (
+        value is None or (isinstance(value, dict) and all(one is None or NAMES[0]([one]) for one in value.values()))
+    ),
+    "{name: other name}, where null leaves a label out, or null",
 )
 BUILT: Rule = (
     lambda value: isinstance(value, dict) and TEXT[0](value.get("_target_")),

@@ -9,6 +9,7 @@ import pytest
 
 from thaw.runs import history
 from thaw.training.callbacks import History, ValidationLines
+from thaw.training.trainer import enough_epochs
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,26 @@ def test_a_run_whose_epochs_end_before_its_steps_says_so_when_it_begins(
     with caplog.at_level(logging.INFO):
         ValidationLines("val/f1", bar=False).on_train_start(trainer, trainer)
     assert caplog.messages == lines
+
+
+@pytest.mark.parametrize(
+    ("batches", "trainer", "epochs"),
+    [
+        (500, {}, 3),
+        (19, {}, 16),
+        (19, {"accumulate_grad_batches": 2}, 30),
+        (1, {}, 30),
+        (19, {"max_steps": 40}, 3),
+        (19, {"max_steps": 900}, 48),
+        (500, {"max_steps": 5}, 1),
+        (200, {"devices": 2}, 3),
+        (200, {"devices": [0, 1, 2, 3], "num_nodes": 2}, 12),
+        (50, {"devices": "auto"}, 6),
+    ],
+)
+def test_epochs_are_as_many_as_small_data_needs(batches: int, trainer: dict[str, Any], epochs: int) -> None:
+    usual = {"max_steps": None, "accumulate_grad_batches": 1, "devices": 1, "num_nodes": 1}
+    assert enough_epochs({**usual, **trainer}, batches) == epochs
 
 
 def test_a_history_holds_labels_of_any_characters(tmp_path: Path) -> None:

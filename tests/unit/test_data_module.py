@@ -21,7 +21,7 @@ from thaw.errors import UserError
 from thaw.evaluation import new_rows
 from thaw.labels import LabelSet
 from thaw.models.encoder import load_tokenizer
-from thaw.reporting.advice import notes, too_short
+from thaw.reporting.advice import notes
 
 DEFAULTS = yaml.safe_load((ROOT / "conf" / "data" / "_data.yaml").read_text())
 Prepare = Callable[..., TextDataModule]
@@ -78,6 +78,44 @@ def texts(data: TextDataModule, split: str) -> list[str]:
 
 
 # Splits and subsets
+
+
+def test_labels_are_joined_renamed_and_left_out(prepare: Prepare, tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", 100, "joy Joy anger spam 4.0")
+    names = {"Joy": "joy", "anger": "cross", "spam": None, 4: "four"}
+    data = prepare(path, label_map=names)
+    assert data.labels.names == ("cross", "four", "joy")
+    assert sum(sum(split["labels"].values()) for split in data.summary["splits"].values()) == 80
+    assert data.summary["skipped"] == {"all": 20}
+    assert data.summary["skipped_rows"][0].endswith("a.csv:5: data.label_map leaves out 'spam'")
+    new = csv(tmp_path / "new.csv", 5, "Joy joy cross anger spam")
+    found = load_labelled({**data.data, "path": str(new)}, data.labels, "test")
+    assert found[1] == [2, 2, 0, 0], "under old names and new"
+    assert found[3] == [f"{new}:6: data.label_map leaves out 'spam'"]
+    with pytest.raises(UserError, match=r"data\.label_map: no row has the label 'Spam'\. Correct it"):
+        prepare(path, label_map={"Spam": None})
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "names", "first"),
+    [
+        (labelled(["a", "b"], ["c"], ["b"]), {"label_map": {"b": "a", "c": None}}, ("a",), [0]),
+        ([{"text": ["x", "y", "z"], "label": ["B-ORG", "I-ORG", "B-LOC"]}] * 9,
+         {"label_map": {"ORG": "COMPANY", "LOC": None}}, ("O", "B-COMPANY", "I-COMPANY"), [1, 2, 0]),
+        ([{"text": ["x", "y"], "label": ["NOUN", "PUNCT"]}] * 9, {"label_map": {"PUNCT": "X"}}, ("NOUN", "X"), [0, 1]),
+        (labelled(0, 1, 2), {"label_names": ["no", "well", "yes"], "label_map": {"well": "no"}}, ("no", "yes"), 0),
+        ([{"text": f"t {i}", "label": {"a": i % 2, "b": 1}} for i in range(20)], {"label_map": {"b": "c"}},
+         ("a", "c"), [1]),
+    ],
+    ids=["several", "entities", "tags", "numbers", "ticks"],
+)  # fmt: skip
+def test_labels_of_every_form_are_renamed(
+    rows: list[Any], options: dict[str, Any], names: tuple[str, ...], first: Any, prepare: Prepare, tmp_path: Path
+) -> None:
+    data = prepare(jsonl(tmp_path / "a.jsonl", *rows), **options, format="jsonl")
+    assert data.labels.names == names
+    every = [row for split in data.rows.values() for row in split]
+    assert next(row["label"] for row in every if row["line"] == 1) == first
 
 
 def test_a_fold_of_train_leaves_the_test_split_alone(
@@ -618,18 +656,6 @@ def test_new_texts_with_marked_entities_are_split_into_words_as_the_run_splits_t
     )
     with pytest.raises(UserError, match=said):
         new_rows(tmp_path, {**DEFAULTS, "task": None}, {"path": str(new), "task": None}, predictor, "test")  # type: ignore[arg-type]
-
-
-def test_a_run_of_few_steps_is_told_how_many_epochs_it_needs() -> None:
-    def said(rows: int, **trainer: Any) -> str:
-        data = {"batch_size": 32, "tokens_per_batch": None}
-        settings = {"max_epochs": 3, "max_steps": None, "accumulate_grad_batches": 1, **trainer}
-        return too_short(rows, {"data": data, "trainer": settings})
-
-    assert said(600) == "57 steps in all, which is few: data.epochs=11 makes 209"
-    assert said(20) == "3 steps in all, which is few: data.epochs=30 makes 30"
-    assert said(600, accumulate_grad_batches=4).startswith("15 steps")
-    assert [said(1100), said(600, max_epochs=11), said(600, max_steps=5)] == [""] * 3
 
 
 @pytest.mark.parametrize("other", [{"sampler": "balanced"}, {"group_by_length": False}, {"padding": "max_length"}])

@@ -131,7 +131,7 @@ def test_of_a_single_file_with_few_rows_cross_validation_is_named() -> None:
 
 
 def test_what_is_odd_about_the_data_is_noted() -> None:
-    train = {"billing": 5, "Billing": 1, "bill ing": 1, "other": 2}
+    train = {"Billing": 1, "billing": 5, "bill ing": 1, "other": 2}
     found = notes(
         data_of(
             {"train": train, "validation": {"billing": 1, "Billing": 0, "bill ing": 0, "other": 1}},
@@ -140,7 +140,8 @@ def test_what_is_odd_about_the_data_is_noted() -> None:
     )
     assert found == [
         "texts of validation that are also in train: 1,200",
-        "labels that differ only in case or blanks: billing and Billing and bill ing",
+        "labels that differ only in case or blanks: billing and Billing and bill ing; "
+        "'data.label_map={Billing: billing, bill ing: billing}' joins them",
         "labels without a row in validation: Billing, bill ing",
     ]
 
@@ -214,7 +215,15 @@ def test_a_run_that_a_bag_of_words_beats_is_told_what_to_try() -> None:
         "TF-IDF has the higher F1 (0.610, this run 0.400). More data.epochs or another optimizer.lr may help.",
         "Never found: b. More data.epochs, another optimizer.lr, or loss=balanced may help.",
     ]
-    assert not of_run({**metrics, "test/f1": 0.7, "test/recall/b": 0.1}, "test", counts)
+    better: dict[str, Any] = {**metrics, "test/f1": 0.7, "test/recall/b": 0.1}
+    assert not of_run(better, "test", counts)
+    better["baselines"]["test"]["TF-IDF"]["f1_ahead"] = [-0.01, 0.19]
+    assert of_run(better, "test", counts) == [
+        "TF-IDF comes close in F1 (0.610, this run 0.700; the difference, -0.010 to +0.190, may be chance). More "
+        "data.epochs or another optimizer.lr may help."
+    ]
+    better["baselines"]["test"]["TF-IDF"]["f1_ahead"] = [0.01, 0.17]
+    assert not of_run(better, "test", counts)
     rows: dict[str, Any] = {"splits": {"train": {"labels": {"a": 5, "b": 0}}}}
     assert "Not to be found, since no row of train has them: b." in of_run(metrics, "test", counts, rows)
     rows["splits"]["train"]["labels"] = {"O": 9, "B-a": 5, "B-b": 0, "I-b": 2}

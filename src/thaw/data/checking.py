@@ -1,7 +1,7 @@
 """Checks that every row passes, whatever file it comes from: text or words, and labels as text."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thaw.data.cleaning import clean_html
@@ -42,6 +42,30 @@ def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[
     if not all(map(encodable, values)):
         return Bad(row.line, "half of a character (a lone surrogate), as in a broken emoji")
     return row._replace(text=text, label=label, group=group)
+
+
+def renamed(row: Row, names: Mapping[str, str | None], found: set[str]) -> Row | Bad:
+    """A row with its labels, or the types of its entities, under other names.
+
+    Args:
+        names: old name -> new name, or None, which leaves out the row with that label, that one of several labels, or
+            that entity.
+        found: gets the old names that occur.
+    """
+    labels = row.label if isinstance(row.label, list) else [row.label]
+    found |= names.keys() & labels
+    if not isinstance(row.text, list):
+        new = [name for label in labels if (name := names.get(label, label)) is not None]
+        if isinstance(row.label, list):
+            return row._replace(label=list(dict.fromkeys(new)))
+        return row._replace(label=new[0]) if new else Bad(row.line, f"data.label_map leaves out {row.label!r}", True)
+    tags = []
+    for tag in labels:
+        mark, kind = ("", tag) if tag in names or tag[1:2] != "-" else (tag[:2], tag[2:])
+        found |= names.keys() & {kind}
+        name = names.get(kind, kind)
+        tags.append("O" if name is None else mark + name)
+    return row._replace(label=tags)
 
 
 def _text(text: Any, clean: bool) -> str | list[str]:

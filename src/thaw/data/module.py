@@ -76,7 +76,12 @@ class TextDataModule(pl.LightningDataModule):
             self._leave_alone("validation", "test")
         task = detect_task(source, self.data)
         first = "all" if "all" in source.splits else "train"
-        self.labels = derive_labels(source.splits[first], task, self.data.get("label_names") or source.names)
+        names = sources.label_map(self.data)
+        if absent := names.keys() - source.renamed:
+            raise UserError(f"data.label_map: no row has the label {min(absent)!r}", "Correct it, or leave it out.")
+        given = self.data.get("label_names") or source.names or []
+        kept = dict.fromkeys(new for name in given if (new := names.get(str(name), name)) is not None)
+        self.labels = derive_labels(source.splits[first], task, list(kept) or None)
         if self.data.get("test_size") is not None and (self.data.get("fold") or "test" in source.splits):
             problem = "a fold is the test" if self.data.get("fold") else f"there is a test: {source.files['test'][0]}"
             raise UserError(f"data.test_size={self.data['test_size']}: {problem}", "Leave it out.")

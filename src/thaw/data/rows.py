@@ -23,10 +23,11 @@ class Row(NamedTuple):
 
 
 class Bad(NamedTuple):
-    """A row that cannot be used, and why."""
+    """A row that cannot be used, and why; or one that is ``meant`` to be left out."""
 
     line: int
     problem: str
+    meant: bool = False
 
 
 @dataclass(frozen=True)

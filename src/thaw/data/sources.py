@@ -6,7 +6,7 @@ strings here, and ids later, once all labels of the training split are known. Wi
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import chain
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data import formats
-from thaw.data.checking import NO_LABEL, checked, ticked
+from thaw.data.checking import NO_LABEL, checked, renamed, ticked
 from thaw.data.columns import class_names, name_of, named_columns
 from thaw.data.layout import SPLIT_NAMES, files_of_one_split, kind_of, kind_of_name, split_files, split_of
 from thaw.data.lines import NOT_UTF8, check_undecodable
@@ -42,6 +42,7 @@ class Source:
         skipped: rows left out, as (split, place, problem).
         inside: entities that are marked from or to inside a word, as (split, place, what is marked).
         listings: the files in each folder of the aclImdb layout, in the order of its rows.
+        renamed: the labels that ``data.label_map`` has found.
         schema: the Arrow schema of all splits, set by the first row: what is a list there is a list in every row.
     """
 
@@ -51,6 +52,7 @@ class Source:
     skipped: list[tuple[str, str, str]] = field(default_factory=list)
     inside: list[tuple[str, str, str]] = field(default_factory=list)
     listings: dict[str, list[str]] = field(default_factory=dict)
+    renamed: set[str] = field(default_factory=set)
     schema: Any = None
 
     def place(self, split: str, file: int, line: int) -> str:
@@ -189,6 +191,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
     given = data.get("label_names") or []
     behind_numbers = given and not any(str(name).isdigit() for name in given)
     several = data.get("task") == "multi_label"
+    names = label_map(data)
     columns = isinstance(data.get("label_column"), list)
     for file, raw in rows:
         if columns and isinstance(raw, Row) and isinstance(raw.label, dict):
@@ -201,12 +204,16 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
         if isinstance(row, Row):
             if several and isinstance(row.label, str):  # as Label Studio writes a single choice beside lists of them
                 row = row._replace(label=[row.label])
+            if names:
+                named = row._replace(label=name_of(_numbers(row.label), given)) if behind_numbers else row
+                row = renamed(named, names, source.renamed)
+        if isinstance(row, Row):
             row = _shaped(row, source, data.get("group_column") is not None)
         elif row.problem == NO_LABEL and source.schema and _several(source.schema):
             row = Bad(row.line, f"{row.problem}; [] says that a text has none")
         if isinstance(row, Bad):
             place = source.place(split, file, row.line)
-            if data.get("on_bad_row") != "skip":
+            if data.get("on_bad_row") != "skip" and not row.meant:
                 remedy = "Say what the file is (data.encoding=cp1252)" if NOT_UTF8 in row.problem else "Fix the row"
                 raise UserError(f"{place}: {row.problem}", f"{remedy}, or leave such rows out: data.on_bad_row=skip.")
             source.skipped.append((split, place, row.problem))
@@ -242,11 +249,17 @@ def _shaped(row: Row, source: Source, grouped: bool) -> Row | Bad:
     return Bad(row.line, problem)
 
 
-def _numbers(tags: Any) -> Any:
-    """Tags as they stand in a row; numbers that are text, as in columns, as numbers."""
-    if not isinstance(tags, list):
-        return tags
-    return [int(tag) if isinstance(tag, str) and tag.isdecimal() else tag for tag in tags]
+def _numbers(label: Any) -> Any:
+    """A label, or each of several, as it stands in a row; numbers that are text, as in columns, as numbers."""
+    if isinstance(label, list):
+        return [_numbers(one) for one in label]
+    return int(label) if isinstance(label, str) and label.isdecimal() else label
+
+
+def label_map(data: Mapping[str, Any]) -> dict[str, str | None]:
+    """``data.label_map`` with names as text: YAML reads some as numbers."""
+    given = data.get("label_map") or {}
+    return {str(old): None if new is None else str(new) for old, new in given.items()}
 
 
 def _schema(row: Row, grouped: bool) -> Any:

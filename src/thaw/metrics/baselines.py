@@ -23,25 +23,22 @@ FEATURES = 50_000
 SMALLEST = 1e-6  # probability of what was never seen, so that it has a logarithm
 
 
-def baseline_figures(
+def baseline_outputs(
     untrained: "Outputs",
     train: Mapping[str, Sequence[Any]],
     rows: Mapping[str, Sequence[Any]],
     labels: LabelSet,
-    *,
-    strict: bool,
     key: Sequence[str],
-) -> dict[str, dict[str, float]]:
-    """The metrics of each baseline, without those by label.
+) -> dict[str, "Outputs"]:
+    """The outputs of each baseline.
 
     Args:
         untrained: outputs of the network for the rows before training.
         train: ``text`` and ``label`` of the training rows.
         rows: ``text`` and ``label`` of the rows to score.
-        strict: score entities as ``strict_iob2`` does.
         key: fingerprints of both sets of rows.
     """
-    from thaw.metrics.outputs import Outputs, figures  # needs torch, which no page does
+    from thaw.metrics.outputs import Outputs  # needs torch, which no page does
 
     texts = rows["text"]
     if labels.task == "token":
@@ -63,11 +60,20 @@ def baseline_figures(
         }
         words = []
     outputs = {name: Outputs(untrained.rows, logits, untrained.gold, words) for name, logits in logits_of.items()}
+    return {**outputs, UNTRAINED: untrained}
+
+
+def baseline_figures(beside: Mapping[str, "Outputs"], labels: LabelSet, *, strict: bool) -> dict[str, dict[str, Any]]:
+    """The metrics of each baseline, without those by label.
+
+    Args:
+        beside: the outputs of each.
+        strict: score entities as ``strict_iob2`` does.
+    """
+    from thaw.metrics.outputs import figures
+
     # With thresholds of one half, since best thresholds would be fitted to these very rows.
-    scored = {
-        name: figures(own, labels, strict=strict, thresholds=[0.5] * len(labels))
-        for name, own in {**outputs, UNTRAINED: untrained}.items()
-    }
+    scored = {name: figures(own, labels, strict=strict, thresholds=[0.5] * len(labels)) for name, own in beside.items()}
     return {name: {kind: own[kind] for kind in own if "/" not in kind} for name, own in scored.items()}
 
 

@@ -1,6 +1,5 @@
 """What is unusual about data and figures, in lines that say what to do."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +9,6 @@ from thaw.labels import NUMBER, folded
 from thaw.metrics.baselines import BAG_OF_WORDS
 
 FEW = 500  # rows of test: with fewer, accuracy is uncertain by more than 4 points
-FEW_STEPS, ENOUGH_STEPS, MOST_EPOCHS = 100, 200, 30
 SEPARATORS = ("|", ";", ",")  # of several labels in one field
 MANY_LABELS, ROWS_PER_LABEL = 20, 5  # more labels than that, each with fewer rows, are rather dates or ids
 SHOWN_NAMES = 5  # names listed in a line
@@ -32,8 +30,13 @@ def notes(summary: dict[str, Any]) -> list[str]:
     alike: dict[str, list[str]] = {}
     for label in summary["labels"]:
         alike.setdefault(folded(label), []).append(label)
-    if several := [" and ".join(names) for names in alike.values() if len(names) > 1]:
-        lines.append(f"labels that differ only in case or blanks: {first_few(several)}")
+    if several := [names for names in alike.values() if len(names) > 1]:
+        rows = summary["splits"]["train"]["labels"]
+        for names in several:
+            names.sort(key=lambda name: -rows.get(name, 0))
+        into = ", ".join(f"{name}: {names[0]}" for names in several for name in names[1:])
+        said = first_few([" and ".join(names) for names in several])
+        lines.append(f"labels that differ only in case or blanks: {said}; 'data.label_map={{{into}}}' joins them")
     if summary.get("truncation") == "end" and (cut := summary["splits"]["train"]["truncated"]) >= TRUNCATED:
         lines.append(
             f"the end of {cut:.0%} of the training texts is not read: data.truncation=middle or windows reads it"
@@ -57,23 +60,6 @@ def notes(summary: dict[str, Any]) -> list[str]:
             "no text has more than one label: train with data.task=sequence, unless data.label_separator is wrong"
         )
     return lines
-
-
-def too_short(rows: int, cfg: Mapping[str, Any]) -> str:
-    """That a run takes too few steps to learn much, if it does, and how many epochs it needs.
-
-    Args:
-        rows: that an epoch has, in windows as they are learnt.
-        cfg: the config of the run.
-    """
-    data, trainer = cfg["data"], cfg["trainer"]
-    if trainer["max_steps"] is not None or data["tokens_per_batch"]:
-        return ""
-    each = math.ceil(rows / (data["batch_size"] * trainer["accumulate_grad_batches"]))
-    if each * trainer["max_epochs"] >= FEW_STEPS:
-        return ""
-    epochs, steps = min(math.ceil(ENOUGH_STEPS / each), MOST_EPOCHS), each * trainer["max_epochs"]
-    return f"{counted(steps, 'step')} in all, which is few: data.epochs={epochs} makes {each * epochs}"
 
 
 def _odd_labels(names: Sequence[str], rows: int) -> list[str]:
@@ -140,8 +126,8 @@ def of_run(
     baselines = metrics["baselines"].get(split, {})
     beside = {name: figures["f1"] for name, figures in baselines.items() if figures.get("f1") is not None}
     best = max(beside, key=lambda name: beside[name], default="")
-    if beside and beside[best] >= score:
-        said = "does as well in F1" if beside[best] == score else "has the higher F1"
+    ahead = baselines.get(best, {}).get("f1_ahead")  # of a vote, and of runs of earlier versions, not known
+    if best and (said := _rivalled(best, beside[best], score, ahead)):
         cut = data["splits"]["train"].get("truncated", 0.0) if data else 0.0
         more = " More data.epochs or another optimizer.lr may help." if score < 1 else ""
         if more and best == BAG_OF_WORDS and cut >= TRUNCATED:  # a bag of words reads whole texts
@@ -150,7 +136,7 @@ def of_run(
                 f" More data.epochs, another optimizer.lr,{middle} or a larger data.max_length (if need be, another "
                 f"encoder) may help: {cut:.0%} of the training rows are truncated."
             )
-        lines.append(f"{best} {said} ({beside[best]:.3f}, this run {score:.3f}).{more}")
+        lines.append(f"{said}{more}")
     never = [name for name, count in counts.items() if count and not metrics[f"{split}/recall/{name}"]]
     learnt = data["splits"]["train"].get("labels", {}) if data else {}
     if unknown := [name for name in never if data and not any(learnt.get(f"{tag}{name}") for tag in ("", "B-", "I-"))]:
@@ -164,6 +150,21 @@ def of_run(
     if often := [f"{name} ({given[name]:,} for {counts[name]:,})" for name in given if given[name] > 5 * counts[name]]:
         lines.append(f"Given far too often: {first_few(often)}. More data.epochs, or more rows with them, may help.")
     return lines
+
+
+def _rivalled(name: str, theirs: float, ours: float, ahead: Sequence[float] | None) -> str:
+    """That the best baseline does as well as the run, or that it may be chance that it does not.
+
+    Args:
+        name, theirs: of the baseline, and its F1.
+        ahead: the 95 % interval of how far the run is ahead.
+    """
+    chance = ahead and ahead[0] <= 0 <= ahead[1]
+    if theirs < ours and not chance:
+        return ""
+    said = "has the higher F1" if theirs > ours else "does as well in F1" if theirs == ours else "comes close in F1"
+    open_ = f"; the difference, {ahead[0]:+.3f} to {ahead[1]:+.3f}, may be chance" if ahead and chance else ""
+    return f"{name} {said} ({theirs:.3f}, this run {ours:.3f}{open_})."
 
 
 def made_worse(metrics: Mapping[str, Any], split: str) -> bool:

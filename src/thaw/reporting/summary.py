@@ -148,6 +148,13 @@ def headline_rows(metrics: Mapping[str, Any], splits: Sequence[str]) -> tuple[Se
     return ["", *splits, "95 %", *beside], rows
 
 
+def headline(metrics: Mapping[str, Any], split: str) -> str:
+    """Accuracy and F1 of a split in a line, with their intervals."""
+    shown = [(name, f"{split}/{name}") for name in headline_names(metrics, [split]) if name in ("accuracy", "f1")]
+    parts = [(name, number(metrics[key]), interval(metrics["intervals"].get(key))) for name, key in shown]
+    return f"{split}: " + ", ".join(f"{name} {value}" + f" (95 %: {pair})" * bool(pair) for name, value, pair in parts)
+
+
 def headline_names(metrics: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
     """The names of the metrics of whole splits, without those by label."""
     found = (name.split("/") for name in metrics)

@@ -17,12 +17,22 @@ from thaw.evaluation import inherited
 from thaw.inference.predictor import Predictor
 from thaw.inference.words import joiners
 from thaw.metrics.entities import surfaces
+from thaw.metrics.outputs import Outputs
 from thaw.models.module import EncoderModule
 from thaw.models.prefix import FrozenPrefix
 from thaw.reporting import advice, pages, summary
 from thaw.reporting.published import published_table
-from thaw.runs import predictions_path
-from thaw.scoring import Evaluation, join_figures, predict_rows, score_baselines, score_rows, settle, trained_on
+from thaw.runs import display, predictions_path
+from thaw.scoring import (
+    Evaluation,
+    join_figures,
+    predict_baselines,
+    predict_rows,
+    score_baselines,
+    score_rows,
+    settle,
+    trained_on,
+)
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +63,7 @@ def finish(
     side = "left" if data.truncation == "start" else "right"
     data.tokenizer.truncation_side = data.tokenizer.init_kwargs["truncation_side"] = side  # the latter is saved
     clock = time.perf_counter()
-    baselines = score_untrained(cfg, module, data, make_prefix, last) if cfg["baselines"] else {}
+    beside = predict_untrained(cfg, module, data, make_prefix, last) if cfg["baselines"] else {}
     times["baselines"] = time.perf_counter() - clock
     clock = time.perf_counter()
     saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
@@ -62,7 +72,9 @@ def finish(
     module.load_state_dict({**module.frozen_state(), **saved["state_dict"]})
     save_labels(folder, data)
     save_model(folder, module, data.tokenizer)
-    results = evaluate_splits(cfg, folder, data, Predictor.from_run(folder, prefix=make_prefix), scored)
+    predictor = Predictor.from_run(folder, prefix=make_prefix)
+    results = evaluate_splits(cfg, folder, data, predictor, scored)
+    baselines = score_baselines(beside, predictor, results[last].outputs, cfg, data.groups(last))
     times["evaluate"] = time.perf_counter() - clock
     trained = files.read_json(folder / "parameters.json")
     (seen,) = (pair["rows"] for pair in data.summary["shared"] if (pair["in"], pair["also_in"]) == (last, "train"))
@@ -88,14 +100,14 @@ def scored_splits(data: TextDataModule) -> list[str]:
     return [split for split in ("validation", "test") if split in data.rows]
 
 
-def score_untrained(
+def predict_untrained(
     cfg: dict[str, Any],
     module: EncoderModule,
     data: TextDataModule,
     make_prefix: Callable[[Any], FrozenPrefix] | None,
     split: str,
-) -> dict[str, dict[str, float]]:
-    """The baselines of a split, among them the network as it was before training."""
+) -> dict[str, Outputs]:
+    """The outputs of the baselines for a split, among them the network as it was before training."""
     predictor = Predictor.from_network(
         module.network,
         data.tokenizer,
@@ -105,14 +117,17 @@ def score_untrained(
         truncation=data.truncation,
         batch_size=cfg["data"]["eval_batch_size"],
     )
-    return score_baselines(predictor, data.rows["train"][:], data.rows[split][:], cfg, split)
+    return predict_baselines(predictor, data.rows["train"][:], data.rows[split][:], split)
 
 
-def report(folder: Path, data: TextDataModule, metrics: dict[str, Any]) -> None:
-    """Draw the page, and log the metrics and what they suggest to do."""
+def report(folder: Path, data: TextDataModule, metrics: dict[str, Any], short: bool) -> None:
+    """Draw the page, and log the metrics and what they suggest to do; of one run of several the headline alone."""
     splits = scored_splits(data)
     last = splits[-1]
     pages.draw(folder)
+    if short:
+        log.info("%s\nReport  %s", summary.headline(metrics, last), display(folder / "report.html"))
+        return
     counts = summary.occurrences(data.rows[last]["label"][:], data.labels)
     log.info(summary.table(f"By label, {last}", *summary.label_rows(metrics, last, counts)))
     log.info(summary.table("Metrics", *summary.headline_rows(metrics, splits)))

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from thaw import files, runs
-from thaw.data.module import TextDataModule, prepared
+from thaw.data.module import OF_BATCHES, TextDataModule, prepared
 from thaw.errors import UserError, counted
 from thaw.hub import locate_encoder
 from thaw.labels import LabelSet
@@ -39,6 +39,7 @@ from thaw.training.trainer import (
     check_distributed,
     check_launched,
     check_monitor,
+    enough_epochs,
     make_callbacks,
     make_trainer,
     own_monitors,
@@ -47,6 +48,7 @@ from thaw.training.trainer import (
 )
 
 log = logging.getLogger(__name__)
+_shown: list[Any] = []  # what data the last run of this process had
 
 
 def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[str, Any] | None = None) -> float | None:
@@ -55,7 +57,8 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     Args:
         config: of ``train.py``.
         folder: the run folder; with ``resume=`` that of the run to resume.
-        multirun: whether this run is one of several in this process, in which case it cannot start further processes.
+        multirun: whether this run is one of several in this process, in which case it cannot start further processes,
+            and says less.
         origin: what ``environment.json`` states besides the machine: the command and the settings it changes.
 
     Returns:
@@ -80,15 +83,18 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     data = prepared(cfg["data"], encoder, tokenizer, max_length, cfg["seed"])
     counts = data.summary["splits"]["validation"]["labels"]
     check_monitor("monitor", cfg["monitor"], data.labels, counts, *own_monitors(cfg))
-    if first:
+    if first and not (multirun and known(data, encoder)):
         show_data(data)
     if config.resume:
         check_same_data(folder, data)
+    if cfg["trainer"]["max_epochs"] == "auto":  # and stays so in config.yaml: folds may differ by a row, and so by one
+        epochs = enough_epochs(cfg["trainer"], len(data.train_dataloader()))
+        cfg["data"]["epochs"] = cfg["trainer"]["max_epochs"] = epochs
+        if first:
+            log.info("data.epochs=auto takes %s.", counted(epochs, "epoch"))
     module = make_module(cfg, encoder, data)
     if first:
-        show_parameters(module, cfg)
-        if line := advice.too_short(len(data.encoded["train"]), cfg):
-            log.warning("note: %s", line)
+        show_parameters(module, cfg, multirun)
         if not cfg["model"]["random_init"]:
             show_head(encoder, data.labels, trust)
     reuse = Reuse(cfg["freeze"], data, cfg["trainer"]["compile"])
@@ -118,7 +124,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         # A fresh module, since strategies such as FSDP leave the trained one in a form of their own.
         result = finish(cfg, folder, make_module(cfg, encoder, data), data, make_prefix, best, times, rows)
         resumable.forget()
-        report(folder, data, result)
+        report(folder, data, result, multirun)
         log_evaluation(loggers, folder, result, data.labels)
         return result["best"]["score"]
     finally:
@@ -208,6 +214,13 @@ def train(folder: Path, trainer: pl.Trainer, resumable: Resumable, module: Encod
         raise UserError(f"trainer.compile=true: {error}", "Is there a C++ compiler? Or leave it out.") from error
 
 
+def known(data: TextDataModule, encoder: Path) -> bool:
+    """Whether the run before, in this process, was of the same data, or of another fold of it."""
+    before = _shown[:]
+    _shown[:] = [{**data.data, **dict.fromkeys((*OF_BATCHES, "fold"))}, encoder, data.max_length]
+    return _shown == before
+
+
 def show_data(data: TextDataModule) -> None:
     for table in summary.data_tables(data.summary):
         log.info(summary.table(*table))
@@ -217,8 +230,12 @@ def show_data(data: TextDataModule) -> None:
         log.warning("skipped %s", line)
 
 
-def show_parameters(module: EncoderModule, cfg: dict[str, Any]) -> None:
-    log.info(summary.table("Parameters", *summary.parameter_rows(module.table)))
+def show_parameters(module: EncoderModule, cfg: dict[str, Any], short: bool) -> None:
+    names, rows = summary.parameter_rows(module.table)
+    if short:
+        log.info("%s of %s parameters train.", rows[-1][2], rows[-1][1])
+    else:
+        log.info(summary.table("Parameters", names, rows))
     if cfg["optimizer"]["layer_decay"] and not any(row["trainable"] for row in module.table[:-1]):
         log.warning("optimizer.layer_decay has no effect: only the head trains.")
     if module.ever_trained != trainable(module.parts, cfg["freeze"]):

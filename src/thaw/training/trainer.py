@@ -29,6 +29,7 @@ from thaw.models.freezing import STAGED
 from thaw.script import near
 from thaw.training.validating import ValidateEvery
 
+FEWEST_EPOCHS, ENOUGH_STEPS, MOST_EPOCHS = 3, 300, 30  # see docs/benchmarks.md
 AVERAGING = (StochasticWeightAveraging, WeightAveraging)  # WeightAveraging is also the base of the exponential one
 
 
@@ -101,6 +102,21 @@ def precision_here(precision: str, accelerator: str) -> str:
     if accelerator == "cpu" or not torch.cuda.is_available():
         return "32-true"
     return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+
+
+def enough_epochs(settings: Mapping[str, Any], batches: int) -> int:
+    """What ``data.epochs=auto`` means: as many as reach ``max_steps``, or as small data needs to learn anything.
+
+    Args:
+        settings: the ``trainer`` group.
+        batches: that an epoch has on one device.
+    """
+    devices = settings["devices"]
+    each = len(devices) if isinstance(devices, list) else max(devices, 1) if isinstance(devices, int) else 1
+    steps = math.ceil(batches / (each * settings["num_nodes"] * settings["accumulate_grad_batches"]))
+    if settings["max_steps"]:
+        return math.ceil(settings["max_steps"] / steps)
+    return min(max(FEWEST_EPOCHS, math.ceil(ENOUGH_STEPS / steps)), MOST_EPOCHS)
 
 
 class WholeFiles(TorchCheckpointIO):

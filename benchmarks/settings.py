@@ -24,6 +24,9 @@ FREEZES = ("none", "head", "first_n", "all_but_last_n", "embeddings", "bitfit", 
 
 def script(main: Callable[[list[str]], None]) -> None:
     """Run a benchmark as thaw's scripts run: one line and exit code 2 for what the user can fix."""
+    if {"-h", "--help"} & {*sys.argv}:
+        print(sys.modules[main.__module__].__doc__)
+        return
     try:
         main(sys.argv[1:])
     except (Exception, KeyboardInterrupt) as error:

@@ -177,3 +177,9 @@ def test_errors_are_one_line_and_exit_code_2(command: str, said: str) -> None:
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ")
     assert said in last
+
+
+@pytest.mark.parametrize("command", ["train", "steps"])
+def test_help_is_the_text_of_the_benchmark(command: str) -> None:
+    run = [sys.executable, "-m", f"benchmarks.{command}", "--help"]
+    assert f"python -m benchmarks.{command}" in subprocess.run(run, cwd=ROOT, capture_output=True, text=True).stdout

@@ -64,7 +64,7 @@ def by_folds(texts: list[str], labels: list[str], settings: list[str]) -> list[i
         path.write_text("\n".join(lines), encoding="utf-8")
         sweep = ["sweep=folds", "data=jsonl", f"data.path={path}", *settings, f"hydra.sweep.dir={folder}/runs"]
         subprocess.run([sys.executable, "train.py", *sweep], cwd=ROOT, env=environment("warm"), check=True)
-        with (Path(folder) / "runs/label_errors.csv").open(encoding="utf-8", newline="") as file:
+        with (Path(folder) / "runs/label_errors.csv").open(encoding="utf-8-sig", newline="") as file:
             return [int(row["place"].rpartition(":")[2]) - 1 for row in csv.DictReader(file)]
 
 

@@ -118,7 +118,7 @@ def new_rows(run: Path, data: dict[str, Any], new: dict[str, Any], predictor: Pr
     # What predict.py has labelled has its label under another name.
     lenient = not given.keys() & {"text_column", "label_column"}
     anew = {"task": labels.task, "format": None, "train_size": None, "lenient": lenient}
-    anew |= {"validation_path": None, "test_path": None, "group_column": None}
+    anew |= {"validation_path": None, "test_path": None, "group_column": None, "corrections": None}
     texts, gold, places, skipped = load_labelled({**data, **anew, **given}, labels, split, predictor.joined_by)
     path = Path(str(given["path"])).expanduser()
     name = files.plain_name(path).removesuffix(".gz").rsplit(".", 1)[0] + (f"_{split}" if path.is_dir() else "")

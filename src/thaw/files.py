@@ -83,10 +83,17 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
 
 
-def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Write a table; None becomes an empty cell."""
+def write_csv(
+    path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]], delimiter: str = ",", marked: bool = False
+) -> None:
+    """Write a table; None becomes an empty cell.
+
+    Args:
+        marked: begin with a byte order mark, without which Excel does not recognise UTF-8.
+    """
     with atomic_write(path) as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+        file.write("\ufeff" * marked)
+        csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows([header, *rows])
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -29,8 +29,8 @@ PRUNED = "pruned.json"  # when a trial was ended early because others were bette
 PLACES = (*(("data", key) for key in DATA_PATHS), ("model", "name"))  # the settings that may name files or folders
 ADDED: dict[str, Any] = {  # settings that runs of earlier versions lack, with what they did
     "data.fold": None, "data.folds": 5, "data.truncation": "end", "data.validation_path": None, "data.test_path": None,
-    "data.test_size": None, "data.group_column": None, "data.label_map": None, "loss.function": None, "metrics": {},
-    "baselines": True,
+    "data.test_size": None, "data.group_column": None, "data.label_map": None, "data.corrections": None,
+    "loss.function": None, "metrics": {}, "baselines": True,
 }  # fmt: skip
 LOCK = ".lock"  # held while a process writes to the folder
 Saved = tuple[list[Any], list[Any], list[str], list[str | None]]

@@ -25,7 +25,7 @@ NEUTRAL = (  # those that leave the protocol of an experiment as it is
     "freeze.reuse_gb", "trainer", "trainer.accelerator", "trainer.devices", "trainer.progress_bar",
     "trainer.checkpoint_every", "trainer.log_every", "trainer.cuda_graphs",
 )  # fmt: skip
-DATA_PATHS = ("path", "validation_path", "test_path")  # the settings of the group data that name files or folders
+DATA_PATHS = ("path", "validation_path", "test_path", "corrections")  # settings of the group that name files or folders
 ANEW = (  # what a resumed run may be given: its results stay, but for the last digits; whether rows do is checked later
     *(key for key in INERT if "." in key), "data.eval_batch_size", *(f"data.{key}" for key in DATA_PATHS),
 )  # fmt: skip

@@ -180,7 +180,7 @@ def test_folds_together_tell_of_every_row(encoders: Callable[[str], Path], scrip
     right = sum(row["label"] == row["predicted"] for row in found) / 60
     (line,) = re.findall(rf"^  {best} +60 +([\d.]+)", done.stdout, re.MULTILINE)
     assert float(line) == pytest.approx(right, abs=1e-4)
-    with (folder / "label_errors.csv").open() as file:
+    with (folder / "label_errors.csv").open(encoding="utf-8-sig") as file:
         errors = list(csv.DictReader(file))
     assert f"{len(errors)} likely label error" in done.stdout
     assert all(row["label"] != row["suggested"] for row in errors)

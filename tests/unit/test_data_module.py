@@ -96,6 +96,57 @@ def test_labels_are_joined_renamed_and_left_out(prepare: Prepare, tmp_path: Path
         prepare(path, label_map={"Spam": None})
 
 
+CORRECTED = (
+    "\ufeffplace;label;suggested;text\na.csv:2;anger;anger;text 0\na.csv:3;;x;text  1\na.csv:4;fear;joy;text 2\n"
+)
+
+
+def test_corrected_labels_count(prepare: Prepare, tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", 60)
+    (tmp_path / "errors.csv").write_text(CORRECTED)
+    data = prepare(path, corrections=str(tmp_path / "errors.csv"))
+    rows = [row for split in data.rows.values() for row in split]
+    found = {row["line"]: data.labels.names[row["label"]] for row in rows}
+    assert (len(found), found[2], found[4], found[5]) == (59, "anger", "fear", "joy")
+    assert data.summary["skipped_rows"] == [f"{path}:3: left out by {tmp_path / 'errors.csv'}:3"]
+    assert data.summary["corrected"] == 1
+    assert "labels that data.corrections has changed: 1" in notes(data.summary)
+    new = load_labelled({**data.data, "path": str(path), "corrections": None}, data.labels, "test")
+    assert new[1][0] == data.labels.ids["joy"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("text 0", "text 7", r"errors\.csv:2: the data has another text there now\. Correct the place"),
+        ("a.csv:4", "a.csv:99", r"errors\.csv:4: the data has no row at a\.csv:99\. Correct the place"),
+        ("a.csv:4", "a.csv:2", r"errors\.csv:4: a\.csv:2 has another label in .*errors\.csv:2\. Leave one"),
+        (
+            "place",
+            "where",
+            r"errors\.csv: no column 'place', .*\. data\.corrections has the columns place, text",
+        ),
+        ("text 2", "", r"errors\.csv:4: the text is empty\. Correct it"),
+        (";fear;", ";panic;", ""),
+    ],
+)
+def test_corrections_of_other_rows_are_refused(old: str, new: str, said: str, prepare: Prepare, tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", 60)
+    (tmp_path / "errors.csv").write_text(CORRECTED.replace(old, new, 1))
+    if not said:
+        assert "panic" in prepare(path, corrections=str(tmp_path / "errors.csv")).labels.ids
+        return
+    with pytest.raises(UserError, match=said):
+        prepare(path, corrections=str(tmp_path / "errors.csv"))
+
+
+def test_corrections_are_for_one_label_each(prepare: Prepare, tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.csv", *labelled(["a"], ["b"]))
+    (tmp_path / "errors.csv").write_text(CORRECTED)
+    with pytest.raises(UserError, match=r"errors\.csv:2: rows with several labels, or tags, cannot be corrected"):
+        prepare(path, format="jsonl", corrections=str(tmp_path / "errors.csv"))
+
+
 @pytest.mark.parametrize(
     ("rows", "options", "names", "first"),
     [

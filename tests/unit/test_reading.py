@@ -43,7 +43,7 @@ def doubts(
 ) -> list[dict[str, str]]:
     write(folder, OutOfFold(rows, labels, {}, {}, unseen or {}))
     assert read_jsonl(folder / "out_of_fold.jsonl") == rows
-    with (folder / "label_errors.csv").open(newline="") as file:
+    with (folder / "label_errors.csv").open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 

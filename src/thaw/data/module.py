@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from thaw.data import sources, splits
 from thaw.data.batching import Batches, evaluation_batches, make_loader
+from thaw.data.corrections import short_place
 from thaw.data.encoding import Encoded, cached_split, encode_split, encoding_key
 from thaw.data.label_ids import FORMS, derive_labels, detect_task, form_of, with_ids
 from thaw.data.rows import Values
@@ -64,6 +65,7 @@ class TextDataModule(pl.LightningDataModule):
         self.pool = self._encode(self.folded, score_subwords=False) if self.folded else None
         windows = self.labels.task == "token" or self.truncation == "windows"
         self.summary = summarise(self.rows, plain, self.labels, self.source, windows)  # of words, whatever is scored
+        self.summary["corrected"] = sum(self.source.corrected.values())
         self.summary["fold"] = self.data.get("fold")
         single = self.labels.task != "token" and not self.labels.pairs
         self.summary["truncation"] = self.truncation if single else None  # pairs are cut at the end, words not at all
@@ -79,6 +81,9 @@ class TextDataModule(pl.LightningDataModule):
         names = sources.label_map(self.data)
         if absent := names.keys() - source.renamed:
             raise UserError(f"data.label_map: no row has the label {min(absent)!r}", "Correct it, or leave it out.")
+        if absent := source.corrections.keys() - source.corrected.keys():
+            own = source.corrections[min(absent)]
+            raise UserError(f"{own.where}: the data has no row at {min(absent)}", "Correct the place, or leave it out.")
         given = self.data.get("label_names") or source.names or []
         kept = dict.fromkeys(new for name in given if (new := names.get(str(name), name)) is not None)
         self.labels = derive_labels(source.splits[first], task, list(kept) or None)
@@ -239,12 +244,6 @@ def prepared(
 def _places(source: sources.Source, split: str, rows: Any) -> list[str]:
     pairs = zip(rows["file"][:], rows["line"][:], strict=True)
     return [short_place(source.place(split, file, line)) for file, line in pairs]
-
-
-def short_place(place: str) -> str:
-    """``file:line`` without the folder; of a text that has a file of its own, with that of its label."""
-    path = Path(place)
-    return path.name if ":" in path.name else f"{path.parent.name}/{path.name}"
 
 
 def load_labelled(

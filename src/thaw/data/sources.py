@@ -16,6 +16,7 @@ from typing import Any
 from thaw.data import formats
 from thaw.data.checking import NO_LABEL, checked, renamed, ticked
 from thaw.data.columns import class_names, name_of, named_columns
+from thaw.data.corrections import Correction, corrected, read_corrections, short_place
 from thaw.data.layout import SPLIT_NAMES, files_of_one_split, kind_of, kind_of_name, split_files, split_of
 from thaw.data.lines import NOT_UTF8, check_undecodable
 from thaw.data.rows import CHUNK, Bad, Options, Row, dataset_of
@@ -42,6 +43,8 @@ class Source:
         skipped: rows left out, as (split, place, problem).
         inside: entities that are marked from or to inside a word, as (split, place, what is marked).
         listings: the files in each folder of the aclImdb layout, in the order of its rows.
+        corrections: of ``data.corrections``, by the short place of the row.
+        corrected: of those that were found, whether the row gets another label.
         renamed: the labels that ``data.label_map`` has found.
         schema: the Arrow schema of all splits, set by the first row: what is a list there is a list in every row.
     """
@@ -52,6 +55,8 @@ class Source:
     skipped: list[tuple[str, str, str]] = field(default_factory=list)
     inside: list[tuple[str, str, str]] = field(default_factory=list)
     listings: dict[str, list[str]] = field(default_factory=dict)
+    corrections: dict[str, Correction] = field(default_factory=dict)
+    corrected: dict[str, bool] = field(default_factory=dict)
     renamed: set[str] = field(default_factory=set)
     schema: Any = None
 
@@ -91,7 +96,7 @@ def load_path(place: str | Path, data: dict[str, Any], only: str | None = None) 
     files = split_files(folder, data, only) if folder.is_dir() else {"all": files_of_one_split(place)}
     if "all" in files and (data.get("validation_path") or data.get("test_path")):
         files = {"train": files["all"]}
-    source = Source()
+    source = Source(corrections=read_corrections(data.get("corrections")))
     for split, parts in files.items():
         _read(source, split, parts, data)
     first = next(iter(files.values()))[0]
@@ -138,7 +143,7 @@ def _load_hub(data: dict[str, Any]) -> Source:
     from huggingface_hub.constants import is_offline_mode
 
     datasets.disable_progress_bars()
-    source = Source()
+    source = Source(corrections=read_corrections(data.get("corrections")))
     try:
         loaded = datasets.load_dataset(name, config, revision=data.get("revision"))
     except Exception as error:  # whatever the many back ends of datasets raise
@@ -207,6 +212,11 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
             if names:
                 named = row._replace(label=name_of(_numbers(row.label), given)) if behind_numbers else row
                 row = renamed(named, names, source.renamed)
+        if source.corrections and isinstance(row, Row):
+            place = short_place(source.place(split, file, row.line))
+            if own := source.corrections.get(place):
+                source.corrected[place] = own.label not in (None, row.label)
+                row = corrected(row, own)
         if isinstance(row, Row):
             row = _shaped(row, source, data.get("group_column") is not None)
         elif row.problem == NO_LABEL and source.schema and _several(source.schema):

@@ -47,6 +47,11 @@ def _records(path: Path, options: Options, delimiter: str) -> tuple[Table, str]:
     return _parsed(path, chain(begin, lines), options, delimiter), delimiter
 
 
+def delimiter_of(path: Path, options: Options) -> str:
+    """The delimiter of a csv file."""
+    return _records(path, options, ",")[1]
+
+
 def _parsed(path: Path, lines: Iterator[str], options: Options, delimiter: str) -> Table:
     """The records of some lines; quoted fields may span several of them."""
     # strict: otherwise an unclosed quote silently swallows the rest of the file as one field.

@@ -24,6 +24,8 @@ def notes(summary: dict[str, Any]) -> list[str]:
         for pair in summary["shared"]
         if pair.get(key)
     ]
+    if changed := summary.get("corrected"):  # older runs lack it
+        lines.append(f"labels that data.corrections has changed: {changed:,}")
     sizes = {name: split["rows"] for name, split in summary["splits"].items()}
     if "all" in summary["files"] and not summary.get("fold") and sizes.get("test", FEW) < FEW:
         lines.append(f"{counted(sizes['test'], 'row')} of test: sweep=folds tests on every row in turn")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,18 @@ from typing import Any
 import numpy as np
 
 from thaw import files, runs
+from thaw.data.formats import format_of
+from thaw.data.sources import options
+from thaw.data.tables import delimiter_of
+from thaw.errors import UserError
+from thaw.files import named_by
 from thaw.labels import LabelSet
 from thaw.metrics.intervals import of_scorer
 from thaw.reporting.members import FOLD, Group
 from thaw.reporting.predictions import Rows, groups_of, scorer_of
 from thaw.reporting.reading import suspects, suspicious
 from thaw.reporting.summary import interval, number
+from thaw.settings import plain
 
 PREDICTIONS, ERRORS = "out_of_fold.jsonl", "label_errors.csv"
 PROBABILITIES = {"own": "label_probability", "sure": "suggested_probability"}
@@ -30,6 +37,7 @@ class OutOfFold:
         figures: of all rows together.
         intervals: 95 % of these.
         unseen: of each fold the labels that its run had no row of to learn from.
+        delimiter: of the data, if that is a csv file: what Excel takes for one depends on the country.
     """
 
     rows: Rows
@@ -37,6 +45,7 @@ class OutOfFold:
     figures: dict[str, float]
     intervals: dict[str, list[float]]
     unseen: dict[int, set[str]] = field(default_factory=dict)
+    delimiter: str = ","
 
 
 def out_of_fold(group: Group) -> OutOfFold | None:
@@ -56,7 +65,17 @@ def out_of_fold(group: Group) -> OutOfFold | None:
     learnt = {int(fold): runs.labels_of(folder) for fold, folder in first.items()}
     unseen = {fold: {name for name, count in zip(own.names, own.counts, strict=True) if not count}
               for fold, own in learnt.items()}  # fmt: skip
-    return OutOfFold(rows, labels, figures, of_scorer(score, labels, len(rows), groups_of(rows)), unseen)
+    ranges = of_scorer(score, labels, len(rows), groups_of(rows))
+    return OutOfFold(rows, labels, figures, ranges, unseen, delimiter_of_data(plain(config)["data"]))
+
+
+def delimiter_of_data(data: dict[str, Any]) -> str:
+    """The delimiter of the first csv file of some data; a comma if there is none any more."""
+    with suppress(UserError, OSError):
+        for path in named_by(data["path"] or ""):
+            if path.is_file() and format_of(path) == "csv":
+                return delimiter_of(path, options(data))
+    return ","
 
 
 def in_order(place: str) -> list[Any]:
@@ -89,7 +108,7 @@ def write(folder: Path, found: OutOfFold) -> dict[str, Any]:
         place = [row["place"], row["words"][one["word"]]] if token else [row["place"]]
         text = " ".join(row["words"]) if token else row["text"]
         cells.append([*place, one["label"], one["suggested"], *(f"{one[name]:.4f}" for name in PROBABILITIES), text])
-    files.write_csv(folder / ERRORS, columns, cells)
+    files.write_csv(folder / ERRORS, columns, cells, found.delimiter, marked=True)
     return {"errors": len(errors), "reading": suspicious(errors, found.rows, found.labels)}
 
 

@@ -88,7 +88,6 @@ def data_tables(summary: dict[str, Any]) -> list[tuple[str, Sequence[str], Rows]
     """Tables of rows by split, with tokens per text and what is unusual, and of rows by label."""
     splits = summary["splits"]
     labels = [[label, *(f"{split['labels'][label]:,}" for split in splits.values())] for label in summary["labels"]]
-    cut = [[f"… {len(labels) - SHOWN_LABELS} more", *[""] * len(splits)]] if len(labels) > SHOWN_LABELS else []
     unit = "words" if summary["task"] == "token" else "rows"
     facts = [
         ["rows", *(f"{split['rows']:,}" for split in splits.values())],
@@ -107,7 +106,7 @@ def data_tables(summary: dict[str, Any]) -> list[tuple[str, Sequence[str], Rows]
         facts[-1] = ["rows skipped, of all", f"{summary['skipped']['all']:,}", *[""] * (len(splits) - 1)]
     return [
         ("Data", ["", *splits], facts),
-        (f"Labels ({unit}; {summary['label_order']})", ["label", *splits], labels[:SHOWN_LABELS] + cut),
+        (f"Labels ({unit}; {summary['label_order']})", ["label", *splits], _first_labels(labels)),
     ]
 
 
@@ -178,13 +177,19 @@ def interval(pair: Sequence[float] | None) -> str:
 
 
 def label_rows(values: Mapping[str, float | None], split: str, counts: dict[str, int]) -> tuple[Sequence[str], Rows]:
-    """The classification report: precision, recall, F1 and support by label."""
+    """The classification report: precision, recall, F1 and support by label; of many labels those that come first."""
     names = [name.split("/", 2)[2] for name in values if name.startswith(f"{split}/f1/")]
     rows = []
     for name in names:
         scores = [number(values[f"{split}/{kind}/{name}"]) for kind in ("precision", "recall", "f1")]
         rows.append([name, *scores, f"{counts[name]:,}"])
-    return ["label", "precision", "recall", "F1", "support"], rows
+    return ["label", "precision", "recall", "F1", "support"], _first_labels(rows)
+
+
+def _first_labels(rows: list[list[str]]) -> list[list[str]]:
+    """The first rows of a table by label, and how many more there are, as the page lists them."""
+    more = len(rows) - SHOWN_LABELS
+    return [*rows[:SHOWN_LABELS], [f"… {more} more", *[""] * (len(rows[0]) - 1)]] if more > 0 else rows
 
 
 def occurrences(gold: Sequence[Any], labels: LabelSet) -> dict[str, int]:

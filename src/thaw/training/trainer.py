@@ -29,7 +29,7 @@ from thaw.models.freezing import STAGED
 from thaw.script import near
 from thaw.training.validating import ValidateEvery
 
-FEWEST_EPOCHS, ENOUGH_STEPS, MOST_EPOCHS = 3, 300, 30  # see docs/benchmarks.md
+FEWEST_EPOCHS, ENOUGH_STEPS, MOST_EPOCHS = 3, 300, 50  # see docs/benchmarks.md
 AVERAGING = (StochasticWeightAveraging, WeightAveraging)  # WeightAveraging is also the base of the exponential one
 
 

@@ -1,0 +1,81 @@
+"""Labels that people have corrected, in a table that says where the rows stand, such as an edited label_errors.csv."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from thaw.data import formats
+from thaw.data.checking import NO_LABEL, checked
+from thaw.data.layout import kind_of
+from thaw.data.rows import Bad, Options, Row
+from thaw.data.workbook import is_workbook
+from thaw.errors import UserError
+from thaw.files import named_by
+
+COLUMNS = ["place", "text"]
+KNOWN_BY = 200  # characters of a text: programs for tables cut long ones
+
+
+class Correction(NamedTuple):
+    """The label that a row gets, or None, which leaves it out; its text; and ``where`` the table says so."""
+
+    label: str | None
+    text: str
+    where: str
+
+
+def short_place(place: str) -> str:
+    """``file:line`` without the folder; of a text that has a file of its own, with that of its label."""
+    path = Path(place)
+    return path.name if ":" in path.name else f"{path.parent.name}/{path.name}"
+
+
+def read_corrections(place: str | None) -> dict[str, Correction]:
+    """The corrections in a table, or in the tables of a pattern, by the short place of the row.
+
+    Raises:
+        UserError: when one cannot be read, or a row has two labels.
+    """
+    found: dict[str, Correction] = {}
+    for path in named_by(place or ""):
+        for raw in _rows(path):
+            where = f"{path}:{raw.line}"
+            if isinstance(raw, Bad):
+                raise UserError(f"{where}: {raw.problem}", "Correct it, or leave it out.")
+            at, text = (str(value or "") for value in raw.text)
+            row = checked(raw._replace(text=text), None, False)
+            if isinstance(row, Bad) and row.problem != NO_LABEL:
+                raise UserError(f"{where}: {row.problem}", "Correct it, or leave it out.")
+            own = Correction(row.label if isinstance(row, Row) else None, text, where)
+            if found.setdefault(at, own).label != own.label:
+                raise UserError(f"{where}: {at} has another label in {found[at].where}", "Leave one of them out.")
+    return found
+
+
+def _rows(path: Path) -> Iterator[Row | Bad]:
+    """The rows of a table, with place and text as a pair."""
+    options = Options(text_column=[*COLUMNS], label_column="label")
+    try:
+        yield from formats.READERS["csv" if is_workbook(path) else kind_of(path, {})](path, options)
+    except UserError as error:
+        problem = str(error).partition(". Set ")[0]
+        raise UserError(problem, "data.corrections has the columns place, text and label.") from None
+
+
+def corrected(row: Row, own: Correction) -> Row | Bad:
+    """A row with the label that it gets.
+
+    Raises:
+        UserError: when the row has another text, or the rows have several labels, or tags.
+    """
+    if isinstance(row.label, list):
+        raise UserError(f"{own.where}: rows with several labels, or tags, cannot be corrected", "Leave it out.")
+    if _beginning(row.text) != _beginning(own.text):
+        raise UserError(f"{own.where}: the data has another text there now", "Correct the place, or leave it out.")
+    if own.label is None:
+        return Bad(row.line, f"left out by {own.where}", meant=True)
+    return row._replace(label=own.label)
+
+
+def _beginning(text: Any) -> str:
+    return "".join(str(text).split())[:KNOWN_BY]

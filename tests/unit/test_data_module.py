@@ -436,7 +436,7 @@ def test_classes_are_balanced_by_what_is_learnt(prepare: Prepare, tmp_path: Path
 
 def test_words_with_tags_are_a_token_task(prepare: Prepare, tmp_path: Path) -> None:
     path = tmp_path / "a.conll"
-    path.write_text("Maria B-PER\nsings O\n\nOslo I-LOC\n\n" * 10)
+    path.write_text("".join(f"Maria{i} B-PER\nsings O\n\nOslo{i} I-LOC\n\n" for i in range(10)))
     data = prepare(path)
     assert data.labels.task == "token"
     assert data.labels.names == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")

@@ -31,7 +31,19 @@ def held_out(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A hold-out of rows whose texts all differ."""
     again = np.zeros(len(labels), dtype=bool) if again is None else again
-    return hold_out(labels, size, seed, np.arange(len(labels)), again)
+    return hold_out(labels, size, seed, np.arange(len(labels)), again, np.arange(len(labels)))
+
+
+def test_rows_stay_where_they_are_when_others_change() -> None:
+    """But for a few, since each label gives its share of what is held out."""
+    labels = [f"label {i % 7 % 3}" for i in range(400)]
+    held = {*held_out(labels, 0.15, 1)[1].tolist()}
+    corrected = {*held_out([labels[0], "label 1", *labels[2:]], 0.15, 1)[1].tolist()}
+    grown = {*held_out([*labels, *labels[:20]], 0.15, 1)[1].tolist()}
+    assert len(held - corrected) <= 2
+    assert len(held - grown) <= 4
+    other = {*held_out(labels, 0.15, 2)[1].tolist()}
+    assert 3 <= len(held & other) <= 20, "another seed draws anew"
 
 
 @pytest.mark.parametrize("size", [1, 7, 30, 0.1, 0.35, 1.0])
@@ -112,7 +124,7 @@ def test_texts_that_occur_again_are_not_held_out_while_there_are_others() -> Non
 def test_no_text_is_on_both_sides_where_a_label_has_nothing_but_repeats(copies: int, seed: int) -> None:
     texts = np.concatenate([np.arange(150), np.repeat(np.arange(150, 210), copies)])
     labels = ["a"] * 150 + ["b"] * 60 * copies
-    kept, held = hold_out(labels, 0.15, seed, texts, duplicated(texts))
+    kept, held = hold_out(labels, 0.15, seed, texts, duplicated(texts), np.arange(len(texts)))
     assert not np.intersect1d(texts[kept], texts[held]).size
     assert sorted([*kept, *held]) == list(range(len(texts)))
     wanted = 0.15 * 60 * copies
@@ -126,7 +138,7 @@ def test_no_text_is_on_both_sides_whatever_its_labels(size: float, seed: int) ->
     texts = np.repeat(np.arange(60), 5)
     labels = np.random.default_rng(seed).choice(["a", "b"], len(texts))
     labels[4::100] = "c"
-    kept, held = hold_out(labels.tolist(), size, seed, texts, duplicated(texts))
+    kept, held = hold_out(labels.tolist(), size, seed, texts, duplicated(texts), np.arange(len(texts)))
     assert not np.intersect1d(texts[kept], texts[held]).size
     assert sorted([*kept, *held]) == list(range(len(texts)))
     assert {*labels[kept]} == {"a", "b", "c"}
@@ -136,7 +148,7 @@ def test_no_text_is_on_both_sides_whatever_its_labels(size: float, seed: int) ->
 
 def test_a_label_with_a_single_text_stays_in_training() -> None:
     texts = np.array([*range(10), *[10] * 10])
-    kept, held = hold_out(["a"] * 10 + ["b"] * 10, 0.3, 0, texts, duplicated(texts))
+    kept, held = hold_out(["a"] * 10 + ["b"] * 10, 0.3, 0, texts, duplicated(texts), np.arange(20))
     assert set(range(10, 20)) <= set(kept.tolist())
     assert len(held) == 3
 
@@ -156,7 +168,7 @@ def test_a_label_with_a_single_text_stays_in_training() -> None:
 )
 def test_nothing_that_is_held_out_is_trained_on(settings: dict[str, Any]) -> None:
     texts = [f"text {i // 2 if i < 40 else i}" for i in range(100)]  # 20 of them twice
-    rows = dataset_of(pa.table({"text": texts, "label": [i % 2 for i in range(100)]}))
+    rows = rows_of(texts)
     data: dict[str, Any] = {"split_seed": 42, "validation_size": None, **settings}
     files = data.pop("files", False)
     parts = divide({"train" if files else "all": rows}, LabelSet("sequence", ("a", "b"), (50, 50)), data, "here")
@@ -167,7 +179,8 @@ def test_nothing_that_is_held_out_is_trained_on(settings: dict[str, Any]) -> Non
 
 
 def rows_of(texts: Sequence[str], **columns: Sequence[Any]) -> Any:
-    return dataset_of(pa.table({"text": texts, "label": [i % 2 for i in range(len(texts))], **columns}))
+    stand = {"label": [i % 2 for i in range(len(texts))], "file": [0] * len(texts), "line": list(range(len(texts)))}
+    return dataset_of(pa.table({"text": texts, **stand, **columns}))
 
 
 @pytest.mark.parametrize(
@@ -217,7 +230,7 @@ def test_sizes_that_leave_nothing_to_train_on_are_errors(name: str, test: Any, v
 
 
 def test_rows_of_several_labels_are_divided_too() -> None:
-    rows = dataset_of(pa.table({"text": [f"text {i}" for i in range(100)], "label": [[i % 2, 2] for i in range(100)]}))
+    rows = rows_of([f"text {i}" for i in range(100)], label=[[i % 2, 2] for i in range(100)])
     labels = LabelSet("multi_label", ("a", "b", "c"), (50, 50, 100))
     parts = divide({"all": rows}, labels, {"split_seed": 42, "validation_size": None}, "here")
     assert {name: len(part) for name, part in parts.items()} == {"train": 70, "validation": 15, "test": 15}
@@ -241,7 +254,7 @@ def test_folds_have_each_label_in_proportion_and_no_text_in_common() -> None:
 @pytest.mark.parametrize("split", ["all", "train"])
 def test_each_row_is_tested_on_once(split: str) -> None:
     texts = [f"text {i // 2 if i < 40 else i}" for i in range(100)]
-    rows = dataset_of(pa.table({"text": texts, "label": [i % 2 for i in range(100)]}))
+    rows = rows_of(texts)
     labels = LabelSet("sequence", ("a", "b"), (50, 50))
     tested = []
     for fold in range(1, 5):
@@ -266,7 +279,7 @@ def test_folds_are_about_as_large_where_some_texts_occur_often() -> None:
 
 
 def test_shares_of_train_are_validated_on_the_same_rows() -> None:
-    rows = dataset_of(pa.table({"text": [f"text {i}" for i in range(1000)], "label": [i % 2 for i in range(1000)]}))
+    rows = rows_of([f"text {i}" for i in range(1000)])
     labels = LabelSet("sequence", ("a", "b"), (500, 500))
     found = [
         divide({"train": rows}, labels, {"split_seed": 42, "validation_size": None, "train_size": size}, "here")

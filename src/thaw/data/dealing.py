@@ -20,7 +20,7 @@ def first_rows(keys: np.ndarray) -> np.ndarray:
 
 
 def hold_out(
-    strata: Sequence[Hashable], size: int | float, seed: int, keys: np.ndarray, again: np.ndarray
+    strata: Sequence[Hashable], size: int | float, seed: int, keys: np.ndarray, again: np.ndarray, places: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Split row numbers into those kept and those held out, each label in proportion.
 
@@ -31,6 +31,8 @@ def hold_out(
         keys: the same for rows of the same text.
         again: whether the text of each row occurs in another one too. So that nothing is scored on what was trained on,
             such rows are held out only for want of others, and then all rows with that text.
+        places: of each row in the data, on which alone it depends which rows of a label are held out: these stay, but
+            for a few, when others get another label, are left out, or are added at the end.
 
     Returns:
         Sorted row numbers (kept, held out). A label with a single row, or text, stays in the kept part.
@@ -38,13 +40,13 @@ def hold_out(
     own, strata = strata, [strata[row] for row in first_rows(keys)]  # a text of several labels counts as its first
     total = len(strata)
     wanted = round(total * size) if isinstance(size, float) else size
-    generator = np.random.default_rng(seed)
+    draw = _draw(places, seed)[first_rows(keys)]
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for row, stratum in enumerate(strata):
         groups[stratum].append(row)
-    ordered = [generator.permutation(groups[stratum]) for stratum in sorted(groups, key=str)]
+    ordered = [np.array(groups[stratum]) for stratum in sorted(groups, key=str)]
     # Those whose text occurs again are last, and rows of one text side by side.
-    ordered = [rows[np.lexsort((first_rows(keys[rows]), again[rows]))] for rows in ordered]
+    ordered = [rows[np.lexsort((draw[rows], again[rows]))] for rows in ordered]
     # Largest remainders: the parts add up to the wanted number, and no label gives more than all but one row.
     exact = np.array([len(rows) * wanted / total for rows in ordered])
     quota = np.minimum(np.floor(exact).astype(int), [len(rows) - 1 for rows in ordered])
@@ -68,6 +70,14 @@ def hold_out(
     lost = {*own} - {own[row] for row in np.setdiff1d(np.arange(total), held)}
     held = held[~np.isin(keys[held], [keys[row] for row in held if own[row] in lost])]
     return np.setdiff1d(np.arange(total), held), np.sort(held)
+
+
+def _draw(places: np.ndarray, seed: int) -> np.ndarray:
+    """A number for each place, as if drawn at random: the finalizer of SplitMix64 (Steele et al. 2014)."""
+    bits = places.astype(np.uint64) + np.uint64((seed * 0x9E3779B97F4A7C15) % 2**64)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(bits ^ (bits >> np.uint64(31)))
 
 
 def _whole(keys: np.ndarray, n: int) -> int:

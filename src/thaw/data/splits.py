@@ -13,6 +13,7 @@ from thaw.labels import LabelSet
 
 SPLITS = ("train", "validation", "test")
 GROUP = "group"  # the column, if there is one
+LINES = 2**40  # more than a file has
 SUBSET_SEED = 42  # the seed of the tutorials whose subsets we reproduce; not the seed of the run
 
 
@@ -230,7 +231,8 @@ def _hold_out(
     """`hold_out` of rows with labels, or `hold_out_groups` if they have groups."""
     if GROUP in rows.column_names:
         return hold_out_groups(_strata(rows, labels), size, seed, keys)
-    return hold_out(_strata(rows, labels), size, seed, keys, again)
+    places = np.array(rows["file"][:], dtype=np.int64) * LINES + np.array(rows["line"][:], dtype=np.int64)
+    return hold_out(_strata(rows, labels), size, seed, keys, again, places)
 
 
 def _keys(rows: Any) -> np.ndarray:

@@ -6,7 +6,7 @@ Nothing heavy is imported here, as in `thaw.cli`.
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from thaw.errors import UserError
@@ -21,6 +21,7 @@ QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""")
 NUMBER = re.compile(r"[-+]?[\d_.]+(e[-+]?\d+)?|true|false|nan|[-+]?inf", re.IGNORECASE)  # Hydra's, and its booleans
 SPECIAL = re.compile(r"[=(){}'\"$:~^]")  # characters that mean something to Hydra's grammar
 ITEM = re.compile(r"[^,\[\]\s][^,\[\]]*")  # of a list, without the blanks before it, which Hydra drops as well
+GONE = "–"  # of a setting that a run does not have, in place of its value
 LATEST = {
     "run": ("finished run", "metrics.json"),
     "resume": ("unfinished run", "config.yaml"),
@@ -32,6 +33,12 @@ LATEST = {
 def is_setting(argument: str) -> bool:
     """Whether an argument is a setting, not an option or the value of one."""
     return argument.startswith("~") or ("=" in argument and not argument.startswith("-"))
+
+
+def settings_of(overrides: Sequence[str]) -> dict[str, str]:
+    """Overrides as key -> value; one that was left out with ``~`` has none."""
+    parted = (override.lstrip("+").partition("=") for override in overrides)
+    return {key.removeprefix("~"): GONE if key.startswith("~") else value for key, _, value in parted}
 
 
 def latest(argument: str) -> str:

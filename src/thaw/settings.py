@@ -31,6 +31,11 @@ ANEW = (  # what a resumed run may be given: its results stay, but for the last 
 )  # fmt: skip
 
 
+def neutral(key: str) -> bool:
+    """Whether a setting only says where and how a run is computed, so that its figures stay comparable."""
+    return key in NEUTRAL or key.startswith(("hydra", "logger", "metrics"))
+
+
 def better(monitor: str, known: str = "", mode: str = "") -> str:
     """Which direction is better for a metric: ``min`` for losses and the calibration error, else ``max``.
 

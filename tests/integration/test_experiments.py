@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from conftest import ROOT, Run, configured
-from thaw.reporting.members import settings_of
+from thaw.overrides import settings_of
 from thaw.reporting.published import deviations, obtained, rows_of, verdict
 from thaw.settings import check
 

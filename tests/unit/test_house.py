@@ -33,7 +33,7 @@ from thaw.script import TRAINER, Script, check_known, meant_by, of_every_choice
 PACKAGE = ROOT / "src" / "thaw"
 MODULES = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
 LAYERS = [
-    {"cli", "job", "overrides", "mistakes", "multirun", "help"},
+    {"cli", "job", "mistakes", "multirun", "help"},
     {"training"},
     {"evaluation", "exploration", "joint_evaluation", "scoring"},
     {"inference"},
@@ -41,7 +41,7 @@ LAYERS = [
     {"data", "models"},
     {"metrics"},
     {"hub", "cache", "memory", "script", "instantiate", "study"},
-    {"files", "runs", "rules", "settings", "labels", "errors"},
+    {"files", "runs", "rules", "settings", "overrides", "labels", "errors"},
 ]
 """From the scripts downwards: a module imports its own layer or those below."""
 

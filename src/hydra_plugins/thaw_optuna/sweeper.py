@@ -19,8 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from thaw import study as studies
 from thaw.errors import UserError
+from thaw.overrides import settings_of
 from thaw.rules import SWEEPER_RULES
-from thaw.settings import check
+from thaw.settings import check, neutral
 
 log = logging.getLogger(__name__)
 
@@ -97,9 +98,6 @@ class OptunaSweeper(Sweeper):
 
     def search(self, fixed: list[str], space: Mapping[str, Any]) -> dict[str, str]:
         """What the scores depend on: the score itself, fixed settings, and the values that are searched."""
-        from thaw.reporting.members import settings_of
-        from thaw.reporting.published import neutral
-
         return {
             **{key: value for key, value in settings_of(fixed).items() if not neutral(key)},
             **{key: str(self.config[key]) for key in ("monitor", "mode")},

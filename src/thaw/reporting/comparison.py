@@ -13,8 +13,8 @@ from thaw import files, runs
 from thaw.errors import UserError, counted
 from thaw.labels import LabelSet
 from thaw.metrics.paired import mcnemar, paired_bootstrap
+from thaw.overrides import settings_of
 from thaw.reporting.html import write_html
-from thaw.reporting.members import settings_of
 from thaw.reporting.predictions import Rows, groups_of, scorer_of
 from thaw.reporting.published import compare_with_paper
 from thaw.reporting.reading import marked_parts, shown

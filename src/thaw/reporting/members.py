@@ -12,13 +12,13 @@ from omegaconf import OmegaConf
 
 from thaw import files, runs
 from thaw.errors import UserError
+from thaw.overrides import GONE, settings_of
 from thaw.reporting import summary
-from thaw.settings import INERT, NEUTRAL, flat
+from thaw.settings import INERT, flat, neutral
 
 FOLD = "data.fold"
 NOT_SWEPT = ("seed", FOLD)  # runs that differ in these alone are repetitions of one another
 NAMES = {"data.name": "data", "model.name": "model", "freeze.name": "freeze"}  # how files of groups call themselves
-GONE = "–"  # of a setting that a run does not have, in place of its value
 CHOSEN = "chosen"  # in the config of a W&B run: the files of config groups, which have no value of their own
 
 
@@ -169,19 +169,12 @@ def _flat(run: Path) -> dict[str, str]:
     """The config of a run as dotted keys and what one would type, without what changes no result."""
     config: Any = OmegaConf.to_container(runs.load_config(run))
     values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat(config) if value != {}}
-    return {key: value for key, value in values.items()
-            if key not in (*NEUTRAL, *INERT) and not key.startswith(("logger.", "metrics."))}  # fmt: skip
+    return {key: value for key, value in values.items() if key not in INERT and not neutral(key)}
 
 
 def overridden(run: Path) -> dict[str, str]:
     """The overrides of a run that has begun, key -> value."""
     return settings_of(files.read_json(run / "environment.json").get("overrides", []))
-
-
-def settings_of(overrides: Sequence[str]) -> dict[str, str]:
-    """Overrides as key -> value; one that was left out with ``~`` has none."""
-    parted = (override.lstrip("+").partition("=") for override in overrides)
-    return {key.removeprefix("~"): GONE if key.startswith("~") else value for key, _, value in parted}
 
 
 def picks_a_file(key: str, config: Mapping[str, Any]) -> bool:

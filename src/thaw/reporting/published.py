@@ -8,11 +8,12 @@ from typing import Any
 from thaw import files, runs
 from thaw.errors import UserError
 from thaw.metrics.baselines import UNTRAINED
+from thaw.overrides import GONE
 from thaw.reporting.html import write_html
-from thaw.reporting.members import GONE, Group, Member, grouped, overridden, read_members, swept_keys
+from thaw.reporting.members import Group, Member, grouped, overridden, read_members, swept_keys
 from thaw.reporting.summary import markdown_table, table
 from thaw.reporting.sweep import spread
-from thaw.settings import NEUTRAL
+from thaw.settings import neutral
 
 SAME_PROTOCOL = ("experiment", "seed", "data.path")  # data.path names a copy of the same data
 HEADER = ["experiment", "figure", "published", "obtained", "runs", "difference", "verdict"]
@@ -41,11 +42,6 @@ def obtained(run: Path, figure: str) -> float | None:
     else:
         value = metrics.get(figure)
     return None if value is None else float(value)
-
-
-def neutral(key: str) -> bool:
-    """Whether a setting only says where and how a run is computed, so that its figures stay comparable."""
-    return key in NEUTRAL or key.startswith(("hydra", "logger", "metrics"))
 
 
 def deviations(settings: Mapping[str, str]) -> list[str]:

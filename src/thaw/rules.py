@@ -187,7 +187,6 @@ EVALUATE_RULES: dict[str, Rule] = {
     "explain_rows": values.NATURAL,
     **{f"data.{key}": RULES[f"data.{key}"] for key in ("path", "text_column", "label_column", "label_separator")},
     **{f"data.{key}": or_null(RULES[f"data.{key}"]) for key in ("separator", "header", "quoting")},
-    "data.on_bad_row": RULES["data.on_bad_row"],
-    "data.encoding": values.ENCODING,
+    **{f"data.{key}": RULES[f"data.{key}"] for key in ("format", "on_bad_row", "encoding")},
     "baselines": values.FLAG,
 }

@@ -386,7 +386,6 @@ def test_columns_of_one_name_may_stand_beside_those_that_are_read(tmp_path: Path
         ({"label_column": 7}, "no column 7; it has: text, label. Set data.label_column."),
         ({"header": False}, "it has: 0, 1. Set data.text_column. With a header line: data.header=true."),
         ({"text_column": "label"}, "the column 'label' is both text and label."),
-        ({"format": "xml"}, "data.format=xml is not known. Set data.format to one of: parquet, jsonl"),
     ],
 )
 def test_settings_that_do_not_fit_are_errors(data: dict[str, Any], said: str, tmp_path: Path) -> None:

@@ -153,10 +153,6 @@ def test_class_weights_of_labels_that_are_numbers() -> None:
     ("setting", "message"),
     [
         ({"class_weights": [1.0, 2.0]}, "for each of the 4 labels"),
-        ({"class_weights": [1.0, 2.0, 3.0, -1.0]}, "for each of the 4 labels"),
-        ({"class_weights": [1.0, 2.0, 3.0, "x"]}, "for each of the 4 labels"),
-        ({"class_weights": "even"}, "for each of the 4 labels"),
-        ({"class_weights": 2.0}, "for each of the 4 labels"),
         ({"class_weights": {"hate": 2.0}}, "unknown label 'hate'"),
     ],
 )

@@ -8,7 +8,7 @@ from thaw.data.rows import dataset_of
 from thaw.data.sources import Source
 from thaw.data.tags import are_bioes, are_io, by_iob1, iob2_names, like_bioes, to_iob2
 from thaw.errors import UserError
-from thaw.labels import TASKS, LabelSet, Task, folded, order_names, order_tags
+from thaw.labels import LabelSet, Task, folded, order_names, order_tags
 
 FORMS = {"token": "a list of words with a tag each", "multi_label": "a list of labels", "sequence": "one label"}
 SHOWN = 20  # labels named in a message
@@ -28,11 +28,9 @@ def detect_task(source: Source, data: dict[str, Any]) -> Task:
     One label is turned into a list of one for a forced multi-label task, and back for a single-label task.
     """
     found = form_of(source)
-    wanted = data.get("task")
+    wanted: Task | None = data.get("task")
     if wanted is None or wanted == found:
         return found
-    if wanted not in TASKS:
-        raise UserError(f"data.task={wanted} is not known", f"Choose one of: {', '.join(TASKS)}.")
     if found == "token" or wanted == "token":
         raise UserError(
             f"data.task={wanted}, but each row has {FORMS[found]}", f"Leave data.task out, or set data.task={found}."
@@ -44,7 +42,7 @@ def detect_task(source: Source, data: dict[str, Any]) -> Task:
             raise UserError(f"{_place(source, name, odd[0])}: {problem}", "Leave data.task out.")
         changed = [row_labels[0] if wanted == "sequence" else [row_labels] for row_labels in labels]
         source.splits[name] = _relabelled(rows, changed)
-    return "sequence" if wanted == "sequence" else "multi_label"
+    return wanted
 
 
 def derive_labels(rows: Any, task: Task, given: Sequence[str] | None) -> LabelSet:

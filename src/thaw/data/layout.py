@@ -39,11 +39,10 @@ def kind_of(path: Path, data: dict[str, Any]) -> str:
         return "folder"
     stated = data.get("format")
     kind = "jsonl" if stated == "json" else stated or kind_of_name(path, data)
-    if kind not in formats.READERS or kind == "folder":
+    if kind is None:
         formats.check_no_workbook(path)
-        what = f"data.format={stated} is not known" if stated else "the format is not clear from the name"
         known = ", ".join(kind for kind in formats.READERS if kind != "folder")
-        raise UserError(f"{path}: {what}", f"Set data.format to one of: {known}.")
+        raise UserError(f"{path}: the format is not clear from the name", f"Set data.format to one of: {known}.")
     return kind
 
 

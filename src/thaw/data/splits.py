@@ -36,10 +36,6 @@ def subset(dataset: Any, size: int | float | None, key: str) -> Any:
 
 def check_size(size: int | float, total: int, key: str) -> int:
     """Turn a number or fraction of rows into a number, or refuse it."""
-    if isinstance(size, bool) or not isinstance(size, int | float):
-        raise UserError(f"{key}={size} is not a number", "Give rows (500) or a fraction (0.1).")
-    if isinstance(size, float) and not 0 < size <= 1:
-        raise UserError(f"{key}={size} is not a fraction between 0 and 1", "Give a whole number to count rows.")
     count = max(1, round(size * total)) if isinstance(size, float) else size
     if not 0 < count <= total:
         raise UserError(f"{key}={size}, but there are {total} rows", f"Give 1 to {total}, or a fraction.")

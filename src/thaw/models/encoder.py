@@ -112,7 +112,7 @@ def resolve_length(wanted: int | None, limit: int) -> int:
     """Check ``data.max_length`` against the maximum of the encoder; None means the maximum."""
     if wanted is None:
         return limit
-    if not isinstance(wanted, int) or isinstance(wanted, bool) or not 3 <= wanted <= limit:
+    if not 3 <= wanted <= limit:
         raise UserError(f"data.max_length={wanted}, but this encoder takes 3 to {limit} tokens", "Change it.")
     return wanted
 

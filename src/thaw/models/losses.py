@@ -1,6 +1,6 @@
 """Losses on the logits, the same for every architecture."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from thaw.errors import UserError, raised
 from thaw.instantiate import build_function
 from thaw.labels import IGNORED, LabelSet
-from thaw.values import NONNEGATIVE
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Terms = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -90,12 +89,12 @@ def class_weights(wanted: Any, labels: LabelSet) -> Tensor | None:
                 f"loss.class_weights names the unknown label {unknown[0]!r}", f"Known: {', '.join(labels.names)}."
             )
         wanted = [by_name.get(name, 1.0) for name in labels.names]
-    if isinstance(wanted, Sequence) and len(wanted) == len(labels) and all(map(NONNEGATIVE[0], wanted)):
-        return torch.tensor([float(weight) for weight in wanted])
-    raise UserError(
-        f"loss.class_weights={wanted} is not a non-negative number for each of the {len(labels)} labels",
-        "Give balanced, a list in the order of the labels, or {name: weight}.",
-    )
+    if len(wanted) != len(labels):
+        raise UserError(
+            f"loss.class_weights={wanted} is not a non-negative number for each of the {len(labels)} labels",
+            "Give balanced, a list in the order of the labels, or {name: weight}.",
+        )
+    return torch.tensor([float(weight) for weight in wanted])
 
 
 def single_label_terms(

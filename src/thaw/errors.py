@@ -2,6 +2,7 @@
 
 import signal
 import traceback
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,12 @@ def raised(error: BaseException) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 column``, ``2 columns``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def missing(wanted: str, package: str, extra: str) -> UserError:

@@ -7,7 +7,7 @@ from typing import Any
 from thaw.data.rows import dataset_of
 from thaw.data.sources import Source
 from thaw.data.tags import are_bioes, are_io, by_iob1, iob2_names, like_bioes, to_iob2
-from thaw.errors import UserError
+from thaw.errors import UserError, first_few
 from thaw.labels import LabelSet, Task, folded, order_names, order_tags
 
 FORMS = {"token": "a list of words with a tag each", "multi_label": "a list of labels", "sequence": "one label"}
@@ -103,7 +103,7 @@ def _relabelled(rows: Any, labels: list[Any], keep: list[int] | None = None) -> 
 def with_ids(source: Source, split: str, labels: LabelSet, data: dict[str, Any]) -> Any:
     """Replace label names by ids; what the training split does not know is an error, or a skipped row."""
     rows = source.splits[split]
-    known = ", ".join(labels.names[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
+    known = first_few(labels.names, SHOWN)
     keep: list[int] = []
     ids: list[Any] = []
     given = rows["label"][:]

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw import files, runs
 from thaw.data.pairs import parted
-from thaw.errors import UserError
+from thaw.errors import UserError, first_few
 from thaw.hub import answers, hub_address
 from thaw.labels import LabelSet
 from thaw.reporting import summary
@@ -152,9 +152,8 @@ def introduction(config: DictConfig, labels: LabelSet) -> str:
     what = "a pair of texts" if labels.pairs else "a text"
     task = {"sequence": f"one of these labels to {what}", "multi_label": f"any of these labels to {what}",
             "token": "one of these tags to each word"}[labels.task]  # fmt: skip
-    names = ", ".join(f"`{name}`" for name in labels.names[:SHOWN_LABELS])
-    more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
-    return f"{base}, fine-tuned with thaw on {data}. It gives {task}: {names}{more}."
+    names = first_few([f"`{name}`" for name in labels.names], SHOWN_LABELS)
+    return f"{base}, fine-tuned with thaw on {data}. It gives {task}: {names}."
 
 
 def usage(repo_id: str, labels: LabelSet, pipeline: str) -> str:

@@ -4,14 +4,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from thaw.errors import counted
+from thaw.errors import counted, first_few
 from thaw.labels import NUMBER, folded
 from thaw.metrics.baselines import BAG_OF_WORDS
 
 FEW = 500  # rows of test: with fewer, accuracy is uncertain by more than 4 points
 SEPARATORS = ("|", ";", ",")  # of several labels in one field
 MANY_LABELS, ROWS_PER_LABEL = 20, 5  # more labels than that, each with fewer rows, are rather dates or ids
-SHOWN_NAMES = 5  # names listed in a line
 TRUNCATED = 0.1  # share of the training rows from which on advice is given about their truncation
 FOR_MISSING = {"nan", "NaN", "NaT", "<NA>", "NA", "N/A", "#N/A", "n/a", "None", "null", "NULL"}  # of pandas, SQL, Excel
 
@@ -180,9 +179,3 @@ def _given(metrics: Mapping[str, Any], split: str, name: str, count: int) -> int
     # None in metrics.json, nan before it is written: of labels that do not occur.
     precision, recall = (metrics.get(f"{split}/{kind}/{name}") or 0.0 for kind in ("precision", "recall"))
     return round(count * recall / precision) if precision > 0 and recall > 0 else 0
-
-
-def first_few(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-    return ", ".join(names[:SHOWN_NAMES]) + more

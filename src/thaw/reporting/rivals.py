@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from thaw.reporting import advice
+from thaw.errors import first_few
 from thaw.reporting.members import Group, described
 
 LEVEL = 0.05  # from which probability on a difference is put down to chance
@@ -53,7 +53,7 @@ def rivals(groups: Sequence[Group], best: Group) -> str:
     how = f"{name} with Holm's correction"
     sentences = []
     if close:
-        alike = advice.first_few([f"{described(group)} (p = {p:.2f})" for group, p in close])
+        alike = first_few([f"{described(group)} (p = {p:.2f})" for group, p in close])
         sentences.append(f"{rows} it cannot be told apart from {alike}, by {how}.")
     elif found:
         each = "each of the others" + " that could be tested" * (len(found) < len(others))
@@ -108,4 +108,4 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def _named(groups: Sequence[Group]) -> str:
-    return advice.first_few([described(group) for group in groups])
+    return first_few([described(group) for group in groups])

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from thaw import files, runs
-from thaw.errors import counted
-from thaw.reporting import advice, folds, summary, sweep_plots
+from thaw.errors import counted, first_few
+from thaw.reporting import folds, summary, sweep_plots
 from thaw.reporting.html import write_html
 from thaw.reporting.members import (
     FOLD,
@@ -151,7 +151,7 @@ def _findings(groups: Sequence[Group], best: Group | None, scores: Sequence[str]
         found = [f"Best on validation: {described(best)}{reservation(groups, best)}", rivals(groups, best)]
         return [line for line in found if line] if len(groups) > 1 else []
     if len(scores) > 1:
-        reason = f"their checkpoints were picked by different scores, {advice.first_few(scores)}."
+        reason = f"their checkpoints were picked by different scores, {first_few(scores)}."
         reason += f" To compare them give all the same, monitor={monitor} say."
     elif not _as_often(groups):
         reason = "not all settings have as many finished runs of each fold."

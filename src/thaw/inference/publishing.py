@@ -207,5 +207,5 @@ def training_rows(run: Path, config: DictConfig, metrics: dict[str, Any]) -> lis
         *rows,
         ["steps to the best checkpoint", f"{metrics['best']['step']:,}"],
         ["parameters", f"{metrics['parameters']:,}, of which {metrics['trainable']:,} trained"],
-        ["made with", ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers") if versions[name])],
+        ["made with", ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers"))],
     ]

@@ -280,7 +280,7 @@ def _origin(config: DictConfig, environment: Mapping[str, Any], metrics: Mapping
              "processor": "processor", "threads": "threads"}  # fmt: skip
     shown = [(name, environment[key]) for key, name in names.items() if environment.get(key)]
     gpus = ", ".join(environment["gpus"]) or "none"
-    packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items() if version)
+    packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items())
     return {
         "changed": environment.get("changed", []),
         "times": [[name, f"{seconds:.1f}"] for name, seconds in metrics["seconds"].items()],

@@ -27,14 +27,15 @@ class Evaluation:
 
     Args:
         figures: its metrics, without a prefix.
-        details: ``intervals`` of the metrics, and ``calibration``: the bins of the reliability diagram, before and
-            after temperature scaling.
+        intervals: of the metrics.
+        calibration: the bins of the reliability diagram, before and after temperature scaling.
         predictions: a dict for each row, as it is saved.
         outputs: of the network.
     """
 
     figures: dict[str, float]
-    details: dict[str, Any]
+    intervals: dict[str, list[float]]
+    calibration: dict[str, Any]
     predictions: list[dict[str, Any]]
     outputs: Outputs
 
@@ -104,12 +105,11 @@ def score_rows(
         temperature=predictor.temperature,
         groups=group_numbers(groups),
     )
-    details = {"intervals": ranges, "calibration": calibration}
     known: list[dict[str, Any]] = [{"place": place} for place in places]
     if groups:
         known = [{**own, "group": group} for own, group in zip(known, groups, strict=True)]
     rows = zip(known, prediction_rows(predictor, outputs, texts), strict=True)
-    return Evaluation(result, details, [{**own, **row} for own, row in rows], outputs)
+    return Evaluation(result, ranges, calibration, [{**own, **row} for own, row in rows], outputs)
 
 
 def prediction_rows(predictor: Predictor, outputs: Outputs, texts: Sequence[Any]) -> Iterator[dict[str, Any]]:
@@ -191,10 +191,8 @@ def score_baselines(
 def join_figures(results: Mapping[str, Evaluation]) -> dict[str, Any]:
     """The metrics of several splits, as they are saved in ``metrics.json``."""
     values = {f"{split}/{name}": value for split, own in results.items() for name, value in own.figures.items()}
-    pairs = {
-        f"{split}/{name}": pair for split, own in results.items() for name, pair in own.details["intervals"].items()
-    }
-    calibration = {split: own.details["calibration"] for split, own in results.items()}
+    pairs = {f"{split}/{name}": pair for split, own in results.items() for name, pair in own.intervals.items()}
+    calibration = {split: own.calibration for split, own in results.items()}
     return {**values, "intervals": pairs, "calibration": calibration}
 
 

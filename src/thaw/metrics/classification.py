@@ -24,10 +24,8 @@ def sequence_metrics(probabilities: np.ndarray, gold: np.ndarray, labels: LabelS
         ``ece``.
     """
     predicted = probabilities.argmax(-1)
-    ids = np.arange(len(labels))
     result = {"accuracy": float(metrics.accuracy_score(gold, predicted))}
-    result |= _averages(gold, predicted, ids, ("macro", "weighted"))
-    result = {"accuracy": result["accuracy"], "f1": result["f1_macro"], **result}
+    result |= _averages(gold, predicted, labels, ("macro", "weighted"))
     result["auc"] = one_against_rest_auc(probabilities, gold)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # if all rows have one label it is 0, which needs no warning
@@ -60,13 +58,10 @@ def multi_label_metrics(
         occur), and F1, precision and recall by label.
     """
     predicted = (probabilities >= np.asarray(thresholds)).astype(np.int64)
-    ids = np.arange(len(labels))
-    averages = _averages(gold, predicted, ids, ("micro", "macro"))
-    occurring = [i for i in ids if gold[:, i].any()]
+    occurring = np.flatnonzero(gold.any(axis=0))
     precisions = [metrics.average_precision_score(gold[:, i], probabilities[:, i]) for i in occurring]
     return {
-        "f1": averages["f1_micro"],
-        **averages,
+        **_averages(gold, predicted, labels, ("micro", "macro")),
         "subset_accuracy": float((predicted == gold).all(axis=1).mean()),
         "map": float(np.mean(precisions)) if precisions else float("nan"),
         **_by_label(gold, predicted, labels),
@@ -99,31 +94,29 @@ def best_thresholds(probabilities: np.ndarray, gold: np.ndarray) -> list[float]:
 
 def tag_metrics(predicted: np.ndarray, gold: np.ndarray, labels: LabelSet) -> dict[str, float]:
     """Metrics per word, for tags that mark no spans, such as parts of speech."""
-    averages = _averages(gold, predicted, np.arange(len(labels)), ("macro", "weighted"))
     return {
         "accuracy": float((predicted == gold).mean()),
-        "f1": averages["f1_macro"],
-        **averages,
+        **_averages(gold, predicted, labels, ("macro", "weighted")),
         **_by_label(gold, predicted, labels),
     }
 
 
-def _averages(gold: np.ndarray, predicted: np.ndarray, ids: np.ndarray, kinds: Sequence[str]) -> dict[str, float]:
+def _averages(gold: np.ndarray, predicted: np.ndarray, labels: LabelSet, kinds: Sequence[str]) -> dict[str, float]:
+    """F1, precision and recall, averaged in several ways; ``f1`` is the first of these."""
     # Labels that occur neither in the rows nor in the predictions would count as zeros. Without explicit labels,
     # scikit-learn leaves them out as well.
-    present = ids[_occurring(gold, predicted, ids)]
+    present = np.flatnonzero(_occurring(gold, predicted, len(labels)))
     result: dict[str, float] = {}
     for kind in kinds:
         precision, recall, f1 = _scores(gold, predicted, present, kind)
         result |= {f"f1_{kind}": float(f1), f"precision_{kind}": float(precision), f"recall_{kind}": float(recall)}
-    return result
+    return {"f1": result[f"f1_{kinds[0]}"], **result}
 
 
 def _by_label(gold: np.ndarray, predicted: np.ndarray, labels: LabelSet) -> dict[str, float]:
     """The scores of each label; nan for labels that occur nowhere, which the averages leave out as well."""
-    ids = np.arange(len(labels))
-    scores = _scores(gold, predicted, ids, None)
-    absent = ~_occurring(gold, predicted, ids)
+    scores = _scores(gold, predicted, np.arange(len(labels)), None)
+    absent = ~_occurring(gold, predicted, len(labels))
     result: dict[str, float] = {}
     for name, values in zip(("precision", "recall", "f1"), scores, strict=True):
         known = np.where(absent, np.nan, values)
@@ -131,11 +124,11 @@ def _by_label(gold: np.ndarray, predicted: np.ndarray, labels: LabelSet) -> dict
     return result
 
 
-def _occurring(gold: np.ndarray, predicted: np.ndarray, ids: np.ndarray) -> np.ndarray:
+def _occurring(gold: np.ndarray, predicted: np.ndarray, size: int) -> np.ndarray:
     """Whether each label occurs in the rows or the predictions."""
     if gold.ndim > 1:
         return np.asarray((gold | predicted).any(axis=0))
-    return np.isin(ids, np.union1d(gold, predicted))
+    return np.isin(np.arange(size), [gold, predicted])
 
 
 def _scores(gold: np.ndarray, predicted: np.ndarray, ids: np.ndarray, average: str | None) -> tuple[Any, Any, Any]:

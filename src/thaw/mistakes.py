@@ -67,10 +67,6 @@ def _unparsable(override: str, script: Script) -> UserError:
     return UserError(f"{override}: a setting has = and a value", hint)
 
 
-def _missing_launcher(match: re.Match[str], script: Script) -> UserError:
-    return missing("this hydra/launcher", f"hydra-{match[1]}-launcher", match[1])
-
-
 def _several_values(match: re.Match[str], script: Script) -> UserError:
     key, _, values = match[1].partition("=")
     if error := _hidden_by_preset(match.string, script):
@@ -159,7 +155,9 @@ def _unsupported_sweep(match: re.Match[str], script: Script) -> UserError:
 
 
 EXPLANATIONS: dict[str, Callable[[re.Match[str], Script], UserError | None]] = {
-    r"Unknown plugin class : 'hydra_plugins\.hydra_(\w+)_launcher": _missing_launcher,
+    r"Unknown plugin class : 'hydra_plugins\.hydra_(\w+)_launcher": lambda match, _: missing(
+        "this hydra/launcher", f"hydra-{match[1]}-launcher", match[1]
+    ),
     r"Ambiguous value for argument '([^']+)'": _several_values,
     r"does not support sweep type": _unsupported_sweep,
     r"^Only one of --": lambda match, _: UserError(match.string),

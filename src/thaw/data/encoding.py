@@ -290,4 +290,4 @@ def _offsets(lengths: Sequence[int]) -> np.ndarray:
 
 
 def _slices(offsets: np.ndarray) -> Iterator[slice]:
-    return (slice(start, end) for start, end in itertools.pairwise(offsets))
+    return itertools.starmap(slice, itertools.pairwise(offsets))

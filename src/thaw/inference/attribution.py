@@ -184,22 +184,14 @@ def integrated_gradients(predictor: Predictor, readings: Sequence[Reading]) -> l
     # The last column: tokens of no word.
     result = [np.zeros((len(reading.targets), len(reading.words) + 1)) for reading in readings]
     lengths = np.repeat(np.diff(offsets), STEPS)
-    embeddings: Any = None
-
-    def replace(*_: Any) -> Any:
-        return embeddings
-
     for batch in capped(sorted_batches(lengths, len(lengths)), lengths, STEP_TOKENS):
         rows, step = np.divmod(batch, STEPS)
         ids, mask = (torch.from_numpy(array).to(device) for array in gather(flat, offsets, rows, padding))
         start = embed(torch.from_numpy(gather(hidden, offsets, rows, padding)[0]).to(device))
         way = embed(ids) - start
         embeddings = (start + torch.from_numpy(at[step]).to(way)[:, None, None] * way).requires_grad_()
-        hook = embed.register_forward_hook(replace)
-        try:
+        with embed.register_forward_hook(lambda *_, given=embeddings: given):
             logits = network(input_ids=ids, attention_mask=mask).logits / scale
-        finally:
-            hook.remove()
         odds = _log_odds(logits if logits.ndim == 3 else logits[:, None], predictor.labels)
         for t in range(max(len(readings[row].targets) for row in rows)):
             chosen = [(i, readings[row], readings[row].targets[t])

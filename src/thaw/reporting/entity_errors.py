@@ -22,7 +22,7 @@ def matched(gold: Sequence[Span], predicted: Sequence[Span]) -> list[tuple[Span 
         lambda own, other: own == other,
         lambda own, other: own[1:] == other[1:],
         lambda own, other: own[0] == other[0] and overlap(own, other),
-        lambda own, other: overlap(own, other),
+        overlap,
     )
     for fit in fits:
         for own in list(left):

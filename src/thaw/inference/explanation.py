@@ -20,6 +20,7 @@ from thaw.inference.predictor import Predictor
 from thaw.inference.texts import Text
 from thaw.inference.words import tagged
 from thaw.reporting.explanations import write_explanations
+from thaw.reporting.predictions import row_text
 from thaw.reporting.progress import counting
 from thaw.reporting.reading import rows_to_explain
 from thaw.reporting.run_page import explanations_path
@@ -209,8 +210,7 @@ def explained(
     shown: list[dict[str, Any]] = []
     for result, found in zip(kept, explain(predictor, texts, method, evaluations), strict=True):
         if len(shown) < SHOWN:
-            text = result["text"] if "text" in result else " ".join(result["words"])
-            shown.append({"text": text, "explanation": found})
+            shown.append({"text": row_text(result), "explanation": found})
         yield {**result, "explanation": found}
     path = Path(page).expanduser().absolute()
     write_explanations(path, method, f"Of {run}.", shown)
@@ -232,12 +232,12 @@ def explain_rows(
     items = []
     with counting(len(chosen), f"explaining {split}") as progress:
         found = explain(predictor, texts, method, settings["explain_evaluations"])
-        for (i, why), text, explanation in zip(chosen.items(), texts, found, strict=True):
+        for (i, why), explanation in zip(chosen.items(), found, strict=True):
             row = {
                 key: value for key, value in predictions[i].items() if key in ("place", "words", "label", "predicted")
             }
-            whole = text if isinstance(text, str) else " ".join(text)
-            items.append({"row": i + 1, "why": why, "text": whole, **row, "explanation": explanation})
+            text = row_text(predictions[i])
+            items.append({"row": i + 1, "why": why, "text": text, **row, "explanation": explanation})
             progress(1)
     path = explanations_path(run, split)
     write_jsonl(path.with_suffix(".jsonl"), items)

@@ -18,7 +18,7 @@ from thaw.files import named_by
 from thaw.labels import LabelSet
 from thaw.metrics.intervals import of_scorer
 from thaw.reporting.members import FOLD, Group
-from thaw.reporting.predictions import Rows, groups_of, scorer_of
+from thaw.reporting.predictions import Rows, groups_of, row_text, scorer_of
 from thaw.reporting.reading import suspects, suspicious
 from thaw.reporting.summary import interval, number
 from thaw.settings import plain
@@ -106,8 +106,8 @@ def write(folder: Path, found: OutOfFold) -> dict[str, Any]:
     for one in errors:
         row = found.rows[one["row"]]
         place = [row["place"], row["words"][one["word"]]] if token else [row["place"]]
-        text = " ".join(row["words"]) if token else row["text"]
-        cells.append([*place, one["label"], one["suggested"], *(f"{one[name]:.4f}" for name in PROBABILITIES), text])
+        scores = [f"{one[name]:.4f}" for name in PROBABILITIES]
+        cells.append([*place, one["label"], one["suggested"], *scores, row_text(row)])
     files.write_csv(folder / ERRORS, columns, cells, found.delimiter, marked=True)
     return {"errors": len(errors), "reading": suspicious(errors, found.rows, found.labels)}
 

@@ -1,6 +1,6 @@
 """The rows in ``predictions/`` as arrays and pairs, and figures computed from them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,11 @@ from thaw.metrics.scorers import Scorer, label_scorer, word_scorer, words_right
 
 LENGTHS = 5  # groups of texts by length
 Rows = Sequence[dict[str, Any]]
+
+
+def row_text(row: Mapping[str, Any]) -> str:
+    """The text of a row; of words, joined by spaces."""
+    return row["text"] if "text" in row else " ".join(row["words"])
 
 
 def groups_of(rows: Rows) -> np.ndarray | None:

@@ -12,7 +12,7 @@ from thaw.files import read_jsonl
 from thaw.instantiate import build, takes
 from thaw.labels import LabelSet
 from thaw.reporting.members import CHOSEN, is_wandb, overridden, picks_a_file
-from thaw.reporting.predictions import label_pairs
+from thaw.reporting.predictions import label_pairs, row_text
 from thaw.runs import known_splits, predictions_path, sync_command
 from thaw.settings import flat
 
@@ -104,6 +104,6 @@ def _log_to_wandb(run: Any, folder: Path, labels: LabelSet) -> None:
     wrong = [row for row in rows if row["label"] != row["predicted"]][:ERRORS_SHOWN]
     table = wandb.Table(
         columns=["text", "label", "predicted"],
-        data=[[row.get("text") or " ".join(row["words"]), str(row["label"]), str(row["predicted"])] for row in wrong],
+        data=[[row_text(row), str(row["label"]), str(row["predicted"])] for row in wrong],
     )
     run.log({f"{split}/errors": table})

@@ -158,7 +158,7 @@ def order_tags(values: Iterable[str], given: Sequence[str] | None) -> tuple[tupl
 
 def _checked(given: Sequence[Any]) -> tuple[str, ...]:
     names = tuple(str(name) for name in given)
-    if isinstance(given, str) or len(set(names)) < len(names):
+    if len(set(names)) < len(names):
         raise UserError(f"data.label_names={given} is not a list of distinct names", "Write it [negative,positive].")
     return names
 

@@ -289,9 +289,12 @@ def test_albert_counts_its_shared_layer_once(encoders: Encoders) -> None:
         ({"name": "thaw"}, "freeze.name=thaw is not known"),
         ({"name": "lora", "rank": 0, "alpha": 1, "dropout": 0.0, "target_modules": None}, "freeze=lora"),
         ({"name": "lora", "rank": 2, "alpha": 1, "dropout": 0.0, "target_modules": ["q"]}, "Known: dense, key, query"),
-        ({"name": "lora", "rank": 2, "alpha": 1, "dropout": 0.0, "target_modules": "uery"}, "no linear layer has such"),
         (
-            {"name": "lora", "rank": 2, "alpha": 1, "dropout": 0.0, "target_modules": "quer."},
+            {"name": "lora", "rank": 2, "alpha": 1, "dropout": 0.0, "target_modules": ["uery"]},
+            "no linear layer has such",
+        ),
+        (
+            {"name": "lora", "rank": 2, "alpha": 1, "dropout": 0.0, "target_modules": ["quer."]},
             "no linear layer has such",
         ),
     ],
@@ -360,7 +363,7 @@ def test_adapters_train_with_the_head_and_merge(architecture: str, strategy: str
 
 def test_target_modules_are_those_of_the_layers_only(encoders: Encoders) -> None:
     """RoBERTa's head has a matrix named dense as its layers do; it trains as a whole, without an adapter."""
-    trains = training(module_of(encoders("roberta"), {**ADAPTERS["lora"], "target_modules": "dense"}).network)
+    trains = training(module_of(encoders("roberta"), {**ADAPTERS["lora"], "target_modules": ["dense"]}).network)
     adapted = {name.split(".lora_")[0] for name in trains if "lora_" in name}
     names = ("attention.output.dense", "intermediate.dense", "output.dense")
     assert adapted == {f"roberta.encoder.layer.{i}.{name}" for i in range(3) for name in names}

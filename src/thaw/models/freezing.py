@@ -142,12 +142,11 @@ def add_adapters(network: nn.Module, freeze: dict[str, Any]) -> Any:
         raise UserError(f"freeze={name}: {error}", "Check the group freeze.") from None
 
 
-def _matrices(network: nn.Module, n: int | None, wanted: str | Sequence[str] | None) -> list[str]:
+def _matrices(network: nn.Module, n: int | None, wanted: Sequence[str] | None) -> list[str]:
     """The linear layers within the last ``n`` layers, or those with the wanted names; the head trains as a whole."""
     if not wanted:
         return linear_names(network, n)
-    names = [wanted] if isinstance(wanted, str) else wanted
-    found = linear_names(network, n, re.compile(rf"(^|\.)({'|'.join(map(re.escape, names))})$"))
+    found = linear_names(network, n, re.compile(rf"(^|\.)({'|'.join(map(re.escape, wanted))})$"))
     if not found:
         known = sorted({name.rpartition(".")[2] for name in linear_names(network)})
         raise UserError(

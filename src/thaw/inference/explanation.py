@@ -32,6 +32,8 @@ SHOWN = 50  # texts on the page of predict.py
 JOINERS = "'’-."
 
 Span = tuple[int, int]
+Words = list[tuple[Span, np.ndarray]]
+"""Words, each with its character span and the places of its tokens."""
 
 
 def explain(
@@ -91,48 +93,51 @@ def read(predictor: Predictor, texts: Sequence[Text]) -> list[Reading]:
 
     Texts beyond the maximum length are cut, in token tasks as well.
     """
-    labels = predictor.labels
-    frame = (pair_tokens if labels.pairs else special_tokens)(predictor.tokenizer)
-    room = predictor.max_length - sum(map(len, frame))
-    rows = []
-    for text in texts:
-        parts = parts_of(predictor, text)
-        lengths = [len(own_ids) for own_ids, _ in parts]
-        rooms = shares(lengths[0], lengths[-1], room) if labels.pairs else (room,)
-        row, kept, unread = list(frame[0]), list[tuple[Span, np.ndarray]](), list[Span]()
-        for (own_ids, words), own_room, following in zip(parts, rooms, frame[1:], strict=True):
-            left = cut(list(range(len(own_ids))), own_room, predictor.truncation)
-            at = np.full(len(own_ids), -1)  # the place of each token in the row
-            at[left] = len(row) + np.arange(len(left))
-            placed = [(span, at[tokens][at[tokens] >= 0]) for span, tokens in words]
-            kept += [(span, tokens) for span, tokens in placed if len(tokens)]
-            if lost := [span for span, tokens in placed if not len(tokens)]:
-                unread.append((lost[0][0], lost[-1][1]))
-            row += [own_ids[i] for i in left] + following
-        rows.append((np.array(row), kept, unread))
+    frame = (pair_tokens if predictor.labels.pairs else special_tokens)(predictor.tokenizer)
+    rows = [_row(predictor, text, frame) for text in texts]
     logits = predictor.row_logits(*flattened([ids for ids, _, _ in rows]))
-    result = []
-    for (ids, kept, unread), own in zip(rows, logits, strict=True):
-        spans, owner = [span for span, _ in kept], np.full(len(ids), -1)
-        for word, (_, tokens) in enumerate(kept):
-            owner[tokens] = word
-        at = np.array([tokens[0] for _, tokens in kept], dtype=np.int64)
-        if labels.task == "token":
-            best, sure = own[at].argmax(-1), predictor.probabilities(own[at]).max(-1)
-            targets = [
-                Target(kind, np.arange(first, last), best[first:last], (spans[first][0], spans[last - 1][1]))
-                for kind, first, last in tagged(labels, [labels.names[i] for i in best])
-                if sure[first:last].mean() >= (predictor.min_score or 0)
-            ]
-        else:
-            at = at[:0]
-            chosen = np.argsort(-own, kind="stable")[:TARGETS]
-            targets = [Target(labels.names[i], np.array([0]), np.array([i])) for i in chosen]
-        result.append(Reading(ids, owner, spans, unread, at, targets))
-    return result
+    return [_reading(predictor, *row, own) for row, own in zip(rows, logits, strict=True)]
 
 
-def parts_of(predictor: Predictor, text: Text) -> list[tuple[list[int], list[tuple[Span, np.ndarray]]]]:
+def _row(predictor: Predictor, text: Text, frame: Sequence[list[int]]) -> tuple[np.ndarray, Words, list[Span]]:
+    """The token ids of a text between special ones, its words that are read, and the spans of what is cut off."""
+    room = predictor.max_length - sum(map(len, frame))
+    parts = parts_of(predictor, text)
+    lengths = [len(own_ids) for own_ids, _ in parts]
+    rooms = shares(lengths[0], lengths[-1], room) if predictor.labels.pairs else (room,)
+    row, kept, unread = list(frame[0]), Words(), list[Span]()
+    for (own_ids, words), own_room, following in zip(parts, rooms, frame[1:], strict=True):
+        left = cut(list(range(len(own_ids))), own_room, predictor.truncation)
+        at = np.full(len(own_ids), -1)  # the place of each token in the row
+        at[left] = len(row) + np.arange(len(left))
+        placed = [(span, at[tokens][at[tokens] >= 0]) for span, tokens in words]
+        kept += [(span, tokens) for span, tokens in placed if len(tokens)]
+        if lost := [span for span, tokens in placed if not len(tokens)]:
+            unread.append((lost[0][0], lost[-1][1]))
+        row += [own_ids[i] for i in left] + following
+    return np.array(row), kept, unread
+
+
+def _reading(predictor: Predictor, ids: np.ndarray, words: Words, unread: list[Span], logits: np.ndarray) -> Reading:
+    """What `_row` gives, with the targets that the logits of the text suggest."""
+    labels, spans, owner = predictor.labels, [span for span, _ in words], np.full(len(ids), -1)
+    for word, (_, tokens) in enumerate(words):
+        owner[tokens] = word
+    if labels.task != "token":
+        chosen = np.argsort(-logits, kind="stable")[:TARGETS]
+        targets = [Target(labels.names[i], np.array([0]), np.array([i])) for i in chosen]
+        return Reading(ids, owner, spans, unread, np.empty(0, dtype=np.int64), targets)
+    at = np.array([tokens[0] for _, tokens in words], dtype=np.int64)
+    best, sure = logits[at].argmax(-1), predictor.probabilities(logits[at]).max(-1)
+    targets = [
+        Target(kind, np.arange(first, last), best[first:last], (spans[first][0], spans[last - 1][1]))
+        for kind, first, last in tagged(labels, [labels.names[i] for i in best])
+        if sure[first:last].mean() >= (predictor.min_score or 0)
+    ]
+    return Reading(ids, owner, spans, unread, at, targets)
+
+
+def parts_of(predictor: Predictor, text: Text) -> list[tuple[list[int], Words]]:
     """The token ids of a text, without special tokens, and its words, each with its character span and token positions.
 
     Lists of words stay as they are. A text is split into words as the predictor does it in token tasks, otherwise by
@@ -157,7 +162,7 @@ def parts_of(predictor: Predictor, text: Text) -> list[tuple[list[int], list[tup
     return parts
 
 
-def _with_tokens(spans: list[Span], owner: np.ndarray) -> list[tuple[Span, np.ndarray]]:
+def _with_tokens(spans: list[Span], owner: np.ndarray) -> Words:
     parts = [(span, np.flatnonzero(owner == word)) for word, span in enumerate(spans)]
     return [(span, tokens) for span, tokens in parts if len(tokens)]
 

@@ -7,7 +7,7 @@ from thaw.labels import LabelSet, Task
 from thaw.metrics import baselines
 from thaw.metrics.baselines import bag_of_words, baseline_figures, baseline_outputs, frequent_tags, majority
 from thaw.metrics.calibration import confidence, expected_calibration_error, fit_temperature, reliability, selective
-from thaw.metrics.label_errors import likely_label_errors, likely_tag_errors
+from thaw.metrics.label_noise import likely_label_errors, likely_tag_errors
 from thaw.metrics.outputs import Outputs
 from thaw.metrics.probabilities import sigmoid, softmax
 

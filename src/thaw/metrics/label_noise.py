@@ -1,4 +1,4 @@
-"""Labels that are likely wrong, found without an encoder: by a bag of words, or by each word's usual tag."""
+"""Labels that are likely wrong, by confident learning (Northcutt et al. 2021): with a run, or with a bag of words."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,6 @@ import numpy as np
 
 from thaw.labels import LabelSet
 from thaw.metrics.baselines import bag_of_words, frequent_tags
-from thaw.metrics.label_errors import likely_label_errors, likely_tag_errors
 from thaw.metrics.probabilities import probabilities
 
 FOLDS = 5
@@ -114,3 +113,44 @@ def doubted_words(
          "own": float(own[k]), "sure": float(sure[k])}
         for k in likely_tag_errors(sure, own, best, truth)
     ]  # fmt: skip
+
+
+def likely_label_errors(probabilities: np.ndarray, gold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that confidently belong to another class than their label says, the most suspicious first.
+
+    A row counts towards a class if its probability reaches the mean probability of that class among the rows with that
+    label. A row that counts towards another class than its own is suspicious; the larger the gap, the more so.
+
+    Args:
+        probabilities: (rows, labels), of rows that were not trained on.
+        gold: label ids (rows,).
+
+    Returns:
+        Row numbers, and the class that each counts towards, which need not be the likeliest one.
+    """
+    size = probabilities.shape[1]
+    # A class without rows has a threshold that cannot be reached.
+    thresholds = np.array([probabilities[gold == i, i].mean() if (gold == i).any() else np.inf for i in range(size)])
+    reached = np.where(probabilities >= thresholds, probabilities, -1.0)
+    suggested = reached.argmax(-1)
+    rows = np.flatnonzero((reached.max(-1) >= 0) & (suggested != gold))
+    gap = probabilities[rows, suggested[rows]] - probabilities[rows, gold[rows]]
+    # A row may count towards a class with a low threshold although its own class is more likely.
+    rows, gap = rows[gap > 0], gap[gap > 0]
+    rows = rows[np.argsort(-gap, kind="stable")]
+    return rows, suggested[rows]
+
+
+def likely_tag_errors(sure: np.ndarray, own: np.ndarray, predicted: np.ndarray, gold: np.ndarray) -> np.ndarray:
+    """The same as `likely_label_errors` for words, of which only two probabilities are kept.
+
+    Args:
+        sure: probability of the predicted tag, (words,).
+        own: probability of the true tag, (words,).
+        predicted, gold: tag ids, (words,).
+    """
+    counts = np.bincount(gold, minlength=predicted.max(initial=0) + 1)
+    sums = np.bincount(gold, weights=own, minlength=len(counts))
+    thresholds = np.divide(sums, counts, out=np.full(len(counts), np.inf), where=counts > 0)
+    words = np.flatnonzero((predicted != gold) & (sure >= thresholds[predicted]))
+    return words[np.argsort(own[words] - sure[words], kind="stable")]

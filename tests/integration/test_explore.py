@@ -129,9 +129,9 @@ def test_hidden_states_of_the_encoder(tmp_path: Path, encoders: object, pooling:
 def test_vectors_are_those_of_the_encoder(encoders: object) -> None:
     import torch
 
+    from thaw.exploration.features import text_vectors
     from thaw.labels import LabelSet
     from thaw.models.encoder import load_encoder, load_tokenizer
-    from thaw.models.features import text_vectors
 
     folder = encoders("bert")
     network = load_encoder(folder, LabelSet("sequence", ("a", "b"), (1, 1)), {})

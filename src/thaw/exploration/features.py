@@ -1,10 +1,14 @@
 """How well an encoder separates the classes before fine-tuning."""
 
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import transformers
+from torch import Tensor
 
 from thaw.cache import cached_array
 from thaw.data.batching import make_loader
@@ -14,6 +18,10 @@ from thaw.errors import UserError
 from thaw.exploration.measuring import evenly
 from thaw.metrics.classification import sequence_metrics
 from thaw.metrics.probe import linear_probe, projections
+from thaw.models.checksum import checksum
+from thaw.models.encoder import body_of, load_encoder
+from thaw.models.forward import evaluating
+from thaw.models.onednn import use_onednn
 from thaw.reporting.progress import counting
 
 PROJECTED = 1_000  # points of a projection
@@ -56,14 +64,6 @@ def _vectors(
     data: TextDataModule, encoder: Path, settings: dict[str, Any]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The vectors of training and validation rows, at most ``feature_rows`` of each, and their label ids."""
-    import torch
-    import transformers
-
-    from thaw.models.checksum import checksum
-    from thaw.models.encoder import body_of, load_encoder
-    from thaw.models.features import text_vectors
-    from thaw.models.onednn import use_onednn
-
     labels, pooling = data.labels, settings["pooling"]
     torch.manual_seed(0)
     network: Any = load_encoder(encoder, labels, settings["model"])
@@ -84,3 +84,31 @@ def _vectors(
             vectors[split] = np.asarray(cached_array("features", key, make))
         gold[split] = np.asarray(encoded.labels)[chosen]
     return vectors, gold
+
+
+def text_vectors(
+    network: Any, batches: Iterable[dict[str, Tensor]], pooling: str, progress: Callable[[int], None]
+) -> np.ndarray:
+    """One vector per text, pooled from the last hidden states: (rows, size), in the order of the row numbers.
+
+    Args:
+        network: an encoder with a head, which is not used.
+        batches: each row once.
+        pooling: ``cls`` takes the first token's state, ``mean`` the mean over all tokens.
+        progress: called with the number of rows just done.
+    """
+    body, device = body_of(network)[1], next(network.parameters()).device
+    rows, vectors = [], []
+    with evaluating(network):
+        for batch in batches:
+            ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
+            hidden = body(input_ids=ids, attention_mask=mask).last_hidden_state
+            if pooling == "mean":
+                weights = mask.unsqueeze(-1).to(hidden.dtype)
+                pooled = (hidden * weights).sum(1) / weights.sum(1)
+            else:
+                pooled = hidden[:, 0]
+            rows.append(batch["rows"].numpy())
+            vectors.append(pooled.float().cpu().numpy())
+            progress(len(pooled))
+    return np.concatenate(vectors)[np.argsort(np.concatenate(rows))]

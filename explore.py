@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from thaw.cli import command
@@ -17,8 +18,6 @@ def main(config: DictConfig) -> None:
     """Measure the data, write the page, show the summary; or show how one text is split."""
     if config.text is None:
         check_source(config.data)
-    from hydra.core.hydra_config import HydraConfig
-
     with importing():
         from thaw.exploration.explore import explore
 

@@ -41,7 +41,8 @@ def locate_encoder(model: dict[str, Any]) -> Path:
     """The folder with an encoder's config, weights and tokenizer, downloaded if need be.
 
     Args:
-        model: the ``model`` group of the config: name, revision, hub, package.
+        model: the ``model`` group of the config, of which ``name``, ``revision``, ``hub``, ``package`` and
+            ``trust_remote_code`` are read.
 
     Raises:
         UserError: when no source has it, or a package's weights are not the published ones.

@@ -23,8 +23,8 @@ def build(config: dict[str, Any], key: str, **arguments: Any) -> Any:
     """Build the object whose ``_target_`` the config names.
 
     Args:
-        key: of the config, for messages.
         config: holds ``_target_`` and the keyword arguments.
+        key: of the config, for messages.
         arguments: keyword arguments that no config file can hold, such as parameters.
 
     Raises:

@@ -68,11 +68,12 @@ def job(config: DictConfig) -> dict[str, Any]:
             best score would be the worst.
     """
     state = HydraConfig.get()
-    kept = [item for item in state.overrides.task if item.partition("=")[0] not in ("resume", *ANEW)]
-    if kept and any(item.startswith("resume=") for item in state.overrides.task):
+    overrides = list(state.overrides.task)
+    kept = [item for item in overrides if item.partition("=")[0] not in ("resume", *ANEW)]
+    if kept and any(item.startswith("resume=") for item in overrides):
         remedy = f"Leave it out, or start a new run. These may change: {', '.join(ANEW)}."
         raise UserError(f"{kept[0]} with resume: a resumed run keeps its own settings", remedy)
-    check_mode(config, state.overrides.task)
+    check_mode(config, overrides)
     folder = Path(state.runtime.output_dir)
     if config.resume:
         folder = open_unfinished(config.resume)  # now, before anything heavy is imported
@@ -86,9 +87,8 @@ def job(config: DictConfig) -> dict[str, Any]:
             raise UserError(f"{folder}: there is {what} already", f"Give another{way}")
     name = str(state.job.config_name)
     # Without the preset, which would make many runs.
-    typed = [unquoted(item) for item in state.overrides.task if not item.startswith("sweep=")]
+    typed = [unquoted(item) for item in overrides if not item.startswith("sweep=")]
     command = shlex.join(["python", f"{name}.py", *typed])
-    overrides = list(state.overrides.task)
     origin = {"command": command, "overrides": overrides, "changed": changed(config, name, overrides)}
     return {"folder": folder, "multirun": multirun.active(), "origin": origin}
 

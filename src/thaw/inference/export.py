@@ -46,7 +46,8 @@ def export(config: DictConfig) -> None:
 def convert(run: Path, folder: Path, quantize: str | None, check_rows: int) -> None:
     """Write the ONNX model of a run, and show how it compares with torch and how to use it."""
     check_free(folder, run)
-    require_packages()
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        require(name, "format=onnx", "onnx")
     from thaw.inference.conversion import show, write_onnx
     from thaw.reporting.summary import example
 
@@ -84,9 +85,3 @@ def copy_merged(run: Path, folder: Path) -> None:
     check_free(folder, run)
     files.replace_folder(folder, partial(shutil.copytree, run / "model"))
     print(f"\nExported   {runs.display(folder)}")
-
-
-def require_packages() -> None:
-    """Refuse early if a package of the extra is missing."""
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        require(name, "format=onnx", "onnx")

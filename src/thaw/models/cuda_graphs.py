@@ -15,6 +15,8 @@ import torch
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
+from thaw.errors import reason
+
 log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
@@ -100,7 +102,7 @@ class StepGraphs:
         try:
             self.recorded[shape] = Step(inputs, results, self.record(forward), self.record(backward))
         except RuntimeError as error:
-            log.info("No CUDA graphs, kernels are launched one by one: %s.", str(error).partition("\n")[0].rstrip("."))
+            log.info("No CUDA graphs, kernels are launched one by one: %s.", reason(error).rstrip("."))
             self.possible = False
             self.recorded.clear()  # they would continue with stale random states
 

@@ -1,4 +1,4 @@
-"""What a run prints about itself: tables for the terminal."""
+"""Tables of data, parameters and metrics, for the terminal, Markdown and LaTeX; and the last lines of a run."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

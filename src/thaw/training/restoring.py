@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw import files, runs
 from thaw.data.module import TextDataModule
-from thaw.errors import UserError
+from thaw.errors import UserError, reason
 from thaw.models.module import EncoderModule
 from thaw.settings import ANEW, check, check_source, plain
 from thaw.training.resuming import LAST
@@ -40,8 +40,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # whatever torch raises for damaged files
-        reason = str(error).partition("\n")[0][:100] or type(error).__name__
-        raise UserError(f"{path}: damaged: {reason}", "Without this file the run starts over.") from error
+        raise UserError(f"{path}: damaged: {reason(error)[:100]}", "Without this file the run starts over.") from error
 
 
 def check_same_data(folder: Path, data: TextDataModule) -> None:

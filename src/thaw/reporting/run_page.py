@@ -89,18 +89,7 @@ def _headline(
     pairs, beside = metrics["intervals"], metrics["baselines"].get(split, {})
     scores = {name: metrics.get(f"{split}/{name}") for name in summary.headline_names(metrics, [split])}
     others = [other for other in ("validation", "test") if other != split and f"{other}/loss" in metrics]
-    pictures = []
-    if beside:
-        corners: dict[str, Any] = {
-            name: (beside[UNTRAINED].get(key), scores.get(key)) for name, key in RADAR[labels.task].items()
-        }
-        known = {name: pair for name, pair in corners.items() if None not in pair and np.isfinite(pair).all()}
-        if len(known) > 2:
-            pictures.append(plots.radar(known))
-        bars = {**{name: figures["f1"] for name, figures in beside.items()}, "this run": scores["f1"]}
-        pictures.insert(0, plots.baseline_bars(bars, pairs.get(f"{split}/f1")))
-    grouped = (groups := groups_of(predictions)) is not None
-    drawn = len(predictions) if groups is None else int(groups.max()) + 1
+    groups = groups_of(predictions)
     tested = "" if split in ("test", "validation") else f", on {split}"
     return {
         "title": f"{config.data.name}: {Path(config.model.name).name}, freeze={config.freeze.name}{tested}",
@@ -111,8 +100,8 @@ def _headline(
         "unit": "sentences" if labels.task == "token" else "rows",
         "token": labels.task == "token",
         "resamples": RESAMPLES,
-        "grouped": grouped,
-        "drawn": drawn,
+        "grouped": groups is not None,
+        "drawn": len(predictions) if groups is None else int(groups.max()) + 1,
         "tiles": [
             {"name": NAMES.get(name, name), "value": value, "interval": pairs.get(f"{split}/{name}")}
             for name in TILES[labels.task]
@@ -131,8 +120,20 @@ def _headline(
         ],
         "other_splits": others,
         "baselines": list(beside),
-        "baseline_pictures": pictures,
+        "baseline_pictures": _beside_baselines(scores, beside, labels, pairs.get(f"{split}/f1")) if beside else [],
     }
+
+
+def _beside_baselines(
+    scores: Mapping[str, Any], beside: Mapping[str, Any], labels: LabelSet, interval: Sequence[float] | None
+) -> list[str]:
+    """F1 beside that of the baselines, and what training changed."""
+    bars = {**{name: figures["f1"] for name, figures in beside.items()}, "this run": scores["f1"]}
+    pairs: dict[str, Any] = {
+        name: (beside[UNTRAINED].get(key), scores.get(key)) for name, key in RADAR[labels.task].items()
+    }
+    corners = {name: pair for name, pair in pairs.items() if None not in pair and np.isfinite(pair).all()}
+    return [plots.baseline_bars(bars, interval), *([plots.radar(corners)] if len(corners) > 2 else [])]
 
 
 def _curves(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def predict_rows(predictor: Predictor, texts: Sequence[Any], gold: Sequence[Any]
         return predictor.outputs(encoded, progress)
 
 
-def settle(predictor: Predictor, outputs: Outputs) -> dict[str, Any]:
+def fit_on_validation(predictor: Predictor, outputs: Outputs) -> dict[str, Any]:
     """Fit temperature and thresholds on the validation rows, and set them in the predictor.
 
     Returns:

@@ -23,7 +23,7 @@ from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs
 from thaw.reporting.comparison import compare, report
 from thaw.reporting.run_page import write_page
-from thaw.scoring import join_figures, score_rows, settle
+from thaw.scoring import fit_on_validation, join_figures, score_rows
 from thaw.training import finishing
 from thaw.training.fit import fit
 
@@ -310,7 +310,7 @@ def test_large_pages_are_small_and_soon_made(rows: int, classes: int, words: int
     outputs, texts = Outputs(np.arange(rows), logits, gold), [f"{i} " + "word " * words for i in range(rows)]
     predictor: Any = Known(labels)
     own = {"max_length": 64, "clean_html": False}
-    files.write_json(tmp_path / "labels.json", {**labels.to_dict(), **own, **settle(predictor, outputs)})
+    files.write_json(tmp_path / "labels.json", {**labels.to_dict(), **own, **fit_on_validation(predictor, outputs)})
     loss = {"label_smoothing": 0, "focal_gamma": 0, "class_weights": None}
     config = {"strict_iob2": False, "metrics": {}, "loss": loss}
     clock = time.perf_counter()

@@ -11,9 +11,9 @@ import torch
 from thaw.data.batching import (
     Batches,
     EncodedDataset,
-    balanced_weights,
     evaluation_batches,
     make_loader,
+    sampling_probabilities,
     shuffled_batches,
 )
 from thaw.data.encoding import Encoded
@@ -158,7 +158,7 @@ def test_evaluation_goes_from_the_longest_to_the_shortest() -> None:
 
 def test_balanced_draws_every_class_equally_often() -> None:
     labels = np.repeat([0, 1, 2], [4_500, 400, 100])
-    assert balanced_weights(labels).sum() == pytest.approx(1)
+    assert sampling_probabilities(labels).sum() == pytest.approx(1)
     batches = Batches(encoded(like_tweets(5_000), labels), 32, seed=1, balanced=True)
     drawn = Counter(labels[flat(batches)].tolist())
     assert drawn.total() == 5_000

@@ -13,7 +13,7 @@ from test_models_speed import LABELS, loud
 from transformers import LongformerConfig, LongformerForSequenceClassification
 
 from thaw.cache import cache_folder, make_room
-from thaw.data.ragged import gather
+from thaw.data.ragged import pad_rows
 from thaw.labels import LabelSet
 from thaw.models.encoder import blocks, layers_of, load_encoder
 from thaw.models.forward import reads_first_token
@@ -35,7 +35,7 @@ class Rows:
         self.passes = 0
 
     def batch(self, rows: list[int]) -> dict[str, torch.Tensor]:
-        ids, mask = gather(self.ids, self.offsets, np.array(rows), 0)
+        ids, mask = pad_rows(self.ids, self.offsets, np.array(rows), 0)
         arrays = {"input_ids": ids, "attention_mask": mask, "rows": np.array(rows)}
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from thaw.data.encoding import Encoded
-from thaw.data.ragged import gather, sorted_batches
+from thaw.data.ragged import pad_rows, sorted_batches
 from thaw.labels import IGNORED
 
 POOL = 50  # batches whose rows are sorted by length together
@@ -92,7 +92,7 @@ def rounded(lengths: Any, multiple: int, longest: int) -> Any:
     return np.minimum(-(-lengths // multiple) * multiple, longest)
 
 
-def balanced_weights(label_ids: np.ndarray) -> np.ndarray:
+def sampling_probabilities(label_ids: np.ndarray) -> np.ndarray:
     """Probability of drawing each row such that every class is drawn equally often."""
     counts = np.bincount(label_ids)
     weights = 1.0 / counts[label_ids]
@@ -133,7 +133,7 @@ class Batches:
     ) -> None:
         kept = np.asarray(encoded.kept)
         self.lengths = rounded(kept, multiple, int(kept.max()))
-        self.weights = balanced_weights(np.asarray(encoded.labels)) if balanced else None
+        self.weights = sampling_probabilities(np.asarray(encoded.labels)) if balanced else None
         self.batch_size, self.seed, self.by_length = batch_size, seed, by_length
         self.tokens = tokens
         self.rank, self.world_size, self.start = rank, world_size, start
@@ -192,14 +192,14 @@ class EncodedDataset(torch.utils.data.Dataset):
         data, index = self.encoded, np.asarray(rows)
         longest = int((data.offsets[index + 1] - data.offsets[index]).max())
         width = self.pad_to or int(rounded(longest, self.multiple, self.longest))
-        ids, mask = gather(data.ids, data.offsets, index, self.pad_id, width)
+        ids, mask = pad_rows(data.ids, data.offsets, index, self.pad_id, width)
         batch = {"input_ids": ids, "attention_mask": mask, "rows": index}
         if len(data.sentences):
             batch["sentences"] = np.asarray(data.sentences[index])
         if len(data.tag_offsets):
-            batch["labels"], _ = gather(data.labels, data.offsets, index, IGNORED, width)
-            batch["words"], _ = gather(data.words, data.offsets, index, -1, width)
-            batch["tags"], _ = gather(data.tags, data.tag_offsets, batch["sentences"], IGNORED)
+            batch["labels"], _ = pad_rows(data.labels, data.offsets, index, IGNORED, width)
+            batch["words"], _ = pad_rows(data.words, data.offsets, index, -1, width)
+            batch["tags"], _ = pad_rows(data.tags, data.tag_offsets, batch["sentences"], IGNORED)
         else:
             batch["labels"] = np.asarray(data.labels[index], dtype=np.int64)
         if self.usual:

@@ -37,7 +37,7 @@ def capped(batches: list[np.ndarray], lengths: np.ndarray, tokens: int) -> list[
     return result
 
 
-def gather(
+def pad_rows(
     flat: np.ndarray, offsets: np.ndarray, rows: np.ndarray, padding: int, width: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut rows out of a flat array.

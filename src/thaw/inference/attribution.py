@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from thaw.data.ragged import capped, flattened, gather, sorted_batches
+from thaw.data.ragged import capped, flattened, pad_rows, sorted_batches
 from thaw.errors import UserError, missing
-from thaw.inference.masking import Reading, Target, chances, hidden_id, log_odds, masked_scores, temperature_of
+from thaw.inference.masking import Reading, Target, hidden_id, log_odds, masked_scores, probability, temperature_of
 from thaw.inference.predictor import Predictor
 from thaw.labels import LabelSet
 from thaw.values import METHODS
@@ -186,8 +186,8 @@ def integrated_gradients(predictor: Predictor, readings: Sequence[Reading]) -> l
     lengths = np.repeat(np.diff(offsets), STEPS)
     for batch in capped(sorted_batches(lengths, len(lengths)), lengths, STEP_TOKENS):
         rows, step = np.divmod(batch, STEPS)
-        ids, mask = (torch.from_numpy(array).to(device) for array in gather(flat, offsets, rows, padding))
-        start = embed(torch.from_numpy(gather(hidden, offsets, rows, padding)[0]).to(device))
+        ids, mask = (torch.from_numpy(array).to(device) for array in pad_rows(flat, offsets, rows, padding))
+        start = embed(torch.from_numpy(pad_rows(hidden, offsets, rows, padding)[0]).to(device))
         way = embed(ids) - start
         embeddings = (start + torch.from_numpy(at[step]).to(way)[:, None, None] * way).requires_grad_()
         with embed.register_forward_hook(lambda *_, given=embeddings: given):
@@ -237,7 +237,8 @@ def faithfulness(
         return np.concatenate([np.ones((1, words), dtype=bool), *(~top for top in tops), *tops])
 
     result = []
-    for reading, scores in zip(readings, masked_scores(predictor, readings, map(kept, values), chances), strict=True):
+    every = masked_scores(predictor, readings, map(kept, values), probability)
+    for reading, scores in zip(readings, every, strict=True):
         targets = len(reading.targets)
         of_target = scores[1:].reshape(2, len(BINS), targets, targets).diagonal(axis1=2, axis2=3)
         removed, alone = scores[0] - of_target.mean(axis=1)

@@ -55,7 +55,7 @@ class Reading:
 
 
 Score = Callable[[Reading, np.ndarray, Predictor], np.ndarray]
-"""`log_odds` or `chances`."""
+"""`log_odds` or `probability`."""
 
 
 def log_odds(reading: Reading, values: np.ndarray, predictor: Predictor) -> np.ndarray:
@@ -81,7 +81,7 @@ def log_odds(reading: Reading, values: np.ndarray, predictor: Predictor) -> np.n
     return _of_targets(reading, values, score)
 
 
-def chances(reading: Reading, values: np.ndarray, predictor: Predictor) -> np.ndarray:
+def probability(reading: Reading, values: np.ndarray, predictor: Predictor) -> np.ndarray:
     """The probability of each target; arguments and result as for `log_odds`."""
     return _of_targets(reading, values, lambda logits, own: predictor.probabilities(logits)[:, own])
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thaw.data.encoding import Encoded, encode_split
-from thaw.data.ragged import capped, gather, sorted_batches
+from thaw.data.ragged import capped, pad_rows, sorted_batches
 from thaw.data.spans import word_spans
 from thaw.data.tokenizing import chunks
 from thaw.errors import UserError
@@ -20,7 +20,7 @@ from thaw.inference.abstaining import abstaining
 from thaw.inference.classifying import classify_texts
 from thaw.inference.saved import saved_options
 from thaw.inference.tagging import tag_texts
-from thaw.inference.texts import Given, as_in_training, whole
+from thaw.inference.texts import Given, as_in_training, without_surrogates
 from thaw.inference.voting import together
 from thaw.labels import LabelSet
 from thaw.metrics.probabilities import probabilities
@@ -288,7 +288,7 @@ class Predictor:
         """Logits of each row of a flat array, in order; in token tasks without padding."""
         lengths = np.diff(offsets)
         batches = self.batches_of(lengths)
-        arrays = (gather(ids, offsets, batch, self.tokenizer.pad_token_id) for batch in batches)
+        arrays = (pad_rows(ids, offsets, batch, self.tokenizer.pad_token_id) for batch in batches)
         results: list[np.ndarray] = [np.empty(0)] * len(lengths)
         for row, logits in zip(chain(*batches), chain.from_iterable(self.logits(arrays)), strict=True):
             results[row] = logits[: lengths[row]] if self.labels.task == "token" else logits
@@ -296,5 +296,5 @@ class Predictor:
 
     def words_of(self, text: str) -> list[str]:
         """The words that a text is split into, for token tasks."""
-        text = whole(text)
+        text = without_surrogates(text)
         return [text[start:end] for start, end in word_spans(text, self.joined_by)]

@@ -28,7 +28,7 @@ def pair_of(text: Any) -> tuple[str, str]:
     raise ValueError(f"{text!r} is not a pair of texts")
 
 
-def whole(text: str) -> str:
+def without_surrogates(text: str) -> str:
     """A text without lone surrogates, which are not characters and which tokenizers and files reject."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
@@ -44,12 +44,12 @@ def as_in_training(text: Given, labels: LabelSet, clean: bool) -> Text:
     if labels.pairs:
         try:
             first, second = pair_of(text)
-            return joined(cleaned(whole(first)), cleaned(whole(second)))
+            return joined(cleaned(without_surrogates(first)), cleaned(without_surrogates(second)))
         except ValueError as error:
             raise UserError(str(error), "The run was trained on pairs of texts.") from None
     if isinstance(text, str):
-        return cleaned(whole(text))
+        return cleaned(without_surrogates(text))
     match text:
         case [*words] if labels.task == "token" and all(isinstance(word, str) for word in words):
-            return list(map(whole, words))
+            return list(map(without_surrogates, words))
     raise TypeError(f"{text!r} is no text; lists of words are for token tasks")

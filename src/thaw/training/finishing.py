@@ -25,12 +25,12 @@ from thaw.reporting.published import published_table
 from thaw.runs import display, predictions_path
 from thaw.scoring import (
     Evaluation,
+    fit_on_validation,
     join_figures,
     predict_baselines,
     predict_rows,
     score_baselines,
     score_rows,
-    settle,
     trained_on,
 )
 
@@ -155,7 +155,7 @@ def evaluate_splits(
         outputs = predict_rows(predictor, texts, gold, split)
         if split == "validation":
             path = folder / "labels.json"
-            files.write_json(path, {**files.read_json(path), **settle(predictor, outputs)})
+            files.write_json(path, {**files.read_json(path), **fit_on_validation(predictor, outputs)})
         results[split] = score_rows(predictor, outputs, texts, data.places(split), cfg, data.groups(split))
         files.write_jsonl(predictions_path(folder, split), results[split].predictions)
     return results

@@ -14,7 +14,7 @@ from thaw.data.module import TextDataModule
 from thaw.data.pairs import parted
 from thaw.inference.predictor import Predictor
 from thaw.labels import IGNORED, LabelSet
-from thaw.metrics.outputs import Outputs, figures
+from thaw.metrics.outputs import Outputs, compute_metrics
 from thaw.models.encoder import Block, blocks, load_encoder
 from thaw.models.freezing import freeze_to, keep_frozen_in_eval, trainable
 from thaw.models.losses import make_loss
@@ -129,7 +129,7 @@ def train_with_trainer(
     test = data.rows["test"][:]
     outputs = predict_rows(predictor, test["text"], test["label"], "test")
     scores = {"loss": outputs.loss(make_loss(cfg["loss"], labels))}
-    scores |= figures(outputs, labels, strict=cfg["strict_iob2"])
+    scores |= compute_metrics(outputs, labels, strict=cfg["strict_iob2"])
     best = float(trainer.state.best_metric or 0)
     return {"seconds": seconds, "best": best, **{f"test/{name}": value for name, value in scores.items()}}
 
@@ -165,9 +165,10 @@ def scorer(labels: LabelSet, strict: bool) -> Callable[[Any], dict[str, float]]:
         logits, gold = prediction
         rows = np.arange(len(gold))
         if labels.task != "token":
-            return figures(Outputs(rows, logits, gold), labels)
+            return compute_metrics(Outputs(rows, logits, gold), labels)
         kept = gold != IGNORED
         logits, gold = ([row[own] for row, own in zip(values, kept, strict=True)] for values in (logits, gold))
-        return figures(Outputs(rows, logits, gold, [np.arange(len(row)) for row in gold]), labels, strict=strict)
+        words = [np.arange(len(row)) for row in gold]
+        return compute_metrics(Outputs(rows, logits, gold, words), labels, strict=strict)
 
     return score

@@ -23,7 +23,7 @@ from thaw.models.encoder import load_encoder
 from thaw.models.speed import accelerate
 from thaw.reporting import summary
 from thaw.reporting.run_page import explanations_path, page_path, write_page
-from thaw.scoring import join_figures, predict_baselines, predict_rows, score_baselines, score_rows, trained_on
+from thaw.scoring import joined_metrics, predict_baselines, predict_rows, score_baselines, score_rows, trained_on
 from thaw.settings import plain
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
     if settings.get("explain"):
         explain_rows(run, rows.name, predictor, result.predictions, settings)
     metrics = files.read_json(run / "metrics.json")
-    own = join_figures({rows.name: result})
+    own = joined_metrics({rows.name: result})
     if known := metrics["baselines"].get(rows.name):  # the split that the run was tested on
         shown = known if settings.get("baselines", True) else {}
         own |= {"baselines": {rows.name: shown}, "notes": metrics.get("notes", [])}

@@ -17,7 +17,7 @@ from thaw.metrics.outputs import Outputs
 from thaw.reporting import summary
 from thaw.reporting.comparison import same_rows
 from thaw.reporting.progress import counting
-from thaw.scoring import Evaluation, join_figures, score_rows
+from thaw.scoring import Evaluation, joined_metrics, score_rows
 from thaw.settings import plain
 
 LEAST = 1e-30  # probabilities below it have this logarithm
@@ -61,7 +61,7 @@ def score_together(folders: Sequence[Path], split: str) -> tuple[Evaluation, dic
     outputs = outputs_of(average(predictor, texts, split), gold, labels)
     predictor.temperature = None  # that of the first run does not calibrate the vote
     result = score_rows(predictor, outputs, texts, places, plain(runs.load_config(folders[0])), groups)
-    own = join_figures({split: result})
+    own = joined_metrics({split: result})
     alone = [files.read_json(runs.metrics_path(folder, split)) for folder in folders]
     spread: dict[str, Callable[[list[float]], Any]] = {"mean alone": np.mean, "lowest": np.min, "highest": np.max}
     beside: dict[str, dict[str, float]] = {name: {} for name in spread}

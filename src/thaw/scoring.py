@@ -8,12 +8,12 @@ from thaw.data.splits import rows_fingerprint
 from thaw.errors import counted
 from thaw.inference.predictor import Predictor
 from thaw.labels import UNREAD
-from thaw.metrics.baselines import baseline_figures, baseline_outputs
+from thaw.metrics.baselines import baseline_metrics, baseline_outputs
 from thaw.metrics.calibration import confidence, expected_calibration_error, fit_temperature, reliability
 from thaw.metrics.classification import best_thresholds
 from thaw.metrics.intervals import group_numbers, intervals
-from thaw.metrics.outputs import Outputs, figures
-from thaw.metrics.own import build_metrics, own_figures
+from thaw.metrics.outputs import Outputs, compute_metrics
+from thaw.metrics.own import build_metrics, own_metrics
 from thaw.metrics.paired import paired_bootstrap
 from thaw.metrics.probabilities import DIGITS, probabilities
 from thaw.metrics.scorers import scorer
@@ -26,14 +26,14 @@ class Evaluation:
     """The results of a split.
 
     Args:
-        figures: its metrics, without a prefix.
-        intervals: of the metrics.
+        metrics: without a prefix.
+        intervals: of these.
         calibration: the bins of the reliability diagram, before and after temperature scaling.
         predictions: a dict for each row, as it is saved.
         outputs: of the network.
     """
 
-    figures: dict[str, float]
+    metrics: dict[str, float]
     intervals: dict[str, list[float]]
     calibration: dict[str, Any]
     predictions: list[dict[str, Any]]
@@ -86,8 +86,8 @@ def score_rows(
     """
     labels, thresholds, strict = predictor.labels, predictor.thresholds, config["strict_iob2"]
     result = {"loss": outputs.loss(make_loss(config["loss"], labels))}
-    result |= figures(outputs, labels, strict=strict, thresholds=thresholds)
-    result |= own_figures(outputs, labels, build_metrics(config["metrics"], labels), thresholds)
+    result |= compute_metrics(outputs, labels, strict=strict, thresholds=thresholds)
+    result |= own_metrics(outputs, labels, build_metrics(config["metrics"], labels), thresholds)
     logits, gold = outputs.flat()
     sure, correct = confidence(probabilities(logits, labels), gold)
     result["ece"] = expected_calibration_error(sure, correct)
@@ -179,7 +179,7 @@ def score_baselines(
         the run lies above, by the paired bootstrap.
     """
     labels, strict = predictor.labels, config["strict_iob2"]
-    scored = baseline_figures(beside, labels, strict=strict)
+    scored = baseline_metrics(beside, labels, strict=strict)
     if best := max(scored, key=lambda name: scored[name]["f1"], default=""):
         first = scorer(beside[best], labels, strict=strict)
         second = scorer(outputs, labels, strict=strict, thresholds=predictor.thresholds)
@@ -188,9 +188,9 @@ def score_baselines(
     return scored
 
 
-def join_figures(results: Mapping[str, Evaluation]) -> dict[str, Any]:
+def joined_metrics(results: Mapping[str, Evaluation]) -> dict[str, Any]:
     """The metrics of several splits, as they are saved in ``metrics.json``."""
-    values = {f"{split}/{name}": value for split, own in results.items() for name, value in own.figures.items()}
+    values = {f"{split}/{name}": value for split, own in results.items() for name, value in own.metrics.items()}
     pairs = {f"{split}/{name}": pair for split, own in results.items() for name, pair in own.intervals.items()}
     calibration = {split: own.calibration for split, own in results.items()}
     return {**values, "intervals": pairs, "calibration": calibration}

@@ -23,7 +23,7 @@ from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs
 from thaw.reporting.comparison import compare, report
 from thaw.reporting.run_page import write_page
-from thaw.scoring import fit_on_validation, join_figures, score_rows
+from thaw.scoring import fit_on_validation, joined_metrics, score_rows
 from thaw.training import finishing
 from thaw.training.fit import fit
 
@@ -318,7 +318,7 @@ def test_large_pages_are_small_and_soon_made(rows: int, classes: int, words: int
     old = files.read_json(nasty / "metrics.json")
     kept = {key: old[key] for key in ("baselines", "best", "seconds", "rows_per_second", "trainable", "parameters")}
     files.write_jsonl(tmp_path / "predictions/test.jsonl", result.predictions)
-    write_page(tmp_path, "test", {**kept, **join_figures({"test": result})}, result.predictions)
+    write_page(tmp_path, "test", {**kept, **joined_metrics({"test": result})}, result.predictions)
     assert time.perf_counter() - clock < 20
     (path,) = tmp_path.glob("report*.html")
     assert path.stat().st_size < 3e6

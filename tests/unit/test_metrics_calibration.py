@@ -5,7 +5,7 @@ import pytest
 
 from thaw.labels import LabelSet, Task
 from thaw.metrics import baselines
-from thaw.metrics.baselines import bag_of_words, baseline_figures, baseline_outputs, frequent_tags, majority
+from thaw.metrics.baselines import bag_of_words, baseline_metrics, baseline_outputs, frequent_tags, majority
 from thaw.metrics.calibration import confidence, expected_calibration_error, fit_temperature, reliability, selective
 from thaw.metrics.label_noise import likely_label_errors, likely_tag_errors
 from thaw.metrics.outputs import Outputs
@@ -170,7 +170,7 @@ def test_a_baseline_is_of_the_rows_and_labels_that_are_given() -> None:
 
     def accuracy(own: list[int], key: str, known: LabelSet = labels) -> float:
         train, test = {"text": texts, "label": own}, {"text": texts, "label": gold}
-        found = baseline_figures(baseline_outputs(rows, train, test, known, [key, "rows"]), known, strict=False)
+        found = baseline_metrics(baseline_outputs(rows, train, test, known, [key, "rows"]), known, strict=False)
         assert {name for figures in found.values() for name in figures} == {
             "accuracy", "f1", "auc", "mcc", "ece",
             *(f"{name}_{kind}" for name in ("f1", "precision", "recall") for kind in ("macro", "weighted")),
@@ -189,7 +189,7 @@ def test_thresholds_are_not_fitted_to_the_rows_that_a_baseline_is_scored_on() ->
     gold = np.array([[1], [0], [0], [0]])
     rows = Outputs(np.arange(4), np.where(gold, -1.0, -2.0).astype(np.float32), gold)
     train = {"text": ["fun", "dull", "grey", "odd"], "label": [[0], [], [], []]}
-    found = baseline_figures(baseline_outputs(rows, train, train, labels, ["rare", "rows"]), labels, strict=False)
+    found = baseline_metrics(baseline_outputs(rows, train, train, labels, ["rare", "rows"]), labels, strict=False)
     assert (found[baselines.UNTRAINED]["f1"], found[baselines.UNTRAINED]["map"]) == (0.0, 1.0)
 
 
@@ -199,6 +199,6 @@ def test_entities_of_a_baseline_are_scored_as_strictly_as_those_of_the_run(stric
     words, tags = [["Rome", "York"], ["York", "is"], ["York"]], [[1, 2], [2, 0], [2]]
     rows = Outputs(np.arange(1), [np.zeros((1, 3), dtype=np.float32)], [np.array([1])], [np.arange(1)])
     train, test = {"text": words, "label": tags}, {"text": [["York"]], "label": [[1]]}
-    found = baseline_figures(baseline_outputs(rows, train, test, labels, []), labels, strict=strict)
+    found = baseline_metrics(baseline_outputs(rows, train, test, labels, []), labels, strict=strict)
     assert found[baselines.FREQUENT_TAGS]["f1"] == expected
     assert baselines.BAG_OF_WORDS not in found

@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from thaw.labels import LabelSet
 from thaw.metrics.calibration import confidence, expected_calibration_error
 from thaw.metrics.intervals import RESAMPLES, group_numbers, intervals, proportion
-from thaw.metrics.outputs import Outputs, figures
+from thaw.metrics.outputs import Outputs, compute_metrics
 from thaw.metrics.paired import mcnemar, paired_bootstrap
 from thaw.metrics.probabilities import probabilities
 from thaw.metrics.scorers import auc, average_precision, calibration_scorer, scorer
@@ -76,7 +76,7 @@ def test_figures_from_weights_are_the_figures(task: str, limit: float | None) ->
     outputs, labels, strict = TASKS[task]
     limits = [limit] * len(labels) if limit else None
     whole = scorer(outputs, labels, strict=strict, thresholds=limits)(np.ones((1, len(outputs.rows))))
-    known = figures(outputs, labels, strict=strict, thresholds=limits or [0.5] * len(labels))
+    known = compute_metrics(outputs, labels, strict=strict, thresholds=limits or [0.5] * len(labels))
     headline = {name for name in known if "/" not in name} - {"ece"}
     assert set(whole) == headline
     assert {name: values[0] for name, values in whole.items()} == pytest.approx(
@@ -89,7 +89,7 @@ def test_intervals_hold_the_figure_and_are_the_same_each_time(task: str) -> None
     outputs, labels, strict = TASKS[task]
     limits = [0.5] * len(labels)
     found = intervals(outputs, labels, strict=strict, thresholds=limits)
-    known = figures(outputs, labels, strict=strict, thresholds=limits)
+    known = compute_metrics(outputs, labels, strict=strict, thresholds=limits)
     logits, gold = outputs.flat()
     known["ece"] = expected_calibration_error(*confidence(probabilities(logits, labels), gold))
     assert found
@@ -115,7 +115,7 @@ def test_what_is_certain_and_wrong_is_a_calibration_error() -> None:
     outputs, labels = sequence(60, 2, skill=0.5)
     certain = Outputs(outputs.rows, outputs.logits * 10_000, outputs.gold)
     (value,) = calibration_scorer(certain, labels)(np.ones((1, 60)))
-    assert 0 < value == pytest.approx(1 - figures(certain, labels)["accuracy"])
+    assert 0 < value == pytest.approx(1 - compute_metrics(certain, labels)["accuracy"])
 
 
 @pytest.mark.parametrize(("error", "least"), [(0.1, 34), (0.0, 20)])
@@ -187,7 +187,7 @@ def test_the_interval_of_accuracy_holds_the_true_one_where_classes_are_uneven() 
 def test_the_interval_of_macro_f1_holds_it_where_rare_classes_are_never_found() -> None:
     """Resamples without such a class score better, so that their percentiles lay above the figure."""
     outputs, labels = uneven(6)
-    known, found = figures(outputs, labels), intervals(outputs, labels)
+    known, found = compute_metrics(outputs, labels), intervals(outputs, labels)
     for name in ("f1", "f1_macro", "precision_macro", "recall_macro"):
         low, high = found[name]
         assert low < known[name] < high
@@ -236,7 +236,7 @@ def test_rows_without_a_mistake_are_no_proof_of_certainty() -> None:
     assert not {"f1", "precision_macro", "mcc", "auc"} & set(found)
     assert all(low < high for low, high in found.values())
     outputs, labels = sequence(500, 3)
-    accuracy = figures(outputs, labels)["accuracy"]
+    accuracy = compute_metrics(outputs, labels)["accuracy"]
     low, high = intervals(outputs, labels)["accuracy"]
     spread = 1.96 * (accuracy * (1 - accuracy) / 500) ** 0.5
     assert (low, high) == pytest.approx((accuracy - spread, accuracy + spread), abs=0.004)

@@ -8,7 +8,7 @@ import torch
 
 from thaw.errors import UserError
 from thaw.labels import IGNORED, LabelSet
-from thaw.metrics.outputs import Outputs, figure_names, figures
+from thaw.metrics.outputs import Outputs, compute_metrics, metric_names
 from thaw.metrics.probabilities import averaged
 from thaw.metrics.scorers import scorer
 from thaw.models.losses import make_loss
@@ -75,13 +75,13 @@ def test_words_without_a_token_count_as_outside() -> None:
     outputs = token_batch([0], [5], [2])
     (tags,) = outputs.tags(ENTITIES)
     assert [ENTITIES.names[i] for i in tags] == [ENTITIES.names[1]] * 2 + ["O"] * 3
-    assert figures(outputs, ENTITIES)["accuracy"] == 2 / 5
+    assert compute_metrics(outputs, ENTITIES)["accuracy"] == 2 / 5
 
 
 def test_words_without_a_token_are_wrong_where_no_tag_is_outside() -> None:
     outputs = token_batch([0], [5], [2])
     outputs.gold[0][2:] = 0  # the id that was once taken for outside
-    found, resampled = figures(outputs, TAGS), scorer(outputs, TAGS)(np.ones((1, 1)))
+    found, resampled = compute_metrics(outputs, TAGS), scorer(outputs, TAGS)(np.ones((1, 1)))
     first, second = TAGS.names[:2]
     assert (found["accuracy"], found[f"recall/{first}"], found[f"recall/{second}"]) == (2 / 5, 0, 1)
     assert found["f1_macro"] == 1 / 2  # of the two tags that occur
@@ -107,8 +107,8 @@ def test_the_loss_is_that_of_all_rows_at_once() -> None:
 def test_thresholds_are_the_best_for_these_rows_unless_given() -> None:
     logits, gold = np.array([[2.0, -1.0, 0.0], [1.0, -2.0, 0.0]]), np.array([[1, 1, 0], [0, 0, 0]])
     outputs = Outputs(np.arange(2), logits, gold)
-    assert figures(outputs, SEVERAL)["f1/anger"] == 1.0
-    assert figures(outputs, SEVERAL, thresholds=[0.5, 0.5, 0.9])["f1/anger"] == 0.0
+    assert compute_metrics(outputs, SEVERAL)["f1/anger"] == 1.0
+    assert compute_metrics(outputs, SEVERAL, thresholds=[0.5, 0.5, 0.9])["f1/anger"] == 0.0
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -116,14 +116,14 @@ def test_logits_that_are_no_numbers_say_that_training_diverged(value: float) -> 
     for outputs, labels in ((sequence_batch([0, 1]), SEQUENCE), (token_batch([0], [2], [2]), ENTITIES)):
         outputs.logits[0][0] = value
         with pytest.raises(UserError, match="training has diverged"):
-            figures(outputs, labels)
+            compute_metrics(outputs, labels)
 
 
 @pytest.mark.parametrize("labels", [SEQUENCE, SEVERAL, ENTITIES, TAGS], ids=["sequence", "several", "entities", "tags"])
 def test_the_names_are_those_of_the_figures(labels: LabelSet) -> None:
     rows = {"sequence": sequence_batch([0, 1, 2]), "token": token_batch([0], [3], [2])}
     several = Outputs(np.arange(2), np.zeros((2, 3)), np.array([[1, 1, 0], [0, 0, 0]]))
-    assert figure_names(labels) == list(figures(rows.get(labels.task, several), labels))
+    assert metric_names(labels) == list(compute_metrics(rows.get(labels.task, several), labels))
 
 
 def test_the_windows_of_each_text_are_averaged() -> None:

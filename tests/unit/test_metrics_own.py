@@ -15,7 +15,7 @@ from thaw.files import read_json
 from thaw.labels import LabelSet
 from thaw.metrics.classification import best_thresholds
 from thaw.metrics.outputs import Outputs
-from thaw.metrics.own import build_metrics, own_figures
+from thaw.metrics.own import build_metrics, own_metrics
 from thaw.metrics.probabilities import probabilities
 from thaw.settings import plain
 from thaw.training.trainer import make_callbacks
@@ -35,22 +35,22 @@ def test_a_chosen_metric_is_that_of_scikit_learn() -> None:
     gold, predicted = np.array([0, 1, 2, 2, 1, 0]), np.array([0, 1, 2, 1, 1, 2])
     outputs = Outputs(np.arange(6), logits(predicted, 3), gold)
     expected = cohen_kappa_score(gold, predicted, weights="quadratic")
-    assert own_figures(outputs, STARS, build_metrics(config, STARS)) == {"kappa": pytest.approx(expected)}
+    assert own_metrics(outputs, STARS, build_metrics(config, STARS)) == {"kappa": pytest.approx(expected)}
 
 
 def test_several_labels_are_given_as_0_and_1_by_the_thresholds_of_the_run() -> None:
     gold = np.array([[1, 0], [0, 1], [1, 1]])
     outputs = Outputs(np.arange(3), np.array([[1.0, -1.0], [-1.0, -1.0], [1.0, -3.0]], dtype=np.float32), gold)
     metrics = build_metrics({"f2": F2}, TOPICS)
-    assert own_figures(outputs, TOPICS, metrics, [0.5, 0.5]) == {"f2": 0.5}  # b is never predicted
+    assert own_metrics(outputs, TOPICS, metrics, [0.5, 0.5]) == {"f2": 0.5}  # b is never predicted
     best = best_thresholds(probabilities(outputs.logits, TOPICS), gold)
-    assert own_figures(outputs, TOPICS, metrics) == own_figures(outputs, TOPICS, metrics, best) != {"f2": 0.5}
+    assert own_metrics(outputs, TOPICS, metrics) == own_metrics(outputs, TOPICS, metrics, best) != {"f2": 0.5}
 
 
 def test_words_are_rows_of_a_token_task() -> None:
     gold = [np.array([0, 1, 0]), np.array([1])]
     outputs = Outputs(np.arange(2), [logits([0, 1], 2), logits([0], 2)], gold, [np.array([0, 1]), np.array([0])])
-    (value,) = own_figures(outputs, TAGS, build_metrics({"f2": F2}, TAGS)).values()
+    (value,) = own_metrics(outputs, TAGS, build_metrics({"f2": F2}, TAGS)).values()
     assert value == pytest.approx(float(np.mean([0.9090909, 0.5555556])))  # by hand; the word without a token is O
     assert f1_score([0, 1, 0, 1], [0, 1, 0, 0], average="macro") != value
 
@@ -62,7 +62,7 @@ def test_a_metric_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delitem(sys.modules, "own", raising=False)
     outputs = Outputs(np.arange(2), logits([0, 1], 3), np.array([0, 2]))
     metrics = build_metrics({"cost": {"_target_": "own.costs.cost", "miss": 3}}, STARS)
-    assert own_figures(outputs, STARS, metrics) == {"cost": 3.0}
+    assert own_metrics(outputs, STARS, metrics) == {"cost": 3.0}
 
 
 @pytest.mark.parametrize(

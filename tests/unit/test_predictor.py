@@ -19,7 +19,7 @@ from thaw.inference.network import torch_logits
 from thaw.inference.predictor import Predictor
 from thaw.inference.words import joiners
 from thaw.labels import LabelSet
-from thaw.metrics.outputs import figures
+from thaw.metrics.outputs import compute_metrics
 from thaw.models.encoder import load_encoder, load_tokenizer
 from thaw.scoring import predict_rows
 from tiny_models import ARCHITECTURES, CORPUS
@@ -247,7 +247,7 @@ def test_long_texts_are_scored_as_they_are_predicted(encoders: Encoders) -> None
     outputs = predict_rows(predictor, texts, gold, "test")
     assert [row.tolist() for row in outputs.tags(LABELS["token"])] == gold
     assert [len(row) for row in outputs.words] == [2, 120, 15]
-    assert figures(outputs, LABELS["token"])["accuracy"] == 1
+    assert compute_metrics(outputs, LABELS["token"])["accuracy"] == 1
 
 
 def by_letter(encoders: Encoders, architecture: str = "bert", unsure: str = "", **options: Any) -> Predictor:

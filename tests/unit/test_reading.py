@@ -10,7 +10,7 @@ import pytest
 
 from thaw.files import read_jsonl
 from thaw.labels import LabelSet
-from thaw.metrics.outputs import Outputs, figures
+from thaw.metrics.outputs import Outputs, compute_metrics
 from thaw.reporting.advice import left_out, notes, of_run
 from thaw.reporting.folds import OutOfFold, in_order, write
 from thaw.reporting.predictions import label_pairs, scorer_of
@@ -273,7 +273,7 @@ def test_what_a_run_keeps_of_its_rows_gives_the_figures_of_its_metrics() -> None
     predictor: Any = SimpleNamespace(labels=labels, chosen=lambda own: labels.names[own.argmax()])
     rows = list(prediction_rows(predictor, outputs, [""] * 500))
     again = scorer_of(labels, rows, False)(np.ones((1, 500)))
-    expected = figures(outputs, labels)
+    expected = compute_metrics(outputs, labels)
     assert {name: value for name, (value,) in again.items()} == pytest.approx(
         {name: expected[name] for name in again}, abs=1e-6
     )

@@ -12,7 +12,7 @@ from thaw.data.encoding import Encoded
 from thaw.inference.onnx import BATCH_SIZE, cpu_threads
 from thaw.inference.predictor import Predictor
 from thaw.labels import LabelSet
-from thaw.metrics.outputs import Outputs, figures
+from thaw.metrics.outputs import Outputs, compute_metrics
 
 ALONE = 4  # so many of the longest rows are checked in batches of their own
 SINGLE = 20  # texts for the latency in each round
@@ -50,7 +50,7 @@ class Comparison:
 
     def _metrics(self, outputs: Outputs) -> dict[str, float]:
         """The main metrics of the split: accuracy and F1."""
-        values = figures(outputs, self.labels, strict=self.strict, thresholds=self.reference.thresholds)
+        values = compute_metrics(outputs, self.labels, strict=self.strict, thresholds=self.reference.thresholds)
         return {name: values[name] for name in ("accuracy", "f1") if name in values}
 
 

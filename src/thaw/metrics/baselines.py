@@ -63,17 +63,17 @@ def baseline_outputs(
     return {**outputs, UNTRAINED: untrained}
 
 
-def baseline_figures(beside: Mapping[str, "Outputs"], labels: LabelSet, *, strict: bool) -> dict[str, dict[str, Any]]:
+def baseline_metrics(beside: Mapping[str, "Outputs"], labels: LabelSet, *, strict: bool) -> dict[str, dict[str, Any]]:
     """The metrics of each baseline, without those by label.
 
     Args:
         beside: the outputs of each.
         strict: score entities as ``strict_iob2`` does.
     """
-    from thaw.metrics.outputs import figures
+    from thaw.metrics.outputs import compute_metrics
 
-    # With thresholds of one half, since best thresholds would be fitted to these very rows.
-    scored = {name: figures(own, labels, strict=strict, thresholds=[0.5] * len(labels)) for name, own in beside.items()}
+    half = [0.5] * len(labels)  # since best thresholds would be fitted to these very rows
+    scored = {name: compute_metrics(own, labels, strict=strict, thresholds=half) for name, own in beside.items()}
     return {name: {kind: own[kind] for kind in own if "/" not in kind} for name, own in scored.items()}
 
 

@@ -41,7 +41,7 @@ def intervals(
     too narrow: it covers a true 0 in two of three samples, a true 0.02 in nine of ten.
 
     Args:
-        outputs, labels, strict, thresholds: as for `figures`.
+        outputs, labels, strict, thresholds: as for `compute_metrics`.
         terms: losses and weights of each entry of ``outputs.flat()``, for the interval of the loss.
         temperature: for the calibration error after scaling.
         groups: as for `bootstrap`; proportions of rows are then resampled as well.

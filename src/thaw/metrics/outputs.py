@@ -98,7 +98,7 @@ class Outputs:
         return losses.numpy(), weights.numpy()
 
 
-def figures(
+def compute_metrics(
     outputs: Outputs, labels: LabelSet, *, strict: bool = False, thresholds: Sequence[float] | None = None
 ) -> dict[str, float]:
     """All metrics of the task.
@@ -129,9 +129,9 @@ def figures(
     return entity_metrics([names[row] for row in predicted], [names[row] for row in outputs.gold], labels, strict)
 
 
-def figure_names(labels: LabelSet) -> list[str]:
-    """The names of the metrics that `figures` gives for a task."""
-    return list(figures(one_of_each(labels), labels))
+def metric_names(labels: LabelSet) -> list[str]:
+    """The names of the metrics that `compute_metrics` gives for a task."""
+    return list(compute_metrics(one_of_each(labels), labels))
 
 
 def one_of_each(labels: LabelSet) -> Outputs:

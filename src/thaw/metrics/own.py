@@ -9,7 +9,7 @@ from thaw.errors import UserError, raised
 from thaw.instantiate import build_function
 from thaw.labels import LabelSet
 from thaw.metrics.classification import best_thresholds
-from thaw.metrics.outputs import Outputs, figure_names, one_of_each
+from thaw.metrics.outputs import Outputs, metric_names, one_of_each
 from thaw.metrics.probabilities import probabilities
 
 Metrics = Mapping[str, Callable[[np.ndarray, np.ndarray], Any]]
@@ -22,17 +22,17 @@ def build_metrics(config: Mapping[str, Any], labels: LabelSet) -> Metrics:
         UserError: when one cannot be built or fails for rows of each label, or its name is taken or has a slash, which
             separates split and label.
     """
-    known = ("loss", "ece", "ece_calibrated", *figure_names(labels))
+    known = ("loss", "ece", "ece_calibrated", *metric_names(labels))
     for name in config:
         if "/" in name or name in known:
             problem = "a name has no slash" if "/" in name else "there is such a metric"
             raise UserError(f"metrics.{name}: {problem}", "Choose another name.")
     metrics = {name: build_function(one, f"metrics.{name}") for name, one in config.items()}
-    own_figures(one_of_each(labels), labels, metrics)  # now, not after an epoch
+    own_metrics(one_of_each(labels), labels, metrics)  # now, not after an epoch
     return metrics
 
 
-def own_figures(
+def own_metrics(
     outputs: Outputs, labels: LabelSet, metrics: Metrics, thresholds: Sequence[float] | None = None
 ) -> dict[str, float]:
     """The value of each metric for the rows, or for all words of a token task.
@@ -41,7 +41,7 @@ def own_figures(
     for each label, as (n, labels) arrays. A word without a token has the predicted id of O, or -1 if there is no O.
 
     Args:
-        thresholds: of a multi-label task; None takes those that are best for these rows, as `figures` does.
+        thresholds: of a multi-label task; None takes those that are best for these rows, as `compute_metrics` does.
 
     Raises:
         UserError: when one fails, or gives no number.

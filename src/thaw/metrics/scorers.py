@@ -25,7 +25,7 @@ Scorer = Callable[[np.ndarray], dict[str, np.ndarray]]
 def scorer(
     outputs: "Outputs", labels: LabelSet, *, strict: bool = False, thresholds: Sequence[float] | None = None
 ) -> Scorer:
-    """The headline metrics of a task as a function of weights; with weights of one they equal those of `figures`.
+    """The headline metrics of a task as a function of weights; with weights of one, those of `compute_metrics`.
 
     Args:
         thresholds: of a multi-label task; else 0.5.

@@ -13,8 +13,8 @@ from torch import Tensor
 from thaw.errors import UserError
 from thaw.instantiate import build
 from thaw.labels import LabelSet
-from thaw.metrics.outputs import Outputs, figures
-from thaw.metrics.own import build_metrics, own_figures
+from thaw.metrics.outputs import Outputs, compute_metrics
+from thaw.metrics.own import build_metrics, own_metrics
 from thaw.models.checksum import checksum
 from thaw.models.cuda_graphs import PRECISIONS, StepGraphs, on_one_gpu
 from thaw.models.encoder import blocks, load_encoder
@@ -191,8 +191,9 @@ class EncoderModule(pl.LightningModule):
         """Metrics over the whole split, each row counted once: processes exchange their outputs."""
         parts, self.seen = self.seen, []
         outputs = Outputs.join([part for own in gathered(parts, self.trainer) for part in own])
-        values = {"loss": outputs.loss(self.loss), **figures(outputs, self.labels, strict=self.config["strict"])}
-        values |= own_figures(outputs, self.labels, self.metrics)
+        values = {"loss": outputs.loss(self.loss)}
+        values |= compute_metrics(outputs, self.labels, strict=self.config["strict"])
+        values |= own_metrics(outputs, self.labels, self.metrics)
         self.log_dict({f"val/{name}": value for name, value in values.items()}, batch_size=1, rank_zero_only=False)
 
     def configure_optimizers(self) -> Any:

@@ -26,7 +26,7 @@ from thaw.runs import display, predictions_path
 from thaw.scoring import (
     Evaluation,
     fit_on_validation,
-    join_figures,
+    joined_metrics,
     predict_baselines,
     predict_rows,
     score_baselines,
@@ -79,7 +79,7 @@ def finish(
     trained = files.read_json(folder / "parameters.json")
     (seen,) = (pair["rows"] for pair in data.summary["shared"] if (pair["in"], pair["also_in"]) == (last, "train"))
     metrics = {
-        **join_figures(results),
+        **joined_metrics(results),
         "baselines": {last: baselines},
         "notes": trained_on(seen, len(data.rows[last])) + inherited(cfg["model"]["name"], data.rows[last]["text"][:]),
         "best": {

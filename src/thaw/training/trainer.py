@@ -23,7 +23,7 @@ from thaw.errors import UserError, counted
 from thaw.instantiate import build
 from thaw.labels import LabelSet
 from thaw.metrics.entities import entity_types
-from thaw.metrics.outputs import figure_names
+from thaw.metrics.outputs import metric_names
 from thaw.models.encoder import layers_of
 from thaw.models.freezing import STAGED
 from thaw.script import near
@@ -40,7 +40,7 @@ def check_monitor(key: str, monitor: str, labels: LabelSet, counts: Mapping[str,
         counts: how often each label occurs in validation.
         others: what may be monitored besides the validation metrics.
     """
-    known = [f"val/{name}" for name in ("loss", *figure_names(labels))]
+    known = [f"val/{name}" for name in ("loss", *metric_names(labels))]
     if monitor in others:
         return
     if monitor not in known:

@@ -54,19 +54,19 @@ def find_column(columns: list[str], role: str, options: Options, where: Path | s
 
 def _column_remedy(role: str, options: Options, where: Path | str, wanted: str | int | None) -> str:
     """The settings that name a column which was not found; arguments as for `find_column`."""
-    group = options.group
-    remedy = f"Set {group}{role}_column."
+    prefix = options.prefix
+    remedy = f"Set {prefix}{role}_column."
     if role == "text" and isinstance(options.text_column, list):
-        remedy = f"Set {group}{role}_column to the two of a pair, as in [premise,hypothesis]."
+        remedy = f"Set {prefix}{role}_column to the two of a pair, as in [premise,hypothesis]."
     if role == "label":
         remedy += " To label new texts, use predict.py."
     if not str(where).removesuffix(".gz").endswith((".csv", ".tsv", ".xlsx")):
         return remedy
     if not options.header:
-        return f"{remedy} With a header line: {group}header=true."
+        return f"{remedy} With a header line: {prefix}header=true."
     if wanted is None:
-        positions = f"{group}text_column=0" + (f" {group}label_column=1" if group else "")
-        return f"{remedy} Without a header line: {group}header=false {positions}, say."
+        positions = f"{prefix}text_column=0" + (f" {prefix}label_column=1" if prefix else "")
+        return f"{remedy} Without a header line: {prefix}header=false {positions}, say."
     return remedy
 
 

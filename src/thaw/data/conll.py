@@ -69,7 +69,7 @@ def sentences(path: Path, options: Options) -> Iterator[tuple[int, list[list[str
             rows, bad = [], None
             continue
         if not width and JSON.match(text):
-            remedy = f"Set {options.group}format=jsonl."
+            remedy = f"Set {options.prefix}format=jsonl."
             raise UserError(f"{path}:{line}: JSON Lines, not columns", remedy)
         width = width or len(fields)
         if len(fields) != width:
@@ -102,7 +102,7 @@ def position(role: str, options: Options, usual: int) -> int:
     column = getattr(options, f"{role}_column")
     if isinstance(column, int | None):
         return usual if column is None else column
-    setting = f"{options.group}{role}_column={column}"
+    setting = f"{options.prefix}{role}_column={column}"
     raise UserError(f"{setting}: CoNLL columns have no names", "Give a position: 0 is the first, -1 the last.")
 
 

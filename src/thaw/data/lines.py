@@ -89,19 +89,19 @@ def suffix_of(path: Path) -> str:
     return (path.with_suffix("") if zipped(path) else path).suffix.lower()
 
 
-def check_undecodable(place: str, count: int, rows: int, group: str = "") -> None:
+def check_undecodable(place: str, count: int, rows: int, prefix: str = "") -> None:
     """Refuse to go on without rows that are not UTF-8 if they are so many that the whole file is in another encoding.
 
     Args:
         place: of the rows: a file.
         count: rows that were left out since they are not UTF-8.
         rows: all of them.
-        group: of the setting that says the encoding, with a dot.
+        prefix: of the setting that says the encoding.
     """
     if count > max(DAMAGED, DAMAGED_SHARE * rows):
         raise UserError(
             f"{place}: {count} of {rows} rows are {NOT_UTF8}: they are not damaged, but in another encoding",
-            f"Say which: {group}encoding=cp1252, say.",
+            f"Say which: {prefix}encoding=cp1252, say.",
         )
 
 

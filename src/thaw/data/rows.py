@@ -45,7 +45,7 @@ class Options:
         header: whether the first line of csv and tsv names the columns; without it columns go by position.
         encoding: of the text files, by a name that Python knows.
         tokens: whether the task is known to be a token task.
-        group: prefix of these settings in messages; ``predict.py`` has no groups.
+        prefix: of these settings in messages; in ``predict.py`` they are in no group.
         lenient: look for a usual name if the stated column does not exist.
         pairs: whether a single column holds pairs, with a mark between the two texts.
         joined_by: punctuation that may be inside a word of a text with marked entities, see `word_spans`.
@@ -59,7 +59,7 @@ class Options:
     header: bool = True
     encoding: str = "utf-8"
     tokens: bool = False
-    group: str = "data."
+    prefix: str = "data."
     lenient: bool = False
     pairs: bool = False
     joined_by: str = ""

@@ -22,7 +22,7 @@ csv.field_size_limit(sys.maxsize)  # long documents in one field are data, not a
 
 DELIMITERS = ",;\t|"  # of csv files, the usual one first
 SAMPLE = 50  # lines that show which one it is
-QUOTES = "Close the quotes there and double those within a field, or set {group}quoting=none."
+QUOTES = "Close the quotes there and double those within a field, or set {prefix}quoting=none."
 STATED = re.compile(r'"?sep=([^\w"\r\n])"?\r?\n', re.IGNORECASE)  # Excel's first line, of the delimiter
 ARRAY = re.compile(r"""['"]\s+['"]""")  # strings without a comma: a printed numpy array, which Python would concatenate
 Table = Iterator[tuple[int, list[str] | Bad]]
@@ -65,7 +65,7 @@ def _parsed(path: Path, lines: Iterator[str], options: Options, delimiter: str) 
         except csv.Error as error:
             if records.line_num > line:  # it may have swallowed good rows, so it cannot be skipped
                 problem = f"the quotes that open here do not match up to line {records.line_num}: {error}"
-                raise UserError(f"{path}:{line}: {problem}", QUOTES.format(group=options.group)) from None
+                raise UserError(f"{path}:{line}: {problem}", QUOTES.format(prefix=options.prefix)) from None
             if line == 1 and "new-line character" in str(error):  # seen before any line has ended
                 raise UserError(
                     f"{path}: its lines end in \\r alone", "Save it with the line ends of Unix or Windows."
@@ -132,7 +132,7 @@ def read_table(path: Path, options: Options, delimiter: str) -> tuple[list[str],
         bad = record if isinstance(record, Bad) else _undecodable(line, record)
         if bad and options.header:
             remedy = (
-                "Fix it." if NOT_UTF8 not in bad.problem else f"Say what it is: {options.group}encoding=cp1252, say."
+                "Fix it." if NOT_UTF8 not in bad.problem else f"Say what it is: {options.prefix}encoding=cp1252, say."
             )
             raise UserError(f"{path}:{line}: the header: {bad.problem}", remedy)
         if not isinstance(record, Bad) and not _blank(record):

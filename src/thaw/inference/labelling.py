@@ -231,7 +231,7 @@ def read_options(config: DictConfig, run: str, kind: str) -> Options:
         own = None
     column = own if given["text_column"] is None else given["text_column"]
     lenient = given["text_column"] is None and isinstance(own, str)
-    return sources.options({**data, "text_column": column}, group="", lenient=lenient, pairs=pairs)
+    return sources.options({**data, "text_column": column}, prefix="", lenient=lenient, pairs=pairs)
 
 
 def show_result(result: Record) -> None:

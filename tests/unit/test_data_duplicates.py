@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from thaw.data.dealing import first_rows
 from thaw.data.duplicates import BANDS, SIMILAR, near_duplicates, proposed_pairs, signatures, similarity
 from thaw.data.splits import text_keys
+from thaw.data.stratified import first_rows
 
 WORDS = [f"word{i}" for i in range(2_000)]
 

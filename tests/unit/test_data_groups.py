@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import ROOT
-from thaw.data.dealing import deal_groups, hold_out_groups, linked
 from thaw.data.module import TextDataModule, load_labelled
 from thaw.data.rows import dataset_of
 from thaw.data.sources import load
 from thaw.data.splits import divide, text_keys
+from thaw.data.stratified import hold_out_groups, linked, stratified_group_folds
 from thaw.errors import UserError
 from thaw.evaluation import new_rows
 from thaw.labels import LabelSet
@@ -117,12 +117,12 @@ def test_folds_are_of_whole_groups_and_about_as_large() -> None:
     generator = np.random.default_rng(0)
     keys = generator.permutation(np.repeat(np.arange(90), generator.integers(1, 12, 90)))
     labels = generator.choice([0, 0, 0, 1], len(keys))
-    folds = deal_groups(labels.tolist(), 5, 1, keys)
+    folds = stratified_group_folds(labels.tolist(), 5, 1, keys)
     assert {*folds.tolist()} == set(range(5))
     assert all(len({*folds[keys == key]}) == 1 for key in range(90))
     assert max(np.bincount(folds)) - min(np.bincount(folds)) <= 2
     assert np.ptp([(labels[folds == fold] == 1).sum() for fold in range(5)]) <= 2
-    assert np.array_equal(folds, deal_groups(labels.tolist(), 5, 1, -1000 * keys))
+    assert np.array_equal(folds, stratified_group_folds(labels.tolist(), 5, 1, -1000 * keys))
 
 
 @pytest.mark.parametrize(

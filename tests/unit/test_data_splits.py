@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from thaw.data.dealing import deal, hold_out
 from thaw.data.rows import dataset_of
 from thaw.data.splits import (
     check_size,
@@ -22,6 +21,7 @@ from thaw.data.splits import (
     subset,
     text_keys,
 )
+from thaw.data.stratified import hold_out, stratified_folds
 from thaw.errors import UserError
 from thaw.labels import LabelSet
 
@@ -235,15 +235,15 @@ def test_folds_have_each_label_in_proportion_and_no_text_in_common() -> None:
     labels = np.repeat([0, 1, 2], [100, 57, 23])
     keys = np.arange(180)
     keys[[3, 50, 120]] = 3  # a text that occurs again, also with another label
-    folds = deal(labels.tolist(), 5, 1, keys)
+    folds = stratified_folds(labels.tolist(), 5, 1, keys)
     assert Counter(folds.tolist()).keys() == set(range(5))
     assert max(Counter(folds.tolist()).values()) - min(Counter(folds.tolist()).values()) <= 3
     for label, total in Counter(labels.tolist()).items():
         assert all(abs((labels[folds == fold] == label).sum() - total / 5) <= 2 for fold in range(5))
     assert len({*folds[[3, 50, 120]]}) == 1
     other = -1000 * keys  # as of another process, where texts have other hashes
-    assert np.array_equal(folds, deal(labels.tolist(), 5, 1, other))
-    assert not np.array_equal(folds, deal(labels.tolist(), 5, 2, keys))
+    assert np.array_equal(folds, stratified_folds(labels.tolist(), 5, 1, other))
+    assert not np.array_equal(folds, stratified_folds(labels.tolist(), 5, 2, keys))
 
 
 @pytest.mark.parametrize("split", ["all", "train"])
@@ -270,7 +270,7 @@ def test_each_row_is_tested_on_once(split: str) -> None:
 
 def test_folds_are_about_as_large_where_some_texts_occur_often() -> None:
     keys = np.concatenate([np.repeat(np.arange(30), 10), np.arange(30, 330)])
-    assert Counter(deal([0] * 600, 5, 42, keys).tolist()) == dict.fromkeys(range(5), 120)
+    assert Counter(stratified_folds([0] * 600, 5, 42, keys).tolist()) == dict.fromkeys(range(5), 120)
 
 
 def test_shares_of_train_are_validated_on_the_same_rows() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from thaw.data.dealing import deal, deal_groups, hold_out, hold_out_groups, linked
 from thaw.data.rows import Values, dataset_of
+from thaw.data.stratified import hold_out, hold_out_groups, linked, stratified_folds, stratified_group_folds
 from thaw.errors import UserError, counted
 from thaw.labels import LabelSet
 
@@ -162,7 +162,8 @@ def _with_fold_as_test(rows: Any, labels: LabelSet, data: dict[str, Any]) -> dic
     if data["fold"] > data["folds"]:
         raise UserError(f"data.fold={data['fold']}, but data.folds={data['folds']}", f"Give 1 to {data['folds']}.")
     grouped = GROUP in rows.column_names
-    folds = (deal_groups if grouped else deal)(_strata(rows, labels), data["folds"], data["split_seed"], _keys(rows))
+    divided = stratified_group_folds if grouped else stratified_folds
+    folds = divided(_strata(rows, labels), data["folds"], data["split_seed"], _keys(rows))
     here = folds == data["fold"] - 1
     if (most := folds.max() + 1) < data["folds"]:
         what = "groups that share no text" if grouped else "different texts"

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from thaw.data.dealing import first_rows
 from thaw.data.duplicates import SIMILAR, near_duplicates, signatures
 from thaw.data.module import TextDataModule
 from thaw.data.rows import CHUNK
 from thaw.data.splits import text_keys
+from thaw.data.stratified import first_rows
 from thaw.data.survey import WORD, box, entity_survey, truncation_curve, vocabulary, words_of
 from thaw.exploration.rows import AllRows
 from thaw.metrics.label_noise import FOLDS, suspicious_labels

@@ -1,4 +1,4 @@
-"""Which rows are held out, and the folds that rows are dealt into: pure functions of labels, keys and a seed.
+"""Which rows are held out, and the folds that rows are divided into: pure functions of labels, keys and a seed.
 
 Rows of one text are kept together, and with groups, such as the tickets of each customer, rows of one group too.
 """
@@ -88,11 +88,11 @@ def _whole(keys: np.ndarray, n: int) -> int:
     return int(start if n - start < last + 1 - n or last + 1 == len(keys) else last + 1)
 
 
-def deal(strata: Sequence[Hashable], folds: int, seed: int, keys: np.ndarray) -> np.ndarray:
+def stratified_folds(strata: Sequence[Hashable], folds: int, seed: int, keys: np.ndarray) -> np.ndarray:
     """The fold of each row, from 0: about as many rows in each, each label in proportion, no text in two of them.
 
     Args:
-        strata: the label of each row; give the same value everywhere to deal without strata.
+        strata: the label of each row; give the same value everywhere to divide them without strata.
         folds: how many.
         seed: of the draw.
         keys: the same for rows of the same text.
@@ -100,9 +100,9 @@ def deal(strata: Sequence[Hashable], folds: int, seed: int, keys: np.ndarray) ->
     first = first_rows(keys)
     often = np.bincount(first)
     order = np.random.default_rng(seed).permutation(np.unique(first))  # by place: hashes differ from process to process
-    dealt = np.empty(len(keys), dtype=np.int64)
-    dealt[sorted(order, key=lambda row: (str(strata[row]), -often[row]))] = np.arange(len(order)) % folds
-    return dealt[first]
+    fold_of = np.empty(len(keys), dtype=np.int64)
+    fold_of[sorted(order, key=lambda row: (str(strata[row]), -often[row]))] = np.arange(len(order)) % folds
+    return fold_of[first]
 
 
 def linked(texts: np.ndarray, groups: Iterable[str | None]) -> np.ndarray:
@@ -169,26 +169,26 @@ def hold_out_groups(
     return np.setdiff1d(np.arange(len(ids)), rows), rows
 
 
-def deal_groups(strata: Sequence[Hashable], folds: int, seed: int, keys: np.ndarray) -> np.ndarray:
-    """As `deal`, but whole groups, the largest first, each to the fold that is most short of rows with its labels.
+def stratified_group_folds(strata: Sequence[Hashable], folds: int, seed: int, keys: np.ndarray) -> np.ndarray:
+    """As `stratified_folds`, but whole groups, the largest first, each to the fold most short of rows with its labels.
 
     So does scikit-learn's StratifiedGroupKFold, which refuses data whose labels are all rare, and takes ten times as
     long.
 
     Args:
-        strata, folds, seed: of `deal`.
+        strata, folds, seed: of `stratified_folds`.
         keys: the same for rows of the same group, see `linked`.
     """
     ids = _ids(strata)
     totals = np.append(np.bincount(ids), len(ids))
     short = np.tile(totals / folds, (folds, 1))
-    dealt = np.empty(len(ids), dtype=np.int64)
+    fold_of = np.empty(len(ids), dtype=np.int64)
     for rows in sorted(_parts(keys, seed), key=len, reverse=True):
         own = _count(ids, rows, totals)
         fold = int(np.argmax(short @ (own / totals)))
         short[fold] -= own
-        dealt[rows] = fold
-    return dealt
+        fold_of[rows] = fold
+    return fold_of
 
 
 def _parts(keys: np.ndarray, seed: int) -> list[np.ndarray]:

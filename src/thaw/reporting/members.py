@@ -35,8 +35,8 @@ class Member:
         seconds: of training.
         error: why it failed.
         mendable: whether the error is the user's to mend, so that nothing is gained by trying the same again.
-        rows: a key of the validation rows, which the score is of: what they are held out of, and their labels.
-        places: a key of where they stand; None of runs of earlier versions.
+        rows_key: of the validation rows, which the score is of: what they are held out of, and their labels.
+        places_key: of where they stand; None of runs of earlier versions.
         share: validation rows for each training row.
         monitor: what the score is: ``val/f1``.
         name: of the folder, as tables show it.
@@ -50,8 +50,8 @@ class Member:
     seconds: float | None = None
     error: str = ""
     mendable: bool = False
-    rows: str | None = None
-    places: str | None = None
+    rows_key: str | None = None
+    places_key: str | None = None
     share: float | None = None
     monitor: str = ""
     name: str = ""
@@ -126,12 +126,12 @@ def _member(folder: Path) -> Member:
     data = runs.load_config(folder).data
     keys = ("path", "validation_path", "hub", "hub_config", "split_seed", "fold", "test_size", "group_column")
     source = [data.get(key) for key in keys]
-    rows = json.dumps([validation["rows"], validation["labels"], *source])
+    rows_key = json.dumps([validation["rows"], validation["labels"], *source])
     share = validation["rows"] / splits["train"]["rows"]
     best, seconds = metrics["best"], metrics["seconds"]["train"]
     return Member(
         folder, settings, "finished", best["score"], figures, seconds,
-        rows=rows, places=validation.get("places"), share=share, monitor=best["monitor"],
+        rows_key=rows_key, places_key=validation.get("places"), share=share, monitor=best["monitor"],
     )  # fmt: skip
 
 

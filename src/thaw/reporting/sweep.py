@@ -117,8 +117,8 @@ def _as_often(groups: Sequence[Group]) -> bool:
 
 
 def _same_rows(groups: Sequence[Group]) -> bool:
-    known = all(member.places for group in groups for member in group.members)
-    keys = ({(member.rows, member.places if known else None) for member in group.members} for group in groups)
+    known = all(member.places_key for group in groups for member in group.members)
+    keys = ({(one.rows_key, one.places_key if known else None) for one in group.members} for group in groups)
     return len(set(map(frozenset, keys))) < 2
 
 

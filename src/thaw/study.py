@@ -105,7 +105,6 @@ def _distribution(override: "Override", grid: bool) -> "BaseDistribution":
         if grid:
             raise UserError(f"{override.input_line}: a grid has no intervals", "Give a list, or sampler=tpe.")
         low, high = sweep.start, sweep.end
-        kind = kinds.IntDistribution if isinstance(low, int) else kinds.FloatDistribution
         options: dict[str, Any] = {"log": "log" in tags}
     elif grid or override.is_choice_sweep() or sweep.step < 0:
         return kinds.CategoricalDistribution(list(override.sweep_string_iterator()))
@@ -114,8 +113,8 @@ def _distribution(override: "Override", grid: bool) -> "BaseDistribution":
         if not values:
             raise UserError(f"{override.input_line}: an empty range", "Change the range.")
         low, high = values[0], values[-1]
-        kind = kinds.IntDistribution if isinstance(low, int) else kinds.FloatDistribution
         options = {"log": True} if "log" in tags else {"step": sweep.step}
+    kind = kinds.IntDistribution if isinstance(low, int) else kinds.FloatDistribution
     try:
         return kind(low, high, **options)
     except ValueError as error:

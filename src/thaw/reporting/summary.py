@@ -178,11 +178,10 @@ def interval(pair: Sequence[float] | None) -> str:
 
 def label_rows(values: Mapping[str, float | None], split: str, counts: dict[str, int]) -> tuple[Sequence[str], Rows]:
     """The classification report: precision, recall, F1 and support by label; of many labels those that come first."""
-    names = [name.split("/", 2)[2] for name in values if name.startswith(f"{split}/f1/")]
-    rows = []
-    for name in names:
-        scores = [number(values[f"{split}/{kind}/{name}"]) for kind in ("precision", "recall", "f1")]
-        rows.append([name, *scores, f"{counts[name]:,}"])
+    rows = [
+        [name, *(number(values[f"{split}/{kind}/{name}"]) for kind in ("precision", "recall", "f1")), f"{count:,}"]
+        for name, count in counts.items()
+    ]
     return ["label", "precision", "recall", "F1", "support"], _first_labels(rows)
 
 

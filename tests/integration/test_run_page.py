@@ -187,7 +187,7 @@ def test_evaluate_writes_the_page_again(nasty: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", ["emotion_sample", "conll2003_sample"])
 def test_a_run_may_go_without_baselines(data: str, fitted: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finishing, "score_untrained", lambda *_: pytest.fail("they are scored"))
+    monkeypatch.setattr(finishing, "predict_untrained", lambda *_: pytest.fail("they are predicted"))
     run = fitted("distilbert", f"data={data}", "baselines=false")
     assert files.read_json(run / "metrics.json")["baselines"] == {"test": {}}
     page = (run / "report.html").read_text()

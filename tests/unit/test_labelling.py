@@ -633,7 +633,7 @@ def test_standard_input_is_read_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> 
         raise AssertionError("the next line may be an hour away")
 
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=lines()))
-    source = read_records("-", "txt", labelling.sources.options({}, group=""))
+    source = read_records("-", "txt", labelling.sources.options({}, prefix=""))
     assert next(source.records)[0] == "one"
 
 
@@ -695,7 +695,7 @@ def test_json_lines_are_json_whatever_the_input_and_the_terminal(
 
 def test_a_byte_order_mark_before_standard_input_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfone\r\ntwo")))
-    source = read_records("-", "txt", labelling.sources.options({}, group=""))
+    source = read_records("-", "txt", labelling.sources.options({}, prefix=""))
     assert [text for text, _ in source.records] == ["one", "two"]
 
 

@@ -10,6 +10,7 @@ from thaw.errors import UserError
 Task = Literal["sequence", "multi_label", "token"]
 NUMBER = re.compile(r"-?[0-9]{1,18}")
 TASKS: tuple[Task, ...] = get_args(Task)
+ALPHABETICAL = "alphabetical order of the labels"
 GIVEN = "as given by the data or data.label_names"
 UNREAD = -1  # label id of a word without a token, in tag sets without O
 IGNORED = -100  # label id that torch's losses skip: special tokens, sub-tokens that continue a word
@@ -137,7 +138,7 @@ def order_names(values: Iterable[Any], given: Sequence[str] | None) -> tuple[tup
         return names, GIVEN
     if all(NUMBER.fullmatch(value) for value in distinct):
         return tuple(sorted(distinct, key=lambda value: (int(value), value))), "numeric order of the labels"
-    return tuple(sorted(distinct)), "alphabetical order of the labels"
+    return tuple(sorted(distinct)), ALPHABETICAL
 
 
 def order_tags(values: Iterable[str], given: Sequence[str] | None) -> tuple[tuple[str, ...], str]:

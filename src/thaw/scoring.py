@@ -20,6 +20,8 @@ from thaw.metrics.scorers import scorer
 from thaw.models.losses import make_loss, make_terms
 from thaw.reporting.progress import counting
 
+NEVER = 1.0  # a threshold that no probability reaches
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -58,11 +60,12 @@ def fit_on_validation(predictor: Predictor, outputs: Outputs) -> dict[str, Any]:
 
     Returns:
         ``temperature``, which calibrates the probabilities, and for multi-label tasks ``thresholds``, with the best
-        smoothed F1 of each label. Both go into ``labels.json``.
+        smoothed F1 of each label; one that no row of train has is never given. Both go into ``labels.json``.
     """
     chosen: dict[str, Any] = {"temperature": fit_temperature(*outputs.flat())}
     if predictor.labels.task == "multi_label":
-        chosen["thresholds"] = best_thresholds(probabilities(outputs.logits, predictor.labels), outputs.gold)
+        best = best_thresholds(probabilities(outputs.logits, predictor.labels), outputs.gold)
+        chosen["thresholds"] = [own if rows else NEVER for own, rows in zip(best, predictor.labels.counts, strict=True)]
         predictor.thresholds = chosen["thresholds"]
     predictor.temperature = chosen["temperature"]
     return chosen

@@ -80,6 +80,18 @@ def texts(data: TextDataModule, split: str) -> list[str]:
 # Splits and subsets
 
 
+def test_a_sample_of_texts_tells_html_and_the_tokens_for_each_word(prepare: Prepare, tmp_path: Path) -> None:
+    path = jsonl(
+        tmp_path / "a.jsonl", *[{**row, "text": f"<b>text</b> {i}"} for i, row in enumerate(labelled("a", "b"))]
+    )
+    assert prepare(path).summary["html"] == 1
+    assert prepare(path, clean_html=True).summary["html"] == 0
+    data = prepare(csv(tmp_path / "a.csv", 30))
+    assert data.summary["html"] == 0
+    words, tokens = 2 * len(data.rows["train"]), data.encoded["train"].lengths.sum() - 2 * len(data.rows["train"])
+    assert data.summary["tokens_per_word"] == round(tokens / words, 2)
+
+
 def test_labels_are_joined_renamed_and_left_out(prepare: Prepare, tmp_path: Path) -> None:
     path = csv(tmp_path / "a.csv", 100, "joy Joy anger spam 4.0")
     names = {"Joy": "joy", "anger": "cross", "spam": None, 4: "four"}

@@ -1,5 +1,8 @@
 """Temperature, reliability, label errors and baselines."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from thaw.metrics.calibration import confidence, expected_calibration_error, fit
 from thaw.metrics.label_noise import likely_label_errors, likely_tag_errors
 from thaw.metrics.outputs import Outputs
 from thaw.metrics.probabilities import sigmoid, softmax
+from thaw.scoring import fit_on_validation
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
@@ -202,3 +206,13 @@ def test_entities_of_a_baseline_are_scored_as_strictly_as_those_of_the_run(stric
     found = baseline_metrics(baseline_outputs(rows, train, test, labels, []), labels, strict=strict)
     assert found[baselines.FREQUENT_TAGS]["f1"] == expected
     assert baselines.BAG_OF_WORDS not in found
+
+
+def test_a_label_that_no_row_of_train_has_is_never_given() -> None:
+    labels = LabelSet("multi_label", ("known", "new"), (5, 0), "", 9)
+    predictor: Any = SimpleNamespace(labels=labels, thresholds=None, temperature=None)
+    outputs = Outputs(np.arange(4), np.array([[2, 1], [1, 2], [-1, -2], [-2, -1]], dtype=np.float32),
+                      np.array([[1, 0], [1, 1], [0, 0], [0, 0]]))  # fmt: skip
+    known, new = fit_on_validation(predictor, outputs)["thresholds"]
+    assert 0 < known < 1
+    assert new == 1

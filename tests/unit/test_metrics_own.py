@@ -12,10 +12,10 @@ from conftest import Fitted, Run, configured
 from thaw.errors import UserError
 from thaw.evaluation import evaluate_run
 from thaw.files import read_json
-from thaw.labels import LabelSet
+from thaw.labels import ALPHABETICAL, LabelSet, order_names
 from thaw.metrics.classification import best_thresholds
 from thaw.metrics.outputs import Outputs
-from thaw.metrics.own import build_metrics, own_metrics
+from thaw.metrics.own import build_metrics, misordered, own_metrics
 from thaw.metrics.probabilities import probabilities
 from thaw.settings import plain
 from thaw.training.trainer import make_callbacks
@@ -36,6 +36,16 @@ def test_a_chosen_metric_is_that_of_scikit_learn() -> None:
     outputs = Outputs(np.arange(6), logits(predicted, 3), gold)
     expected = cohen_kappa_score(gold, predicted, weights="quadratic")
     assert own_metrics(outputs, STARS, build_metrics(config, STARS)) == {"kappa": pytest.approx(expected)}
+
+
+def test_labels_on_a_scale_in_alphabetical_order_are_told() -> None:
+    config = plain(configured("metrics=kappa"))["metrics"]
+    names, order = order_names(["low", "medium", "high"], None)
+    assert misordered(config, LabelSet("sequence", names, (1, 1, 1), order)) == ["kappa"]
+    for values, given in ((["low", "high"], ["low", "high"]), ([1, 2, 3], None)):
+        names, order = order_names(values, given)
+        assert not misordered(config, LabelSet("sequence", names, (1,) * len(names), order))
+    assert not misordered({"f2": F2}, LabelSet("sequence", ("a", "b"), (1, 1), ALPHABETICAL))
 
 
 def test_several_labels_are_given_as_0_and_1_by_the_thresholds_of_the_run() -> None:

@@ -122,6 +122,16 @@ def test_that_the_end_of_many_texts_is_not_read_is_told() -> None:
     assert not notes(data)
 
 
+@pytest.mark.parametrize(("html", "pieces", "said"), [
+    (0.12, 1.2, ["HTML in 12% of the training texts: data.clean_html=true drops tags and resolves entities"]),
+    (0.001, 2.4, ["2.4 tokens for each word: does the encoder know the language of these texts? model=xlm_roberta and "
+                  "model=bert_multilingual know a hundred"]),
+    (0.0, 12.0, []),  # a language without blanks
+])  # fmt: skip
+def test_html_and_a_foreign_language_are_noted(html: float, pieces: float, said: list[str]) -> None:
+    assert notes(data_of({"train": {"a": 1, "b": 1}}, html=html, tokens_per_word=pieces)) == said
+
+
 def test_of_a_single_file_with_few_rows_cross_validation_is_named() -> None:
     few, many = ({name: {"a": rows} for name in ("train", "test")} for rows in (75, 500))
     assert notes(data_of(few, files={"all": ["a.csv"]})) == ["75 rows of test: sweep=folds tests on every row in turn"]
@@ -213,17 +223,20 @@ def test_a_run_that_a_bag_of_words_beats_is_told_what_to_try() -> None:
     counts = {"a": 5, "b": 2, "c": 0}
     assert of_run(metrics, "test", counts) == [
         "TF-IDF has the higher F1 (0.610, this run 0.400). More data.epochs or another optimizer.lr may help.",
+        "Not measured, since no row of test has them: c.",
         "Never found: b. More data.epochs, another optimizer.lr, or loss=balanced may help.",
     ]
     better: dict[str, Any] = {**metrics, "test/f1": 0.7, "test/recall/b": 0.1}
-    assert not of_run(better, "test", counts)
+    every = {**counts, "c": 1}
+    better["test/recall/c"] = 0.1
+    assert not of_run(better, "test", every)
     better["baselines"]["test"]["TF-IDF"]["f1_ahead"] = [-0.01, 0.19]
-    assert of_run(better, "test", counts) == [
+    assert of_run(better, "test", every) == [
         "TF-IDF comes close in F1 (0.610, this run 0.700; the difference, -0.010 to +0.190, may be chance). More "
         "data.epochs or another optimizer.lr may help."
     ]
     better["baselines"]["test"]["TF-IDF"]["f1_ahead"] = [0.01, 0.17]
-    assert not of_run(better, "test", counts)
+    assert not of_run(better, "test", every)
     rows: dict[str, Any] = {"splits": {"train": {"labels": {"a": 5, "b": 0}}}}
     assert "Not to be found, since no row of train has them: b." in of_run(metrics, "test", counts, rows)
     rows["splits"]["train"]["labels"] = {"O": 9, "B-a": 5, "B-b": 0, "I-b": 2}
@@ -287,7 +300,8 @@ def test_a_label_that_is_given_far_too_often_is_named(absent: float | None) -> N
         "test/precision/legal": 0.25, "test/recall/absent": absent, "test/precision/absent": absent, "baselines": {},
     }  # fmt: skip
     assert of_run(metrics, "test", {"fraud": 1, "legal": 4, "absent": 0}) == [
-        "Given far too often: fraud (33 for 1). More data.epochs, or more rows with them, may help."
+        "Not measured, since no row of test has them: absent.",
+        "Given far too often: fraud (33 for 1). More data.epochs, or more rows with them, may help.",
     ]
 
 

@@ -85,8 +85,9 @@ class TextDataModule(pl.LightningDataModule):
             own = source.corrections[min(absent)]
             raise UserError(f"{own.where}: the data has no row at {min(absent)}", "Correct the place, or leave it out.")
         given = self.data.get("label_names") or source.names or []
-        kept = dict.fromkeys(new for name in given if (new := names.get(str(name), name)) is not None)
-        self.labels = derive_labels(source.splits[first], task, list(kept) or None)
+        if names:
+            given = list(dict.fromkeys(new for name in given if (new := names.get(str(name), name)) is not None))
+        self.labels = derive_labels(source.splits[first], task, given or None)
         if self.data.get("test_size") is not None and (self.data.get("fold") or "test" in source.splits):
             problem = "a fold is the test" if self.data.get("fold") else f"there is a test: {source.files['test'][0]}"
             raise UserError(f"data.test_size={self.data['test_size']}: {problem}", "Leave it out.")

@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 
 from thaw.data import splits
+from thaw.data.cleaning import clean_html
 from thaw.data.encoding import Encoded
 from thaw.data.rows import Values
 from thaw.data.sources import Source
 from thaw.labels import LabelSet
 
+SAMPLE = 2_000  # texts looked at for what needs no exact figure
+SPECIAL = 2  # tokens that most encoders add to a text
 SHOWN = 20  # skipped rows, and odd entities, listed in the summary; all are counted
 
 
@@ -69,6 +72,7 @@ def summarise(
         ],
         "skipped": dict(skipped),
         "skipped_rows": [f"{place}: {problem}" for _, place, problem in source.skipped[:SHOWN]],
+        **_looks(rows["train"], encoded["train"]),
         "inside_words": len(source.inside),
         "inside_words_rows": [f"{marked!r} ({place})" for _, place, marked in source.inside[:SHOWN]],
     }
@@ -79,6 +83,16 @@ def _odd(rows: Any, encoded: Encoded, labels: LabelSet) -> dict[str, int]:
     if labels.task == "token":
         return {"tokenless": len(encoded.tags) - int((np.asarray(encoded.words) >= 0).sum())}
     return {"unlabelled": sum(not own for own in rows["label"][:])} if labels.task == "multi_label" else {}
+
+
+def _looks(rows: Any, encoded: Encoded) -> dict[str, float]:
+    """Of an even sample of texts, the share that cleaning would change, and the tokens for each word."""
+    at = np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).round().astype(int)
+    texts = rows.select(at)["text"][:]
+    words = sum(len(text if isinstance(text, list) else text.split()) for text in texts)
+    html = [isinstance(text, str) and clean_html(text) != " ".join(text.split()) for text in texts]
+    pieces = int(encoded.lengths[at].sum()) - SPECIAL * len(texts)
+    return {"html": round(float(np.mean(html)), 3), "tokens_per_word": round(pieces / max(words, 1), 2)}
 
 
 def _lengths(lengths: np.ndarray) -> dict[str, float]:

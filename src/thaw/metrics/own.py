@@ -7,7 +7,7 @@ import numpy as np
 
 from thaw.errors import UserError, raised
 from thaw.instantiate import build_function
-from thaw.labels import LabelSet
+from thaw.labels import ALPHABETICAL, LabelSet
 from thaw.metrics.classification import best_thresholds
 from thaw.metrics.outputs import Outputs, metric_names, one_of_each
 from thaw.metrics.probabilities import probabilities
@@ -30,6 +30,11 @@ def build_metrics(config: Mapping[str, Any], labels: LabelSet) -> Metrics:
     metrics = {name: build_function(one, f"metrics.{name}") for name, one in config.items()}
     own_metrics(one_of_each(labels), labels, metrics)  # now, not after an epoch
     return metrics
+
+
+def misordered(config: Mapping[str, Any], labels: LabelSet) -> list[str]:
+    """The metrics that weigh mistakes by the order of the labels, as a weighted kappa, if it is alphabetical."""
+    return [name for name, one in config.items() if one.get("weights") and labels.order == ALPHABETICAL]
 
 
 def own_metrics(

@@ -11,6 +11,8 @@ from thaw.metrics.baselines import BAG_OF_WORDS
 FEW = 500  # rows of test: with fewer, accuracy is uncertain by more than 4 points
 SEPARATORS = ("|", ";", ",")  # of several labels in one field
 MANY_LABELS, ROWS_PER_LABEL = 20, 5  # more labels than that, each with fewer rows, are rather dates or ids
+HTML = 0.01  # share of the training texts from which on it is noted
+FOREIGN = (1.9, 5.0)  # tokens for each word in a language that an encoder does not know; more of one without blanks
 TRUNCATED = 0.1  # share of the training rows from which on advice is given about their truncation
 FOR_MISSING = {"nan", "NaN", "NaT", "<NA>", "NA", "N/A", "#N/A", "n/a", "None", "null", "NULL"}  # of pandas, SQL, Excel
 
@@ -41,6 +43,13 @@ def notes(summary: dict[str, Any]) -> list[str]:
     if summary.get("truncation") == "end" and (cut := summary["splits"]["train"]["truncated"]) >= TRUNCATED:
         lines.append(
             f"the end of {cut:.0%} of the training texts is not read: data.truncation=middle or windows reads it"
+        )
+    if (html := summary.get("html", 0)) >= HTML:
+        lines.append(f"HTML in {html:.0%} of the training texts: data.clean_html=true drops tags and resolves entities")
+    if FOREIGN[0] <= (pieces := summary.get("tokens_per_word", 0)) <= FOREIGN[1]:
+        lines.append(
+            f"{pieces:.1f} tokens for each word: does the encoder know the language of these texts? "
+            "model=xlm_roberta and model=bert_multilingual know a hundred"
         )
     if inside := summary.get("inside_words"):  # older runs lack it
         some = "1 entity begins or ends" if inside == 1 else f"{inside:,} entities begin or end"
@@ -138,6 +147,8 @@ def of_run(
                 f"encoder) may help: {cut:.0%} of the training rows are truncated."
             )
         lines.append(f"{said}{more}")
+    if unmeasured := [name for name, count in counts.items() if not count]:
+        lines.append(f"Not measured, since no row of {split} has them: {first_few(unmeasured)}.")
     never = [name for name, count in counts.items() if count and not metrics[f"{split}/recall/{name}"]]
     learnt = data["splits"]["train"].get("labels", {}) if data else {}
     if unknown := [name for name in never if data and not any(learnt.get(f"{tag}{name}") for tag in ("", "B-", "I-"))]:

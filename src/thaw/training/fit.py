@@ -17,6 +17,7 @@ from thaw.data.module import OF_BATCHES, TextDataModule, prepared
 from thaw.errors import UserError, counted
 from thaw.hub import locate_encoder
 from thaw.labels import LabelSet
+from thaw.metrics.own import misordered
 from thaw.models.encoder import encoder_config, length_limit, load_tokenizer, resolve_length
 from thaw.models.freezing import trainable
 from thaw.models.head import labels_of_head, taken_over
@@ -95,6 +96,9 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     module = make_module(cfg, encoder, data)
     if first:
         show_parameters(module, cfg, multirun)
+        for name in misordered(cfg["metrics"], data.labels):
+            said = "note: metrics.%s weighs mistakes by the order of the labels, which is alphabetical: %s"
+            log.warning(said + ". Give theirs as data.label_names.", name, ", ".join(data.labels.names))
         if not cfg["model"]["random_init"]:
             show_head(encoder, data.labels, trust)
     reuse = Reuse(cfg["freeze"], data, cfg["trainer"]["compile"])

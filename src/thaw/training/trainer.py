@@ -112,7 +112,10 @@ def enough_epochs(settings: Mapping[str, Any], batches: int) -> int:
         batches: that an epoch has on one device.
     """
     devices = settings["devices"]
-    each = len(devices) if isinstance(devices, list) else max(devices, 1) if isinstance(devices, int) else 1
+    if isinstance(devices, list):
+        each = len(devices)
+    else:  # auto and -1 take all GPUs that there are
+        each = devices if isinstance(devices, int) and devices > 0 else max(torch.cuda.device_count(), 1)
     steps = math.ceil(batches / (each * settings["num_nodes"] * settings["accumulate_grad_batches"]))
     if settings["max_steps"]:
         return math.ceil(settings["max_steps"] / steps)

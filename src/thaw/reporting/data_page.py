@@ -124,7 +124,7 @@ def vocabulary_rows(vocabulary: Mapping[str, Any]) -> list[list[str]]:
         ["different words that are one piece", f"{vocabulary['distinct_one_piece']:.1%}"],
         ["pieces for each word", f"{vocabulary['pieces']:.3f}"],
         ["words with unknown pieces", f"{vocabulary['unknown']:.3%}"],
-        ["unknown tokens, of all tokens", f"{vocabulary['unknown_tokens']:.3%}"],
+        ["unknown tokens, of those that are read", f"{vocabulary['unknown_tokens']:.3%}"],
     ]
 
 

@@ -104,7 +104,7 @@ def test_labels_are_joined_renamed_and_left_out(prepare: Prepare, tmp_path: Path
     found = load_labelled({**data.data, "path": str(new)}, data.labels, "test")
     assert found[1] == [2, 2, 0, 0], "under old names and new"
     assert found[3] == [f"{new}:6: data.label_map leaves out 'spam'"]
-    with pytest.raises(UserError, match=r"data\.label_map: no row has the label 'Spam'\. Correct it"):
+    with pytest.raises(UserError, match=r"data\.label_map: no row has the label 'Spam'\. The labels are: 4, Joy"):
         prepare(path, label_map={"Spam": None})
 
 

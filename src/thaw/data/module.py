@@ -19,7 +19,7 @@ from thaw.data.encoding import Encoded, cached_split, encode_split, encoding_key
 from thaw.data.label_ids import FORMS, derive_labels, detect_task, form_of, with_ids
 from thaw.data.rows import Values
 from thaw.data.summary import label_counts, summarise
-from thaw.errors import UserError
+from thaw.errors import UserError, first_few
 from thaw.labels import IGNORED, LabelSet, Task, require_classes
 from thaw.settings import data_files
 
@@ -79,8 +79,6 @@ class TextDataModule(pl.LightningDataModule):
         task = detect_task(source, self.data)
         first = "all" if "all" in source.splits else "train"
         names = sources.label_map(self.data)
-        if absent := names.keys() - source.renamed:
-            raise UserError(f"data.label_map: no row has the label {min(absent)!r}", "Correct it, or leave it out.")
         if absent := source.corrections.keys() - source.corrected.keys():
             own = source.corrections[min(absent)]
             raise UserError(f"{own.where}: the data has no row at {min(absent)}", "Correct the place, or leave it out.")
@@ -88,6 +86,9 @@ class TextDataModule(pl.LightningDataModule):
         if names:
             given = list(dict.fromkeys(new for name in given if (new := names.get(str(name), name)) is not None))
         self.labels = derive_labels(source.splits[first], task, given or None)
+        if absent := names.keys() - source.renamed:
+            known = first_few([*sorted(source.renamed), *self.labels.names], 20)
+            raise UserError(f"data.label_map: no row has the label {min(absent)!r}", f"The labels are: {known}.")
         if self.data.get("test_size") is not None and (self.data.get("fold") or "test" in source.splits):
             problem = "a fold is the test" if self.data.get("fold") else f"there is a test: {source.files['test'][0]}"
             raise UserError(f"data.test_size={self.data['test_size']}: {problem}", "Leave it out.")

@@ -60,3 +60,15 @@ def test_a_history_holds_labels_of_any_characters(tmp_path: Path) -> None:
     trainer: Any = SimpleNamespace(is_global_zero=True)
     own.write(trainer)
     assert history(tmp_path) == [{"step": "1", "val/f1/a\u2028b": "0.5", "val/f1/c\nd": "0.25"}]
+
+
+@pytest.mark.parametrize(("every", "said"), [(0.0, 3), (3600.0, 1)])
+def test_validations_of_a_multirun_are_told_at_intervals(
+    every: float, said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = ValidationLines("val/f1", bar=False, every=every)
+    trainer: Any = SimpleNamespace(callback_metrics={"val/f1": 0.5}, current_epoch=0, global_step=1)
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            lines.on_validation_end(trainer, trainer)
+    assert len(caplog.messages) == said

@@ -111,15 +111,17 @@ class History(pl.Callback):
 class ValidationLines(pl.Callback):
     """One line for each validation; between them a progress bar, if there is a terminal.
 
-    The training loss of a line is the mean since the line before; that of the bar is of the last batch.
+    The training loss of a line is the mean since the validation before; that of the bar is of the last batch.
 
     Args:
         monitor: the score shown beside losses and accuracy.
         bar: whether to show a bar with steps, loss, rows per second and the time left.
+        every: seconds between two lines, at least.
     """
 
-    def __init__(self, monitor: str, bar: bool) -> None:
-        self.monitor, self.bar = monitor, training_bar() if bar else None
+    def __init__(self, monitor: str, bar: bool, every: float = 0.0) -> None:
+        self.monitor, self.bar, self.every = monitor, training_bar() if bar else None, every
+        self.said = -math.inf
         self.rows, self.started, self.elapsed, self.drawn = 0, time.monotonic(), 0.0, 0.0
         self.loss = MeanLoss()
 
@@ -164,7 +166,9 @@ class ValidationLines(pl.Callback):
         shown = "  ".join(f"{name} {float(values[name]):.4f}" for name in dict.fromkeys(names) if name in values)
         rate = self.rows / max(self.elapsed, 1e-9)
         self.pause()
-        log.info("epoch %d  step %d  %s  %.0f rows/s", trainer.current_epoch + 1, trainer.global_step, shown, rate)
+        if time.monotonic() - self.said >= self.every:
+            self.said = time.monotonic()
+            log.info("epoch %d  step %d  %s  %.0f rows/s", trainer.current_epoch + 1, trainer.global_step, shown, rate)
         if self.bar:
             self.bar.start()
         self.rows, self.started = 0, time.monotonic()

@@ -175,7 +175,11 @@ def trainer_of(
     resumable = Resumable(folder, settings["checkpoint_every"])
     callbacks: list[Any] = [
         History(folder / "history.csv", settings["log_every"]),
-        ValidationLines(cfg["monitor"], bar=settings["progress_bar"] and summary.interactive() and runs.rank() == 0),
+        ValidationLines(
+            cfg["monitor"],
+            settings["progress_bar"] and summary.interactive() and runs.rank() == 0,
+            every=10 if multirun else 0,
+        ),
         reuse,
         *make_callbacks(cfg["callbacks"], data.labels, counts, own_monitors(cfg)),
         *pruning(folder, cfg["monitor"]),

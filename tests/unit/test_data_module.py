@@ -123,6 +123,9 @@ def test_corrected_labels_count(prepare: Prepare, tmp_path: Path) -> None:
     assert data.summary["skipped_rows"] == [f"{path}:3: left out by {tmp_path / 'errors.csv'}:3"]
     assert data.summary["corrected"] == 1
     assert "labels that data.corrections has changed: 1" in notes(data.summary)
+    also = prepare(path, corrections=str(tmp_path / "errors.csv"), label_map={"anger": "fear", "joy": "glad"})
+    assert also.labels.names == ("fear", "glad")
+    assert also.summary["corrected"] == 1
     new = load_labelled({**data.data, "path": str(path), "corrections": None}, data.labels, "test")
     assert new[1][0] == data.labels.ids["joy"]
 

@@ -209,14 +209,9 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
         if isinstance(row, Row):
             if several and isinstance(row.label, str):  # as Label Studio writes a single choice beside lists of them
                 row = row._replace(label=[row.label])
-            if names:
-                named = row._replace(label=name_of(_numbers(row.label), given)) if behind_numbers else row
-                row = renamed(named, names, source.renamed)
-        if source.corrections and isinstance(row, Row):
-            place = short_place(source.place(split, file, row.line))
-            if own := source.corrections.get(place):
-                source.corrected[place] = own.label not in (None, row.label)
-                row = corrected(row, own)
+            if names and behind_numbers:
+                row = row._replace(label=name_of(_numbers(row.label), given))
+            row = _as_told(row, split, file, source, names) if names or source.corrections else row
         if isinstance(row, Row):
             row = _shaped(row, source, data.get("group_column") is not None)
         elif row.problem == NO_LABEL and source.schema and _several(source.schema):
@@ -241,6 +236,18 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
         left = f"; all {len(skipped)} were skipped, the last since {skipped[-1]}" if skipped else ""
         raise UserError(f"{where}: no rows{left}", "Check its path, and data.format.")
     return dataset_of(pa.concat_tables(chunks))
+
+
+def _as_told(row: Row, split: str, file: int, source: Source, names: Mapping[str, str | None]) -> Row | Bad:
+    """A row with the label that ``data.corrections`` gives it, under the name that ``data.label_map`` does."""
+    before = renamed(row, names, source.renamed)
+    place = short_place(source.place(split, file, row.line)) if source.corrections else ""
+    if not (own := source.corrections.get(place)):
+        return before
+    after = corrected(row, own)
+    after = renamed(after, names, source.renamed) if isinstance(after, Row) else after
+    source.corrected[place] = isinstance(after, Row) and after != before
+    return after
 
 
 def _shaped(row: Row, source: Source, grouped: bool) -> Row | Bad:

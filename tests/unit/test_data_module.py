@@ -126,6 +126,8 @@ def test_corrected_labels_count(prepare: Prepare, tmp_path: Path) -> None:
     also = prepare(path, corrections=str(tmp_path / "errors.csv"), label_map={"anger": "fear", "joy": "glad"})
     assert also.labels.names == ("fear", "glad")
     assert also.summary["corrected"] == 1
+    path.write_text(path.read_text().replace("text 0", "<b>text</b> 0"))
+    assert prepare(path, corrections=str(tmp_path / "errors.csv")).summary["corrected"] == 1, "of cleaned texts"
     new = load_labelled({**data.data, "path": str(path), "corrections": None}, data.labels, "test")
     assert new[1][0] == data.labels.ids["joy"]
 

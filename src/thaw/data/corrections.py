@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from thaw.data import formats
 from thaw.data.checking import NO_LABEL, checked
+from thaw.data.cleaning import clean_html
 from thaw.data.layout import kind_of
 from thaw.data.rows import Bad, Options, Row
 from thaw.data.workbook import is_workbook
@@ -78,4 +79,5 @@ def corrected(row: Row, own: Correction) -> Row | Bad:
 
 
 def _beginning(text: Any) -> str:
-    return "".join(str(text).split())[:KNOWN_BY]
+    """By which a text is known again, whether it was cleaned or not."""
+    return "".join(clean_html(str(text)).split())[:KNOWN_BY]

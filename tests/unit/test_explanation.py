@@ -16,7 +16,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from thaw.errors import UserError
 from thaw.inference import masking
 from thaw.inference.attribution import check_method, phrases
-from thaw.inference.explanation import explain, split_words
+from thaw.inference.explanation import explain, explained, split_words
 from thaw.inference.network import torch_logits
 from thaw.inference.predictor import Predictor
 from thaw.labels import LabelSet
@@ -180,6 +180,14 @@ def test_words_are_explained_not_sub_tokens(architecture: str, encoders: Encoder
 )
 def test_texts_are_split_at_blanks_and_punctuation(text: str, words: list[str]) -> None:
     assert [text[start:end] for start, end in split_words(text)] == words
+
+
+@pytest.mark.parametrize("task", ["sequence", "multi_label"])
+def test_a_text_that_has_no_label_has_nothing_to_explain(task: str, encoders: Encoders, tmp_path: Path) -> None:
+    predictor, page = tiny(encoders, "roberta", task), tmp_path / "page.html"
+    rows = explained(predictor, predictor.stream(["", "Maria", " "]), "a run", "leave_one_out", 20, str(page))
+    assert [len(row["explanation"]["targets"]) for row in rows] == [0, 3, 0]
+    assert page.read_text(encoding="utf-8").count("there is nothing to explain") == 2
 
 
 def test_entities_are_explained_in_words_that_are_given(encoders: Encoders) -> None:

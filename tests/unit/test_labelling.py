@@ -19,7 +19,9 @@ from thaw.errors import UserError
 from thaw.files import read_jsonl
 from thaw.inference import labelling
 from thaw.inference.abstaining import abstaining
+from thaw.inference.classifying import unlabelled
 from thaw.inference.records import kind_of, read_records
+from thaw.inference.texts import as_in_training, blank
 from thaw.inference.writing import writer
 from thaw.labels import LabelSet
 from thaw.rules import PREDICT_RULES
@@ -31,16 +33,29 @@ Predict = Callable[..., list[dict[str, Any]]]
 class Named:
     """Stands for a predictor that gives every text the same label, and a score by which it is known again."""
 
+    clean = False
+
     def __init__(self, label: str) -> None:
-        self.label, self.clean, self.labels = label, False, LabelSet("sequence", (label,), (1,))
+        self.label, self.labels = label, LabelSet("sequence", (label,), (1,))
         self.cut, self.others, self.min_score, self.network = 0, list[Any](), None, None
 
     def __call__(self, texts: Iterable[Any], probabilities: bool) -> list[dict[str, Any]]:
         return list(self.stream(texts, probabilities))
 
     def stream(self, texts: Iterable[Any], probabilities: bool) -> Iterator[dict[str, Any]]:
-        for text in texts:
-            yield {"text": text, "label": self.label, "score": len(text)}
+        for given in texts:
+            text = str(as_in_training(given, self.labels, self.clean))
+            result = self.result(text) | ({"probabilities": {self.label: 0.5, "x": 0.7}} if probabilities else {})
+            yield unlabelled(result) if blank(text, self.labels.pairs) else result
+
+    def result(self, text: str) -> dict[str, Any]:
+        return {"text": text, "label": self.label, "score": len(text)}
+
+
+class Cleaner(Named):
+    """As `Named`, of a run that cleaned its texts of HTML."""
+
+    clean = True
 
 
 class Tagger(Named):
@@ -77,9 +92,12 @@ class Unsure(Named):
 class Several(Named):
     """As `Named`, with two labels for each text."""
 
-    def stream(self, texts: Iterable[Any], probabilities: bool) -> Iterator[dict[str, Any]]:
-        for text in texts:
-            yield {"text": text, "labels": [self.label, "x"], "scores": {self.label: 0.5, "x": 0.7}}
+    def __init__(self, label: str) -> None:
+        super().__init__(label)
+        self.labels = LabelSet("multi_label", (label, "x"), (1, 1))
+
+    def result(self, text: str) -> dict[str, Any]:
+        return {"text": text, "labels": [self.label, "x"], "scores": {self.label: 0.5, "x": 0.7}}
 
 
 @pytest.fixture
@@ -436,6 +454,33 @@ def test_standard_input_may_be_of_any_format(
     assert row == {**given, "label": "A", "score": 3}
 
 
+@pytest.mark.parametrize("nothing", ["<br/>", "&nbsp;", "<!-- a note -->", " ", "\u200b"])
+def test_a_row_of_which_no_text_is_left_gets_no_label(
+    nothing: str, predict: Predict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["so", nothing, "<b>it</b>"]
+    content = "".join(json.dumps({"text": text}) + "\n" for text in given)
+    rows = predict("in.jsonl", content, "probabilities=true", model=Cleaner)
+    assert [row["text"] for row in rows] == given
+    assert [row["label"] for row in rows] == ["A", None, "A"]
+    assert (rows[1]["score"], rows[1]["probabilities"]) == (None, {})
+    assert capsys.readouterr().err == "warning: 1 of 3 rows hold no text, and get no label\n"
+
+
+def test_a_row_without_text_is_not_left_to_people(predict: Predict, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = predict("in.jsonl", '{"text": "so"}\n{"text": ""}\n{"text": "fine"}\n', model=Unsure)
+    assert [(row["label"], row["guess"], row["score"]) for row in rows] == [
+        (None, "A", 2), (None, None, None), ("A", "A", 4),
+    ]  # fmt: skip
+    assert capsys.readouterr().err.splitlines()[-1] == "note: texts left to people, with a score below 3: 1 of 2"
+
+
+def test_a_row_without_text_has_no_score_of_any_of_several_labels(predict: Predict) -> None:
+    nothing, row = predict("in.jsonl", '{"text": " "}\n{"text": "so"}\n', "probabilities=true", model=Several)
+    assert nothing == {"text": " ", "labels": [], "scores": {}, "probabilities": {}}
+    assert (row["labels"], row["probabilities"]) == (["A", "x"], {"A": 0.5, "x": 0.7})
+
+
 # Words
 
 
@@ -643,6 +688,27 @@ def test_the_settings_of_tables_are_checked() -> None:
     for setting in ({"header": "no", "quoting": None}, {"header": None, "quoting": "some"}):
         with pytest.raises(UserError, match="Change"):
             check(setting, rules)
+
+
+@pytest.mark.parametrize(("result", "shown"), [
+    ({"text": "", "label": None, "score": None}, "no label\n"),
+    ({"text": "", "label": None, "guess": None, "score": None, "probabilities": {}}, "no label\n"),
+])  # fmt: skip
+def test_a_text_of_nothing_is_shown_without_a_label(
+    result: dict[str, Any], shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labelling.show_result(result)
+    assert capsys.readouterr().out == shown
+
+
+def test_a_single_text_of_nothing_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(labelling.Predictor, "from_run", lambda *_, **__: Cleaner("A"))
+    labelling.label(configured(f"run={tmp_path}", "text='<br/>'", verb="predict"))
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {"text": "", "label": None, "score": None}
+    assert shown.err == "warning: there is no text\n"
 
 
 def test_a_text_without_a_label_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -241,6 +241,20 @@ def test_one_text_of_a_pair_may_be_empty(kind: str, tmp_path: Path) -> None:
     assert [as_in_training(text, labels, clean=True) for text, _ in given.records] == expected
 
 
+def test_a_pair_gets_a_label_unless_both_texts_are_nothing(encoders: Encoders) -> None:
+    network = load_encoder(encoders("bert"), LABELS, {})
+    predict = Predictor.from_network(
+        network, load_tokenizer(encoders("bert"), "sequence"), LABELS, max_length=16, clean=True
+    )
+    pairs: list[Any] = [("", ""), " [SEP] ", ("<br>", "\u200b"), {"text": " ", "text_pair": "&nbsp;"}]
+    *blank, one, other = predict([*pairs, ("so", ""), ("", "so")])
+    assert blank[0] == {"text": " [SEP] ", "label": None, "score": None}
+    assert [row["label"] for row in blank] == [None] * 4
+    assert {one["label"], other["label"]} <= {*LABELS.names}
+    with pytest.raises(UserError, match=r"texts\[1\]: None is not a pair of texts"):
+        predict([("so", "it"), None])  # type: ignore[list-item]
+
+
 def test_html_is_taken_out_of_both_texts(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"premise": "<b>It</b> rains", "hypothesis": "so<br>what", "label": "x"}) + "\n")

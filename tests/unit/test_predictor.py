@@ -197,7 +197,7 @@ def test_any_text_gets_an_answer(architecture: str, task: str, finished: Make) -
                 assert one["text"] == row["text"][one["start"] : one["end"]]
                 assert one["text"] == one["text"].strip() != ""
     else:
-        assert all(0 <= score <= 1 for row in found for score in row.get("scores", {"": row.get("score")}).values())
+        assert all(0 <= score <= 1 for row in found for score in scores(row))
 
     # Neither the order of the texts nor the size of the batches matters.
     order = random.Random(0).sample(range(len(texts)), len(texts))
@@ -212,7 +212,9 @@ def test_any_text_gets_an_answer(architecture: str, task: str, finished: Make) -
 def scores(row: dict[str, Any]) -> list[float]:
     if "entities" in row:
         return [one["score"] for one in row["entities"]]
-    return list(row["scores"].values()) if "scores" in row else [row["score"]]
+    if "scores" in row:
+        return list(row["scores"].values())
+    return [] if row["score"] is None else [row["score"]]
 
 
 def without_scores(row: dict[str, Any]) -> Any:
@@ -283,10 +285,32 @@ def test_words_that_are_given_stay_the_words_they_are(encoders: Encoders) -> Non
     with pytest.raises(TypeError, match="lists of words are for token tasks"):
         Predictor(predict.logits, predict.tokenizer, LABELS["sequence"], max_length=32)([words])
     for other in (None, {"text": "a"}, ["a", None], float("nan")):
-        with pytest.raises(TypeError, match="is no text; lists of words are for token tasks"):
-            predict([other])
+        with pytest.raises(TypeError, match=r"texts\[1\]: .* is no text; lists of words are for token tasks"):
+            predict(["a", other])
     with pytest.raises(TypeError, match="give a list of them"):
         predict({"text": "a"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta"])
+@pytest.mark.parametrize("min_score", [None, 0.0, 1.0])
+def test_a_text_of_nothing_gets_no_label(architecture: str, min_score: float | None, finished: Make) -> None:
+    """Whether the tokenizer has tokens for blanks, as that of bytes does, or not; it is not left to people either."""
+    nothing = ["", " \n\u3000", "\u200b\ufeff", "\x00"]
+    for task in ("sequence", "multi_label"):
+        predictor = Predictor.from_run(finished(architecture, task), min_score=min_score)
+        *blank, word, mark = predictor([*nothing, "so", "!"], probabilities=True)
+        none = {"labels": [], "scores": {}} if task == "multi_label" else {"label": None, "score": None}
+        guess = {"guess": None} if task == "sequence" and min_score is not None else {}
+        assert blank == [{"text": text, **none, **guess, "probabilities": {}} for text in nothing]
+        assert len(word["probabilities"]) == len(mark["probabilities"]) == 3
+        assert predictor.sure + predictor.unsure == (2 if guess else 0)
+
+
+def test_a_text_is_read_before_it_is_found_to_be_nothing(finished: Make) -> None:
+    predictor = Predictor.from_run(finished("bert", "sequence"))
+    predictor.clean = True
+    found = predictor(["<br/>", "&nbsp;", "<!-- a note -->", "<b>so</b>"])
+    assert [row["label"] is None for row in found] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta"])

@@ -34,14 +34,16 @@ def confident(result: dict[str, Any], labels: LabelSet, min_score: float) -> tup
         min_score: the lowest score that is high enough.
 
     Returns:
-        (result, sure): for each label, of the text, an entity or a word, whether its score is high enough.
+        (result, sure): for each label, of the text, an entity or a word, whether its score is high enough. A text
+        without a score, since nothing of it is visible, is not counted.
     """
     if labels.task == "multi_label":
         return result, []
     if labels.task == "sequence":
-        sure = result["score"] >= min_score
-        labelled = {"text": result["text"], "label": result["label"] if sure else None, "guess": result["label"]}
-        return {**labelled, **{key: value for key, value in result.items() if key not in labelled}}, [sure]
+        scores = [] if result["score"] is None else [result["score"]]
+        sure = [score >= min_score for score in scores]
+        labelled = {"text": result["text"], "label": result["label"] if all(sure) else None, "guess": result["label"]}
+        return {**labelled, **{key: value for key, value in result.items() if key not in labelled}}, sure
     if "entities" not in result:
         scores = [score or 0.0 for score in result["scores"]]  # None: a word without a token, and so without a tag
         tags = [tag if score >= min_score else None for tag, score in zip(result["tags"], scores, strict=True)]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from thaw.inference.texts import blank
 from thaw.inference.voting import voted
 
 if TYPE_CHECKING:
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def classify_texts(predictor: "Predictor", texts: Sequence[str], probabilities: bool) -> Iterator[dict[str, Any]]:
-    """The label of each text with its score, or its labels.
+    """The label of each text with its score, or its labels; those of a blank text as `unlabelled` leaves them.
 
     Args:
         probabilities: also give the probability of every label.
@@ -26,4 +27,11 @@ def classify_texts(predictor: "Predictor", texts: Sequence[str], probabilities: 
             result |= {"labels": chosen, "scores": {name: by_name[name] for name in chosen}}
         else:
             result |= {"label": chosen, "score": by_name[chosen]}
-        yield result | ({"probabilities": by_name} if probabilities else {})
+        result |= {"probabilities": by_name} if probabilities else {}
+        yield unlabelled(result) if blank(text, predictor.labels.pairs) else result
+
+
+def unlabelled(result: dict[str, Any]) -> dict[str, Any]:
+    """The result for a text of which nothing is visible, to which a network gives some label or other all the same."""
+    nothing: dict[str, Any] = {"label": None, "score": None, "labels": [], "scores": {}, "probabilities": {}}
+    return {key: nothing.get(key, value) for key, value in result.items()}

@@ -17,7 +17,7 @@ from thaw.files import write_jsonl
 from thaw.inference.attribution import Attribution, attribute, check_method
 from thaw.inference.masking import Reading, Target
 from thaw.inference.predictor import Predictor
-from thaw.inference.texts import Text
+from thaw.inference.texts import Text, blank
 from thaw.inference.words import tagged
 from thaw.reporting.explanations import write_explanations
 from thaw.reporting.predictions import row_text
@@ -214,6 +214,8 @@ def explained(
     texts = (result["text"] if "text" in result else result["words"] for result in read)
     shown: list[dict[str, Any]] = []
     for result, found in zip(kept, explain(predictor, texts, method, evaluations), strict=True):
+        if blank(row_text(result), predictor.labels.pairs):
+            found["targets"] = []  # it has no label to explain
         if len(shown) < SHOWN:
             shown.append({"text": row_text(result), "explanation": found})
         yield {**result, "explanation": found}

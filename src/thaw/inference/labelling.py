@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.data import sources
-from thaw.data.pairs import BETWEEN, parted
+from thaw.data.pairs import BETWEEN
 from thaw.data.rows import Options
 from thaw.data.tables import words_in
 from thaw.errors import UserError, counted
@@ -18,8 +18,9 @@ from thaw.files import check_not_over
 from thaw.inference.attribution import check_method
 from thaw.inference.predictor import Predictor
 from thaw.inference.records import TABLES, Input, Record, kind_of, read_records, unused_key
-from thaw.inference.texts import Text
+from thaw.inference.texts import Text, blank
 from thaw.inference.writing import output_format, writer
+from thaw.reporting.predictions import row_text
 from thaw.reporting.progress import counting
 from thaw.reporting.summary import number, table
 from thaw.runs import display, listed, load_config, several
@@ -59,11 +60,11 @@ def label(config: DictConfig) -> None:
         separator = data_of(folders[0]).get("label_separator") if suffix in (*TABLES, "xlsx") else None
         label_records(predictor, source, suffix, config, separator)
         return
-    if not str(config.text).strip():
-        print("warning: there is no text; its prediction means nothing", file=sys.stderr)
     shown = config.output is None and sys.stdout.isatty()
     with nullcontext(show_result) if shown else writer(config.output, suffix) as write:
         (result,) = predict(predictor, [str(config.text)], config)
+        if blank(row_text(result), predictor.labels.pairs):
+            print("warning: there is no text", file=sys.stderr)
         say_cut(predictor, 1)
         write(result if shown else rounded(result))
     say_unsure(predictor)
@@ -98,7 +99,7 @@ def label_records(predictor: Predictor, source: Input, suffix: str, config: Dict
     read, kept = itertools.tee(source.records)  # tee buffers what is read ahead of the predictions
     texts = (as_given(text, predictor, source.cells, columns) for text, _ in read)
     results = predict(predictor, texts, config)
-    labelled = blank = 0
+    labelled = without_text = 0
 
     def ours(result: Record) -> Record:
         # Without what the record contains already; but a text cleaned of HTML differs from the record's.
@@ -123,30 +124,23 @@ def label_records(predictor: Predictor, source: Input, suffix: str, config: Dict
                 others = {name: value for name, value in record.items() if value is not text}
                 record = {key: result["words"], **others}
                 result["tags"] = [tag or "_" for tag in result["tags"]]
-            if not "".join(parted(str(text)) if predictor.labels.pairs else text).strip():
-                result, blank = unlabelled(result), blank + 1
+            without_text += blank(row_text(result), predictor.labels.pairs)
             write({**record, **ours(result)})
             progress(1)
             labelled += 1
     for line in source.bad.lines():
         print(line, file=sys.stderr)
-    say_blank(predictor, str(config.input), labelled, blank)
+    say_blank(predictor, str(config.input), labelled, without_text)
     say_cut(predictor, labelled)
     if labelled:
         say_unsure(predictor)
     say_where(config.output, labelled)
 
 
-def unlabelled(result: Record) -> Record:
-    """The result for a row without text, of which an encoder would make some label or other."""
-    nothing: Record = {"label": None, "guess": None, "score": None, "labels": []}
-    return {key: nothing.get(key, value) for key, value in result.items()}
-
-
-def say_blank(predictor: Predictor, source: str, rows: int, blank: int) -> None:
-    if blank:
+def say_blank(predictor: Predictor, source: str, rows: int, without_text: int) -> None:
+    if without_text:
         nothing = "" if predictor.labels.task == "token" else ", and get no label"
-        print(f"warning: {blank:,} of {rows:,} rows hold no text{nothing}", file=sys.stderr)
+        print(f"warning: {without_text:,} of {rows:,} rows hold no text{nothing}", file=sys.stderr)
     if not rows:
         print(f"warning: {source} holds no text", file=sys.stderr)
 
@@ -248,8 +242,8 @@ def show_result(result: Record) -> None:
         rows = [[one["text"], one["type"], number(one["score"])] for one in result["entities"]]
         print(table(f"{len(rows)} entities", ["text", "type", "score"], rows))
         return
-    chosen = result["probabilities"] if "probabilities" in result else result.get("scores")
-    scores = chosen if chosen is not None else {label_of(result): result["score"]}
+    own = {} if result.get("score") is None else {label_of(result): result["score"]}
+    scores = result.get("probabilities", result.get("scores", own))
     what = "guess" if "guess" in result and result["label"] is None else "label"
     ranked = sorted(scores.items(), key=lambda pair: -pair[1])
     rows = [[name, number(score)] for name, score in ranked]

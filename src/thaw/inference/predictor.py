@@ -194,16 +194,16 @@ class Predictor:
         """Predict a list of texts.
 
         Args:
-            texts: any strings, even empty ones; for token tasks also lists of words, which are not split further. For
-                runs trained on pairs: (first, second), ``{"text": first, "text_pair": second}`` as for the pipeline, or
-                one string with " [SEP] " between the two.
+            texts: any strings; for token tasks also lists of words, which are not split further. For runs trained on
+                pairs: (first, second), ``{"text": first, "text_pair": second}`` as for the pipeline, or one string with
+                " [SEP] " between the two.
             probabilities: also give the probability of every label (sequence and multi-label tasks).
 
         Returns:
             Sequence: ``text``, ``label``, ``score``. Multi-label: ``text``, ``labels``, ``scores``. Token: ``text``
             and ``entities`` with ``type``, ``text``, ``start``, ``end`` (characters) and ``score``; for lists of words:
             ``words``, ``tags`` and ``scores``, and ``entities``, whose ``start`` and ``end`` count words. With
-            ``min_score`` as `thaw.inference.abstaining` says.
+            ``min_score`` as `thaw.inference.abstaining` says. A text of which nothing is visible has no label or score.
         """
         return list(self.stream(texts, probabilities))
 
@@ -211,7 +211,7 @@ class Predictor:
         """The same as a call, but lazily and in constant memory; results come in the order of the texts."""
         if isinstance(texts, str | bytes | Mapping):
             raise TypeError("texts is a single one; give a list of them")
-        readable = (as_in_training(text, self.labels, self.clean) for text in texts)
+        readable = (as_in_training(text, self.labels, self.clean, i) for i, text in enumerate(texts))
         for chunk in chunks(readable, CHUNK_BATCHES * self.batch_size):
             words = self.labels.task == "token"
             every = tag_texts(self, chunk) if words else classify_texts(self, chunk, probabilities)

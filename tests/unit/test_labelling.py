@@ -516,6 +516,35 @@ def test_words_of_json_lines_get_a_tag_each(predict: Predict, tmp_path: Path) ->
     assert (tmp_path / "out.conll").read_text() == "New York\t0\tA\nwon 1 A\n\n"
 
 
+def test_the_columns_are_those_of_the_first_sentence(predict: Predict, tmp_path: Path) -> None:
+    """A list that is as long as one of the sentences only would make the file unreadable."""
+    sentences = [
+        {"words": [], "pos": []},
+        {"words": ["so", "it", "is"], "pos": ["A", "B", "C"], "topics": ["x", "y"]},
+        {"words": ["by", "chance"], "pos": [1, 2], "topics": ["x", "y"]},
+        {"words": ["none"], "topics": []},
+        {"words": ["too", "few"], "pos": ["A"]},
+        {"words": ["no", "value"], "pos": ["A", None]},
+    ]
+    content = "".join(json.dumps(sentence) + "\n" for sentence in sentences)
+    predict("in.jsonl", content, output="out.conll", model=Tagger)
+    assert (tmp_path / "out.conll").read_text() == (
+        "\nso A A\nit B A\nis C A\n\nby 1 A\nchance 2 A\n\nnone _ A\n\ntoo _ A\nfew _ A\n\nno _ A\nvalue _ A\n\n"
+    )
+    rows = predict("out.conll", None, model=Tagger)
+    assert [row["words"] for row in rows] == [one["words"] for one in sentences[1:]]
+
+
+def test_no_cell_of_columns_ends_a_column_or_a_line(predict: Predict, tmp_path: Path) -> None:
+    sentence = {"words": ["a\tb", "c\r", "d\ne", " ", "", "5\u00a0%"], "pos": ["x\ty", "", "\u00a0", "z", "z", "z"]}
+    predict("in.jsonl", json.dumps(sentence), output="out.conll", model=Tagger)
+    assert (tmp_path / "out.conll").read_bytes().decode() == (
+        "a b\tx y\tA\nc _ A\nd e\t_\tA\n_ z A\n_ z A\n5\u00a0% z A\n\n"
+    )
+    (row,) = predict("out.conll", None, model=Tagger)
+    assert row["words"] == ["a b", "c", "d e", "_", "_", "5\u00a0%"]
+
+
 def test_columns_of_a_text_hold_the_words_that_it_is_divided_into(predict: Predict, tmp_path: Path) -> None:
     predict("in.csv", "id,text\n1,so it is\n2,\n3,fine\n", output="out.conll", model=Tagger)
     assert (tmp_path / "out.conll").read_text() == "so A\nit A\nis A\n\n\nfine A\n\n"

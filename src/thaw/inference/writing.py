@@ -4,6 +4,7 @@ import codecs
 import csv
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from thaw.inference.records import TABLES, Record
 
 FORMATS = ("jsonl", "json", *TABLES, "xlsx", "conll")
 MARK = "\ufeff"
+BREAKS = re.compile(r"[\t\r\n]")  # which end a column or a line
+NOTHING = "_"  # in CoNLL columns, where a cell must not be empty
 
 
 def output_format(output: str | None) -> str:
@@ -101,19 +104,35 @@ def _to_json(file: IO[str], escaped: bool = False, array: bool = False) -> Calla
 
 
 def _to_columns(file: IO[str]) -> Callable[[Record], None]:
-    """The first value is the words; others become columns if they are lists with one string or integer per word."""
+    """The first field is the words; others are columns if they have a string or integer per word in the first sentence.
+
+    So every line has as many columns. Where a later sentence has no such values for one of them, it is empty.
+    """
+    columns: list[str] = []
+
+    def fits(values: Any, words: list[str]) -> bool:
+        one_each = isinstance(values, list) and len(values) == len(words)
+        return one_each and all(isinstance(value, str | int) for value in values)
 
     def write(record: Record) -> None:
-        words, *others = record.values()
-        fitting = (own for own in others if isinstance(own, list) and len(own) == len(words))
-        columns = [own for own in fitting if all(isinstance(value, str | int) for value in own)]
-        for row in zip(words, *columns, strict=True):
-            cells = [str(value) for value in row]
-            between = "\t" if any(" " in cell or not cell for cell in cells) else " "
+        words, *_ = record.values()
+        if words and not columns:
+            columns.extend(name for name, values in record.items() if fits(values, words))
+        given = (record.get(name) for name in columns[1:])
+        others = (values if fits(values, words) else [NOTHING] * len(words) for values in given)
+        for row in zip(words, *others, strict=True):
+            cells = [_filled(str(value)) for value in row]
+            between = "\t" if any(" " in cell for cell in cells) else " "
             file.write(between.join(cells) + "\n")
         file.write("\n")
 
     return write
+
+
+def _filled(cell: str) -> str:
+    """A cell of CoNLL columns in which no column or line ends, and which is not empty."""
+    cell = BREAKS.sub(" ", cell).strip(" ")
+    return cell if cell.strip() else NOTHING
 
 
 @contextmanager

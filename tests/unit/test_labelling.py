@@ -134,7 +134,7 @@ def predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Predict:
         if output.endswith(".conll"):
             return []
         with (tmp_path / output).open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+            return list(csv.DictReader(file, delimiter="\t" if output.endswith(".tsv") else ","))
 
     return run
 
@@ -452,6 +452,28 @@ def test_standard_input_may_be_of_any_format(
     (row,) = predict("-", None, f"format={kind}")
     given = {"words": ["one"], "tags": ["O"]} if kind == "conll" else {"id": "1", "text": "one"}
     assert row == {**given, "label": "A", "score": 3}
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "xlsx"])
+def test_a_table_has_a_column_for_the_probability_of_each_label(kind: str, predict: Predict, tmp_path: Path) -> None:
+    """Whether or not its first row has text; one whose name is taken gets another."""
+    content = 'text,probability_x\n"",mine\nso,mine\n'
+    nothing, row = predict("in.csv", content, "probabilities=true", output=f"out.{kind}", model=Several)
+    own = ["labels", "scores", "probability_A", "predicted_probability_x"]
+    assert list(row) == list(nothing) == ["text", "probability_x", *own]
+    assert [str(row[name]) for name in own[2:]] == ["0.5", "0.7"]
+    assert [nothing[name] or "" for name in own[2:]] == ["", ""]
+
+
+def test_a_table_of_a_single_text_or_of_none_has_these_columns_too(
+    predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict("in.csv", "text\n", "probabilities=true", output="out.csv", model=Several)
+    assert (tmp_path / "out.csv").read_text() == "text,labels,scores,probability_A,probability_x\n"
+    monkeypatch.setattr(labelling.Predictor, "from_run", lambda *_, **__: Named("A"))
+    output = tmp_path / "one.csv"
+    labelling.label(configured(f"run={tmp_path}", "text=so", "probabilities=true", f"output={output}", verb="predict"))
+    assert output.read_text() == "text,label,score,probability_A\nso,A,2,0.5\n"
 
 
 @pytest.mark.parametrize("nothing", ["<br/>", "&nbsp;", "<!-- a note -->", " ", "\u200b"])

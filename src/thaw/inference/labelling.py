@@ -27,6 +27,7 @@ from thaw.runs import display, listed, load_config, several
 from thaw.settings import plain
 
 DIGITS = 6  # of the scores in the output
+CELLS = (*TABLES, "xlsx")  # formats with one value in a cell
 
 
 def label(config: DictConfig) -> None:
@@ -57,7 +58,7 @@ def label(config: DictConfig) -> None:
     if predictor.labels.task == "token" and config.probabilities:
         raise UserError("probabilities=true is for labels of whole texts", "Leave it out: entities have a score.")
     if source is not None:
-        separator = data_of(folders[0]).get("label_separator") if suffix in (*TABLES, "xlsx") else None
+        separator = data_of(folders[0]).get("label_separator") if suffix in CELLS else None
         label_records(predictor, source, suffix, config, separator)
         return
     shown = config.output is None and sys.stdout.isatty()
@@ -66,7 +67,7 @@ def label(config: DictConfig) -> None:
         if blank(row_text(result), predictor.labels.pairs):
             print("warning: there is no text", file=sys.stderr)
         say_cut(predictor, 1)
-        write(result if shown else rounded(result))
+        write(result if shown else written(result, predictor, suffix))
     say_unsure(predictor)
     say_where(config.output, 1)
 
@@ -104,7 +105,7 @@ def label_records(predictor: Predictor, source: Input, suffix: str, config: Dict
     def ours(result: Record) -> Record:
         # Without what the record contains already; but a text cleaned of HTML differs from the record's.
         held = {"words"} if predictor.clean and config.explain else {"words", "text"}
-        own = {key: value for key, value in rounded(result).items() if key not in held}
+        own = {key: value for key, value in written(result, predictor, suffix).items() if key not in held}
         if separator and "labels" in own:
             own["labels"] = separator.join(own["labels"])  # the form that training reads
         # If the input has a column of the same name, ours gets another name.
@@ -190,6 +191,15 @@ def predict(predictor: Predictor, texts: Iterable[Text], config: DictConfig) -> 
     from thaw.inference.explanation import explained
 
     return explained(predictor, results, config.run, config.explain, config.explain_evaluations, config.explain_page)
+
+
+def written(result: Record, predictor: Predictor, suffix: str) -> Record:
+    """A result as it is written: rounded, and in tables with a column for the probability of each label."""
+    own = rounded(result)
+    if suffix not in CELLS or "probabilities" not in own:
+        return own
+    each = own.pop("probabilities")  # of no label if there is no text
+    return {**own, **{f"probability_{name}": each.get(name) for name in predictor.labels.names}}
 
 
 def rounded(value: Any) -> Any:

@@ -70,6 +70,10 @@ def require(module: str, wanted: str, extra: str, package: str = "") -> Any:
         raise missing(wanted, package or module, extra) from None
 
 
+class NoGroups(UserError):
+    """Rows have no column of groups by that name; they can be read without."""
+
+
 class Occupied(UserError):
     """Another process is writing to the folder that this one needs."""
 

@@ -3,15 +3,14 @@
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from thaw import files, runs
-from thaw.data.module import TextDataModule, load_labelled
-from thaw.data.splits import SPLITS, rows_fingerprint, shared, text_keys
+from thaw.data.module import TextDataModule
+from thaw.data.splits import rows_fingerprint, shared, text_keys
 from thaw.errors import UserError, counted
 from thaw.hub import locate_encoder
 from thaw.inference.attribution import check_method
@@ -21,33 +20,13 @@ from thaw.joint_evaluation import evaluate_together
 from thaw.metrics.outputs import Outputs
 from thaw.models.encoder import load_encoder
 from thaw.models.speed import accelerate
+from thaw.new_rows import Labelled, new_rows
 from thaw.reporting import summary
 from thaw.reporting.run_page import explanations_path, page_path, write_page
 from thaw.scoring import joined_metrics, predict_baselines, predict_rows, score_baselines, score_rows, trained_on
 from thaw.settings import plain
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Labelled rows to evaluate a run on.
-
-    Args:
-        name: under which their predictions and page are kept in the run folder.
-        texts: strings, or lists of words.
-        gold: an id, a list of ids, or an id for each word.
-        places: where the texts stand, for readers of the page.
-        groups: that of each text, with ``data.group_column``; else empty.
-        notes: what has to be said about the rows.
-    """
-
-    name: str
-    texts: list[Any]
-    gold: list[Any]
-    places: list[str]
-    groups: list[str | None] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
@@ -102,45 +81,6 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
         files.write_json(runs.metrics_path(run, rows.name), {"rows": len(rows.texts), **own})
     write_page(run, rows.name, {**metrics, **own}, result.predictions)
     return rows.name, len(rows.texts), own
-
-
-def new_rows(run: Path, data: dict[str, Any], new: dict[str, Any], predictor: Predictor, split: str) -> Labelled:
-    """Rows of a file or folder other than the run's own.
-
-    Args:
-        data: the ``data`` group of the run.
-        new: what differs from it; None takes the run's.
-        predictor: of the run, which splits texts with marked entities into words.
-        split: of a folder that holds several.
-    """
-    given = {key: value for key, value in new.items() if value is not None}
-    labels = predictor.labels
-    # What predict.py has labelled has its label under another name.
-    lenient = not given.keys() & {"text_column", "label_column"}
-    anew = {"task": labels.task, "format": None, "train_size": None, "lenient": lenient}
-    anew |= {"validation_path": None, "test_path": None, "group_column": None, "corrections": None}
-    texts, gold, places, skipped = load_labelled({**data, **anew, **given}, labels, split, predictor.joined_by)
-    path = Path(str(given["path"])).expanduser()
-    name = files.plain_name(path).removesuffix(".gz").rsplit(".", 1)[0] + (f"_{split}" if path.is_dir() else "")
-    name = unused_name(run, f"new_{name}" if name in SPLITS else name, texts)
-    listed = run / "predictions" / f"{name}.skipped.json"
-    listed.unlink(missing_ok=True)  # of an earlier evaluation
-    if not skipped:
-        return Labelled(name, texts, gold, places)
-    files.write_json(listed, skipped)
-    note = f"Rows skipped: {len(skipped):,} of {len(skipped) + len(texts):,}, such as {skipped[0]}."
-    return Labelled(name, texts, gold, places, notes=[note])
-
-
-def unused_name(run: Path, name: str, texts: Sequence[Any]) -> str:
-    """The name itself, or the first with a number that does not stand for the predictions of other texts."""
-    unused, number = name, 1
-    while (path := runs.predictions_path(run, unused)).is_file():
-        if [row["words"] if "words" in row else row["text"] for row in files.read_jsonl(path)] == list(texts):
-            break
-        number += 1
-        unused = f"{name}_{number}"
-    return unused
 
 
 def against_training(
@@ -246,6 +186,11 @@ def check_output(path: Path, run: str, data: str | None) -> None:
         raise UserError(f"output={path}: cannot be written: {error.strerror}", "Choose another place.") from None
 
 
+def optimistic(split: str) -> list[str]:
+    """A note on the metrics of validation."""
+    return ["The validation rows picked the checkpoint, so the metrics are optimistic."] * (split == "validation")
+
+
 def evaluate_vote(folders: Sequence[str], settings: dict[str, Any]) -> None:
     """Evaluate the vote of several runs; each scores new data for itself first.
 
@@ -268,6 +213,8 @@ def evaluate_vote(folders: Sequence[str], settings: dict[str, Any]) -> None:
             for note in metrics["notes"]:
                 log.warning("%s: %s", folder, note)
         settings = {**settings, "split": names[0]}
+    for line in optimistic(settings["split"]):
+        print(line)
     rows, metrics = evaluate_together(folders, settings)
     title = f"Metrics of {len(folders)} runs that vote, {counted(rows, 'row')}"
     print(summary.table(title, *summary.headline_rows(metrics, [settings["split"]])))
@@ -286,9 +233,9 @@ def evaluate(config: DictConfig) -> None:
         return
     settings["run"] = folders[0]
     name, rows, metrics = evaluate_run(settings)
+    for line in [*metrics["notes"], *optimistic(name)]:
+        print(line)
     print(summary.table(f"Metrics, {counted(rows, 'row')}", *summary.headline_rows(metrics, [name])))
-    for line in metrics["notes"]:
-        print(f"\n{line}")
     run = runs.open_run(settings["run"])
     written = Path(settings["output"] or runs.predictions_path(run, name)).expanduser()
     print(f"\nReport        {runs.display(page_path(run, name))}")

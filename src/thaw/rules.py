@@ -185,8 +185,8 @@ EVALUATE_RULES: dict[str, Rule] = {
     "split": values.TEXT,
     "output": values.OPTIONAL_TEXT,
     "explain_rows": values.NATURAL,
-    **{f"data.{key}": RULES[f"data.{key}"] for key in ("path", "text_column", "label_column", "label_separator")},
+    **{f"data.{key}": RULES[f"data.{key}"] for key in ("path", "text_column", "label_column", "group_column")},
     **{f"data.{key}": or_null(RULES[f"data.{key}"]) for key in ("separator", "header", "quoting")},
-    **{f"data.{key}": RULES[f"data.{key}"] for key in ("format", "on_bad_row", "encoding")},
+    **{f"data.{key}": RULES[f"data.{key}"] for key in ("label_separator", "format", "on_bad_row", "encoding")},
     "baselines": values.FLAG,
 }

@@ -368,8 +368,11 @@ def test_evaluate_says_which_rows_the_run_was_trained_on(
     (tmp_path / "mixed.txt").write_text("".join(f"{line}\n" for line in lines))
     evaluate(configured(f"run={run}", f"data.path={tmp_path}/mixed.txt", verb="evaluate"))
     said = "The run was trained on 4 of these 7 texts."
-    assert said in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert 0 <= shown.index(said) < shown.index("Metrics, 7 rows"), "what the table is to be read with comes first"
     assert said in page_path(run, "mixed").read_text()
+    evaluate(configured(f"run={run}", "split=validation", verb="evaluate"))
+    assert capsys.readouterr().out.startswith("The validation rows picked the checkpoint, so the metrics are optimist")
 
 
 def test_classes_are_balanced_by_windows_in_training_and_by_texts_in_every_other_loss(
@@ -586,3 +589,11 @@ def test_intervals_of_rows_with_groups_are_of_whole_groups(encoders: Encoders, t
     assert own["intervals"] == {name: pair for name, pair in before["intervals"].items() if name.startswith("test/")}
     again = [json.loads(line) for line in (tmp_path / "run/predictions/test.jsonl").open()]
     assert [row["group"] for row in again] == [row["group"] for row in saved]
+    csv_rows = "".join(f"{row['text']},{row['label']},{row['group']}\n" for row in saved)
+    (tmp_path / "new.csv").write_text("text,label,who\n" + csv_rows)
+    settings = {"run": str(tmp_path / "run"), "split": "test", "output": None, "baselines": False}
+    *_, new = evaluate_run({**settings, "data": {"path": str(tmp_path / "new.csv")}})
+    assert new["intervals"]["new/accuracy"] == before["intervals"]["test/accuracy"]
+    assert {row["group"] for row in files.read_jsonl(tmp_path / "run/predictions/new.jsonl")} == {
+        row["group"] for row in saved
+    }

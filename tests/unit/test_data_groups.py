@@ -17,9 +17,9 @@ from thaw.data.sources import load
 from thaw.data.splits import divide, text_keys
 from thaw.data.stratified import hold_out_groups, linked, stratified_group_folds
 from thaw.errors import UserError
-from thaw.evaluation import new_rows
 from thaw.labels import LabelSet
 from thaw.models.encoder import load_tokenizer
+from thaw.new_rows import new_rows
 from thaw.reporting.advice import notes
 from thaw.reporting.summary import data_tables
 
@@ -270,6 +270,35 @@ def test_new_rows_need_no_groups(tmp_path: Path, prepare: Callable[..., TextData
         labels, joined_by = data.labels, ""
 
     known: Any = Known
-    assert new_rows(tmp_path, data.data, given, known, "test").texts == ["so"]
+    found = new_rows(tmp_path, data.data, given, known, "test")
+    assert (found.texts, found.groups) == (["so"], [])
+    (note,) = found.notes
+    assert note.startswith("These rows lack the column 'who', by which the run's are grouped: the intervals")
+    (tmp_path / "new.txt").write_text("so;a\n")
+    flat = new_rows(tmp_path, data.data, {"path": str(tmp_path / "new.txt")}, known, "test")
+    assert (flat.texts, flat.groups, len(flat.notes)) == (["so"], [], 1)
     with pytest.raises(UserError, match="no column 'who'"):
         load_labelled({**data.data, **given}, data.labels, "test")
+    with pytest.raises(UserError, match="no column 'whom'"):
+        new_rows(tmp_path, data.data, {**given, "group_column": "whom"}, known, "test")
+
+
+def test_new_rows_keep_the_groups_that_they_have(tmp_path: Path, prepare: Callable[..., TextDataModule]) -> None:
+    """Also where the first row has none, another row is skipped, or the column has another name."""
+    data = prepare(csv(tmp_path / "a.csv", tickets(100)))
+
+    class Known:
+        labels, joined_by = data.labels, ""
+
+    known: Any = Known
+    rows = [{"text": "so", "label": "a"}, {"text": "oh", "label": "unknown", "who": "x"},
+            *({"text": text, "label": "b", "who": "y"} for text in ("no", "ah"))]  # fmt: skip
+    path = tmp_path / "new.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {"path": str(path), "on_bad_row": "skip"}
+    found = new_rows(tmp_path, data.data, given, known, "test")
+    assert (found.texts, found.groups) == (["so", "no", "ah"], [None, "y", "y"])
+    assert [note.partition(":")[0] for note in found.notes] == ["Rows skipped"]
+    path.write_text(path.read_text().replace('"who"', '"customer"'))
+    renamed = new_rows(tmp_path, data.data, {**given, "group_column": "customer"}, known, "test")
+    assert renamed.groups == [None, "y", "y"]

@@ -18,9 +18,9 @@ from conftest import ROOT, configured
 from thaw.data import module
 from thaw.data.module import TextDataModule, load_labelled, prepared
 from thaw.errors import UserError
-from thaw.evaluation import new_rows
 from thaw.labels import LabelSet
 from thaw.models.encoder import load_tokenizer
+from thaw.new_rows import new_rows
 from thaw.reporting.advice import notes
 
 DEFAULTS = yaml.safe_load((ROOT / "conf" / "data" / "_data.yaml").read_text())
@@ -677,11 +677,11 @@ def test_new_data_takes_the_labels_of_the_run(prepare: Prepare, tmp_path: Path) 
     with pytest.raises(UserError, match=said):
         load_labelled({**DEFAULTS, "path": str(new), "label_names": ["anger", "fear", "joy"]}, labels, "test")
     found = load_labelled({**DEFAULTS, "path": str(new), "on_bad_row": "skip"}, labels, "test")
-    assert found == (["a"], [2], ["new.jsonl:1"], [f"{new}:2: the label 'other' is unknown"])
+    assert found == (["a"], [2], ["new.jsonl:1"], [f"{new}:2: the label 'other' is unknown"], [])
     csv(tmp_path / "train.csv", 3)
     (tmp_path / "a.csv").unlink()
     csv(tmp_path / "val.csv", 3, "fear")
-    found_texts, ids, _, _ = load_labelled({**DEFAULTS, "path": str(tmp_path), "format": "csv"}, labels, "validation")
+    found_texts, ids, *_ = load_labelled({**DEFAULTS, "path": str(tmp_path), "format": "csv"}, labels, "validation")
     assert (found_texts, ids) == (["text 0", "text 1", "text 2"], [1, 1, 1])
     with pytest.raises(UserError, match="no split test in the format csv; it holds: "):
         load_labelled({**DEFAULTS, "path": str(tmp_path), "format": "csv"}, labels, "test")
@@ -705,7 +705,7 @@ def test_new_data_may_be_written_in_another_way(
     (tmp_path / name).write_text(content)
     asked = configured("run=x", f"data.path={tmp_path / name}", *settings, verb="evaluate").data
     given = {key: value for key, value in asked.items() if value is not None}
-    assert load_labelled({**DEFAULTS, "format": None, **given}, labels, "test") == (['"5'], [2], [f"{name}:1"], [])
+    assert load_labelled({**DEFAULTS, "format": None, **given}, labels, "test") == (['"5'], [2], [f"{name}:1"], [], [])
 
 
 def test_new_texts_with_marked_entities_are_split_into_words_as_the_run_splits_them(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ MODULES = sorted(".".join(path.relative_to(ROOT / "src").with_suffix("").parts) 
 LAYERS = [
     {"cli", "job", "mistakes", "multirun", "help"},
     {"training"},
-    {"evaluation", "exploration", "joint_evaluation", "scoring"},
+    {"evaluation", "exploration", "joint_evaluation", "new_rows", "scoring"},
     {"inference"},
     {"reporting"},
     {"data", "models"},

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data.rows import Options, Row, text_of
-from thaw.errors import UserError
+from thaw.errors import NoGroups, UserError
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def find_column(columns: list[str], role: str, options: Options, where: Path | s
         wanted: name or position of the column; None looks for a usual name.
 
     Raises:
-        UserError: when there is none; the message lists the existing columns.
+        UserError: when there is none; the message lists the existing columns. `NoGroups` of a group.
     """
     if isinstance(wanted, int) and 0 <= wanted < len(columns):
         return columns[wanted]
@@ -49,7 +49,8 @@ def find_column(columns: list[str], role: str, options: Options, where: Path | s
         what += ", and none with a usual name"
     if isinstance(wanted, str) and (near := difflib.get_close_matches(wanted, columns, 1)):
         what += f", but {near[0]!r}"
-    raise UserError(f"{where}: {what}; it has: {', '.join(columns)}", _column_remedy(role, options, where, wanted))
+    kind = NoGroups if role == "group" else UserError
+    raise kind(f"{where}: {what}; it has: {', '.join(columns)}", _column_remedy(role, options, where, wanted))
 
 
 def _column_remedy(role: str, options: Options, where: Path | str, wanted: str | int | None) -> str:

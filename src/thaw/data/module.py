@@ -136,8 +136,7 @@ class TextDataModule(pl.LightningDataModule):
 
     def groups(self, split: str) -> list[str | None]:
         """The group of each row, with ``data.group_column``; else empty."""
-        rows = self.rows[split]
-        return rows[splits.GROUP][:] if splits.GROUP in rows.column_names else []
+        return _groups(self.rows[split])
 
     def _origin(self, split: str) -> str:
         """The split in whose files the rows stand, of which they may have been held out."""
@@ -248,9 +247,13 @@ def _places(source: sources.Source, split: str, rows: Any) -> list[str]:
     return [short_place(source.place(split, file, line)) for file, line in pairs]
 
 
+def _groups(rows: Any) -> list[str | None]:
+    return rows[splits.GROUP][:] if splits.GROUP in rows.column_names else []
+
+
 def load_labelled(
     data: dict[str, Any], labels: LabelSet, split: str, joined_by: str = ""
-) -> tuple[list[Any], list[Any], list[str], list[str]]:
+) -> tuple[list[Any], list[Any], list[str], list[str], list[str | None]]:
     """Rows of a new file with the labels of a finished run.
 
     Args:
@@ -260,7 +263,10 @@ def load_labelled(
         joined_by: punctuation inside the words of the run, for texts with marked entities.
 
     Returns:
-        (texts, label ids, places of the rows, skipped rows).
+        (texts, label ids, places of the rows, skipped rows, groups): the last are empty without ``data.group_column``.
+
+    Raises:
+        UserError: when the rows cannot be read, or do not fit the run; `NoGroups` when they only lack the groups.
     """
     if isinstance(data.get("text_column"), list) != labels.pairs:
         needs = "two columns, as in data.text_column=[premise,hypothesis]" if labels.pairs else "one column"
@@ -276,4 +282,4 @@ def load_labelled(
     detect_task(source, data)  # and give the labels its form
     rows = with_ids(source, name, labels, data)
     skipped = [f"{place}: {problem}" for _, place, problem in source.skipped]
-    return rows["text"][:], rows["label"][:], _places(source, name, rows), skipped
+    return rows["text"][:], rows["label"][:], _places(source, name, rows), skipped, _groups(rows)

@@ -20,7 +20,7 @@ from thaw.data.corrections import Correction, corrected, read_corrections, short
 from thaw.data.layout import SPLIT_NAMES, files_of_one_split, kind_of, kind_of_name, split_files, split_of
 from thaw.data.lines import NOT_UTF8, check_undecodable
 from thaw.data.rows import CHUNK, Bad, Options, Row, dataset_of
-from thaw.errors import UserError
+from thaw.errors import NoGroups, UserError
 from thaw.files import named_by
 from thaw.hub import WAYS_OUT, go_offline_if_unreachable
 from thaw.settings import DATA_PATHS, check_source
@@ -117,7 +117,8 @@ def _read(source: Source, split: str, parts: Sequence[Path], data: dict[str, Any
         by_name = isinstance(data.get(column), list) or (column == "group_column" and data.get(column) is not None)
         if by_name and (flat := WITHOUT_COLUMNS.intersection(kinds)):
             problem = f"data.{column}={data[column]}: the format {min(flat)} has no columns with names"
-            raise UserError(f"{parts[0]}: {problem}", f"Write {what} as csv, tsv, jsonl or parquet.")
+            kind = NoGroups if column == "group_column" else UserError
+            raise kind(f"{parts[0]}: {problem}", f"Write {what} as csv, tsv, jsonl or parquet.")
     rows = (
         (number, row)
         for number, (part, kind) in enumerate(zip(parts, kinds, strict=True))

@@ -16,6 +16,7 @@ from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs
 from thaw.reporting import summary
 from thaw.reporting.comparison import same_rows
+from thaw.reporting.predictions import with_groups
 from thaw.reporting.progress import counting
 from thaw.scoring import Evaluation, joined_metrics, score_rows
 from thaw.settings import plain
@@ -55,9 +56,9 @@ def score_together(folders: Sequence[Path], split: str) -> tuple[Evaluation, dic
     Raises:
         UserError: when the runs cannot vote, or were not tested on the same rows.
     """
-    (labels, *_), (rows, *_) = same_rows(folders, split)
+    (labels, *_), predicted = same_rows(folders, split)
     predictor = Predictor.from_runs(folders)
-    texts, gold, places, groups = runs.unpacked(rows, labels)
+    texts, gold, places, groups = runs.unpacked(with_groups(predicted), labels)
     outputs = outputs_of(average(predictor, texts, split), gold, labels)
     predictor.temperature = None  # that of the first run does not calibrate the vote
     result = score_rows(predictor, outputs, texts, places, plain(runs.load_config(folders[0])), groups)

@@ -75,6 +75,18 @@ def test_many_changed_rows_are_counted_and_some_of_them_shown(make: Make) -> Non
     assert found["findings"][1] == "McNemar's exact test: p < 0.001."
 
 
+def test_groups_that_one_of_two_runs_tells_are_those_of_both(make: Make) -> None:
+    """As where the column of groups was named in one of two commands."""
+    rows = [row(i, "yes" if i % 2 else "no", 0.2 + 0.01 * i) for i in range(40)]
+    plain = make("plain", LABELS, rows)
+    grouped = make("grouped", LABELS, [{**own, "group": f"g{i // 8}", "predicted": "no"} for i, own in enumerate(rows)])
+    found = [compare(*pair, "test") for pair in ((plain, grouped), (grouped, plain))]
+    assert [one["grouped"] for one in found] == [True, True]
+    assert [one["test"] for one in found] == [None, None], "McNemar's test takes rows to be independent"
+    (low, high), other = (one["figures"]["accuracy"]["interval"] for one in found)
+    assert other == pytest.approx([-high, -low])
+
+
 def test_runs_with_several_labels_are_compared_by_whole_rows(make: Make) -> None:
     first = make("first", SEVERAL, [several(0, ["a", "b"], ["a", "b"]), several(1, ["c"], [])])
     second = make("second", SEVERAL, [several(0, ["b", "a"], ["a"]), several(1, ["c"], [])])

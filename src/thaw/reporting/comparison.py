@@ -15,7 +15,7 @@ from thaw.labels import LabelSet
 from thaw.metrics.paired import mcnemar, paired_bootstrap
 from thaw.overrides import settings_of
 from thaw.reporting.html import write_html
-from thaw.reporting.predictions import Rows, groups_of, scorer_of
+from thaw.reporting.predictions import Rows, groups_of, scorer_of, with_groups
 from thaw.reporting.published import compare_with_paper
 from thaw.reporting.reading import marked_parts, shown
 from thaw.reporting.summary import interval, latex_table, markdown_table, number, table, titled
@@ -90,7 +90,7 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
     strict = bool(runs.load_config(first).strict_iob2)
     right = [np.array([row["label"] == row["predicted"] for row in own]) for own in rows]
     flips = np.flatnonzero(right[0] != right[1])
-    groups = groups_of(rows[0])
+    groups = groups_of(with_groups(rows))
     test = mcnemar(*right) if known.task == "sequence" and groups is None else None  # it takes rows to be independent
     scorers = [scorer_of(known, own, strict) for own in rows]
     figures = paired_bootstrap(scorers[0], scorers[1], len(rows[0]), groups)

@@ -24,6 +24,11 @@ def groups_of(rows: Rows) -> np.ndarray | None:
     return group_numbers([row.get("group") for row in rows])
 
 
+def with_groups(runs: Sequence[Rows]) -> Rows:
+    """Of the predictions of several runs for the same rows the first that tell groups; if none do, the first."""
+    return next((rows for rows in runs if groups_of(rows) is not None), runs[0])
+
+
 def probability_matrix(rows: Rows, labels: LabelSet) -> np.ndarray:
     """(rows, labels), of sequence and multi-label predictions."""
     return np.array([[row["probabilities"][name] for name in labels.names] for row in rows], dtype=np.float64)

@@ -10,7 +10,7 @@ from conftest import configured
 from thaw import files, runs
 from thaw.errors import UserError
 from thaw.labels import LabelSet
-from thaw.reporting.comparison import FLIPS, compare, different, p_value, report
+from thaw.reporting.comparison import FLIPS, compare, different, figure_rows, p_value, report
 
 Make = Callable[..., Path]
 LABELS = LabelSet("sequence", ("no", "yes"), (5, 5), rows=10)
@@ -73,6 +73,7 @@ def test_many_changed_rows_are_counted_and_some_of_them_shown(make: Make) -> Non
     assert (found["flipped"], len(found["flips"])) == (size, FLIPS)
     assert {flip["better"] for flip in found["flips"]} == {"first"}
     assert found["findings"][1] == "McNemar's exact test: p < 0.001."
+    assert {cells[0]: cells[-1] for cells in figure_rows(found)}["accuracy"] == "≤ 0.002", "of 1,000 resamples"
 
 
 def test_groups_that_one_of_two_runs_tells_are_those_of_both(make: Make) -> None:
@@ -97,6 +98,21 @@ def test_runs_with_several_labels_are_compared_by_whole_rows(make: Make) -> None
         (1, "first", ["a, b", "a"])
     ]
     assert found["findings"] == ["Right in the first run alone: 1 row; in the second alone: 0."]
+
+
+def test_two_runs_are_told_apart_by_their_settings(make: Make) -> None:
+    """Not by where their rows stand, or what follows from the rest; what a strategy alone has is told as well."""
+    rows = [row(0, "no", 0.1), row(1, "no", 0.9)]
+    full = make("full", LABELS, rows, "data.train_size=100", "data.path=a")
+    own = ["freeze=all_but_last_n", "freeze.n=2", "data.epochs=9", "data.path=b", "logger=tensorboard"]
+    head = make("head", LABELS, rows, *own)
+    seed = make("seed", LABELS, rows, "data.train_size=100", "data.path=c", "seed=7")
+    assert compare(full, head, "test")["findings"][2:] == [
+        "Settings that differ (first, second): data.train_size (100, null), data.epochs (5, 9), freeze (none, "
+        "all_but_last_n), freeze.n (null, 2).",
+        "One run each: a difference may also be due to the seed.",
+    ]
+    assert compare(full, seed, "test")["findings"][2:] == ["Settings that differ (first, second): seed (42, 7)."]
 
 
 @pytest.mark.parametrize(("strict", "difference"), [(False, 0.0), (True, 1.0)])

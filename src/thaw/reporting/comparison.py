@@ -10,11 +10,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from thaw import files, runs
-from thaw.errors import UserError, counted
+from thaw.errors import UserError, counted, first_few
 from thaw.labels import LabelSet
+from thaw.metrics.intervals import RESAMPLES
 from thaw.metrics.paired import mcnemar, paired_bootstrap
 from thaw.overrides import settings_of
 from thaw.reporting.html import write_html
+from thaw.reporting.members import differing
 from thaw.reporting.predictions import Rows, groups_of, scorer_of, with_groups
 from thaw.reporting.published import compare_with_paper
 from thaw.reporting.reading import marked_parts, shown
@@ -24,6 +26,8 @@ from thaw.reporting.wandb_report import make_report
 from thaw.settings import plain
 
 FEW = 25  # rows that only one run has right, below which resampling them is a rough approximation
+LEAST = 2 / (RESAMPLES + 1)  # p of the paired bootstrap where every resample has the same sign
+SETTINGS, VALUE = 10, 40  # settings that are named where two runs differ, and characters of their values
 FLIPS = 100  # changed rows on the page; all are counted
 
 
@@ -102,9 +106,10 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
         "unit": "sentences" if known.task == "token" else "rows",
         "grouped": groups is not None,
         "figures": figures,
+        "p": {name: resampled_p(row["p"]) for name, row in figures.items()},
         "titles": titled(list(figures)),
         "test": test,
-        "findings": _findings(right, test, known),
+        "findings": [*_findings(right, test, known), *_settings(differing(first, second))],
         "flips": [_flip(int(i), rows, right, known) for i in flips[:FLIPS]],
         "flipped": len(flips),
     }
@@ -179,6 +184,19 @@ def _findings(right: Sequence[np.ndarray], test: Mapping[str, float] | None, lab
     return lines
 
 
+def _settings(odd: Mapping[str, tuple[str, str]]) -> list[str]:
+    """In what settings two runs differ, as `differing` tells, and what else may be the cause of a difference."""
+
+    def short(value: str) -> str:
+        return value if len(value) <= VALUE else f"{value[: VALUE - 1]}…"
+
+    if not odd:
+        return []
+    named = first_few([f"{key} ({', '.join(map(short, pair))})" for key, pair in odd.items()], SETTINGS)
+    caution = ["One run each: a difference may also be due to the seed."] if odd.keys() - {"seed"} else []
+    return [f"Settings that differ (first, second): {named}.", *caution]
+
+
 def _flip(i: int, rows: Sequence[Rows], right: Sequence[np.ndarray], labels: LabelSet) -> dict[str, Any]:
     flip = {"row": i + 1, "better": "first" if right[0][i] else "second"}
     if labels.task == "token":
@@ -191,9 +209,14 @@ def figure_rows(result: Mapping[str, Any]) -> list[list[str]]:
     """The paired metrics for the terminal."""
     return [
         [title, number(row["first"]), number(row["second"]), f"{row['difference']:+.4f}", interval(row["interval"]),
-         p_value(row["p"])]
-        for title, row in ((title, result["figures"][name]) for name, title in result["titles"].items())
+         result["p"][name]]
+        for title, name, row in ((title, name, result["figures"][name]) for name, title in result["titles"].items())
     ]  # fmt: skip
+
+
+def resampled_p(p: float) -> str:
+    """p of the paired bootstrap, which cannot fall below what its number of resamples allows."""
+    return f"≤ {LEAST:.3f}" if p <= LEAST else p_value(p)
 
 
 def p_value(p: float) -> str:

@@ -19,6 +19,8 @@ from thaw.settings import INERT, flat, neutral
 FOLD = "data.fold"
 NOT_SWEPT = ("seed", FOLD)  # runs that differ in these alone are repetitions of one another
 NAMES = {"data.name": "data", "model.name": "model", "freeze.name": "freeze"}  # how files of groups call themselves
+# What the comparison of two runs leaves out: where the rows stand, which are the same, and what follows from the rest.
+IMPLIED = ("data.path", "data.validation_path", "data.test_path", "model.learning_rate", "freeze.learning_rate")
 CHOSEN = "chosen"  # in the config of a W&B run: the files of config groups, which have no value of their own
 
 
@@ -170,6 +172,17 @@ def _flat(run: Path) -> dict[str, str]:
     config: Any = OmegaConf.to_container(runs.load_config(run))
     values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat(config) if value != {}}
     return {key: value for key, value in values.items() if key not in INERT and not neutral(key)}
+
+
+def differing(first: Path, second: Path) -> dict[str, tuple[str, str]]:
+    """The settings in which two runs differ, with what each has; what a run has no use for is null."""
+    ours, theirs = _flat(first), _flat(second)
+    pairs = {key: (ours.get(key, "null"), theirs.get(key, "null")) for key in dict.fromkeys([*ours, *theirs])}
+    odd = {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+    if "data.epochs" in odd:
+        odd.pop("trainer.max_epochs", None)  # which follows
+    left_out = [key for key in odd if key in IMPLIED or key.startswith(("model.package", "expected."))]
+    return {NAMES.get(key, key): pair for key, pair in odd.items() if key not in left_out}
 
 
 def overridden(run: Path) -> dict[str, str]:

@@ -153,6 +153,48 @@ def test_rows_of_other_places_are_not_the_same(places: tuple[str, str | None], s
     assert ("No run is named the best: their scores are not of the same validation rows." in over.findings) != same
 
 
+def changed(run: Path, split: str, **figures: object) -> Path:
+    """A run whose rows of a split are others."""
+    data = files.read_json(run / "data.json")
+    data["splits"].setdefault(split, {"rows": 9, "labels": {"a": 9}}).update(figures)
+    files.write_json(run / "data.json", data)
+    return run
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("other", [{"labels": {"a": 8, "b": 1}}, {"places": "y"}], ids=str)
+def test_runs_on_other_rows_are_no_repetitions(split: str, other: dict[str, object], make: Make) -> None:
+    """As those of further seeds after the data has grown, or of a command that was repeated then."""
+    for freeze in ("head", "none"):
+        for seed in (1, 2):
+            run = make(f"{freeze}-{seed}", f"freeze={freeze}", f"seed={seed}")
+            for own in ("validation", "test"):
+                changed(run, own, places="x")
+    over = overview(read_members(run.parent))
+    assert over.best is not None
+    changed(run, split, **other)
+    over = overview(read_members(run.parent))
+    assert over.best is None
+    assert over.findings == [
+        "Not all runs of freeze=none are of the same validation and test rows, as where the data has changed between "
+        "them: their mean and deviation are not over seeds alone.",
+        "No run is named the best: runs of one line are of different rows.",
+    ]
+    over = overview([member for member in read_members(run.parent) if member.settings["freeze"] == "none"])
+    assert [line.partition(" are ")[0] for line in over.findings] == ["Not all runs"]
+    changed(run.parent / "none-1", split, places=None)
+    over = overview(read_members(run.parent))
+    assert (over.best is None) == ("labels" in other), "a run of an earlier version does not tell its places"
+
+
+def test_runs_of_several_commands_on_other_rows_are_not_the_same_run(make: Make) -> None:
+    one, _, two = (make(name, "seed=1") for name in ("a", "again", "other"))
+    changed(two, "validation", rows=12)
+    found = comparable(read_members(one.parent))
+    assert [member.folder for member in found] == [one, two]
+    assert overview(found).findings[0].startswith("Not all runs are of the same validation and test rows")
+
+
 def test_settings_are_compared_once_all_their_folds_are_there(make: Make) -> None:
     make("one", "freeze=head", "data.fold=1")
     make("two", "freeze=head", "data.fold=2")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
@@ -24,6 +24,18 @@ IMPLIED = ("data.path", "data.validation_path", "data.test_path", "model.learnin
 CHOSEN = "chosen"  # in the config of a W&B run: the files of config groups, which have no value of their own
 
 
+class RowsKey(NamedTuple):
+    """What tells the rows of one run from those of another.
+
+    Args:
+        rows: what they are taken out of, how many they are, and how many have each label.
+        places: a key of where they stand; None of runs of earlier versions.
+    """
+
+    rows: str
+    places: str | None
+
+
 @dataclass
 class Member:
     """One run of a multirun.
@@ -37,8 +49,8 @@ class Member:
         seconds: of training.
         error: why it failed.
         mendable: whether the error is the user's to mend, so that nothing is gained by trying the same again.
-        rows_key: of the validation rows, which the score is of: what they are held out of, and their labels.
-        places_key: of where they stand; None of runs of earlier versions.
+        validated: key of the validation rows, which the score is of.
+        tested: key of the test rows; None where there is no test.
         share: validation rows for each training row.
         monitor: what the score is: ``val/f1``.
         name: of the folder, as tables show it.
@@ -52,8 +64,8 @@ class Member:
     seconds: float | None = None
     error: str = ""
     mendable: bool = False
-    rows_key: str | None = None
-    places_key: str | None = None
+    validated: RowsKey | None = None
+    tested: RowsKey | None = None
     share: float | None = None
     monitor: str = ""
     name: str = ""
@@ -128,19 +140,31 @@ def _member(folder: Path) -> Member:
     data = runs.load_config(folder).data
     keys = ("path", "validation_path", "hub", "hub_config", "split_seed", "fold", "test_size", "group_column")
     source = [data.get(key) for key in keys]
-    rows_key = json.dumps([validation["rows"], validation["labels"], *source])
+    validated = _key(validation, source)
+    tested = _key(splits["test"], [*source, data.get("test_path")]) if "test" in splits else None
     share = validation["rows"] / splits["train"]["rows"]
     best, seconds = metrics["best"], metrics["seconds"]["train"]
     return Member(
         folder, settings, "finished", best["score"], figures, seconds,
-        rows_key=rows_key, places_key=validation.get("places"), share=share, monitor=best["monitor"],
+        validated=validated, tested=tested, share=share, monitor=best["monitor"],
     )  # fmt: skip
+
+
+def _key(split: Mapping[str, Any], source: Sequence[Any]) -> RowsKey:
+    return RowsKey(json.dumps([split["rows"], split["labels"], *source]), split.get("places"))
+
+
+def told(keys: Sequence[RowsKey | None]) -> list[Any]:
+    """Keys that can be compared: of the places only where all tell them."""
+    known = all(key is None or key.places for key in keys)
+    return [key and (key if known else key.rows) for key in keys]
 
 
 def comparable(members: Sequence[Member]) -> list[Member]:
     """Runs of several commands, each once, with settings that tell all their configs apart.
 
-    What was typed says too little: what one command states is the default of another.
+    What was typed says too little: what one command states is the default of another. Runs with the same settings on
+    other rows, since the data has changed between them, are not the same.
     """
     members = list({member.folder.resolve(): member for member in members}.values())
     configs = {member.folder: _flat(member.folder) for member in members if member.status == "finished"}
@@ -157,13 +181,14 @@ def comparable(members: Sequence[Member]) -> list[Member]:
         if key not in NOT_SWEPT and (stated or told_apart([*chosen, key]) > told_apart(chosen)):
             chosen.append(key)
     once: dict[tuple[Any, ...], Member] = {}
-    for member in members:
+    rows = zip(told([member.validated for member in members]), told([member.tested for member in members]), strict=True)
+    for member, own in zip(members, rows, strict=True):
         config = configs.get(member.folder)
         settings = {NAMES.get(key, key): config.get(key, GONE) for key in [*chosen, *NOT_SWEPT]} if config else {}
         if settings.get(FOLD) == "null":
             del settings[FOLD]
         named = replace(member, name=runs.display(member.folder), settings=settings)
-        once.setdefault(tuple(settings.items()) if config else (member.folder,), named)
+        once.setdefault((*settings.items(), own) if config else (member.folder,), named)
     return list(once.values())
 
 

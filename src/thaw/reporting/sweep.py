@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from thaw import files, runs
-from thaw.errors import counted, first_few
+from thaw.errors import counted
 from thaw.reporting import folds, summary, sweep_plots
+from thaw.reporting.findings import about, as_often, findings, mixed, same_rows
 from thaw.reporting.html import write_html
 from thaw.reporting.members import (
     FOLD,
     Group,
     Member,
     comparable,
-    described,
     grouped,
     monitored,
     read_members,
     swept_keys,
 )
-from thaw.reporting.rivals import best_of, reservation, rivals
+from thaw.reporting.rivals import best_of
 from thaw.reporting.summary import number
 
 OUT_OF_FOLD = "Out of fold: every row, predicted by a run that did not train on it"
@@ -99,27 +99,15 @@ def overview(members: Sequence[Member]) -> Overview:
     monitor, mode = monitored(members)
     scores = sorted({member.monitor for group in groups for member in group.members})
     one_score = len(scores) < 2
-    best = best_of(groups, mode) if one_score and _as_often(groups) and _same_rows(groups) else None
+    best = best_of(groups, mode) if one_score and as_often(groups) and same_rows(groups) and not mixed(groups) else None
     known = [f"{split}/{name}" for split in ("test", "validation") for name in SHOWN]
     figures = [name for name in known if any(group.figure(name) for group in groups)]
     score, shown = f"best {monitor}" if one_score else "best score", [name.replace("/", " ") for name in figures]
     header = [*(keys or ["settings"]), "runs", score, *shown, "seconds"]
     rows = [_row(group, figures, one_score) for group in groups]
-    about = _about(groups, best, optimistic=any(name.startswith("validation/") for name in figures))
-    findings = _findings(groups, best, scores, monitor)
-    return Overview(keys, monitor, mode, one_score, groups, best, header, rows, about, findings)
-
-
-def _as_often(groups: Sequence[Group]) -> bool:
-    """Whether all settings have as many runs of each fold: one that lacks a run was spared what is hard about it."""
-    counts = [{fold: len(scores) for fold, scores in group.by_fold().items()} for group in groups]
-    return all(len(own) < 2 for own in counts) or all(own == counts[0] for own in counts)
-
-
-def _same_rows(groups: Sequence[Group]) -> bool:
-    known = all(member.places_key for group in groups for member in group.members)
-    keys = ({(one.rows_key, one.places_key if known else None) for one in group.members} for group in groups)
-    return len(set(map(frozenset, keys))) < 2
+    said = about(groups, best, optimistic=any(name.startswith("validation/") for name in figures))
+    found = findings(groups, best, scores, monitor)
+    return Overview(keys, monitor, mode, one_score, groups, best, header, rows, said, found)
 
 
 def _row(group: Group, figures: Sequence[str], one_score: bool) -> list[str]:
@@ -131,35 +119,6 @@ def _row(group: Group, figures: Sequence[str], one_score: bool) -> list[str]:
         *(spread(group.figure(name)) for name in figures),
         f"{statistics.mean(member.seconds or 0 for member in group.members):.1f}",
     ]
-
-
-def _about(groups: Sequence[Group], best: Group | None, optimistic: bool) -> str:
-    repeated = "seed or fold" if any(len(group.by_fold()) > 1 for group in groups) else "seed"
-    about = f"Runs that differ only in {repeated} share a line: mean ± standard deviation"
-    averaged = any(len(group.members) > len(group.by_fold()) > 1 for group in groups)
-    about += " over folds; each fold counts with its mean over seeds." if averaged else "."
-    if best:
-        about += " The best is picked by its validation score" + ("." if optimistic else "; the test rows have no say.")
-    if optimistic:
-        about += " Without a test split the metrics are of the rows that picked the checkpoint: they are optimistic."
-    return about
-
-
-def _findings(groups: Sequence[Group], best: Group | None, scores: Sequence[str], monitor: str) -> list[str]:
-    """Which group is the best and what may be as good, or why none is named; ``scores`` picked the checkpoints."""
-    if best:
-        found = [f"Best on validation: {described(best)}{reservation(groups, best)}", rivals(groups, best)]
-        return [line for line in found if line] if len(groups) > 1 else []
-    if len(scores) > 1:
-        reason = f"their checkpoints were picked by different scores, {first_few(scores)}."
-        reason += f" To compare them give all the same, monitor={monitor} say."
-    elif not _as_often(groups):
-        reason = "not all settings have as many finished runs of each fold."
-    elif not _same_rows(groups):
-        reason = "their scores are not of the same validation rows."
-    else:
-        return []
-    return [f"No run is named the best: {reason}"]
 
 
 def summarise(folder: Path) -> list[Member]:

@@ -1,0 +1,76 @@
+"""What is said of a multirun beside its table: how to read it, which settings are best, or why none are named."""
+
+from collections.abc import Sequence
+
+from thaw.errors import first_few
+from thaw.reporting.members import FOLD, Group, Member, described, told
+from thaw.reporting.rivals import reservation, rivals
+
+
+def as_often(groups: Sequence[Group]) -> bool:
+    """Whether all settings have as many runs of each fold: one that lacks a run was spared what is hard about it."""
+    counts = [{fold: len(scores) for fold, scores in group.by_fold().items()} for group in groups]
+    return all(len(own) < 2 for own in counts) or all(own == counts[0] for own in counts)
+
+
+def same_rows(groups: Sequence[Group]) -> bool:
+    """Whether the scores of all settings are of the same validation rows, or over folds of the same."""
+    members = [member for group in groups for member in group.members]
+    keys = iter(told([member.validated for member in members]))
+    return len({frozenset(next(keys) for _ in group.members) for group in groups}) < 2
+
+
+def mixed(groups: Sequence[Group]) -> list[Group]:
+    """Groups whose runs are no repetitions: the data has changed, so that they are of other rows, of a fold or all."""
+
+    def alike(members: Sequence[Member]) -> bool:
+        keys = [member.validated for member in members], [member.tested for member in members]
+        return all(len(set(told(own))) < 2 for own in keys)
+
+    def parts(group: Group) -> list[list[Member]]:
+        folds: dict[str | None, list[Member]] = {}
+        for member in group.members:
+            folds.setdefault(member.settings.get(FOLD), []).append(member)
+        return [*folds.values()]
+
+    return [group for group in groups if not all(map(alike, parts(group)))]
+
+
+def about(groups: Sequence[Group], best: Group | None, optimistic: bool) -> str:
+    """How to read the table.
+
+    Args:
+        best: of the groups, if one is named.
+        optimistic: whether it shows metrics of validation rows.
+    """
+    repeated = "seed or fold" if any(len(group.by_fold()) > 1 for group in groups) else "seed"
+    said = f"Runs that differ only in {repeated} share a line: mean ± standard deviation"
+    averaged = any(len(group.members) > len(group.by_fold()) > 1 for group in groups)
+    said += " over folds; each fold counts with its mean over seeds." if averaged else "."
+    if best:
+        said += " The best is picked by its validation score" + ("." if optimistic else "; the test rows have no say.")
+    if optimistic:
+        said += " Without a test split the metrics are of the rows that picked the checkpoint: they are optimistic."
+    return said
+
+
+def findings(groups: Sequence[Group], best: Group | None, scores: Sequence[str], monitor: str) -> list[str]:
+    """Which group is the best and what may be as good, or why none is named; ``scores`` picked the checkpoints."""
+    if best:
+        found = [f"Best on validation: {described(best)}{reservation(groups, best)}", rivals(groups, best)]
+        return [line for line in found if line] if len(groups) > 1 else []
+    if odd := mixed(groups):
+        which = f" of {first_few(list(map(described, odd)))}" if len(groups) > 1 else ""
+        found = [f"Not all runs{which} are of the same validation and test rows, as where the data has changed between "
+                 "them: their mean and deviation are not over seeds alone."]  # fmt: skip
+        return [*found, *(["No run is named the best: runs of one line are of different rows."] * (len(groups) > 1))]
+    if len(scores) > 1:
+        reason = f"their checkpoints were picked by different scores, {first_few(scores)}."
+        reason += f" To compare them give all the same, monitor={monitor} say."
+    elif not as_often(groups):
+        reason = "not all settings have as many finished runs of each fold."
+    elif not same_rows(groups):
+        reason = "their scores are not of the same validation rows."
+    else:
+        return []
+    return [f"No run is named the best: {reason}"]

@@ -187,6 +187,45 @@ def test_runs_on_other_rows_are_no_repetitions(split: str, other: dict[str, obje
     assert (over.best is None) == ("labels" in other), "a run of an earlier version does not tell its places"
 
 
+def known(run: Path, **figures: object) -> Path:
+    """A run with further metrics."""
+    files.write_json(run / "metrics.json", {**files.read_json(run / "metrics.json"), **figures})
+    return run
+
+
+@pytest.mark.parametrize(
+    ("f1", "said"),
+    [
+        (0.6, "TF-IDF, logistic regression has test f1 0.600 on these rows; freeze=head 0.500."),
+        (0.5, "TF-IDF, logistic regression has test f1 0.500 on these rows; freeze=head 0.500."),
+        (0.4, "For comparison: TF-IDF, logistic regression 0.400 (test f1)."),
+    ],
+)
+def test_the_best_runs_are_held_against_the_best_baseline(f1: float, said: str, make: Make) -> None:
+    beside = {"before training": {"f1": 0.9}, "majority class": {"f1": 0.1}, "TF-IDF, logistic regression": {"f1": f1}}
+    for seed in (1, 2):
+        run = known(make(f"head-{seed}", "freeze=head", f"seed={seed}"), baselines={"test": beside})
+    other = make("none", "freeze=none", "seed=1")
+    assert said in overview(read_members(run.parent)).findings
+    alone = overview([member for member in read_members(run.parent) if member.folder != other])
+    assert alone.findings == [said.replace("freeze=head", "these runs")]
+    known(run, baselines={})
+    assert not any("TF-IDF" in line for line in overview(read_members(run.parent)).findings), "one run has none"
+
+
+def test_the_table_tells_how_many_parameters_were_trained_where_it_is_not_the_same(make: Make) -> None:
+    folder = known(make("head", "freeze=head"), trainable=150_150).parent
+    known(make("none", "freeze=none"), trainable=22_000_000)
+    summarise(folder)
+    over = overview(read_members(folder))
+    assert over.header[-2:] == ["trainable", "seconds"]
+    assert [row[-2] for row in over.rows] == ["150,150", "22,000,000"]
+    assert "150,150" in (folder / "summary.tex").read_text()
+    assert [row["trainable"] for row in csv.DictReader((folder / "runs.csv").open())] == ["150150", "22000000"]
+    known(folder / "none", trainable=150_150)
+    assert "trainable" not in overview(read_members(folder)).header
+
+
 def test_runs_of_several_commands_on_other_rows_are_not_the_same_run(make: Make) -> None:
     one, _, two = (make(name, "seed=1") for name in ("a", "again", "other"))
     changed(two, "validation", rows=12)

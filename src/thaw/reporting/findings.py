@@ -1,10 +1,12 @@
 """What is said of a multirun beside its table: how to read it, which settings are best, or why none are named."""
 
+import statistics
 from collections.abc import Sequence
 
 from thaw.errors import first_few
 from thaw.reporting.members import FOLD, Group, Member, described, told
 from thaw.reporting.rivals import reservation, rivals
+from thaw.reporting.summary import number
 
 
 def as_often(groups: Sequence[Group]) -> bool:
@@ -54,11 +56,26 @@ def about(groups: Sequence[Group], best: Group | None, optimistic: bool) -> str:
     return said
 
 
+def against_baselines(best: Group) -> list[str]:
+    """How the best runs stand to the best baseline on the rows that all of them were tested on; nothing without one."""
+    baselines = best.baselines()
+    figure = next((name for name in ("test/f1", "validation/f1") if best.figure(name)), None)
+    if not baselines or figure is None:
+        return []
+    name = max(baselines, key=lambda name: baselines[name])
+    own, title = statistics.mean(best.figure(figure)), figure.replace("/", " ")
+    if own > baselines[name]:
+        return [f"For comparison: {name} {number(baselines[name], 3)} ({title})."]
+    which = described(best) or "these runs"
+    return [f"{name} has {title} {number(baselines[name], 3)} on these rows; {which} {number(own, 3)}."]
+
+
 def findings(groups: Sequence[Group], best: Group | None, scores: Sequence[str], monitor: str) -> list[str]:
     """Which group is the best and what may be as good, or why none is named; ``scores`` picked the checkpoints."""
     if best:
         found = [f"Best on validation: {described(best)}{reservation(groups, best)}", rivals(groups, best)]
-        return [line for line in found if line] if len(groups) > 1 else []
+        compared = [line for line in found if line] if len(groups) > 1 else []
+        return [*compared, *against_baselines(best)]
     if odd := mixed(groups):
         which = f" of {first_few(list(map(described, odd)))}" if len(groups) > 1 else ""
         found = [f"Not all runs{which} are of the same validation and test rows, as where the data has changed between "

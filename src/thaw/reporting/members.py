@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from thaw import files, runs
 from thaw.errors import UserError
+from thaw.metrics.baselines import UNTRAINED
 from thaw.overrides import GONE, settings_of
 from thaw.reporting import summary
 from thaw.settings import INERT, flat, neutral
@@ -46,6 +47,8 @@ class Member:
         status: finished, failed, pruned or stopped.
         score: the best monitored validation score.
         figures: of the test rows, or of validation where there is no test: ``test/f1`` -> value.
+        baselines: the F1 of each on the same rows as the figures, without that of the encoder before training.
+        trainable: how many parameters were trained.
         seconds: of training.
         error: why it failed.
         mendable: whether the error is the user's to mend, so that nothing is gained by trying the same again.
@@ -61,6 +64,8 @@ class Member:
     status: str
     score: float | None = None
     figures: dict[str, float] | None = None
+    baselines: dict[str, float] = field(default_factory=dict)
+    trainable: int | None = None
     seconds: float | None = None
     error: str = ""
     mendable: bool = False
@@ -98,6 +103,12 @@ class Group:
         values = [(member.figures or {}).get(name) for member in self.members]
         return self._repeated(values) if None not in values else []
 
+    def baselines(self) -> dict[str, float]:
+        """The mean F1 of each baseline that all runs have, as of `figure`."""
+        names = dict.fromkeys(name for member in self.members for name in member.baselines)
+        values = {name: [member.baselines.get(name) for member in self.members] for name in names}
+        return {name: statistics.mean(self._repeated(own)) for name, own in values.items() if None not in own}
+
     def _repeated(self, values: Sequence[float | None]) -> list[float]:
         """A value for each run, or for each of several folds: one that lacks a seed counts as much as the others."""
         folds: dict[str | None, list[float]] = {}
@@ -134,6 +145,8 @@ def _member(folder: Path) -> Member:
     split = runs.known_splits(folder)[-1]
     names = [f"{split}/{name}" for name in summary.headline_names(metrics, [split])]
     figures = {name: metrics[name] for name in names if metrics[name] is not None}
+    beside = metrics.get("baselines", {}).get(split, {}).items()
+    baselines = {name: own["f1"] for name, own in beside if name != UNTRAINED and own.get("f1") is not None}
     splits = files.read_json(folder / "data.json")["splits"]
     validation = splits["validation"]
     # Not the fingerprint: whether to clean the texts of the same rows may be what is swept.
@@ -145,7 +158,7 @@ def _member(folder: Path) -> Member:
     share = validation["rows"] / splits["train"]["rows"]
     best, seconds = metrics["best"], metrics["seconds"]["train"]
     return Member(
-        folder, settings, "finished", best["score"], figures, seconds,
+        folder, settings, "finished", best["score"], figures, baselines, metrics.get("trainable"), seconds,
         validated=validated, tested=tested, share=share, monitor=best["monitor"],
     )  # fmt: skip
 

@@ -103,20 +103,28 @@ def overview(members: Sequence[Member]) -> Overview:
     known = [f"{split}/{name}" for split in ("test", "validation") for name in SHOWN]
     figures = [name for name in known if any(group.figure(name) for group in groups)]
     score, shown = f"best {monitor}" if one_score else "best score", [name.replace("/", " ") for name in figures]
-    header = [*(keys or ["settings"]), "runs", score, *shown, "seconds"]
-    rows = [_row(group, figures, one_score) for group in groups]
+    trained = len({trainable(group) for group in groups}) > 1
+    header = [*(keys or ["settings"]), "runs", score, *shown, *(["trainable"] if trained else []), "seconds"]
+    rows = [_row(group, figures, one_score, trained) for group in groups]
     said = about(groups, best, optimistic=any(name.startswith("validation/") for name in figures))
     found = findings(groups, best, scores, monitor)
     return Overview(keys, monitor, mode, one_score, groups, best, header, rows, said, found)
 
 
-def _row(group: Group, figures: Sequence[str], one_score: bool) -> list[str]:
+def trainable(group: Group) -> str:
+    """How many parameters the runs of a group trained, of which runs of earlier versions say nothing."""
+    numbers = sorted({member.trainable for member in group.members if member.trainable is not None})
+    return " to ".join(f"{number:,}" for number in dict.fromkeys([*numbers[:1], *numbers[-1:]])) or "–"
+
+
+def _row(group: Group, figures: Sequence[str], one_score: bool, trained: bool) -> list[str]:
     score = spread(group.scores())
     return [
         *(group.settings.values() or ["all"]),
         str(len(group.members)),
         score if one_score else f"{group.members[0].monitor} {score}",
         *(spread(group.figure(name)) for name in figures),
+        *([trainable(group)] if trained else []),
         f"{statistics.mean(member.seconds or 0 for member in group.members):.1f}",
     ]
 
@@ -222,10 +230,10 @@ def _markdown(
 def _write_csv(path: Path, members: Sequence[Member]) -> None:
     keys = list(dict.fromkeys(key for member in members for key in member.settings))
     figures = list(dict.fromkeys(name for member in members for name in member.figures or {}))
-    columns = ["run", *keys, "status", "scored by", "score", *figures, "seconds", "error"]
+    columns = ["run", *keys, "status", "scored by", "score", *figures, "trainable", "seconds", "error"]
     rows = (
         [member.name, *map(member.settings.get, keys), member.status, member.monitor, member.score,
-         *map((member.figures or {}).get, figures), member.seconds, member.error]
+         *map((member.figures or {}).get, figures), member.trainable, member.seconds, member.error]
         for member in members
     )  # fmt: skip
     files.write_csv(path, columns, rows)

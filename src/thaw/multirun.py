@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from thaw import files, runs
 from thaw.errors import Occupied, UserError
 from thaw.reporting import pages
-from thaw.settings import INERT, data_files
+from thaw.settings import INERT, written_since
 
 LONGEST = 60  # characters of a folder's name before the digest
 ONE_VALUE = re.compile(r"""\[[^\[\]]*\]|\{[^{}]*\}|'[^']*'|"[^"]*\"""")  # a list, dict or quoted text, commas and all
@@ -114,7 +114,7 @@ def begin(config: DictConfig, folder: Path) -> float | None:
         log.info("Resuming %s, which was stopped.", runs.display(folder))
         return None
     log.info("%s is finished already.", runs.display(folder))
-    if changed := _written_since(config.data, folder / "data.json"):
+    if changed := written_since(config.data, folder / "data.json"):
         log.warning("%s was written after it began. To train it anew, remove its folder.", runs.display(changed))
     if not (folder / "report.html").is_file():  # killed before the page was drawn
         pages.draw(folder)
@@ -136,14 +136,6 @@ def _comparable(config: DictConfig) -> Any:
     for group, key in runs.PLACES:  # absolute in the saved config, even if nothing is there any more
         plain[group][key] = plain[group][key] and os.path.abspath(os.path.expanduser(plain[group][key]))
     return plain
-
-
-def _written_since(data: Mapping[str, Any], seen: Path) -> Path | None:
-    """A data file that was modified after the run noted what it read, if there is one."""
-    if not seen.is_file():
-        return None
-    then = seen.stat().st_mtime
-    return next((file for file in data_files(data) if file.stat().st_mtime > then), None)
 
 
 def _free(path: Path) -> Path:

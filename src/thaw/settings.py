@@ -102,6 +102,14 @@ def data_files(data: Mapping[str, Any]) -> list[Path]:
     return [file for path in named for file in (path, *path.rglob("*")) if os.path.isfile(file)]
 
 
+def written_since(data: Mapping[str, Any], seen: Path) -> Path | None:
+    """A data file that was modified after a run noted what it read, ``data.json``, if there is one."""
+    if not seen.is_file():
+        return None
+    then = seen.stat().st_mtime
+    return next((file for file in data_files(data) if file.stat().st_mtime > then), None)
+
+
 # What the files of a group have in common: the file that they begin with.
 BASES = {"data": "_data", "freeze": "_reuse", "loss": "cross_entropy", "model": "_encoder", "optimizer": "adamw",
          "trainer": "default"}  # fmt: skip

@@ -1,9 +1,11 @@
 """What is said of runs that are finished: summaries without a test split, options, tables; and which count as done."""
 
 import csv
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from conftest import Run, configured
 from thaw import files, runs
 from thaw.errors import UserError
 from thaw.exploration.explore import explore
+from thaw.labels import LabelSet
 from thaw.multirun import begin
 from thaw.reporting import summary, sweep_plots
 from thaw.reporting.comparison import report
@@ -251,6 +254,65 @@ def test_settings_are_compared_once_all_their_folds_are_there(make: Make) -> Non
     over = overview(read_members(folder))
     assert over.findings == [said], "a seed of one fold is missing"
     assert "mean ± standard deviation over folds; each fold counts with its mean over seeds." in over.about
+
+
+def fold_of(make: Make, fold: int, numbers: range, names: tuple[str, ...] = ("no", "yes"), total: int = 12) -> Path:
+    """A run of one of three folds: the numbers of its test rows, the labels it knows, and the rows of its data."""
+    run = make(f"fold-{fold}", "data.folds=3", f"data.fold={fold}")
+    files.write_json(run / "labels.json", LabelSet("sequence", names, (4,) * len(names), rows=8).to_dict())
+    rows = [
+        {"place": f"rows.csv:{i}", "text": f"text {i}", "label": names[i % len(names)], "predicted": "no",
+         "probabilities": dict.fromkeys(names, 1 / len(names))}
+        for i in numbers
+    ]  # fmt: skip
+    files.write_jsonl(run / "predictions/test.jsonl", rows)
+    counts = {"train": total - len(rows) - 2, "validation": 2, "test": len(rows)}
+    splits = {split: {"rows": count, "labels": dict.fromkeys(names, count)} for split, count in counts.items()}
+    files.write_json(run / "data.json", {"files": {"all": ["a/rows.csv"]}, "splits": splits})
+    return run
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ({"numbers": range(8, 12), "names": ("maybe", "no", "yes")}, "the labels differ: maybe in one only"),
+        ({"numbers": range(7, 11), "total": 13}, "1 row tested by several of them"),
+        ({"numbers": range(9, 13), "total": 13}, "of 12 or 13 rows 12 tested"),
+        ({"numbers": range(8, 12)}, ""),
+    ],
+    ids=["labels", "overlap", "gap", "the same"],
+)
+def test_folds_of_data_that_has_changed_are_not_put_together(
+    odd: dict[str, Any], said: str, make: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where the csv was saved while they ran; the rest of the summary stands, and tells which run to remove."""
+    for fold in (1, 2):
+        sweep = fold_of(make, fold, range(4 * fold - 4, 4 * fold)).parent
+    last = fold_of(make, 3, **odd)
+    (sweep / "label_errors.csv").write_text("of an earlier summary")
+    assert summarise(sweep) == []
+    shown = capsys.readouterr().out
+    assert "3 runs of sweep" in shown
+    assert (f": {said}. Remove {last}, and repeat the command." in shown) == bool(said)
+    assert (sweep / "out_of_fold.jsonl").exists() == (not said)
+    assert (sweep / "label_errors.csv").exists() == (not said)
+    assert ("Nothing out of fold" in (sweep / "summary.html").read_text()) == bool(said)
+
+
+def test_folds_that_began_before_the_data_was_saved_are_named(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "rows.csv"
+    data.touch()
+    for fold in (1, 2, 3):
+        run = fold_of(make, fold, range(4 * fold - 4, 4 * fold), ("no", "yes", "maybe") if fold == 3 else ("no", "yes"))
+        config = runs.load_config(run)
+        config.data.path = str(data)
+        runs.save_config(run, config)
+        os.utime(run / "data.json", (fold, fold))
+    os.utime(data, (2.5, 2.5))
+    summarise(run.parent)
+    assert f"Remove {run.parent}/fold-1, {run.parent}/fold-2, and repeat" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

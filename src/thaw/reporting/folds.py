@@ -1,7 +1,9 @@
 """Cross-validation: every row as a run saw it that did not train on it, and which labels that puts in doubt."""
 
+import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +15,7 @@ from thaw import files, runs
 from thaw.data.formats import format_of
 from thaw.data.sources import options
 from thaw.data.tables import delimiter_of
-from thaw.errors import UserError
+from thaw.errors import UserError, counted, first_few
 from thaw.files import named_by
 from thaw.labels import LabelSet
 from thaw.metrics.intervals import of_scorer
@@ -21,7 +23,7 @@ from thaw.reporting.members import FOLD, Group
 from thaw.reporting.predictions import Rows, groups_of, row_text, scorer_of
 from thaw.reporting.reading import suspects, suspicious
 from thaw.reporting.summary import interval, number
-from thaw.settings import plain
+from thaw.settings import plain, written_since
 
 PREDICTIONS, ERRORS = "out_of_fold.jsonl", "label_errors.csv"
 PROBABILITIES = {"own": "label_probability", "sure": "suggested_probability"}
@@ -48,8 +50,78 @@ class OutOfFold:
     delimiter: str = ","
 
 
+def every_out_of_fold(groups: Sequence[Group]) -> tuple[list[tuple[Group, OutOfFold]], list[str]]:
+    """What each group that has all folds made of the rows, and a finding if folds are of different data.
+
+    So they are where the data was saved while the sweep ran. Their rows are then not those of one data set, and some
+    may have been trained on by the run that tested them.
+    """
+    found, problems = list[tuple[Group, OutOfFold]](), list[str]()
+    for group in groups:
+        try:
+            if own := out_of_fold(group):
+                found.append((group, own))
+        except UserError as problem:
+            problems.append(str(problem))
+    if not problems:
+        return found, []
+    remove = outdated([member.folder for group in groups for member in group.members if FOLD in member.settings])
+    every = sum(FOLD in member.settings for group in groups for member in group.members)
+    some = 0 < len(remove) < every  # else nothing tells them from the others, or all are of data that is no more
+    named = first_few(list(map(runs.shell_path, remove)), 10) if some else "the folder of the sweep"
+    return found, [f"Nothing out of fold: {problems[0]} Remove {named}, and repeat the command."]
+
+
+def outdated(folders: Sequence[Path]) -> list[Path]:
+    """The runs that began before their data was last written; if that tells nothing, those on other data than most."""
+    if old := [run for run in folders if written_since(plain(runs.load_config(run))["data"], run / "data.json")]:
+        return old
+    kinds = []
+    for run in folders:
+        totals = Counter[str]()
+        for split in files.read_json(run / "data.json")["splits"].values():
+            totals.update(split["labels"])
+        kinds.append(json.dumps(totals, sort_keys=True) if has_all_rows(run) else sorted(totals))
+    usual = max(kinds, key=kinds.count)
+    return [run for run, kind in zip(folders, kinds, strict=True) if kind != usual]
+
+
+def has_all_rows(run: Path) -> bool:
+    """Whether a run of a fold has all rows of the data, in one split or another."""
+    data = runs.load_config(run).data
+    return data.train_size is None and data.eval_size is None
+
+
+def contradiction(folds: Mapping[str, Path], rows: Rows) -> str:
+    """How the folds of a run on each show that they are not of the same data, in words; empty if they do not.
+
+    Args:
+        folds: the run of each.
+        rows: that they were tested on.
+    """
+    (_, run), *others = folds.items()
+    for _, other in others:
+        if difference := runs.labels_of(run).difference(runs.labels_of(other)):
+            return difference
+    data = [files.read_json(folder / "data.json") for folder in folds.values()]
+    names = [Path(file).name for own in data[0]["files"].values() for file in own]
+    # Places are without the folder.
+    most = 1 if len(set(names)) == len(names) else len(names)
+    if twice := sum(count > most for count in Counter(row["place"] for row in rows).values()):
+        return f"{counted(twice, 'row')} tested by several of them"
+    if has_all_rows(run):
+        totals = {sum(split["rows"] for split in own["splits"].values()) for own in data}
+        if totals != {len(rows)}:
+            return f"of {' or '.join(f'{one:,}' for one in sorted(totals))} rows {len(rows):,} tested"
+    return ""
+
+
 def out_of_fold(group: Group) -> OutOfFold | None:
-    """What the first run of each fold made of its test rows; None unless all folds are there."""
+    """What the first run of each fold made of its test rows; None unless all folds are there.
+
+    Raises:
+        UserError: when they are of different data.
+    """
     first = {member.settings[FOLD]: member.folder for member in reversed(group.members) if FOLD in member.settings}
     if not first:
         return None
@@ -59,6 +131,8 @@ def out_of_fold(group: Group) -> OutOfFold | None:
         return None
     rows = [{**row, "fold": int(fold)} for fold, folder in first.items()
             for row in files.read_jsonl(runs.predictions_path(folder, "test"))]  # fmt: skip
+    if reason := contradiction(first, rows):
+        raise UserError(f"the folds are of different data, as where it was saved while they ran: {reason}")
     rows.sort(key=lambda row: in_order(row["place"]))
     score = scorer_of(labels, rows, bool(config.strict_iob2))
     figures = {name: float(value) for name, (value,) in score(np.ones((1, len(rows)))).items()}

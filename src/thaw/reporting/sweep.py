@@ -158,7 +158,8 @@ def _summarise(members: list[Member], title: str, page: Path, table: Path, multi
     over = overview(members)
     unfinished = [member for member in members if member.status != "finished"]
     waiting = [member for member in unfinished if member.status != "pruned"]
-    validated = [(group, found) for group in over.groups if (found := folds.out_of_fold(group))]
+    validated, torn = folds.every_out_of_fold(over.groups)
+    over.findings += torn
     tables = [(OUT_OF_FOLD, *folds.table_rows(validated, SHOWN))] if validated else []
     doubts = _write_doubts(multirun, validated, over.best) if multirun else None
     context = {

@@ -292,6 +292,18 @@ def test_a_vote_is_scored_beside_the_runs_alone(
         evaluate(configured(f"run='{first},{other}'", verb="evaluate"))
 
 
+def test_a_vote_is_of_the_groups_that_any_of_its_runs_tells(tested: Make) -> None:
+    rows = [(f"text {i}", "joy" if i % 8 < 4 else "anger") for i in range(40)]
+    pair = [tested(name, {"joy": 0.7, "anger": 0.3}, rows, {"loss": 0.5}) for name in "ab"]
+    alone = evaluate_together([str(run) for run in pair], {"split": "test", "output": None, "data": {}})[1]
+    path = pair[1] / "predictions/test.jsonl"
+    files.write_jsonl(path, [{**row, "group": f"g{i // 4}"} for i, row in enumerate(files.read_jsonl(path))])
+    for folders in (pair, pair[::-1]):
+        own = evaluate_together([str(run) for run in folders], {"split": "test", "output": None, "data": {}})[1]
+        (low, high), (narrow, wide) = (one["intervals"]["test/accuracy"] for one in (own, alone))
+        assert high - low > 1.5 * (wide - narrow)
+
+
 @pytest.mark.parametrize(
     ("task", "opinions", "rows", "right"),
     [

@@ -117,7 +117,9 @@ def training_data(run: Path) -> TextDataModule:
     train = data.rows["train"][:]
     known = files.read_json(run / "data.json")["splits"]["train"]["fingerprint"]
     if rows_fingerprint(train["text"], train["label"]) != known:
-        raise UserError("the training data has changed since the run", "Restore it.")
+        raise UserError(
+            "the training data has changed since the run", "Restore it. Earlier versions also divided files otherwise."
+        )
     return data
 
 

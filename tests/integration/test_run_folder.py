@@ -475,7 +475,8 @@ def test_a_run_that_goes_on_from_another_says_which_rows_and_labels_that_one_kno
     notes = files.read_json(tmp_path / "third/metrics.json")["notes"]
     assert notes[0] == (
         f"Whether {runs.display(tmp_path / 'second')}, from which the encoder comes, was trained on some of these "
-        f"{len(lines)} texts is not known: the training data has changed since the run. Restore it."
+        f"{len(lines)} texts is not known: the training data has changed since the run. Restore it. Earlier "
+        "versions also divided files otherwise."
     )
     assert notes[1] == said
 

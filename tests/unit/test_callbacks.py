@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from thaw.runs import history
 from thaw.training.callbacks import History, ValidationLines
@@ -46,11 +47,15 @@ def test_a_run_whose_epochs_end_before_its_steps_says_so_when_it_begins(
         (500, {"max_steps": 5}, 1),
         (200, {"devices": 2}, 3),
         (200, {"devices": [0, 1, 2, 3], "num_nodes": 2}, 12),
-        (50, {"devices": "auto"}, 6),
+        (50, {"devices": "auto"}, 12),
+        (50, {"devices": -1, "accelerator": "cpu"}, 6),
     ],
 )
-def test_epochs_are_as_many_as_small_data_needs(batches: int, trainer: dict[str, Any], epochs: int) -> None:
-    usual = {"max_steps": None, "accumulate_grad_batches": 1, "devices": 1, "num_nodes": 1}
+def test_epochs_are_as_many_as_small_data_needs(
+    batches: int, trainer: dict[str, Any], epochs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    usual = {"accelerator": "auto", "max_steps": None, "accumulate_grad_batches": 1, "devices": 1, "num_nodes": 1}
     assert enough_epochs({**usual, **trainer}, batches) == epochs
 
 

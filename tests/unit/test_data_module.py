@@ -104,6 +104,8 @@ def test_labels_are_joined_renamed_and_left_out(prepare: Prepare, tmp_path: Path
     found = load_labelled({**data.data, "path": str(new)}, data.labels, "test")
     assert found[1] == [2, 2, 0, 0], "under old names and new"
     assert found[3] == [f"{new}:6: data.label_map leaves out 'spam'"]
+    with pytest.raises(UserError, match=r"'joy' is a new name and an old one\. Give each label its last name"):
+        prepare(path, label_map={"Joy": "joy", "joy": "glad"})
     with pytest.raises(UserError, match=r"data\.label_map: no row has the label 'Spam'\. The labels are: 4, Joy"):
         prepare(path, label_map={"Spam": None})
 
@@ -135,7 +137,7 @@ def test_corrected_labels_count(prepare: Prepare, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("text 0", "text 7", r"errors\.csv:2: the data has another text there now\. Correct the place"),
+        ("text 0", "text 7", r"errors\.csv:2: the data has another text at a\.csv:2 now\. Correct the place"),
         ("a.csv:4", "a.csv:99", r"errors\.csv:4: the data has no row at a\.csv:99\. Correct the place"),
         ("a.csv:4", "a.csv:2", r"errors\.csv:4: a\.csv:2 has another label in .*errors\.csv:2\. Leave one"),
         (
@@ -157,6 +159,33 @@ def test_corrections_of_other_rows_are_refused(old: str, new: str, said: str, pr
         prepare(path, corrections=str(tmp_path / "errors.csv"))
 
 
+def test_corrections_find_their_rows_in_files_of_the_same_name(prepare: Prepare, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    path, test = csv(tmp_path / "a/a.csv", 60), csv(tmp_path / "b/a.csv", 60, start=60)
+    (tmp_path / "errors.csv").write_text(CORRECTED)
+    data = prepare(path, test_path=str(test), corrections=str(tmp_path / "errors.csv"))
+    assert data.summary["corrected"] == 1
+    assert len(data.rows["test"]) == 60
+
+
+def test_numbers_that_have_names_are_no_corrections(prepare: Prepare, tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", 60, "0 1 2")
+    (tmp_path / "errors.csv").write_text(CORRECTED)  # of which the first is one, and the last is not
+    data = prepare(path, corrections=str(tmp_path / "errors.csv"), label_names=["joy", "anger", "fear"])
+    assert data.summary["corrected"] == 1
+
+
+@pytest.mark.parametrize("name", ["folder", "errors.txt", "errors.conll"])
+def test_corrections_are_a_table(name: str, prepare: Prepare, tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", 60)
+    (tmp_path / "folder").mkdir()
+    for file in ("errors.txt", "errors.conll"):
+        (tmp_path / file).write_text("a;b\n")
+    with pytest.raises(UserError, match=r"not a table\. Give label_errors\.csv"):
+        prepare(path, corrections=str(tmp_path / name))
+
+
 def test_corrections_are_for_one_label_each(prepare: Prepare, tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.csv", *labelled(["a"], ["b"]))
     (tmp_path / "errors.csv").write_text(CORRECTED)
@@ -170,12 +199,14 @@ def test_corrections_are_for_one_label_each(prepare: Prepare, tmp_path: Path) ->
         (labelled(["a", "b"], ["c"], ["b"]), {"label_map": {"b": "a", "c": None}}, ("a",), [0]),
         ([{"text": ["x", "y", "z"], "label": ["B-ORG", "I-ORG", "B-LOC"]}] * 9,
          {"label_map": {"ORG": "COMPANY", "LOC": None}}, ("O", "B-COMPANY", "I-COMPANY"), [1, 2, 0]),
+        ([{"text": ["x", "y", "z"], "label": ["I-ORG", "I-LOC", "I-LOC"]}] * 9,
+         {"label_map": {"ORG": "NAME", "LOC": "NAME"}}, ("O", "B-NAME", "I-NAME"), [1, 1, 2]),
         ([{"text": ["x", "y"], "label": ["NOUN", "PUNCT"]}] * 9, {"label_map": {"PUNCT": "X"}}, ("NOUN", "X"), [0, 1]),
         (labelled(0, 1, 2), {"label_names": ["no", "well", "yes"], "label_map": {"well": "no"}}, ("no", "yes"), 0),
         ([{"text": f"t {i}", "label": {"a": i % 2, "b": 1}} for i in range(20)], {"label_map": {"b": "c"}},
          ("a", "c"), [1]),
     ],
-    ids=["several", "entities", "tags", "numbers", "ticks"],
+    ids=["several", "entities", "neighbours", "tags", "numbers", "ticks"],
 )  # fmt: skip
 def test_labels_of_every_form_are_renamed(
     rows: list[Any], options: dict[str, Any], names: tuple[str, ...], first: Any, prepare: Prepare, tmp_path: Path

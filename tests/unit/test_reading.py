@@ -156,6 +156,21 @@ def test_what_is_odd_about_the_data_is_noted() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("task", "train", "said"),
+    [
+        ("token", {"O": 9, "B-PER": 5, "I-PER": 1, "B-Per": 2, "I-Per": 0},
+         "PER and Per; 'data.label_map={Per: PER}' joins them"),
+        ("sequence", {"Q&A": 3, "q&a": 2}, "Q&A and q&a; data.label_map joins them"),
+        ("sequence", {"true": 3, "True": 2}, "true and True; data.label_map joins them"),
+    ],
+)  # fmt: skip
+def test_labels_that_differ_in_case_are_joined_by_a_command_that_can_be_typed(
+    task: str, train: dict[str, int], said: str
+) -> None:
+    assert notes(data_of({"train": train}, task))[0] == f"labels that differ only in case or blanks: {said}"
+
+
 def test_labels_that_may_stand_for_a_missing_one_are_noted() -> None:
     found = notes(data_of({"train": {"NaN": 3, "None": 1, "none": 2, "other": 2}}))
     assert "labels that may stand for a missing one: NaN, None" in found

@@ -7,7 +7,7 @@ from typing import Any
 from thaw.data.cleaning import clean_html
 from thaw.data.pairs import joined
 from thaw.data.rows import Bad, Row, encodable
-from thaw.errors import counted
+from thaw.errors import UserError, counted
 
 WHOLE = re.compile(r"-?[0-9]+\.0+")
 NO_LABEL = "the label is missing"
@@ -44,6 +44,19 @@ def checked(row: Row | Bad, separator: str | None, clean: bool, names: Sequence[
     return row._replace(text=text, label=label, group=group)
 
 
+def label_map(data: Mapping[str, Any]) -> dict[str, str | None]:
+    """``data.label_map`` with names as text: YAML reads some as numbers.
+
+    Raises:
+        UserError: when a new name is itself an old one, so that a label renamed before would be renamed again.
+    """
+    given = data.get("label_map") or {}
+    names = {str(old): None if new is None else str(new) for old, new in given.items()}
+    if twice := [new for new in names.values() if new is not None and names.get(new, new) != new]:
+        raise UserError(f"data.label_map: {twice[0]!r} is a new name and an old one", "Give each label its last name.")
+    return names
+
+
 def renamed(row: Row, names: Mapping[str, str | None], found: set[str]) -> Row | Bad:
     """A row with its labels, or the types of its entities, under other names.
 
@@ -59,12 +72,15 @@ def renamed(row: Row, names: Mapping[str, str | None], found: set[str]) -> Row |
         if isinstance(row.label, list):
             return row._replace(label=list(dict.fromkeys(new)))
         return row._replace(label=new[0]) if new else Bad(row.line, f"data.label_map leaves out {row.label!r}", True)
-    tags = []
+    tags, before = list[str](), ("O", "O")  # the type of the word before: its old name and its new one
     for tag in labels:
         mark, kind = ("", tag) if tag in names or tag[1:2] != "-" else (tag[:2], tag[2:])
         found |= names.keys() & {kind}
         name = names.get(kind, kind)
+        if mark == "I-" and kind != before[0] and name == before[1]:  # IOB1: another entity begins here
+            mark = "B-"
         tags.append("O" if name is None else mark + name)
+        before = kind, name or "O"
     return row._replace(label=tags)
 
 

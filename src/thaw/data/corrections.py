@@ -8,12 +8,14 @@ from thaw.data import formats
 from thaw.data.checking import NO_LABEL, checked
 from thaw.data.cleaning import clean_html
 from thaw.data.layout import kind_of
+from thaw.data.lines import NOT_UTF8
 from thaw.data.rows import Bad, Options, Row
 from thaw.data.workbook import is_workbook
 from thaw.errors import UserError
 from thaw.files import named_by
 
 COLUMNS = ["place", "text"]
+TABLES = ("csv", "tsv", "jsonl", "parquet")
 KNOWN_BY = 200  # characters of a text: programs for tables cut long ones
 
 
@@ -42,7 +44,8 @@ def read_corrections(place: str | None) -> dict[str, Correction]:
         for raw in _rows(path):
             where = f"{path}:{raw.line}"
             if isinstance(raw, Bad):
-                raise UserError(f"{where}: {raw.problem}", "Correct it, or leave it out.")
+                remedy = "Save it as UTF-8 (in Excel: CSV UTF-8)." if NOT_UTF8 in raw.problem else "Correct it."
+                raise UserError(f"{where}: {raw.problem}", remedy)
             at, text = (str(value or "") for value in raw.text)
             row = checked(raw._replace(text=text), None, False)
             if isinstance(row, Bad) and row.problem != NO_LABEL:
@@ -55,24 +58,30 @@ def read_corrections(place: str | None) -> dict[str, Correction]:
 
 def _rows(path: Path) -> Iterator[Row | Bad]:
     """The rows of a table, with place and text as a pair."""
+    kind = "csv" if is_workbook(path) else kind_of(path, {})
+    if kind not in TABLES:
+        raise UserError(
+            f"data.corrections={path}: not a table",
+            "Give label_errors.csv, or another csv, tsv, jsonl, parquet or xlsx.",
+        )
     options = Options(text_column=[*COLUMNS], label_column="label")
     try:
-        yield from formats.READERS["csv" if is_workbook(path) else kind_of(path, {})](path, options)
+        yield from formats.READERS[kind](path, options)
     except UserError as error:
         problem = str(error).partition(". Set ")[0]
         raise UserError(problem, "data.corrections has the columns place, text and label.") from None
 
 
-def corrected(row: Row, own: Correction) -> Row | Bad:
-    """A row with the label that it gets.
+def corrected(row: Row, own: Correction) -> Row | Bad | None:
+    """A row with the label that it gets; None if it has another text.
 
     Raises:
-        UserError: when the row has another text, or the rows have several labels, or tags.
+        UserError: when the rows have several labels, or tags.
     """
     if isinstance(row.label, list):
         raise UserError(f"{own.where}: rows with several labels, or tags, cannot be corrected", "Leave it out.")
     if _beginning(row.text) != _beginning(own.text):
-        raise UserError(f"{own.where}: the data has another text there now", "Correct the place, or leave it out.")
+        return None
     if own.label is None:
         return Bad(row.line, f"left out by {own.where}", meant=True)
     return row._replace(label=own.label)

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from thaw.data import sources, splits
 from thaw.data.batching import Batches, evaluation_batches, make_loader
+from thaw.data.checking import label_map
 from thaw.data.corrections import short_place
 from thaw.data.encoding import Encoded, cached_split, encode_split, encoding_key
 from thaw.data.label_ids import FORMS, derive_labels, detect_task, form_of, with_ids
@@ -78,10 +79,11 @@ class TextDataModule(pl.LightningDataModule):
             self._leave_alone("validation", "test")
         task = detect_task(source, self.data)
         first = "all" if "all" in source.splits else "train"
-        names = sources.label_map(self.data)
+        names = label_map(self.data)
         if absent := source.corrections.keys() - source.corrected.keys():
-            own = source.corrections[min(absent)]
-            raise UserError(f"{own.where}: the data has no row at {min(absent)}", "Correct the place, or leave it out.")
+            own, place = source.corrections[min(absent)], min(absent)
+            problem = f"has another text at {place} now" if place in source.others else f"has no row at {place}"
+            raise UserError(f"{own.where}: the data {problem}", "Correct the place, or leave it out.")
         given = self.data.get("label_names") or source.names or []
         if names:
             given = list(dict.fromkeys(new for name in given if (new := names.get(str(name), name)) is not None))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.data import formats
-from thaw.data.checking import NO_LABEL, checked, renamed, ticked
+from thaw.data.checking import NO_LABEL, checked, label_map, renamed, ticked
 from thaw.data.columns import class_names, name_of, named_columns
 from thaw.data.corrections import Correction, corrected, read_corrections, short_place
 from thaw.data.layout import SPLIT_NAMES, files_of_one_split, kind_of, kind_of_name, split_files, split_of
@@ -45,6 +45,7 @@ class Source:
         listings: the files in each folder of the aclImdb layout, in the order of its rows.
         corrections: of ``data.corrections``, by the short place of the row.
         corrected: of those that were found, whether the row gets another label.
+        others: places of corrections at which a row has another text.
         renamed: the labels that ``data.label_map`` has found.
         schema: the Arrow schema of all splits, set by the first row: what is a list there is a list in every row.
     """
@@ -57,6 +58,7 @@ class Source:
     listings: dict[str, list[str]] = field(default_factory=dict)
     corrections: dict[str, Correction] = field(default_factory=dict)
     corrected: dict[str, bool] = field(default_factory=dict)
+    others: set[str] = field(default_factory=set)
     renamed: set[str] = field(default_factory=set)
     schema: Any = None
 
@@ -210,7 +212,7 @@ def _table(source: Source, split: str, rows: Iterable[tuple[int, Row | Bad]], da
         if isinstance(row, Row):
             if several and isinstance(row.label, str):  # as Label Studio writes a single choice beside lists of them
                 row = row._replace(label=[row.label])
-            if names and behind_numbers:
+            if behind_numbers and (names or source.corrections):
                 row = row._replace(label=name_of(_numbers(row.label), given))
             row = _as_told(row, split, file, source, names) if names or source.corrections else row
         if isinstance(row, Row):
@@ -245,7 +247,9 @@ def _as_told(row: Row, split: str, file: int, source: Source, names: Mapping[str
     place = short_place(source.place(split, file, row.line)) if source.corrections else ""
     if not (own := source.corrections.get(place)):
         return before
-    after = corrected(row, own)
+    if (after := corrected(row, own)) is None:  # in a file of the same name in another folder, or since it has changed
+        source.others.add(place)
+        return before
     after = renamed(after, names, source.renamed) if isinstance(after, Row) else after
     source.corrected[place] = isinstance(after, Row) and after != before
     return after
@@ -272,12 +276,6 @@ def _numbers(label: Any) -> Any:
     if isinstance(label, list):
         return [_numbers(one) for one in label]
     return int(label) if isinstance(label, str) and label.isdecimal() else label
-
-
-def label_map(data: Mapping[str, Any]) -> dict[str, str | None]:
-    """``data.label_map`` with names as text: YAML reads some as numbers."""
-    given = data.get("label_map") or {}
-    return {str(old): None if new is None else str(new) for old, new in given.items()}
 
 
 def _schema(row: Row, grouped: bool) -> Any:

@@ -110,7 +110,7 @@ def _in_three(rows: Any, labels: LabelSet, data: dict[str, Any]) -> dict[str, An
         held = 0.15 if test_size is None else check_size(test_size, len(rows), "data.test_size")
         rest, test = _hold_out(rows, labels, held, seed, keys, again)
     others = _some(rows, rest)
-    size: int | float = 0.15 / 0.85  # of the others; not rounded from all rows, since earlier runs did not
+    size: int | float = 0.15 / 0.85  # of the others
     if validation_size or test_size is not None:
         size = check_size(validation_size or 0.15, len(rows), "data.validation_size")
         _require_training(len(rows), size, len(test), data)

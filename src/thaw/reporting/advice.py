@@ -1,5 +1,6 @@
 """What is unusual about data and figures, in lines that say what to do."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,8 @@ from thaw.metrics.baselines import BAG_OF_WORDS
 FEW = 500  # rows of test: with fewer, accuracy is uncertain by more than 4 points
 SEPARATORS = ("|", ";", ",")  # of several labels in one field
 MANY_LABELS, ROWS_PER_LABEL = 20, 5  # more labels than that, each with fewer rows, are rather dates or ids
+MOST_PAIRS = 8  # labels that the command which joins them names
+PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[^\W\d][\w -]*", re.IGNORECASE)  # a name that needs no quotes
 HTML = 0.01  # share of the training texts from which on it is noted
 FOREIGN = (1.9, 5.0)  # tokens for each word in a language that an encoder does not know; more of one without blanks
 TRUNCATED = 0.1  # share of the training rows from which on advice is given about their truncation
@@ -30,16 +33,7 @@ def notes(summary: dict[str, Any]) -> list[str]:
     sizes = {name: split["rows"] for name, split in summary["splits"].items()}
     if "all" in summary["files"] and not summary.get("fold") and sizes.get("test", FEW) < FEW:
         lines.append(f"{counted(sizes['test'], 'row')} of test: sweep=folds tests on every row in turn")
-    alike: dict[str, list[str]] = {}
-    for label in summary["labels"]:
-        alike.setdefault(folded(label), []).append(label)
-    if several := [names for names in alike.values() if len(names) > 1]:
-        rows = summary["splits"]["train"]["labels"]
-        for names in several:
-            names.sort(key=lambda name: -rows.get(name, 0))
-        into = ", ".join(f"{name}: {names[0]}" for names in several for name in names[1:])
-        said = first_few([" and ".join(names) for names in several])
-        lines.append(f"labels that differ only in case or blanks: {said}; 'data.label_map={{{into}}}' joins them")
+    lines += _alike(summary["labels"], summary["splits"]["train"]["labels"], summary["task"] == "token")
     if summary.get("truncation") == "end" and (cut := summary["splits"]["train"]["truncated"]) >= TRUNCATED:
         lines.append(
             f"the end of {cut:.0%} of the training texts is not read: data.truncation=middle or windows reads it"
@@ -83,6 +77,25 @@ def _odd_labels(names: Sequence[str], rows: int) -> list[str]:
     if len(names) > MANY_LABELS and rows < ROWS_PER_LABEL * len(names):
         lines.append(f"{len(names):,} labels in {rows:,} rows of train: is data.label_column the right one?")
     return lines
+
+
+def _alike(labels: Sequence[str], rows: Mapping[str, int], token: bool) -> list[str]:
+    """A note on labels, or types of entities, that differ in case or blanks alone, with the setting that joins them."""
+    counts = Counter[str]()
+    for label in labels:
+        counts[label[2:] if token and label[1:2] == "-" else label] += rows.get(label, 0)
+    alike: dict[str, list[str]] = {}
+    for name in counts:
+        alike.setdefault(folded(name), []).append(name)
+    several = [sorted(names, key=lambda name: -counts[name]) for names in alike.values() if len(names) > 1]
+    if not several:
+        return []
+    pairs = [(name, names[0]) for names in several for name in names[1:]]
+    # Others would have to be quoted, for Hydra and for the shell.
+    plain = len(pairs) <= MOST_PAIRS and all(PLAIN.fullmatch(name) for pair in pairs for name in pair)
+    joins = f"'data.label_map={{{', '.join(f'{old}: {new}' for old, new in pairs)}}}'" if plain else "data.label_map"
+    said = first_few([" and ".join(names) for names in several])
+    return [f"labels that differ only in case or blanks: {said}; {joins} joins them"]
 
 
 def left_out(summary: dict[str, Any]) -> list[str]:

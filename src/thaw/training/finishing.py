@@ -87,6 +87,7 @@ def finish(
             "score": float(score) if score is not None else None,
             "step": saved["global_step"],
         },
+        "epochs": cfg["trainer"]["max_epochs"],
         "seconds": times,
         "rows_per_second": rows / times["train"],
         **{key: sum(row[key] for row in trained) for key in ("trainable", "parameters")},

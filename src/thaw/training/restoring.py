@@ -55,7 +55,10 @@ def check_same_data(folder: Path, data: TextDataModule) -> None:
     if "unread" in before["splits"]["train"] and data.summary["splits"]["train"].get("windowed"):
         raise UserError("the run was begun by a version that cut long sentences", "Start a new run.")
     if marks(before) != marks(data.summary):
-        raise UserError("the data has changed since the run began", "Restore it, or start a new run.")
+        raise UserError(
+            "the data has changed since the run began",
+            "Restore it, or start a new run. Earlier versions also divided files otherwise.",
+        )
 
 
 def check_same_size(saved: dict[str, Any], processes: int) -> None:

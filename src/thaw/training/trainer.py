@@ -114,8 +114,10 @@ def enough_epochs(settings: Mapping[str, Any], batches: int) -> int:
     devices = settings["devices"]
     if isinstance(devices, list):
         each = len(devices)
+    elif isinstance(devices, int) and devices > 0:
+        each = devices
     else:  # auto and -1 take all GPUs that there are
-        each = devices if isinstance(devices, int) and devices > 0 else max(torch.cuda.device_count(), 1)
+        each = 1 if settings["accelerator"] == "cpu" else max(torch.cuda.device_count(), 1)
     steps = math.ceil(batches / (each * settings["num_nodes"] * settings["accumulate_grad_batches"]))
     if settings["max_steps"]:
         return math.ceil(settings["max_steps"] / steps)

@@ -129,7 +129,7 @@ def write_rte(folder: Path) -> None:
 
 @pytest.mark.parametrize(("model", "data"), RUNS)
 def test_a_run_from_the_hub_with_an_empty_cache(model: str, data: str, hub: Hub, script: Run, tmp_path: Path) -> None:
-    script("train.py", f"model={model}", f"data={data}", env=hub.environment)
+    script("train.py", f"model={model}", f"data={data}", "data.epochs=3", env=hub.environment)
     run = only_run(tmp_path)
     assert run.parent == tmp_path / "outputs" / data / model
     summary = json.loads((run / "data.json").read_text())

@@ -42,7 +42,10 @@ def test_every_loss_of_pairs_is_that_of_a_run_without_reuse(
     settings = [f"model.name={encoders('bert')}", "data=csv", f"data.path={pairs}", COLUMNS, "data.label_column=same"]
     found = []
     for reuse in ("on", "off"):
-        fit(configured(*settings, *freeze, f"freeze.reuse={reuse}", "trainer.log_every=1"), tmp_path / reuse)
+        fit(
+            configured(*settings, *freeze, f"freeze.reuse={reuse}", "trainer.log_every=1", "data.epochs=3"),
+            tmp_path / reuse,
+        )
         with (tmp_path / reuse / "history.csv").open() as file:
             found.append([float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]])
     assert found[0] == pytest.approx(found[1], rel=1e-5)

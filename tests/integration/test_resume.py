@@ -505,7 +505,7 @@ def test_a_run_does_not_go_on_with_other_data(
     data = tmp_path / "moods.txt"
     data.write_text("".join(f"row {i} is {'glad' * (i % 2)};{'joy' if i % 2 else 'fear'}\n" for i in range(60)))
     kill_at(3, monkeypatch)
-    settings = ["data=txt", f"data.path={data}", "data.batch_size=8", "trainer.checkpoint_every=1"]
+    settings = ["data=txt", f"data.path={data}", "data.batch_size=8", "data.epochs=3", "trainer.checkpoint_every=1"]
     with pytest.raises(Killed):
         fit(configured(f"model.name={encoders('distilbert')}", *settings), tmp_path / "run")
     data.write_text(data.read_text().replace("glad", "happy"))
@@ -518,7 +518,8 @@ def test_a_run_goes_on_where_its_data_has_moved_in_batches_that_fit(
 ) -> None:
     data, moved, run = tmp_path / "moods.txt", tmp_path / "moved.txt", tmp_path / "run"
     data.write_text("".join(f"row {i} is {'glad' * (i % 2)};{'joy' if i % 2 else 'fear'}\n" for i in range(60)))
-    settings = [f"model.name={encoders('distilbert')}", "data=txt", f"data.path={data}", "data.batch_size=8"]
+    encoder = f"model.name={encoders('distilbert')}"
+    settings = [encoder, "data=txt", f"data.path={data}", "data.batch_size=8", "data.epochs=3"]
     fit(configured(*settings), tmp_path / "whole")
     with monkeypatch.context() as patch:
         kill_at(3, patch)

@@ -179,7 +179,6 @@ def test_errors_are_one_line_and_exit_code_2(command: str, said: str) -> None:
     assert said in last
 
 
-@pytest.mark.parametrize("command", ["train", "steps"])
-def test_help_is_the_text_of_the_benchmark(command: str) -> None:
-    run = [sys.executable, "-m", f"benchmarks.{command}", "--help"]
-    assert f"python -m benchmarks.{command}" in subprocess.run(run, cwd=ROOT, capture_output=True, text=True).stdout
+def test_help_is_the_text_of_the_benchmark() -> None:
+    run = [sys.executable, "-m", "benchmarks.train", "--help"]
+    assert "python -m benchmarks.train" in subprocess.run(run, cwd=ROOT, capture_output=True, text=True).stdout

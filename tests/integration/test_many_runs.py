@@ -124,6 +124,8 @@ def test_a_multirun_goes_on_past_failures_and_is_not_done_again(
     done = script("train.py", *settings, ok=False)
     assert done.returncode == 1
     assert "failed: data.max_length=9999" in done.stdout
+    assert done.stdout.count("tokens per text, median") == 1, "the data of the second seed is that of the first"
+    assert done.stdout.count("test: accuracy ") == 2
     (folder,) = tmp_path.glob("outputs/multirun/*")
     assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == [
         f"seed-{seed}_max_length-{length}" for seed in (1, 2) for length in (16, 9999)

@@ -13,7 +13,7 @@ from thaw.metrics.calibration import confidence, expected_calibration_error, fit
 from thaw.metrics.label_noise import likely_label_errors, likely_tag_errors
 from thaw.metrics.outputs import Outputs
 from thaw.metrics.probabilities import sigmoid, softmax
-from thaw.scoring import fit_on_validation
+from thaw.scoring import fit_on_validation, score_baselines
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
@@ -216,3 +216,24 @@ def test_a_label_that_no_row_of_train_has_is_never_given() -> None:
     known, new = fit_on_validation(predictor, outputs)["thresholds"]
     assert 0 < known < 1
     assert new == 1
+
+
+def test_how_far_a_run_is_ahead_of_the_best_baseline_is_told_with_that_baseline() -> None:
+    labels = LabelSet("sequence", ("a", "b"), (20, 20))
+    gold = np.arange(40) % 2
+    right, half = gold, np.where(np.arange(40) < 20, gold, 1 - gold)
+
+    def outputs(predicted: np.ndarray) -> Outputs:
+        return Outputs(np.arange(40), np.eye(2, dtype=np.float32)[predicted], gold)
+
+    predictor: Any = SimpleNamespace(labels=labels, thresholds=None)
+    beside = {"wrong": outputs(1 - gold), "half": outputs(half)}
+    found = score_baselines(beside, predictor, outputs(right), {"strict_iob2": False})
+    low, high = found["half"]["f1_ahead"]
+    assert 0.2 < low < 0.5 < high < 0.8
+    assert "f1_ahead" not in found["wrong"]
+    low, high = score_baselines({"right": outputs(right)}, predictor, outputs(half), {"strict_iob2": False})["right"][
+        "f1_ahead"
+    ]
+    assert low < high < 0
+    assert score_baselines({}, predictor, outputs(right), {"strict_iob2": False}) == {}

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch._dynamo.utils import counters
 
 from conftest import ROOT, Run, configured, files_of, only_run
@@ -557,6 +558,34 @@ def test_the_same_seed_gives_the_same_numbers(encoders: Callable[[str], Path], t
         fit(configured(*settings, f"seed={seed}"), tmp_path / name)
     assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
     assert files_of(tmp_path / "a")["weights"] != files_of(tmp_path / "c")["weights"]
+
+
+@pytest.mark.parametrize("begun", ["now", "by an earlier version"])
+def test_training_only_the_used_rows_of_the_embeddings_changes_no_result(
+    begun: str, encoders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [
+        f"model.name={encoders('distilbert')}", "data.train_size=72", "data.eval_size=24", "data.epochs=3",
+        "data.batch_size=8", "optimizer.lr=1e-2", "trainer.checkpoint_every=1",
+    ]  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(EncoderModule, "train_tokens", lambda *_: None)
+        fit(configured(*settings), tmp_path / "plain")
+        kill_at(10, patch)
+        with pytest.raises(Killed):
+            fit(configured(*settings), tmp_path / "stopped")
+    own = tmp_path / "own"
+    if begun == "now":
+        fit(configured(*settings), own)
+    else:
+        (tmp_path / "stopped").rename(own)
+        fit(configured(f"resume={own}"), own)
+    plain, weights = (load_file(run / "model/model.safetensors") for run in (tmp_path / "plain", own))
+    assert plain.keys() == weights.keys()
+    for name, value in plain.items():
+        assert torch.allclose(value, weights[name], atol=1e-4), name
+    tables = [json.loads((run / "parameters.json").read_text()) for run in (tmp_path / "plain", own)]
+    assert tables[0] == tables[1]
 
 
 def test_a_run_that_is_stopped_in_its_evaluation_has_its_training_behind_it(

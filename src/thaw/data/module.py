@@ -119,6 +119,13 @@ class TextDataModule(pl.LightningDataModule):
         counts = np.bincount(targets[targets >= 0], minlength=len(self.labels))
         return replace(self.labels, counts=tuple(counts.tolist()), rows=len(self.encoded["train"]))
 
+    def tokens(self) -> np.ndarray:
+        """The ids that training batches hold, padding included."""
+        ids, padding = self.encoded["train"].ids, self.tokenizer.pad_token_id
+        held = np.zeros(max(ids.max(), padding) + 1, dtype=bool)
+        held[ids] = held[padding] = True
+        return np.flatnonzero(held)
+
     def _leave_alone(self, *names: str) -> None:
         """Take splits out of what was read: `splits.divide` makes others of the rows of train."""
         for name in names:

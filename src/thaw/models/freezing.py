@@ -181,17 +181,18 @@ def parameter_table(
         probe_lr: that of the head in a probe stage.
     """
     table = []
+    sizes = {name: value.numel() for name, value in network.state_dict().items()}
     for part in (parts := blocks(network)):
-        members = [(name, parameter) for name, parameter in part.parameters() if ASIDE not in name]
-        training = [name for name, _ in members if name in names]
+        members = [name for name, _ in part.parameters() if ASIDE not in name]
+        training = [name for name in members if name in names]
         own = sorted({rates[name] for name in training})
         if probe_lr is not None and part is parts[-1]:
             own = list(dict.fromkeys([probe_lr, *own]))
         table.append(
             {
                 "block": part.name,
-                "parameters": sum(parameter.numel() for _, parameter in members),
-                "trainable": sum(parameter.numel() for name, parameter in members if name in names),
+                "parameters": sum(sizes[name] for name in members),
+                "trainable": sum(sizes[name] for name in training),
                 "learning_rate": own[0] if len(own) == 1 else own or None,
             }
         )

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed
@@ -32,6 +33,7 @@ from thaw.models.losses import make_loss
 from thaw.models.optimization import learning_rates, make_schedule, parameter_groups
 from thaw.models.prefix import FrozenPrefix, States
 from thaw.models.speed import accelerate
+from thaw.models.vocabulary import train_used_rows, used_rows
 
 
 class EncoderModule(pl.LightningModule):
@@ -91,6 +93,15 @@ class EncoderModule(pl.LightningModule):
         """Lightning calls this before a strategy may shard the weights."""
         frozen = (pair for pair in sorted(self.frozen_state().items()) if ASIDE not in pair[0])
         self.frozen_checksum = checksum(frozen)
+
+    def train_tokens(self, tokens: np.ndarray) -> None:
+        """Train only those rows of the embedding matrix, where the optimizer does no more to others than decay them.
+
+        Args:
+            tokens: all ids that training batches hold, padding included.
+        """
+        if self.config["optimizer"]["class"]["_target_"] == "torch.optim.AdamW":
+            train_used_rows(self.network, self.groups, tokens)
 
     def thaw_for(self, epoch: int) -> bool:
         """Make the parameters trainable that the strategy names for an epoch; returns whether that changed anything."""
@@ -203,6 +214,8 @@ class EncoderModule(pl.LightningModule):
             chosen = {**chosen, "fused": False}  # fused updates unscale half-precision gradients after clipping
         optimizer = build(chosen, "optimizer.class", params=self.groups, lr=settings["lr"])
         steps = int(self.trainer.estimated_stepping_batches)
+        if embedding := used_rows(self.network):
+            optimizer.register_step_post_hook(embedding.after_step)
         schedule = make_schedule(optimizer, settings, steps, min(self.probe_steps(), steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -227,6 +240,8 @@ class EncoderModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["frozen_checksum"] = self.frozen_checksum
         checkpoint["state_dict"] = self.without_frozen(checkpoint["state_dict"])
+        if embedding := used_rows(self.network):
+            checkpoint["embedding_decay"] = embedding.decay
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if checkpoint["frozen_checksum"] != self.frozen_checksum:
@@ -234,6 +249,10 @@ class EncoderModule(pl.LightningModule):
                 "the frozen weights of the encoder are not those the run was started with",
                 "Put the encoder's files back, or start a new run.",
             )
+        if embedding := used_rows(self.network):
+            embedding.decay = checkpoint.get("embedding_decay", 1.0)
+            for saved in checkpoint.get("optimizer_states", ()):
+                embedding.cut(saved["state"])
         self.thaw_for(checkpoint["epoch"])  # of a run that has only its evaluation left, training does not start again
 
     def without_frozen(self, state: dict[str, Tensor]) -> dict[str, Tensor]:

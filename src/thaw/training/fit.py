@@ -32,7 +32,7 @@ from thaw.training.gpus import take_gpu
 from thaw.training.pruning import pruning
 from thaw.training.restoring import check_same_data, check_same_size, check_same_weights, continued, read_checkpoint
 from thaw.training.resuming import LAST, Resumable
-from thaw.training.reuse import Reuse
+from thaw.training.reuse import WHOLE, Reuse
 from thaw.training.tracking import log_evaluation, log_settings, make_loggers
 from thaw.training.trainer import (
     best_checkpoint,
@@ -199,6 +199,8 @@ def trainer_of(
     if settings["compile"]:
         compile_layers(module.network)
     module.wants_graphs = settings["cuda_graphs"]
+    if isinstance(trainer.strategy, WHOLE):
+        module.train_tokens(data.tokens())
     return trainer, best, resumable
 
 

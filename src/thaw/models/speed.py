@@ -7,6 +7,7 @@ from contextlib import suppress
 from types import MethodType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ from thaw.models.forward import evaluating, reads_first_token, tiny_batch
 from thaw.models.onednn import use_onednn
 
 ATTENTION = "thaw"  # the name of `attend` among the attention functions of transformers
-STEPS = 2**15  # resolution of the random numbers of `Dropout`
+STEPS = 2**16  # resolution of the random numbers of dropout
 
 
 def accelerate(network: Any) -> None:
@@ -38,32 +39,43 @@ def compile_layers(network: Any) -> None:
 
 
 class Dropout(torch.autograd.Function):
-    """Dropout with 15-bit random numbers, four of which come from each 64-bit draw of torch's generator.
-
-    On a CPU, most of the cost of dropout is drawing random numbers. The probability is rounded to a multiple of 1/32768
-    and the scale computed from the rounded value, so that the expectation is exact. The mask is stored as bytes.
-    """
+    """The product of values, a mask, which is stored as bytes, and a scale."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, probability: float) -> Tensor:
-        dropped = min(round(probability * STEPS), STEPS - 1)
-        numbers = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_().view(torch.int16)
-        kept = numbers[: values.numel()].bitwise_and_(STEPS - 1).ge(dropped).view(values.shape)
+    def forward(ctx: Any, values: Tensor, kept: Tensor, scale: float) -> Tensor:
         ctx.save_for_backward(kept)
-        ctx.scale = STEPS / (STEPS - dropped)
-        # Faster than multiplying by booleans.
-        return kept.view(torch.int8).to(values.dtype).mul_(values).mul_(ctx.scale)
+        ctx.scale = scale
+        return _product(values, kept, scale)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (kept,) = ctx.saved_tensors
-        return kept.view(torch.int8).to(gradient.dtype).mul_(gradient).mul_(ctx.scale), None
+        return _product(gradient, kept, ctx.scale), None, None
+
+
+def _product(values: Tensor, kept: Tensor, scale: float) -> Tensor:
+    product = kept.view(torch.int8).to(values.dtype).mul_(values)  # faster than multiplying by booleans
+    return product if scale == 1.0 else product.mul_(scale)
+
+
+def draw(shape: torch.Size, probability: float) -> tuple[Tensor, float]:
+    """What dropout keeps, as booleans, and the scale that makes up for the rest.
+
+    On a CPU most of the cost of dropout is drawing random numbers. These have 16 bits, four of each draw of numpy's
+    SFC64, which torch's generator seeds. The probability is rounded to a multiple of 1/65536 and the scale computed
+    from the rounded value, so that the expectation is exact.
+    """
+    dropped, count = min(round(probability * STEPS), STEPS - 1), shape.numel()
+    generator = np.random.SFC64(int(torch.randint(2**62, ())))
+    numbers: Any = generator.random_raw(-(-count // 4))
+    kept = numbers.view(np.uint16)[:count] >= np.uint16(dropped)  # numpy compares faster than torch
+    return torch.from_numpy(kept).view(shape), STEPS / (STEPS - dropped)
 
 
 def dropout(values: Tensor, probability: float, training: bool) -> Tensor:
     """``torch.nn.functional.dropout``, replaced by `Dropout` on a CPU."""
     if training and 0 < probability < 1 and draws_itself(values):
-        return Dropout.apply(values, probability)
+        return Dropout.apply(values, *draw(values.shape, probability))
     return nn.functional.dropout(values, probability, training)
 
 
@@ -103,16 +115,21 @@ def attend(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     scores = _masked((query * (scaling or query.shape[-1] ** -0.5)) @ key.transpose(2, 3), attention_mask)
-    weights: Tensor = Dropout.apply(scores.softmax(-1), dropout)
-    return (weights @ value).transpose(1, 2).contiguous(), None
+    kept, scale = draw(scores.shape, dropout)
+    weights: Tensor = Dropout.apply(scores.softmax(-1), kept, 1.0)
+    return (weights @ (value * scale)).transpose(1, 2).contiguous(), None  # there are fewer values than weights
 
 
 def _masked(scores: Tensor, mask: Tensor | None) -> Tensor:
     """The scores, which are written over, with a mask that is boolean (true: attend) or additive."""
     if mask is None:
         return scores
+    if mask.dtype != torch.bool:
+        return scores + mask
     # Not minus infinity: with a sliding window, a padded position may have nothing to attend to.
-    return scores.masked_fill_(~mask, torch.finfo(scores.dtype).min) if mask.dtype == torch.bool else scores + mask
+    lowest = torch.finfo(scores.dtype).min / 2
+    # Filling the scores themselves is slower, and so is the backward pass of that.
+    return scores.add_(scores.new_zeros(mask.shape).masked_fill_(~mask, lowest))
 
 
 def speed_up_dropout(network: Any) -> None:

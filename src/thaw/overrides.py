@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from thaw.errors import UserError
+from thaw.values import DATA_PATHS
 
 FREE_TEXT = (
     *("text", "run", "runs", "resume", "input", "output", "explain_page"),
-    *("data.path", "data.validation_path", "data.test_path", "model.name", "freeze.pattern"),
+    *(f"data.{key}" for key in DATA_PATHS),
+    *("model.name", "freeze.pattern"),
 )
 COLUMNS = ("data.text_column", "data.label_column", "data.group_column", "text_column")
 SEPARATORS = ("data.label_separator", "data.separator")

@@ -32,7 +32,7 @@ RULES: dict[str, Rule] = {
     "model.gradient_checkpointing": values.FLAG,
     "model.random_init": values.FLAG,
     "model.trust_remote_code": values.FLAG,
-    **{f"data.{key}": values.OPTIONAL_TEXT for key in ("path", "validation_path", "test_path", "corrections")},
+    **{f"data.{key}": values.OPTIONAL_TEXT for key in values.DATA_PATHS},
     "data.format": values.FORMAT,
     "data.task": or_null(one_of(*TASKS)),
     "data.train_size": or_null(values.SHARE),

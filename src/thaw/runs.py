@@ -22,7 +22,7 @@ from yaml import YAMLError
 from thaw.errors import Occupied, UserError
 from thaw.files import check_not_over, damaged, named_by, read_json, read_jsonl, write_text
 from thaw.labels import LabelSet
-from thaw.settings import DATA_PATHS
+from thaw.values import DATA_PATHS
 
 FAILURE = "failure.json"  # why a run of a multirun failed
 PRUNED = "pruned.json"  # when a trial was ended early because others were better

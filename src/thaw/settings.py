@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from thaw.errors import UserError
 from thaw.files import named_by
 from thaw.rules import RULES
-from thaw.values import COUNT, POSITIVE, Rule
+from thaw.values import COUNT, DATA_PATHS, POSITIVE, Rule
 
 # The results of a run do not depend on these. Every other setting counts, even if it changes only the last digits
 # (data.eval_batch_size, freeze.reuse) or what a run keeps (trainer.log_every, logger).
@@ -25,7 +25,6 @@ NEUTRAL = (  # those that leave the protocol of an experiment as it is
     "freeze.reuse_gb", "trainer", "trainer.accelerator", "trainer.devices", "trainer.progress_bar",
     "trainer.checkpoint_every", "trainer.log_every", "trainer.cuda_graphs",
 )  # fmt: skip
-DATA_PATHS = ("path", "validation_path", "test_path", "corrections")  # settings of the group that name files or folders
 ANEW = (  # what a resumed run may be given: its results stay, but for the last digits; whether rows do is checked later
     *(key for key in INERT if "." in key), "data.eval_batch_size", *(f"data.{key}" for key in DATA_PATHS),
 )  # fmt: skip

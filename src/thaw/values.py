@@ -8,6 +8,7 @@ from typing import Any
 
 Rule = tuple[Callable[[Any], bool], str]
 """Whether a setting accepts a value, and what it accepts, in words."""
+DATA_PATHS = ("path", "validation_path", "test_path", "corrections")  # settings of ``data`` that name files or folders
 
 
 def _number(value: Any) -> bool:

@@ -188,6 +188,7 @@ def test_latest_of_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("data.path=plain.csv", "data.path=plain.csv"),
         ("data.path=a b=c.csv", "data.path='a b=c.csv'"),
         ("data.path=~/emotion", "data.path='~/emotion'"),
+        ("data.corrections=label_errors (1).csv", "data.corrections='label_errors (1).csv'"),
         ("run=2026", "run='2026'"),
         ("data.path=1e3", "data.path='1e3'"),
         ("data.path=True", "data.path='True'"),

@@ -23,7 +23,8 @@ from thaw.data.rows import CHUNK, Bad, Options, Row, dataset_of
 from thaw.errors import NoGroups, UserError
 from thaw.files import named_by
 from thaw.hub import WAYS_OUT, go_offline_if_unreachable
-from thaw.settings import DATA_PATHS, check_source
+from thaw.settings import check_source
+from thaw.values import DATA_PATHS
 
 BY_NAME = {  # what only columns with names can hold; a single text or label may also stand in others
     "text_column": "pairs of texts", "label_column": "labels of 0 and 1", "group_column": "rows with groups",

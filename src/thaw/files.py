@@ -93,7 +93,22 @@ def write_csv(
     """
     with atomic_write(path) as file:
         file.write("\ufeff" * marked)
-        csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows([header, *rows])
+        write_row = row_writer(file, delimiter)
+        for row in (header, *rows):
+            write_row(row)
+
+
+def row_writer(file: IO[str], delimiter: str) -> Callable[[Iterable[Any]], None]:
+    """A function that writes one row of a table, so that it can be read again."""
+    rows = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write(cells: Iterable[Any]) -> None:
+        cells = list(cells)
+        # The csv module does not quote a lone carriage return, which its reader would then reject.
+        (quoted if any("\r" in own for own in cells if isinstance(own, str)) else rows).writerow(cells)
+
+    return write
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from thaw.data.corrections import read_corrections
 from thaw.files import read_jsonl
 from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs, compute_metrics
 from thaw.reporting.advice import left_out, notes, of_run
-from thaw.reporting.folds import OutOfFold, in_order, write
+from thaw.reporting.folds import OutOfFold, delimiter_of_data, in_order, write
 from thaw.reporting.predictions import label_pairs, scorer_of
 from thaw.reporting.reading import marked_parts, suspects, suspicious
 from thaw.scoring import prediction_rows
@@ -45,6 +46,23 @@ def doubts(
     assert read_jsonl(folder / "out_of_fold.jsonl") == rows
     with (folder / "label_errors.csv").open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_a_lone_carriage_return_in_a_doubtful_text_is_read_again_as_a_correction(tmp_path: Path) -> None:
+    labels = LabelSet("sequence", ("no", "yes"), (5, 5))
+    rows = [{"place": f"a.csv:{i}", "text": f"one\r{i}", "label": "no", "predicted": "no",
+             "probabilities": {"no": p, "yes": 1 - p}} for i, p in enumerate((0.05, 0.9, 0.8))]  # fmt: skip
+    rows.append({**rows[0], "place": "a.csv:9", "label": "yes", "predicted": "yes"})
+    assert doubts(tmp_path, labels, rows)
+    assert read_corrections(str(tmp_path / "label_errors.csv"))["a.csv:0"].text == "one\r0"
+
+
+def test_label_errors_have_a_delimiter_that_is_recognised(tmp_path: Path) -> None:
+    """A line that states one, which only Excel needs, would not stand in them."""
+    path = tmp_path / "a.csv"
+    for content, delimiter in (("sep=^\ntext^label\na^b\n", ","), ("text;label\na,b;c\n", ";")):
+        path.write_text(content)
+        assert delimiter_of_data({"path": str(path)}) == delimiter
 
 
 def test_likely_label_errors_of_all_folds_are_listed_with_their_place(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """What ``predict.py`` writes: records with their predictions, as JSON, a table, a sheet or CoNLL columns."""
 
 import codecs
-import csv
 import json
 import os
 import re
@@ -16,7 +15,7 @@ from thaw.data.formats import format_of
 from thaw.data.lines import suffix_of, zipped
 from thaw.data.workbook import is_workbook, library, sheet_writer
 from thaw.errors import UserError
-from thaw.files import NO_ROOM, atomic_path, atomic_write, finite
+from thaw.files import NO_ROOM, atomic_path, atomic_write, finite, row_writer
 from thaw.inference.records import TABLES, Record
 
 FORMATS = ("jsonl", "json", *TABLES, "xlsx", "conll")
@@ -89,7 +88,7 @@ def writer(
         elif kind == "conll":
             yield _to_columns(file)
         else:
-            write_row = _row_writer(file, delimiter if kind == "csv" else TABLES[kind])
+            write_row = row_writer(file, delimiter if kind == "csv" else TABLES[kind])
             with _table(write_row, fields, without_rows) as write:
                 yield write
 
@@ -156,14 +155,3 @@ def _table(
     yield write
     if not columns:
         write_row([*fields, *without_rows()])
-
-
-def _row_writer(file: IO[str], delimiter: str) -> Callable[[Iterable[Any]], None]:
-    rows = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-    quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
-
-    def write(cells: Iterable[Any]) -> None:
-        # The csv module does not quote a lone carriage return, which its reader would then reject.
-        (quoted if any("\r" in own for own in cells if isinstance(own, str)) else rows).writerow(cells)
-
-    return write

@@ -10,7 +10,6 @@ from thaw.data.cleaning import clean_html
 from thaw.data.layout import kind_of
 from thaw.data.lines import NOT_UTF8
 from thaw.data.rows import Bad, Options, Row
-from thaw.data.workbook import is_workbook
 from thaw.errors import UserError
 from thaw.files import named_by
 
@@ -58,7 +57,7 @@ def read_corrections(place: str | None) -> dict[str, Correction]:
 
 def _rows(path: Path) -> Iterator[Row | Bad]:
     """The rows of a table, with place and text as a pair."""
-    kind = "csv" if is_workbook(path) else kind_of(path, {})
+    kind = kind_of(path, {})
     if kind not in TABLES:
         raise UserError(
             f"data.corrections={path}: not a table",

@@ -21,6 +21,7 @@ from thaw.errors import UserError, counted
 csv.field_size_limit(sys.maxsize)  # long documents in one field are data, not an attack
 
 DELIMITERS = ",;\t|"  # of csv files, the usual one first
+KEPT = ",;|"  # those recognised in what is made of a file, without a line that states them
 SAMPLE = 50  # lines that show which one it is
 QUOTES = "Close the quotes there and double those within a field, or set {prefix}quoting=none."
 STATED = re.compile(r'"?sep=([^\w"\r\n])"?\r?\n', re.IGNORECASE)  # Excel's first line, of the delimiter
@@ -30,9 +31,9 @@ Table = Iterator[tuple[int, list[str] | Bad]]
 
 
 def _records(path: Path, options: Options, delimiter: str) -> tuple[Table, str]:
-    """Records, each with its first line, and the delimiter of the file, which a workbook lacks."""
+    """Records, each with its first line, and the delimiter for csv files that are made of them."""
     if is_workbook(path):
-        return read_sheet(path), delimiter
+        return read_sheet(path), ","
     encoded = open_lines(path, options.encoding, ends=True)
     lines = (line.decode("utf-8", errors="surrogateescape") for _, line in encoded)
     begin: list[str] = []
@@ -44,11 +45,12 @@ def _records(path: Path, options: Options, delimiter: str) -> tuple[Table, str]:
     elif delimiter == "," and begin:
         begin += islice(lines, SAMPLE)
         delimiter = own_delimiter(begin, options)
-    return _parsed(path, chain(begin, lines), options, delimiter), delimiter
+    records = _parsed(path, chain(begin, lines), options, delimiter)
+    return records, delimiter if delimiter in KEPT else ","
 
 
 def delimiter_of(path: Path, options: Options) -> str:
-    """The delimiter of a csv file."""
+    """The delimiter for files made of a csv file: its own, if that is recognised again."""
     return _records(path, options, ",")[1]
 
 
@@ -119,9 +121,9 @@ def read_table(path: Path, options: Options, delimiter: str) -> tuple[list[str],
         delimiter: the usual one of the format.
 
     Returns:
-        (columns, records, delimiter of the file): no columns if no row can be read. Each record comes with its first
-        line; blank lines, and rows of empty fields before or after all others, are left out, and undecodable bytes are
-        lone surrogates.
+        (columns, records, delimiter for csv files made of them): no columns if no row can be read. Each record comes
+        with its first line; blank lines, and rows of empty fields before or after all others, are left out, and
+        undecodable bytes are lone surrogates.
 
     Raises:
         UserError: when the header cannot be read, or, while reading records, when quotes do not match over many rows.

@@ -45,7 +45,7 @@ class Input:
     Args:
         fields: the fields of the records.
         bad: the rows that are not among them.
-        delimiter: of a csv file, kept in a csv output.
+        delimiter: for a csv output.
         marked: whether a csv output needs a byte order mark, without which Excel does not recognise UTF-8.
         cells: whether the texts are cells of a table.
     """
@@ -180,8 +180,6 @@ def _table(path: Path, options: Options, delimiter: str, bad: BadRows) -> Input:
         cells = [cell.encode("utf-8", "surrogateescape").decode("utf-8") for cell in cells]
         return _given([cells[i] for i in texts_at], options), dict(zip(fields, cells, strict=True))
 
-    # Only these are recognised again without a line that states them.
-    delimiter = delimiter if delimiter in ",;|" else TABLES["csv"]
     return Input(bad.without(rows, record), fields, bad, delimiter, marked, cells=True)
 
 

@@ -144,7 +144,7 @@ def out_of_fold(group: Group) -> OutOfFold | None:
 
 
 def delimiter_of_data(data: dict[str, Any]) -> str:
-    """The delimiter of the first csv file of some data; a comma if there is none any more."""
+    """The delimiter for files made of the first csv file of some data; a comma if there is none any more."""
     with suppress(UserError, OSError):
         for path in named_by(data["path"] or ""):
             if path.is_file() and format_of(path) == "csv":

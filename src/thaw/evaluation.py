@@ -68,15 +68,16 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
         explain_rows(run, rows.name, predictor, result.predictions, settings)
     metrics = files.read_json(run / "metrics.json")
     own = joined_metrics({rows.name: result})
-    if known := metrics["baselines"].get(rows.name):  # the split that the run was tested on
-        shown = known if settings.get("baselines", True) else {}
-        own |= {"baselines": {rows.name: shown}, "notes": metrics.get("notes", [])}
+    wanted, known = settings.get("baselines", True), metrics["baselines"].get(rows.name)
+    tested, notes = known is not None, rows.notes  # whether these are the rows that the run was tested on
+    if tested and (known or not wanted):
+        baselines = known if wanted else {}
     elif rows.name == "train":  # which baselines would know by heart
-        own |= {"baselines": {rows.name: {}}, "notes": rows.notes}
+        baselines = {}
     else:
-        beside, notes = against_training(run, config, predictor, rows, settings.get("baselines", True))
-        baselines = score_baselines(beside, predictor, outputs, config, rows.groups)
-        own |= {"baselines": {rows.name: baselines}, "notes": [*rows.notes, *notes]}
+        beside, seen = against_training(run, config, predictor, rows, wanted)
+        baselines, notes = score_baselines(beside, predictor, outputs, config, rows.groups), [*rows.notes, *seen]
+    own |= {"baselines": {rows.name: baselines}, "notes": metrics.get("notes", []) if tested else notes}
     if f"{rows.name}/loss" not in metrics:
         files.write_json(runs.metrics_path(run, rows.name), {"rows": len(rows.texts), **own})
     write_page(run, rows.name, {**metrics, **own}, result.predictions)

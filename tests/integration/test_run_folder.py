@@ -290,6 +290,18 @@ def test_a_run_can_be_scored_on_the_rows_it_was_trained_on(
         evaluate(configured(f"run={run}", "split=train", verb="evaluate"))
 
 
+def test_a_run_without_baselines_keeps_its_notes_when_it_is_evaluated(fitted: Fitted, tmp_path: Path) -> None:
+    run = shutil.copytree(fitted("distilbert"), tmp_path / "run")
+    metrics = files.read_json(run / "metrics.json")
+    files.write_json(run / "metrics.json", {**metrics, "baselines": {"test": {}}, "notes": ["A note of its own."]})
+    for wanted in (False, True):
+        settings = {"run": str(run), "split": "test", "output": None, "data": {"path": None}, "baselines": wanted}
+        own = evaluate_run(settings)[2]
+        assert own["notes"] == ["A note of its own."]
+        assert set(own["baselines"]["test"]) == (set(metrics["baselines"]["test"]) if wanted else set())
+        assert "A note of its own." in (run / "report.html").read_text()
+
+
 def test_evaluate_on_new_data_with_the_same_labels(
     fitted: Fitted, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -92,9 +92,9 @@ def test_every_pair_of_options_composes_and_instantiates(encoders: Callable[[str
         if (architecture, chosen["freeze"]) in (("modernbert", "bitfit"), ("albert", "first_n")):
             # ModernBERT has no biases, and all layers of ALBERT are one.
             with pytest.raises(UserError, match=r"has none|has 1 layer"):
-                EncoderModule(encoders(architecture), labels, {**groups, "strict": False})
+                EncoderModule(encoders(architecture), labels, {**groups, "strict_iob2": False})
             continue
-        module = EncoderModule(encoders(architecture), labels, {**groups, "strict": False})
+        module = EncoderModule(encoders(architecture), labels, {**groups, "strict_iob2": False})
         settings = plain["optimizer"]
         optimizer = build(
             settings["class"],

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from hydra.core.hydra_config import HydraConfig
 
 from conftest import ROOT, Run, configured, only_run
@@ -107,6 +108,9 @@ def test_tensorboard_keeps_the_figures(encoders: Callable[[str], Path], tmp_path
 
     settings = [f"model.name={encoders('distilbert')}", "data.train_size=48", "data.eval_size=20", "data.epochs=1"]
     fit(configured(*settings, "logger=tensorboard"), tmp_path)
+    told = yaml.safe_load((tmp_path / "tensorboard/hparams.yaml").read_text())
+    assert "optimizer.lr" in told
+    assert "optimizer" not in told, "each setting once"
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     metrics = json.loads((tmp_path / "metrics.json").read_text())

@@ -54,7 +54,7 @@ def make(folder: Path, freeze: dict[str, Any], **optimizer: Any) -> EncoderModul
             "schedule": "constant",
             **optimizer,
         },
-        "strict": False,
+        "strict_iob2": False,
     }
     return EncoderModule(folder, LABELS, groups)
 

@@ -43,7 +43,7 @@ class EncoderModule(pl.LightningModule):
         folder: where the pretrained encoder is.
         labels: the label bridge from the data.
         config: the groups ``model``, ``freeze``, ``loss``, ``metrics`` and ``optimizer`` as plain containers, and
-            ``strict``.
+            the setting ``strict_iob2``.
         epochs: of the run, which may end before the last stage of its strategy; None for as many as it needs.
         learnt: the labels with the counts of what an epoch teaches, which the classes of the training loss are
             balanced by; None if these are those of the rows.
@@ -59,7 +59,6 @@ class EncoderModule(pl.LightningModule):
         super().__init__()
         self.strict_loading = False  # checkpoints lack the parameters that never train
         self.labels, self.config = labels, config
-        self.save_hyperparameters({"labels": labels.to_dict(), **config})
         self.network = load_encoder(folder, labels, config["model"])
         # In a list, since the peft model wraps the network: as a submodule it would list every parameter twice.
         self.adapters = [add_adapters(self.network, config["freeze"])]
@@ -203,7 +202,7 @@ class EncoderModule(pl.LightningModule):
         parts, self.seen = self.seen, []
         outputs = Outputs.join([part for own in gathered(parts, self.trainer) for part in own])
         values = {"loss": outputs.loss(self.loss)}
-        values |= compute_metrics(outputs, self.labels, strict=self.config["strict"])
+        values |= compute_metrics(outputs, self.labels, strict=self.config["strict_iob2"])
         values |= own_metrics(outputs, self.labels, self.metrics)
         self.log_dict({f"val/{name}": value for name, value in values.items()}, batch_size=1, rank_zero_only=False)
 

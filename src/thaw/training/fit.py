@@ -161,7 +161,7 @@ def make_module(cfg: dict[str, Any], encoder: Path, data: TextDataModule) -> Enc
     """The module before training; its random weights depend only on the seed."""
     pl.seed_everything(cfg["seed"], workers=True, verbose=False)
     groups = {name: cfg[name] for name in ("model", "freeze", "loss", "metrics", "optimizer")}
-    config = {**groups, "strict": cfg["strict_iob2"]}
+    config = {**groups, "strict_iob2": cfg["strict_iob2"]}
     return EncoderModule(encoder, data.labels, config, cfg["trainer"]["max_epochs"], data.learnt())
 
 

@@ -58,9 +58,8 @@ def test_texts_without_words_are_no_duplicates_of_one_another() -> None:
 
 def test_many_alike_make_few_pairs() -> None:
     bands = np.zeros((1_000, BANDS), dtype=np.uint32)
-    pairs, often = proposed_pairs(bands)
+    pairs = proposed_pairs(bands)
     assert len(pairs) <= 2_000
-    assert set(often) == {BANDS}
     assert (pairs[:, 0] < pairs[:, 1]).all()
     assert set(pairs.ravel()) == set(range(1_000))
 

@@ -62,7 +62,7 @@ def test_the_suffix_on_stored_states_gives_the_logits_of_the_whole(
     network, rows = network_of(encoders, architecture, LABELS[task]), Rows()
     for depth in range(1, len(blocks(network)) - 1):
         prefix = FrozenPrefix(network, depth, rows.batches, limit=GIGABYTE)
-        states = prefix.states(rows)
+        states = prefix.states([rows])[0]
         for chosen in ([4, 0], [1, 2, 3]):
             batch = rows.batch(chosen)
             with torch.no_grad():
@@ -98,7 +98,7 @@ def test_layers_that_need_more_than_the_states_are_not_reused(encoders: Encoders
 def test_a_probe_of_the_first_token_stores_one_vector_of_each_text(encoders: Encoders) -> None:
     for architecture, labels, stored in (("bert", "sequence", 5), ("bert", "token", 26), ("roberta", "sequence", 5)):
         network, rows = network_of(encoders, architecture, LABELS[labels]), Rows()
-        states = FrozenPrefix(network, 3, rows.batches, limit=GIGABYTE).states(rows)
+        states = FrozenPrefix(network, 3, rows.batches, limit=GIGABYTE).states([rows])[0]
         assert states.values.shape == (stored, network.config.hidden_size)
 
 
@@ -110,22 +110,22 @@ def test_rows_of_a_pool_are_computed_with_it(depth: int, encoders: Encoders) -> 
     part.offsets = np.concatenate(([0], np.cumsum(np.diff(pool.offsets)[chosen])))
     shared = FrozenPrefix(network, depth, pool.batches, limit=GIGABYTE, pool=pool)
     for own in (part, pool):
-        states = shared.states(own)
+        states = shared.states([own])[0]
     assert pool.passes == 1
-    states = shared.states(part)
-    alone = FrozenPrefix(network, depth, lambda _: [part.batch([0, 1, 2])], limit=GIGABYTE).states(part)
+    states = shared.states([part])[0]
+    alone = FrozenPrefix(network, depth, lambda _: [part.batch([0, 1, 2])], limit=GIGABYTE).states([part])[0]
     for rows in ([0], [2, 1]):
         width = 1 if depth == 3 else 7
         assert torch.allclose(states.of(np.array(rows), width), alone.of(np.array(rows), width), rtol=1e-4, atol=1e-5)
     assert states.nbytes == alone.nbytes
     other = Rows(seed=1)
-    assert len(FrozenPrefix(network, depth, other.batches, limit=GIGABYTE, pool=pool).states(other).starts) == 5
+    assert len(FrozenPrefix(network, depth, other.batches, limit=GIGABYTE, pool=pool).states([other])[0].starts) == 5
     assert other.passes == 1, "what is not in the pool is computed apart"
 
 
 def test_states_are_computed_once_and_anew_when_anything_changes(encoders: Encoders) -> None:
     def states(network: Any, rows: Rows, depth: int = 2, **options: Any) -> States:
-        return FrozenPrefix(network, depth, rows.batches, limit=GIGABYTE, **options).states(rows)
+        return FrozenPrefix(network, depth, rows.batches, limit=GIGABYTE, **options).states([rows])[0]
 
     network, rows = network_of(encoders, "bert"), Rows()
     first = states(network, rows)
@@ -156,7 +156,7 @@ def test_states_are_computed_once_and_anew_when_anything_changes(encoders: Encod
 def test_bfloat16_takes_half_the_room_and_rounds(encoders: Encoders) -> None:
     network, rows = network_of(encoders, "distilbert"), Rows()
     full, half = (
-        FrozenPrefix(network, 2, rows.batches, limit=GIGABYTE, dtype=dtype).states(rows)
+        FrozenPrefix(network, 2, rows.batches, limit=GIGABYTE, dtype=dtype).states([rows])[0]
         for dtype in ("float32", "bfloat16")
     )
     assert half.values.nbytes * 2 == full.values.nbytes
@@ -169,7 +169,7 @@ def test_bfloat16_takes_half_the_room_and_rounds(encoders: Encoders) -> None:
 def test_states_are_stored_in_the_precision_of_the_network(dtype: torch.dtype, depth: int, encoders: Encoders) -> None:
     network, rows = network_of(encoders, "distilbert").to(dtype), Rows()
     prefix = FrozenPrefix(network, depth, rows.batches, limit=GIGABYTE)
-    states, batch = prefix.states(rows), rows.batch([0])
+    states, batch = prefix.states([rows])[0], rows.batch([0])
     assert states.values.dtype.itemsize == dtype.itemsize
     with torch.no_grad():
         whole = network(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
@@ -214,22 +214,22 @@ def test_what_is_being_made_or_opened_does_not_make_room(tmp_path: Path) -> None
 
 def test_a_run_does_not_make_room_out_of_its_own_states(encoders: Encoders) -> None:
     network, train, other = network_of(encoders, "distilbert"), Rows(), Rows(seed=1)
-    size = FrozenPrefix(network, 1, train.batches, limit=GIGABYTE).states(train).values.nbytes
+    size = FrozenPrefix(network, 1, train.batches, limit=GIGABYTE).states([train])[0].values.nbytes
     tight = FrozenPrefix(network, 1, other.batches, limit=int(1.5 * size))
     with pytest.raises(Unusable, match="do not fit"):
-        tight.reserve([train, other])
-    tight.states(train)
+        tight.states([train, other])
+    tight.states([train])
     with pytest.raises(Unusable, match="do not fit"):
-        tight.states(other)
-    FrozenPrefix(network, 1, other.batches, limit=int(1.5 * size)).states(other)
-    FrozenPrefix(network, 1, train.batches, limit=GIGABYTE).states(train)
+        tight.states([other])
+    FrozenPrefix(network, 1, other.batches, limit=int(1.5 * size)).states([other])[0]
+    FrozenPrefix(network, 1, train.batches, limit=GIGABYTE).states([train])[0]
     assert train.passes == 2, "another run may"
 
 
 def test_states_that_do_not_fit_are_refused(encoders: Encoders) -> None:
     network, rows = network_of(encoders, "distilbert"), Rows()
     with pytest.raises(Unusable, match="do not fit"):
-        FrozenPrefix(network, 1, rows.batches, limit=100).states(rows)
+        FrozenPrefix(network, 1, rows.batches, limit=100).states([rows])[0]
     assert rows.passes == 0
 
 
@@ -241,9 +241,9 @@ def test_a_pass_that_fails_leaves_nothing_behind(encoders: Encoders) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        FrozenPrefix(network, 1, broken, limit=GIGABYTE).states(rows)
+        FrozenPrefix(network, 1, broken, limit=GIGABYTE).states([rows])[0]
     assert [path.suffix for path in (cache_folder() / "prefix").iterdir()] == [".lock"]
-    FrozenPrefix(network, 1, rows.batches, limit=GIGABYTE).states(rows)
+    FrozenPrefix(network, 1, rows.batches, limit=GIGABYTE).states([rows])[0]
     assert rows.passes == 1
 
 

@@ -247,14 +247,14 @@ class Predictor:
         from thaw.models.prefix import Unusable
 
         try:
-            states = self.prefix.states(encoded) if self.prefix else None
+            states = self.prefix.states([encoded]) if self.prefix else []
         except Unusable:  # too large to store: run the whole network instead
-            states = None
+            states = []
         rows = [batch.tolist() for batch in batches or self.batches_of(encoded.kept)]
         loaded, read = tee(make_loader(encoded, rows, self.tokenizer.pad_token_id))
         logits_of_batches: Iterator[Any]
         if self.prefix and states:
-            logits_of_batches = map(torch.inference_mode()(partial(self.prefix, states)), read)
+            logits_of_batches = map(torch.inference_mode()(partial(self.prefix, states[0])), read)
         else:
             arrays = ((batch["input_ids"].numpy(), batch["attention_mask"].numpy()) for batch in read)
             logits_of_batches = self.logits(arrays)

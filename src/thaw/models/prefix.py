@@ -153,36 +153,31 @@ class FrozenPrefix:
         below = (pair for part in blocks(self.network)[: self.depth + 1] for pair in part.parameters())
         return checksum(below, settings)
 
-    def reserve(self, splits: Sequence[Split]) -> None:
-        """Make room for the states of several splits, and keep this run from deleting them to make room for others.
+    def states(self, splits: Sequence[Split]) -> list[States]:
+        """The states of some splits: from the cache, or computed by one pass through the frozen layers.
+
+        Room is made for all of them first, and this run does not delete them to make room for others.
 
         Raises:
             Unusable: when they would not fit.
         """
-        self._reserve([self._stored_with(split)[0] for split in splits])
-
-    def _reserve(self, stored: Sequence[Split]) -> None:
-        sizes = {self._split_key(split): int(self._offsets(split)[-1]) * self.size * self.dtype.itemsize
-                 for split in stored}  # fmt: skip
+        found = [
+            (self._split_key(stored), stored, self._offsets(stored), rows)
+            for stored, rows in map(self._stored_with, splits)
+        ]
+        sizes = {key: int(offsets[-1]) * self.size * self.dtype.itemsize for key, _, offsets, _ in found}
         keep = self.held | set(sizes)
         missing = sum(size for key, size in sizes.items() if not (cache_folder() / KIND / key).is_dir())
         if missing and not make_room(KIND, missing, self.limit, keep):
             total = sum(sizes.values()) / 1e9
             raise Unusable(f"its {total:.1f} GB of hidden states do not fit into the cache or on the disk")
         self.held |= keep
-
-    def states(self, split: Split) -> States:
-        """The states of a split: from the cache, or computed by one pass through the frozen layers.
-
-        Raises:
-            Unusable: when they would not fit.
-        """
-        stored, rows = self._stored_with(split)
-        self._reserve([stored])
-        offsets = self._offsets(stored)
-        compute, read = partial(self._compute, stored, offsets), lambda folder: open_array(folder / "states.npy")
-        values = cached(KIND, self._split_key(stored), compute, read)
-        return States(values, offsets[:-1][rows], offsets[1:][rows])
+        states = []
+        for key, stored, offsets, rows in found:
+            compute = partial(self._compute, stored, offsets)
+            values = cached(KIND, key, compute, lambda folder: open_array(folder / "states.npy"))
+            states.append(States(values, offsets[:-1][rows], offsets[1:][rows]))
+        return states
 
     def _stored_with(self, split: Split) -> tuple[Split, Any]:
         """What a split is stored with, and as which of its rows: the pool, where that has all of them, else itself."""

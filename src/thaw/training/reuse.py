@@ -95,12 +95,11 @@ class Reuse(pl.Callback):
         if self.settings["reuse"] == "auto" and passes < 2 and not prefix.first_only:
             raise Unusable("a single pass over the data gains nothing")
         self.held.clear()  # of an earlier stage
-        splits = {name: self.data.encoded[name] for name in ("train", "validation")}
-        prefix.reserve(list(splits.values()))
-        states = {name: prefix.states(split) for name, split in splits.items()}
-        size = sum(own.nbytes for own in states.values()) / 1e6
+        names = ("train", "validation")
+        states = prefix.states([self.data.encoded[name] for name in names])
+        size = sum(own.nbytes for own in states) / 1e6
         log.info("Layers 1 to %d are frozen: computed once, and read in every step (%.0f MB).", self.depth, size)
-        return prefix, states
+        return prefix, dict(zip(names, states, strict=True))
 
     @property
     def exact(self) -> bool:

@@ -64,12 +64,8 @@ class TextDataModule(pl.LightningDataModule):
         plain = {name: self._encode(rows, score_subwords=False) for name, rows in self.rows.items()}
         # The folds hold the same rows among them: what frozen layers make of these is computed for all runs at once.
         self.pool = self._encode(self.folded, score_subwords=False) if self.folded else None
-        windows = self.labels.task == "token" or self.truncation == "windows"
-        self.summary = summarise(self.rows, plain, self.labels, self.source, windows)  # of words, whatever is scored
-        self.summary["corrected"] = sum(self.source.corrected.values())
-        self.summary["fold"] = self.data.get("fold")
-        single = self.labels.task != "token" and not self.labels.pairs
-        self.summary["truncation"] = self.truncation if single else None  # pairs are cut at the end, words not at all
+        # Of words, whatever is scored.
+        self.summary = summarise(self.rows, plain, self.labels, self.source, self.truncation, self.data.get("fold"))
         self.encoded = {name: self._encode(rows, True) for name, rows in self.rows.items()} if scored else plain
 
     def read(self) -> None:

@@ -26,13 +26,20 @@ def label_counts(rows: Any, labels: LabelSet) -> tuple[int, ...]:
 
 
 def summarise(
-    rows: dict[str, Any], encoded: dict[str, Encoded], labels: LabelSet, source: Source, windows: bool
+    rows: dict[str, Any],
+    encoded: dict[str, Encoded],
+    labels: LabelSet,
+    source: Source,
+    truncation: str,
+    fold: int | None,
 ) -> dict[str, Any]:
     """The figures that a user checks before trusting a run, as plain containers.
 
     Args:
-        windows: long texts are not truncated, but read in windows.
+        truncation, fold: the settings of these names.
     """
+    windows = labels.task == "token" or truncation == "windows"  # long texts are not truncated
+    single = labels.task != "token" and not labels.pairs
     keys, prints = {}, {}
     for name, split in rows.items():
         texts = Values(split, "text")
@@ -75,6 +82,9 @@ def summarise(
         **_looks(rows["train"], encoded["train"]),
         "inside_words": len(source.inside),
         "inside_words_rows": [f"{marked!r} ({place})" for _, place, marked in source.inside[:SHOWN]],
+        "corrected": sum(source.corrected.values()),
+        "fold": fold,
+        "truncation": truncation if single else None,  # pairs are cut at the end, words not at all
     }
 
 

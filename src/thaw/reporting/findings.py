@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from thaw.errors import first_few
-from thaw.reporting.members import FOLD, Group, Member, described, told
+from thaw.reporting.members import Group, Member, described, told
 from thaw.reporting.rivals import reservation, rivals
 from thaw.reporting.summary import number
 
@@ -29,13 +29,7 @@ def mixed(groups: Sequence[Group]) -> list[Group]:
         keys = [member.validated for member in members], [member.tested for member in members]
         return all(len(set(told(own))) < 2 for own in keys)
 
-    def parts(group: Group) -> list[list[Member]]:
-        folds: dict[str | None, list[Member]] = {}
-        for member in group.members:
-            folds.setdefault(member.settings.get(FOLD), []).append(member)
-        return [*folds.values()]
-
-    return [group for group in groups if not all(map(alike, parts(group)))]
+    return [group for group in groups if not all(map(alike, group.of_folds(group.members).values()))]
 
 
 def about(groups: Sequence[Group], best: Group | None, optimistic: bool) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from omegaconf import OmegaConf
 
@@ -17,6 +17,7 @@ from thaw.overrides import GONE, settings_of
 from thaw.reporting import summary
 from thaw.settings import INERT, flat, neutral
 
+T = TypeVar("T")
 FOLD = "data.fold"
 NOT_SWEPT = ("seed", FOLD)  # runs that differ in these alone are repetitions of one another
 NAMES = {"data.name": "data", "model.name": "model", "freeze.name": "freeze"}  # how files of groups call themselves
@@ -90,13 +91,17 @@ class Group:
         """That of each run, or of several folds the mean of each over its seeds."""
         return self._repeated([member.score for member in self.members])
 
-    def by_fold(self) -> dict[str, list[float]]:
-        """The scores of each fold that was run."""
-        scores: dict[str, list[float]] = {}
-        for member in self.members:
-            if FOLD in member.settings and member.score is not None:
-                scores.setdefault(member.settings[FOLD], []).append(member.score)
-        return scores
+    def by_fold(self) -> dict[str | None, list[float]]:
+        """The scores of each fold."""
+        return self.of_folds([member.score for member in self.members])
+
+    def of_folds(self, values: Sequence[T | None]) -> dict[str | None, list[T]]:
+        """What the runs of each fold have, of what each run has if anything; the fold of runs on all rows is None."""
+        folds: dict[str | None, list[T]] = {}
+        for member, value in zip(self.members, values, strict=True):
+            if value is not None:
+                folds.setdefault(member.settings.get(FOLD), []).append(value)
+        return folds
 
     def figure(self, name: str) -> list[float]:
         """As `scores`, of a figure; none if a run lacks it, since the mean would be of fewer runs than are counted."""
@@ -111,10 +116,7 @@ class Group:
 
     def _repeated(self, values: Sequence[float | None]) -> list[float]:
         """A value for each run, or for each of several folds: one that lacks a seed counts as much as the others."""
-        folds: dict[str | None, list[float]] = {}
-        for member, value in zip(self.members, values, strict=True):
-            if value is not None:
-                folds.setdefault(member.settings.get(FOLD), []).append(value)
+        folds = self.of_folds(values)
         return list(map(statistics.mean, folds.values())) if len(folds) > 1 else [*chain(*folds.values())]
 
 

@@ -1,6 +1,7 @@
 """Metrics that a config adds: of scikit-learn, or of a user's folder ``own/``."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from thaw.metrics.outputs import Outputs
 from thaw.metrics.own import build_metrics, misordered, own_metrics
 from thaw.metrics.probabilities import probabilities
 from thaw.settings import plain
-from thaw.training.trainer import make_callbacks
+from thaw.training.trainer import check_monitor, make_callbacks
 
 STARS = LabelSet("sequence", ("1", "2", "3"), (2, 2, 2), rows=6)
 TOPICS = LabelSet("multi_label", ("a", "b"), (2, 2), rows=3)
@@ -129,4 +130,4 @@ def test_averages_of_weights_are_refused_since_no_checkpoint_would_hold_them(cal
     config = {"_target_": f"pytorch_lightning.callbacks.{callback}"}
     config |= {"swa_lrs": 1e-3} if callback.startswith("S") else {}
     with pytest.raises(UserError, match=f"callbacks.mean: {callback} is not supported"):
-        make_callbacks({"mean": config}, STARS, {"1": 2, "2": 2, "3": 2}, [])
+        make_callbacks({"mean": config}, partial(check_monitor, STARS, {"1": 2, "2": 2, "3": 2}, []))

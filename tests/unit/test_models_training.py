@@ -383,9 +383,9 @@ def test_a_figure_of_a_label_that_validation_lacks_is_not_monitored(
         UserError, match=f"monitor={monitor}: no row of validation is (anger or fear|fear|PER), so there is no such"
     )
     with said if refused else nullcontext():
-        check_monitor("monitor", monitor, labels, dict(zip(labels.names, counts, strict=True)))
+        check_monitor(labels, dict(zip(labels.names, counts, strict=True)), [], "monitor", monitor)
 
 
 def test_what_is_no_figure_may_be_watched_where_it_is_named() -> None:
     counts = dict.fromkeys(LABELS.names, 0)
-    check_monitor("callbacks.best.monitor", "train/loss", LABELS, counts, "train/loss", "step")
+    check_monitor(LABELS, counts, [], "callbacks.best.monitor", "train/loss", "train/loss", "step")

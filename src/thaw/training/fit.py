@@ -3,6 +3,7 @@
 import logging
 import time
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,6 @@ from thaw.training.trainer import (
     enough_epochs,
     make_callbacks,
     make_trainer,
-    own_monitors,
     precision_here,
     split_by_layer,
 )
@@ -82,8 +82,9 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
     tokenizer = partial(load_tokenizer, encoder, trust_remote_code=trust)
     max_length = resolve_length(cfg["data"]["max_length"], length_limit(encoder, trust))
     data = prepared(cfg["data"], encoder, tokenizer, max_length, cfg["seed"])
-    counts = data.summary["splits"]["validation"]["labels"]
-    check_monitor("monitor", cfg["monitor"], data.labels, counts, *own_monitors(cfg))
+    counts, own = data.summary["splits"]["validation"]["labels"], [f"val/{name}" for name in cfg["metrics"]]
+    monitored = partial(check_monitor, data.labels, counts, own)
+    monitored("monitor", cfg["monitor"])
     if first and not (multirun and known(data, encoder)):
         show_data(data)
     if config.resume:
@@ -102,7 +103,7 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
         if not cfg["model"]["random_init"]:
             show_head(encoder, data.labels, trust)
     reuse = Reuse(cfg["freeze"], data, cfg["trainer"]["compile"])
-    trainer, best, resumable = trainer_of(cfg, folder, module, data, reuse, multirun)
+    trainer, best, resumable = trainer_of(cfg, folder, module, data, reuse, multirun, monitored)
     loggers = make_loggers(cfg, folder, multirun) if first else []
     if first:  # only now: a run that was refused up to here leaves nothing behind
         record_start(folder, config, data, module, origin)
@@ -166,11 +167,11 @@ def make_module(cfg: dict[str, Any], encoder: Path, data: TextDataModule) -> Enc
 
 
 def trainer_of(
-    cfg: dict[str, Any], folder: Path, module: EncoderModule, data: TextDataModule, reuse: Reuse, multirun: bool
-) -> tuple[pl.Trainer, ModelCheckpoint, Resumable]:
+    cfg: dict[str, Any], folder: Path, module: EncoderModule, data: TextDataModule, reuse: Reuse, multirun: bool,
+    monitored: Callable[..., None],
+) -> tuple[pl.Trainer, ModelCheckpoint, Resumable]:  # fmt: skip
     """The trainer, and two of its callbacks: the one that keeps the best checkpoint, the one that saves the state."""
     settings = cfg["trainer"]
-    counts = data.summary["splits"]["validation"]["labels"]
     best = best_checkpoint(folder, cfg["monitor"], cfg["mode"])
     resumable = Resumable(folder, settings["checkpoint_every"])
     callbacks: list[Any] = [
@@ -181,7 +182,7 @@ def trainer_of(
             every=10 if multirun else 0,
         ),
         reuse,
-        *make_callbacks(cfg["callbacks"], data.labels, counts, own_monitors(cfg)),
+        *make_callbacks(cfg["callbacks"], monitored),
         *pruning(folder, cfg["monitor"]),
         best,
         resumable,

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,18 @@ FEWEST_EPOCHS, ENOUGH_STEPS, MOST_EPOCHS = 3, 300, 50  # see docs/benchmarks.md
 AVERAGING = (StochasticWeightAveraging, WeightAveraging)  # WeightAveraging is also the base of the exponential one
 
 
-def check_monitor(key: str, monitor: str, labels: LabelSet, counts: Mapping[str, int], *others: str) -> None:
+def check_monitor(
+    labels: LabelSet, counts: Mapping[str, int], own: Sequence[str], key: str, monitor: str, *also: str
+) -> None:
     """Refuse early what would fail at the end of the first epoch, or pick a checkpoint at random.
 
     Args:
         counts: how often each label occurs in validation.
-        others: what may be monitored besides the validation metrics.
+        own, also: what may be monitored besides the metrics of the task: those of the user's own, and others.
+        key, monitor: the setting, and its value.
     """
     known = [f"val/{name}" for name in ("loss", *metric_names(labels))]
-    if monitor in others:
+    if monitor in (*own, *also):
         return
     if monitor not in known:
         overall = ", ".join(name for name in known if name.count("/") == 1)
@@ -58,18 +61,11 @@ def check_monitor(key: str, monitor: str, labels: LabelSet, counts: Mapping[str,
         )
 
 
-def own_monitors(cfg: Mapping[str, Any]) -> list[str]:
-    """What can be monitored besides the metrics of the task."""
-    return [f"val/{name}" for name in cfg["metrics"]]
-
-
-def make_callbacks(
-    config: Mapping[str, Any], labels: LabelSet, counts: Mapping[str, int], others: Sequence[str]
-) -> list[Any]:
+def make_callbacks(config: Mapping[str, Any], monitored: Callable[..., None]) -> list[Any]:
     """The callbacks of the group ``callbacks``.
 
     Args:
-        counts, others: as for `check_monitor`.
+        monitored: `check_monitor` of the data of the run.
 
     Raises:
         UserError: when one cannot be built, monitors what there is not, or is not supported.
@@ -82,7 +78,7 @@ def make_callbacks(
         if getattr(callback, "monitor", None) is not None:
             # Early stopping needs a metric that exists at every validation; the training loss does not.
             also = ("train/loss", "step", "epoch") if isinstance(callback, ModelCheckpoint) else ()
-            check_monitor(f"callbacks.{name}.monitor", callback.monitor, labels, counts, *others, *also)
+            monitored(f"callbacks.{name}.monitor", callback.monitor, *also)
     return list(configured.values())
 
 

@@ -254,7 +254,8 @@ def test_a_run_that_a_bag_of_words_beats_is_told_what_to_try() -> None:
         "baselines": {"test": {"majority": {"f1": 0.2}, "TF-IDF": {"f1": 0.61}, "before": {"f1": None}}},
     }  # fmt: skip
     counts = {"a": 5, "b": 2, "c": 0}
-    assert of_run(metrics, "test", counts) == [
+    rows: dict[str, Any] = {"splits": {"train": {"labels": {"a": 5, "b": 5, "c": 5}}}}
+    assert of_run(metrics, "test", counts, rows) == [
         "TF-IDF has the higher F1 (0.610, this run 0.400). More data.epochs or another optimizer.lr may help.",
         "Not measured, since no row of test has them: c.",
         "Never found: b. More data.epochs, another optimizer.lr, or loss=balanced may help.",
@@ -262,15 +263,15 @@ def test_a_run_that_a_bag_of_words_beats_is_told_what_to_try() -> None:
     better: dict[str, Any] = {**metrics, "test/f1": 0.7, "test/recall/b": 0.1}
     every = {**counts, "c": 1}
     better["test/recall/c"] = 0.1
-    assert not of_run(better, "test", every)
+    assert not of_run(better, "test", every, rows)
     better["baselines"]["test"]["TF-IDF"]["f1_ahead"] = [-0.01, 0.19]
-    assert of_run(better, "test", every) == [
+    assert of_run(better, "test", every, rows) == [
         "TF-IDF comes close in F1 (0.610, this run 0.700; the difference, -0.010 to +0.190, may be chance). More "
         "data.epochs or another optimizer.lr may help."
     ]
     better["baselines"]["test"]["TF-IDF"]["f1_ahead"] = [0.01, 0.17]
-    assert not of_run(better, "test", every)
-    rows: dict[str, Any] = {"splits": {"train": {"labels": {"a": 5, "b": 0}}}}
+    assert not of_run(better, "test", every, rows)
+    rows["splits"]["train"]["labels"] = {"a": 5, "b": 0}
     assert "Not to be found, since no row of train has them: b." in of_run(metrics, "test", counts, rows)
     rows["splits"]["train"]["labels"] = {"O": 9, "B-a": 5, "B-b": 0, "I-b": 2}
     assert not any("Not to be found" in line for line in of_run(metrics, "test", counts, rows))
@@ -307,7 +308,7 @@ def test_a_temperature_that_does_harm_is_told(plain: list[float] | None, scaled:
         "The temperature, fitted on validation, raises the calibration error of test from 0.020 to 0.280: leave "
         "calibrated=true out, unless your texts are more like those of validation."
     ]
-    assert of_run(metrics, "test", {}) == (lines if said else [])
+    assert of_run(metrics, "test", {}, {"splits": {"train": {}}}) == (lines if said else [])
 
 
 def test_what_a_run_keeps_of_its_rows_gives_the_figures_of_its_metrics() -> None:
@@ -332,7 +333,8 @@ def test_a_label_that_is_given_far_too_often_is_named(absent: float | None) -> N
         "test/f1": 0.8, "test/recall/fraud": 1.0, "test/precision/fraud": 1 / 33, "test/recall/legal": 0.5,
         "test/precision/legal": 0.25, "test/recall/absent": absent, "test/precision/absent": absent, "baselines": {},
     }  # fmt: skip
-    assert of_run(metrics, "test", {"fraud": 1, "legal": 4, "absent": 0}) == [
+    data = {"splits": {"train": {"labels": {}}}}
+    assert of_run(metrics, "test", {"fraud": 1, "legal": 4, "absent": 0}, data) == [
         "Not measured, since no row of test has them: absent.",
         "Given far too often: fraud (33 for 1). More data.epochs, or more rows with them, may help.",
     ]

@@ -128,9 +128,7 @@ def _absent_types(splits: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def of_run(
-    metrics: Mapping[str, Any], split: str, counts: Mapping[str, int], data: Mapping[str, Any] | None = None
-) -> list[str]:
+def of_run(metrics: Mapping[str, Any], split: str, counts: Mapping[str, int], data: Mapping[str, Any]) -> list[str]:
     """What the metrics of a split suggest, one sentence each.
 
     Args:
@@ -138,7 +136,7 @@ def of_run(
         counts: how often each label, or entity type, occurs in the split.
         data: as in ``data.json``.
     """
-    lines = list(metrics.get("notes", []))
+    lines, train = list(metrics.get("notes", [])), data["splits"]["train"]
     if made_worse(metrics, split):
         before, after = metrics[f"{split}/ece"], metrics[f"{split}/ece_calibrated"]
         lines.append(
@@ -151,10 +149,10 @@ def of_run(
     best = max(beside, key=lambda name: beside[name], default="")
     ahead = baselines.get(best, {}).get("f1_ahead")  # of a vote, and of runs of earlier versions, not known
     if best and (said := _rivalled(best, beside[best], score, ahead)):
-        cut = data["splits"]["train"].get("truncated", 0.0) if data else 0.0
+        cut = train.get("truncated", 0.0)  # texts that are read in windows are not
         more = " More data.epochs or another optimizer.lr may help." if score < 1 else ""
         if more and best == BAG_OF_WORDS and cut >= TRUNCATED:  # a bag of words reads whole texts
-            middle = " data.truncation=windows," if data and data.get("truncation") == "end" else ""
+            middle = " data.truncation=windows," if data.get("truncation") == "end" else ""
             more = (
                 f" More data.epochs, another optimizer.lr,{middle} or a larger data.max_length (if need be, another "
                 f"encoder) may help: {cut:.0%} of the training rows are truncated."
@@ -163,8 +161,7 @@ def of_run(
     if unmeasured := [name for name, count in counts.items() if not count]:
         lines.append(f"Not measured, since no row of {split} has them: {first_few(unmeasured)}.")
     never = [name for name, count in counts.items() if count and not metrics[f"{split}/recall/{name}"]]
-    learnt = data["splits"]["train"].get("labels", {}) if data else {}
-    if unknown := [name for name in never if data and not any(learnt.get(f"{tag}{name}") for tag in ("", "B-", "I-"))]:
+    if unknown := [name for name in never if not any(train["labels"].get(tag + name) for tag in ("", "B-", "I-"))]:
         lines.append(f"Not to be found, since no row of train has them: {first_few(unknown)}.")
     if never := [name for name in never if name not in unknown]:
         lines.append(

@@ -41,7 +41,7 @@ LAYERS = [
     {"data", "models"},
     {"metrics"},
     {"hub", "cache", "memory", "script", "instantiate", "study"},
-    {"files", "runs", "rules", "settings", "overrides", "labels", "errors"},
+    {"files", "runs", "rules", "settings", "overrides", "labels", "errors", "sampling"},
 ]
 """From the scripts downwards: a module imports its own layer or those below."""
 

@@ -11,6 +11,7 @@ from thaw.data.encoding import Encoded
 from thaw.data.rows import Values
 from thaw.data.sources import Source
 from thaw.labels import LabelSet
+from thaw.sampling import evenly
 
 SAMPLE = 2_000  # texts looked at for what needs no exact figure
 SPECIAL = 2  # tokens that most encoders add to a text
@@ -97,7 +98,7 @@ def _odd(rows: Any, encoded: Encoded, labels: LabelSet) -> dict[str, int]:
 
 def _looks(rows: Any, encoded: Encoded) -> dict[str, float]:
     """Of an even sample of texts, the share that cleaning would change, and the tokens for each word."""
-    at = np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).round().astype(int)
+    at = evenly(len(rows), SAMPLE)
     texts = rows.select(at)["text"][:]
     words = sum(len(text if isinstance(text, list) else text.split()) for text in texts)
     html = [isinstance(text, str) and clean_html(text) != " ".join(text.split()) for text in texts]

@@ -15,6 +15,7 @@ from thaw.data.survey import WORD, box, entity_survey, truncation_curve, vocabul
 from thaw.exploration.rows import AllRows
 from thaw.metrics.label_noise import FOLDS, suspicious_labels
 from thaw.reporting.progress import counting
+from thaw.sampling import evenly
 
 VOCABULARY_ROWS = 200_000  # at most so many training rows have their words counted
 NOISE_ROWS = 20_000  # at most so many training rows, with at most NOISE_WORDS words, are checked for label noise,
@@ -22,11 +23,6 @@ NOISE_WORDS = 2_000_000  # which takes tens of seconds
 LISTED = 20  # repeated texts, near duplicates, suspicious labels
 MEMBERS = 6  # rows listed for a repeated text
 EXAMPLES = 3  # for each class
-
-
-def evenly(total: int, most: int) -> np.ndarray:
-    """At most ``most`` of the numbers below ``total``, evenly spread."""
-    return np.unique(np.linspace(0, total - 1, min(total, most)).round().astype(np.int64))
 
 
 def measure(data: TextDataModule, limit: int) -> dict[str, Any]:
@@ -142,7 +138,7 @@ def _near(rows: AllRows, distinct: np.ndarray, labels: np.ndarray, splits: np.nd
         for part in signatures(rows.stream(distinct)):
             bands.append(part)
             progress(len(part))
-    found, alike, left = near_duplicates(np.concatenate(bands), lambda chosen: rows.at(distinct[chosen]))
+    found, alike, left = near_duplicates(np.concatenate(bands), lambda chosen: list(rows.stream(distinct[chosen])))
     pairs = distinct[found]
     across = splits[pairs[:, 0]] != splits[pairs[:, 1]]
     contrary = labels[pairs[:, 0]] != labels[pairs[:, 1]]

@@ -38,10 +38,6 @@ class AllRows:
         """The texts of all rows, or of those with the given numbers; a chunk at a time is in memory."""
         return iter(Values(self.texts if numbers is None else self.texts.select(numbers), "text"))
 
-    def at(self, numbers: np.ndarray) -> list[Text]:
-        """The texts of some rows, in any order."""
-        return list(self.stream(numbers))
-
     def label_keys(self) -> np.ndarray:
         """A key for each row that is equal for rows with the same label or labels."""
         if self.labels.task == "sequence":

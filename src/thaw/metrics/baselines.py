@@ -9,6 +9,7 @@ import numpy as np
 
 from thaw.cache import cached_array
 from thaw.labels import LabelSet
+from thaw.sampling import evenly
 
 if TYPE_CHECKING:
     from thaw.metrics.outputs import Outputs
@@ -100,7 +101,7 @@ def bag_of_words(texts: Sequence[str], gold: Sequence[object], others: Sequence[
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
 
-    chosen = np.linspace(0, len(texts) - 1, min(len(texts), ROWS)).round().astype(int)
+    chosen = evenly(len(texts), ROWS)
     # `regex` instead of `re`, which does not count vowel signs of Indic scripts and Arabic as word characters.
     tokens = regex.compile(r"\w+|[^\w\s]").findall
     words = TfidfVectorizer(sublinear_tf=True, max_features=FEATURES, tokenizer=tokens, token_pattern=None)

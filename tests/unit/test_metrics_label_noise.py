@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from thaw.exploration.features import linear_probe, projections
 from thaw.labels import LabelSet
 from thaw.metrics.label_noise import doubted, suspicious_labels
-from thaw.metrics.probe import linear_probe, projections
 
 WORDS = {"joy": "happy glad cheerful", "anger": "angry mad furious"}
 

@@ -1,4 +1,4 @@
-"""How well an encoder separates the classes before fine-tuning."""
+"""How well an encoder separates the classes before fine-tuning: a linear probe (Alain and Bengio 2016), projections."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -15,16 +15,18 @@ from thaw.data.batching import make_loader
 from thaw.data.module import TextDataModule
 from thaw.data.ragged import sorted_batches
 from thaw.errors import UserError
-from thaw.exploration.measuring import evenly
+from thaw.labels import LabelSet
 from thaw.metrics.classification import sequence_metrics
-from thaw.metrics.probe import linear_probe, projections
 from thaw.models.checksum import checksum
 from thaw.models.encoder import body_of, load_encoder
 from thaw.models.forward import evaluating
 from thaw.models.onednn import use_onednn
 from thaw.reporting.progress import counting
+from thaw.sampling import evenly
 
 PROJECTED = 1_000  # points of a projection
+SMALLEST = 1e-6  # probability of a label that the training rows lack
+NEIGHBOURS = 30  # perplexity of t-SNE
 
 
 def features(data: TextDataModule, encoder: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -33,6 +35,8 @@ def features(data: TextDataModule, encoder: Path, settings: dict[str, Any]) -> d
     Raises:
         UserError: when the probe would have one class to learn.
     """
+    from sklearn.metrics import confusion_matrix
+
     labels = data.labels
     vectors, gold = _vectors(data, encoder, settings)
     if len(np.unique(gold["train"])) < 2:
@@ -41,7 +45,7 @@ def features(data: TextDataModule, encoder: Path, settings: dict[str, Any]) -> d
         )
     scores = linear_probe(vectors["train"], gold["train"], vectors["validation"], labels)
     truth, predicted = gold["validation"], scores.argmax(-1)
-    confusion = np.bincount(truth * len(labels) + predicted, minlength=len(labels) ** 2).reshape(len(labels), -1)
+    confusion = confusion_matrix(truth, predicted, labels=range(len(labels)))
     figures = sequence_metrics(scores, truth, labels)
     majority = np.bincount(gold["train"]).argmax()
     shown = evenly(len(truth), PROJECTED)
@@ -112,3 +116,37 @@ def text_vectors(
             vectors.append(pooled.float().cpu().numpy())
             progress(len(pooled))
     return np.concatenate(vectors)[np.argsort(np.concatenate(rows))]
+
+
+def linear_probe(vectors: np.ndarray, gold: np.ndarray, others: np.ndarray, labels: LabelSet) -> np.ndarray:
+    """Probabilities (rows, labels) for other vectors, by logistic regression on standardised vectors.
+
+    Args:
+        vectors: (rows, size), of the training rows.
+        gold: their label ids.
+        others: (rows, size).
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(vectors, gold)
+    result: np.ndarray = np.full((len(others), len(labels)), SMALLEST)
+    result[:, model.classes_] = model.predict_proba(others)
+    return result
+
+
+def projections(vectors: np.ndarray) -> dict[str, np.ndarray]:
+    """Vectors in two dimensions, (rows, 2): by PCA, and by t-SNE if there are enough rows.
+
+    Neither uses the labels, so that classes appear separate only if the vectors separate them.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    if min(vectors.shape) < 2:
+        return {}
+    found = {"PCA": PCA(2, random_state=0).fit_transform(vectors)}
+    if len(vectors) > 3 * NEIGHBOURS:
+        found["t-SNE"] = TSNE(perplexity=NEIGHBOURS, init="pca", random_state=0).fit_transform(vectors)
+    return found

@@ -145,6 +145,8 @@ def _curves(run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
 def _classes(
     split: str, metrics: Mapping[str, Any], predictions: Rows, labels: LabelSet, data: Mapping[str, Any], strict: bool
 ) -> dict[str, Any]:
+    from sklearn.metrics import confusion_matrix
+
     gold = [row["label"] for row in predictions]
     ids = list(map(labels.ids_of, gold))
     counts = summary.occurrences(ids, labels)
@@ -156,11 +158,11 @@ def _classes(
         confusions = [plots.entity_matrix(*error_matrix(predictions, entity_types(labels), strict))]
     elif labels.task != "multi_label":
         pairs = label_pairs(predictions, labels)
-        size = len(labels)
-        flat = np.array([labels.ids[true] * size + labels.ids[given] for true, given in pairs], dtype=np.int64)
-        table = np.bincount(flat, minlength=size * size).reshape(size, size)
+        table = np.zeros((len(labels), len(labels)), dtype=np.int64)
+        if pairs:  # of words, none may have a token
+            table = confusion_matrix(*zip(*pairs, strict=True), labels=labels.names)
         confusions = plots.confusion(table, labels.names, counted)
-        confused = _most_confused(table, labels.names) if size > 2 else []
+        confused = _most_confused(table, labels.names) if len(labels) > 2 else []
     if labels.task != "token":
         truth, scores = label_matrix(predictions, labels), probability_matrix(predictions, labels)
         alone = labels.task == "sequence" and len(labels) == 2

@@ -15,7 +15,7 @@ from thaw.inference.voting import voted
 from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs
 from thaw.reporting import summary
-from thaw.reporting.comparison import same_rows
+from thaw.reporting.comparison import paired_predictions
 from thaw.reporting.predictions import with_groups
 from thaw.reporting.progress import counting
 from thaw.scoring import Evaluation, joined_metrics, score_rows
@@ -56,7 +56,7 @@ def score_together(folders: Sequence[Path], split: str) -> tuple[Evaluation, dic
     Raises:
         UserError: when the runs cannot vote, or were not tested on the same rows.
     """
-    (labels, *_), predicted = same_rows(folders, split)
+    (labels, *_), predicted = paired_predictions(folders, split)
     predictor = Predictor.from_runs(folders)
     texts, gold, places, groups = runs.unpacked(with_groups(predicted), labels)
     outputs = outputs_of(average(predictor, texts, split), gold, labels)

@@ -88,7 +88,7 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
     Raises:
         UserError: when the runs were not tested on the same rows, naming what differs.
     """
-    labels, rows = same_rows([first, second], split)
+    labels, rows = paired_predictions([first, second], split)
     # The order of the names may differ; the first run's is used for both.
     known = labels[0]
     strict = bool(runs.load_config(first).strict_iob2)
@@ -115,7 +115,7 @@ def compare(first: Path, second: Path, split: str) -> dict[str, Any]:
     }
 
 
-def same_rows(folders: Sequence[Path], split: str) -> tuple[list[LabelSet], list[Rows]]:
+def paired_predictions(folders: Sequence[Path], split: str) -> tuple[list[LabelSet], list[Rows]]:
     """Labels and predictions of runs that were tested on the same rows.
 
     Raises:

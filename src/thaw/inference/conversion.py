@@ -37,8 +37,7 @@ def write_onnx(run: Path, quantize: str | None, check_rows: int, place: str) -> 
     backend.save(str(folder / "tokenizer.json"))
     saved = files.read_json(run / "labels.json")
     reference = Predictor.from_run(run)
-    own = {"pad_token_id": tokenizer.pad_token_id, "clean_html": reference.clean}
-    files.write_json(folder / "labels.json", {**saved, **own})
+    files.write_json(folder / "labels.json", {**saved, "pad_token_id": tokenizer.pad_token_id})
     split = runs.known_splits(run)[-1]
     texts, gold, _, _ = runs.saved_rows(run, split, reference.labels)
     texts, gold = texts[:check_rows], gold[:check_rows]

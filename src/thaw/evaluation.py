@@ -16,7 +16,9 @@ from thaw.hub import locate_encoder
 from thaw.inference.attribution import check_method
 from thaw.inference.explanation import explain_rows
 from thaw.inference.predictor import Predictor
+from thaw.inference.voting import check_voters
 from thaw.joint_evaluation import evaluate_together
+from thaw.labels import LabelSet
 from thaw.metrics.outputs import Outputs
 from thaw.models.encoder import load_encoder
 from thaw.models.speed import accelerate
@@ -201,9 +203,11 @@ def evaluate_vote(folders: Sequence[str], settings: dict[str, Any]) -> None:
         UserError: when the runs cannot vote on these rows, or explanations are asked for.
     """
     if settings["explain"]:
-        raise UserError(f"explain is for one run, and {len(folders)} vote", "Leave it out, or name one as run=...")
+        check_method(settings["explain"], runs=len(folders))
     if settings["data"].get("path"):
-        Predictor.from_runs(folders)  # before anything is written: some cannot vote together
+        # Before anything is written: some cannot vote together.
+        saved = [files.read_json(runs.open_run(folder, needs="metrics.json") / "labels.json") for folder in folders]
+        check_voters(folders, [*map(LabelSet.from_dict, saved)], [bool(own.get("clean_html")) for own in saved])
         each = {**settings, "output": None}
         names, _, alone = zip(*(evaluate_run({**each, "run": folder}) for folder in folders), strict=True)
         if len(set(names)) > 1:

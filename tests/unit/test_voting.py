@@ -283,13 +283,23 @@ def test_a_vote_is_scored_beside_the_runs_alone(
     assert [row["predicted"] for row in saved] == ["joy"] * 4
     assert saved[0]["probabilities"] == pytest.approx({"joy": 0.6, "anger": 0.4})
     assert sorted(path for run in (first, second) for path in run.rglob("*")) == before
-    with pytest.raises(UserError, match="explain is for one run, and 2 vote"):
+    with pytest.raises(UserError, match="explain=leave_one_out is for one run, and 2 vote"):
         evaluate(configured(f"run='{first},{second}'", "explain=leave_one_out", verb="evaluate"))
     with pytest.raises(UserError, match="gets its own"):
         evaluate(configured(f"run='{first},{second}'", f"output={second}/vote.jsonl", verb="evaluate"))
     other = tested("c", {"joy": 0.3, "anger": 0.7}, rows[1:], {})
     with pytest.raises(UserError, match="were not tested on the same rows: 4 rows against 3"):
         evaluate(configured(f"run='{first},{other}'", verb="evaluate"))
+
+
+def test_runs_that_cannot_vote_are_refused_before_one_scores_new_rows(tested: Make, tmp_path: Path) -> None:
+    rows = [("so", "joy")]
+    first = tested("a", {"joy": 0.6, "anger": 0.4}, rows, {"f1": 0.5})
+    second = tested("b", {"joy": 0.6, "fear": 0.4}, rows, {"f1": 0.5})
+    (tmp_path / "new.csv").write_text("text,label\nso,joy\n")
+    with pytest.raises(UserError, match=f"{first} and {second} cannot vote together: the labels differ: anger, fear"):
+        evaluate(configured(f"run='{first},{second}'", f"data.path={tmp_path}/new.csv", verb="evaluate"))
+    assert not list(first.rglob("*new*"))
 
 
 def test_a_vote_is_of_the_groups_that_any_of_its_runs_tells(tested: Make) -> None:

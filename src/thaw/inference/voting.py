@@ -8,6 +8,7 @@ import numpy as np
 
 from thaw.data.encoding import encode_rows, encode_words, windows_of
 from thaw.errors import UserError
+from thaw.labels import LabelSet
 from thaw.metrics.probabilities import averaged, probabilities
 
 if TYPE_CHECKING:
@@ -21,29 +22,37 @@ def together(members: "Sequence[Predictor]", names: Sequence[Any]) -> "Predictor
         names: of their runs, for errors.
 
     Raises:
-        UserError: when two of them do not give probabilities of the same labels to the same texts or words.
+        UserError: as `check_voters`.
     """
     first, *others = members
     if not others:
         return first
-    for name, other in zip(names[1:], others, strict=True):
-        if different := difference(first, other):
-            raise UserError(f"{names[0]} and {name} cannot vote together: {different}", "Leave one of them out.")
+    check_voters(names, [one.labels for one in members], [one.clean for one in members])
     by_name = [dict(zip(one.labels.names, one.thresholds, strict=True)) for one in members]
     first.thresholds = [mean(own[name] for own in by_name) for name in first.labels.names]
     first.others = others
     return first
 
 
-def difference(first: "Predictor", other: "Predictor") -> str:
-    """Why the probabilities of two predictors cannot be averaged, in words; empty if they can be."""
-    if labels := first.labels.difference(other.labels):
-        return labels
-    if first.labels.pairs != other.labels.pairs:
-        return "only one of them was trained on pairs of texts"
-    if first.clean != other.clean:
-        return "only one of them has data.clean_html=true"
-    return ""
+def check_voters(names: Sequence[Any], labels: Sequence[LabelSet], cleaned: Sequence[bool]) -> None:
+    """Refuse to average the probabilities of runs that mean something else by them.
+
+    Args:
+        names: of the runs, for errors.
+        labels: of each.
+        cleaned: whether each was trained on texts without HTML.
+
+    Raises:
+        UserError: when two of them do not give probabilities of the same labels to the same texts or words.
+    """
+    for name, own, clean in zip(names[1:], labels[1:], cleaned[1:], strict=True):
+        different = labels[0].difference(own)
+        if not different and labels[0].pairs != own.pairs:
+            different = "only one of them was trained on pairs of texts"
+        elif not different and cleaned[0] != clean:
+            different = "only one of them has data.clean_html=true"
+        if different:
+            raise UserError(f"{names[0]} and {name} cannot vote together: {different}", "Leave one of them out.")
 
 
 def voted(predictor: "Predictor", texts: Sequence[Any]) -> np.ndarray:

@@ -23,7 +23,7 @@ WORD = regex.compile(f"[{NO_BLANKS}]|[^\\W_{NO_BLANKS}]+")
 
 def words_of(text: str | Sequence[str]) -> Sequence[str]:
     """The words of a text, without punctuation; a sentence given as words is returned unchanged."""
-    return list(WORD.findall(text.replace(BETWEEN, " "))) if isinstance(text, str) else text
+    return WORD.findall(text.replace(BETWEEN, " ")) if isinstance(text, str) else text
 
 
 def box(values: np.ndarray) -> dict[str, float]:

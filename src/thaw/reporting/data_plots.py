@@ -15,6 +15,7 @@ from thaw.reporting.drawing import (
     ORANGE,
     RED,
     SERIES,
+    SKY,
     name_rows,
     panel,
     picture,
@@ -54,11 +55,11 @@ def class_bars(counts: Mapping[str, Mapping[str, int]], unit: str) -> str:
         axes.yaxis.set_major_formatter(percent)
     else:
         height = 0.8 / len(counts)
+        widest = max(by_class[name] / totals[split] for split, by_class in counts.items() for name in names)
         for i, ((split, by_class), colour) in enumerate(zip(counts.items(), SERIES, strict=False)):
             places = np.arange(len(names)) - 0.4 + height * (i + 0.5)
             shares = [by_class[name] / totals[split] for name in names]
             axes.barh(places, shares, height=height * 0.9, color=colour, label=split)
-            widest = max(max(by_class[name] / totals[split] for name in names) for split, by_class in counts.items())
             areas += [(0, place - height / 2, widest, height, f"{name}, {split}: {by_class[name]:,} ({share:.1%})")
                       for place, name, share in zip(places, names, shares, strict=True)]  # fmt: skip
         _named(axes, names)
@@ -140,7 +141,7 @@ def entity_lengths(types: Mapping[str, Mapping[str, Any]]) -> str:
     figure, axes = panel(PANEL[0], 100 + 30 * max(len(types), 2), "Words of an entity by type")
     left = np.zeros(len(types))
     areas: list[Any] = []
-    for i, (name, colour) in enumerate(zip(LENGTHS, (BLUE, "#56b4e9", GREEN, ORANGE, RED), strict=True)):
+    for i, (name, colour) in enumerate(zip(LENGTHS, (BLUE, SKY, GREEN, ORANGE, RED), strict=True)):
         counts = np.array([own["lengths"][i] for own in types.values()])
         shares = counts / [max(own["count"], 1) for own in types.values()]
         axes.barh(np.arange(len(types)), shares, left=left, height=0.7, color=colour, label=name)

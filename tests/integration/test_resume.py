@@ -30,6 +30,7 @@ from thaw.models.prefix import FrozenPrefix, Unusable
 from thaw.runs import load_config, occupy
 from thaw.training import fit as fitting
 from thaw.training import resuming
+from thaw.training import trainer as training
 from thaw.training.callbacks import History
 from thaw.training.fit import fit
 from thaw.training.restoring import check_same_size, read_checkpoint
@@ -725,6 +726,21 @@ def test_only_training_counts_as_training(tmp_path: Path, monkeypatch: pytest.Mo
     with resumable.listening():
         now = 103.0
         assert resumable.seconds_spent() == 2
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"), [([], True), (["trainer.precision=bf16-mixed"], False), (["freeze=head"], False)]
+)
+def test_long_training_in_float32_hears_of_a_faster_precision(
+    extra: list[str], said: bool, encoders: Callable[[str], Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    caplog.set_level("INFO")
+    monkeypatch.setattr(training, "SLOW", 0)
+    monkeypatch.setattr(training, "fast_in_bfloat16", lambda: True)
+    settings = [f"model.name={encoders('bert')}", "data.train_size=48", "data.eval_size=20", "data.epochs=2"]
+    fit(configured(*settings, *extra), tmp_path / "run")
+    assert ("trainer.precision=bf16-mixed" in caplog.text) == said
 
 
 def test_what_cannot_be_resumed_says_so(script: Run, tmp_path: Path) -> None:

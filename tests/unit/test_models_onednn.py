@@ -82,3 +82,14 @@ def test_the_processor_decides(capability: str, maker: str, expected: bool, monk
     monkeypatch.setattr(onednn.Path, "is_file", lambda _: True)
     monkeypatch.setattr(onednn.Path, "read_text", lambda *_, **__: f"vendor_id\t: {maker}\n")
     assert onednn.preferred.__wrapped__() is expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"), [("avx2 amx_bf16 fma", True), ("avx512_bf16", True), ("avx512f", False)]
+)
+def test_the_processor_says_whether_it_multiplies_in_bfloat16(
+    flags: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(onednn, "processor", lambda: f"flags\t: fpu {flags}\n")
+    assert onednn.fast_in_bfloat16() is expected

@@ -25,8 +25,18 @@ def preferred() -> bool:
     """
     if not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
-    processor = Path("/proc/cpuinfo")
-    return processor.is_file() and "AuthenticAMD" in processor.read_text(encoding="utf-8", errors="replace")
+    return "AuthenticAMD" in processor()
+
+
+def fast_in_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 matrices itself, several times as fast as those of float32."""
+    return torch.backends.mkldnn.is_available() and bool({"avx512_bf16", "amx_bf16"} & {*processor().split()})
+
+
+def processor() -> str:
+    """What Linux says of the processor; empty elsewhere."""
+    file = Path("/proc/cpuinfo")
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
 
 
 def product(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -45,6 +45,7 @@ from thaw.training.trainer import (
     make_callbacks,
     make_trainer,
     precision_here,
+    slow_precision,
     split_by_layer,
 )
 
@@ -122,6 +123,8 @@ def fit(config: DictConfig, folder: Path, multirun: bool = False, origin: dict[s
                 log.info("Stopped early: %s", reason.replace(" Signaling Trainer to stop.", ""))
         if not trainer.is_global_zero:
             return None
+        if not multirun and slow_precision(trainer, module, times["train"]):
+            log.info("This processor is faster in bfloat16: trainer.precision=bf16-mixed.")
         batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         rows = len(data.rows["train"]) * batches / max(float(trainer.num_training_batches), 1.0)
         make_prefix = reuse.make_prefix if module.stored and reuse.exact else None

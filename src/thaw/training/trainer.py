@@ -26,9 +26,12 @@ from thaw.metrics.entities import entity_types
 from thaw.metrics.outputs import metric_names
 from thaw.models.encoder import layers_of
 from thaw.models.freezing import STAGED
+from thaw.models.module import EncoderModule
+from thaw.models.onednn import fast_in_bfloat16
 from thaw.script import near
 from thaw.training.validating import ValidateEvery
 
+SLOW = 120  # seconds of training from which on it is said how to save some
 FEWEST_EPOCHS, ENOUGH_STEPS, MOST_EPOCHS = 3, 300, 50  # see docs/benchmarks.md
 AVERAGING = (StochasticWeightAveraging, WeightAveraging)  # WeightAveraging is also the base of the exponential one
 
@@ -98,6 +101,12 @@ def precision_here(precision: str, accelerator: str) -> str:
     if accelerator == "cpu" or not torch.cuda.is_available():
         return "32-true"
     return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+
+
+def slow_precision(trainer: pl.Trainer, module: EncoderModule, seconds: float) -> bool:
+    """Whether training took long in float32 on a CPU that is faster in bfloat16, and did not read stored states."""
+    plain = trainer.precision == "32-true" and trainer.strategy.root_device.type == "cpu" and not module.stored
+    return plain and seconds > SLOW and fast_in_bfloat16()
 
 
 def enough_epochs(settings: Mapping[str, Any], batches: int) -> int:

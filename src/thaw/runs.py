@@ -87,7 +87,7 @@ def open_run(folder: str | Path, needs: str = "config.yaml") -> Path:
     """
     run = Path(folder).expanduser().absolute()
     if not run.is_dir():
-        meant = get_close_matches(str(folder), ["latest"])
+        meant = str(folder) != "latest" and get_close_matches(str(folder), ["latest"])  # which only scripts know
         hint = "Did you mean latest?" if meant else "Runs are under outputs/<data>/<model>/<date and time>."
         raise UserError(f"{folder}: no such run folder", hint)
     if not (run / "config.yaml").is_file():

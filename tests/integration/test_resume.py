@@ -377,12 +377,12 @@ def test_frozen_layers_are_read_or_run_as_before_the_stop(
         with monkeypatch.context() as patch:
             kill_at(4, patch)
             if before:
-                patch.setattr(FrozenPrefix, "reserve", full)
+                patch.setattr(FrozenPrefix, "states", full)
             with pytest.raises(Killed):
                 fit(configured(*settings, "trainer.checkpoint_every=1"), run)
         with monkeypatch.context() as patch:
             if not before:
-                patch.setattr(FrozenPrefix, "reserve", full)
+                patch.setattr(FrozenPrefix, "states", full)
             caplog.clear()
             fit(configured(f"resume={run}"), run)
         assert ("weights will differ a little" in caplog.text) is not before

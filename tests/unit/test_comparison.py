@@ -155,7 +155,7 @@ def test_how_the_rows_of_two_runs_differ_is_told(labels: LabelSet, rows: list[di
 def test_runs_on_other_rows_are_not_compared(make: Make) -> None:
     first = make("first", LABELS, [row(0, "no", 0.1), row(1, "no", 0.1)])
     second = make("second", LABELS, [row(0, "no", 0.1), row(2, "no", 0.1)])
-    with pytest.raises(UserError, match="second were not tested on the same rows: 1 of 2 texts differ, first in row 2"):
+    with pytest.raises(UserError, match="second were not scored on the same rows: 1 of 2 texts differ, first in row 2"):
         compare(first, second, "test")
 
 

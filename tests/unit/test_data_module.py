@@ -92,7 +92,9 @@ def test_a_sample_of_texts_tells_html_and_the_tokens_for_each_word(prepare: Prep
     assert data.summary["tokens_per_word"] == round(tokens / words, 2)
 
 
-def test_labels_are_joined_renamed_and_left_out(prepare: Prepare, tmp_path: Path) -> None:
+def test_labels_are_joined_renamed_and_left_out(
+    prepare: Prepare, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = csv(tmp_path / "a.csv", 100, "joy Joy anger spam 4.0")
     names = {"Joy": "joy", "anger": "cross", "spam": None, 4: "four"}
     data = prepare(path, label_map=names)
@@ -106,8 +108,16 @@ def test_labels_are_joined_renamed_and_left_out(prepare: Prepare, tmp_path: Path
     assert found[3] == [f"{new}:6: data.label_map leaves out 'spam'"]
     with pytest.raises(UserError, match=r"'joy' is a new name and an old one\. Give each label its last name"):
         prepare(path, label_map={"Joy": "joy", "joy": "glad"})
-    with pytest.raises(UserError, match=r"data\.label_map: no row has the label 'Spam'\. The labels are: 4, Joy"):
-        prepare(path, label_map={"Spam": None})
+    with pytest.raises(UserError, match=r"data\.label_map: no row has the label 'angre'\. Did you mean 'anger'\?"):
+        prepare(path, label_map={"angre": None})
+    assert prepare(path, label_map={"Spam": "spam", "Anger": "anger"}).labels.names == (
+        "4",
+        "Joy",
+        "anger",
+        "joy",
+        "spam",
+    )
+    assert "note: data.label_map: no row has the label 'Spam'" in caplog.messages
 
 
 CORRECTED = (
@@ -132,6 +142,17 @@ def test_corrected_labels_count(prepare: Prepare, tmp_path: Path) -> None:
     assert prepare(path, corrections=str(tmp_path / "errors.csv")).summary["corrected"] == 1, "of cleaned texts"
     new = load_labelled({**data.data, "path": str(path), "corrections": None}, data.labels, "test")
     assert new[1][0] == data.labels.ids["joy"]
+
+
+def test_a_typing_error_in_a_correction_makes_no_class(prepare: Prepare, tmp_path: Path) -> None:
+    path, errors = csv(tmp_path / "a.csv", 60), tmp_path / "errors.csv"
+    errors.write_text("place,label,text\na.csv:2,angre,text 0\n")
+    said = r"errors\.csv:2: no row of the data has the label 'angre'\. Did you mean 'anger'\?"
+    with pytest.raises(UserError, match=said):
+        prepare(path, corrections=str(errors))
+    assert "angre" in prepare(path, corrections=str(errors), label_names=["anger", "angre", "fear", "joy"]).labels.ids
+    errors.write_text("place,label,text\na.csv:2,surprise,text 0\n")
+    assert "surprise" in prepare(path, corrections=str(errors)).labels.ids
 
 
 @pytest.mark.parametrize(
@@ -355,6 +376,8 @@ def test_a_split_that_would_be_empty_is_an_error(prepare: Prepare, tmp_path: Pat
             UserError, match=r"29 labels in 30 rows: too many labels to divide them\. Check data\.label_column"
         ):
             prepare(data)
+    with pytest.raises(UserError, match=r"too few rows to divide: validation is empty"):
+        prepare(csv(path, 1, "joy"))
 
 
 # Labels and tasks

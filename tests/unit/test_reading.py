@@ -11,6 +11,7 @@ import pytest
 from thaw.data.corrections import read_corrections
 from thaw.files import read_jsonl
 from thaw.labels import LabelSet
+from thaw.metrics.baselines import UNTRAINED
 from thaw.metrics.outputs import Outputs, compute_metrics
 from thaw.reporting.advice import left_out, notes, of_run
 from thaw.reporting.folds import OutOfFold, delimiter_of_data, in_order, write
@@ -268,6 +269,10 @@ def test_a_run_that_a_bag_of_words_beats_is_told_what_to_try() -> None:
     assert of_run(better, "test", every, rows) == [
         "TF-IDF comes close in F1 (0.610, this run 0.700; the difference, -0.010 to +0.190, may be chance). More "
         "data.epochs or another optimizer.lr may help."
+    ]
+    tied = {"TF-IDF": {"f1": 0.7, "f1_ahead": [-0.1, 0.1]}, UNTRAINED: {"f1": 0.7, "f1_ahead": [0.0, 0.0]}}
+    assert of_run({**better, "baselines": {"test": tied}}, "test", every, rows) == [
+        "before training does as well in F1 (0.700, this run 0.700). More data.epochs or another optimizer.lr may help."
     ]
     better["baselines"]["test"]["TF-IDF"]["f1_ahead"] = [0.01, 0.17]
     assert not of_run(better, "test", every, rows)

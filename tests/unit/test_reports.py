@@ -472,7 +472,7 @@ def test_a_cell_of_markdown_is_one_line() -> None:
 
 
 def test_a_table_for_latex_escapes_what_latex_would_read_and_has_its_best_cell_bold() -> None:
-    rows = [["all_but_last_n", "0.93 ± 0.01"], ["C:\\{x}", "50 %"]]
+    rows = [["all_but_last_n", "0.93 ± 0.01"], ["C:\\{x}", "50 %"], ["1e-5, p ≤ 0.002", "-0.069 to 0.339"]]
     assert latex_table("2 runs", ["freeze", "test f1_macro"], rows, best=(0, 1)).splitlines() == [
         "% 2 runs",
         r"% Needs \usepackage{booktabs}.",
@@ -482,6 +482,7 @@ def test_a_table_for_latex_escapes_what_latex_would_read_and_has_its_best_cell_b
         r"\midrule",
         r"all\_but\_last\_n & \textbf{0.93 $\pm$ 0.01} \\",
         r"C:\textbackslash{}\{x\} & 50 \% \\",
+        r"1e-5, p $\leq$ 0.002 & $-$0.069 to 0.339 \\",
         r"\bottomrule",
         r"\end{tabular}",
     ]

@@ -288,7 +288,7 @@ def test_a_vote_is_scored_beside_the_runs_alone(
     with pytest.raises(UserError, match="gets its own"):
         evaluate(configured(f"run='{first},{second}'", f"output={second}/vote.jsonl", verb="evaluate"))
     other = tested("c", {"joy": 0.3, "anger": 0.7}, rows[1:], {})
-    with pytest.raises(UserError, match="were not tested on the same rows: 4 rows against 3"):
+    with pytest.raises(UserError, match="were not scored on the same rows: 4 rows against 3"):
         evaluate(configured(f"run='{first},{other}'", verb="evaluate"))
 
 

@@ -1,6 +1,8 @@
 """Labels that people have corrected, in a table that says where the rows stand, such as an edited label_errors.csv."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Set
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,7 @@ from thaw.files import named_by
 
 COLUMNS = ["place", "text"]
 TABLES = ("csv", "tsv", "jsonl", "parquet")
+ALIKE = 0.8  # similarity of labels from which on one is taken for a typing error
 KNOWN_BY = 200  # characters of a text: programs for tables cut long ones
 
 
@@ -84,6 +87,31 @@ def corrected(row: Row, own: Correction) -> Row | Bad | None:
     if own.label is None:
         return Bad(row.line, f"left out by {own.where}", meant=True)
     return row._replace(label=own.label)
+
+
+def check_new_labels(
+    corrections: Mapping[str, Correction], names: Mapping[str, str | None], counts: Mapping[str, int], known: Set[str]
+) -> None:
+    """Refuse a corrected label that seems to be a typing error, and would be a class of its own.
+
+    Args:
+        names: of ``data.label_map``.
+        counts: the rows with each label, after the corrections.
+        known: of ``data.label_names``.
+    """
+    given = [(names.get(own.label, own.label), own.where) for own in corrections.values() if own.label]
+    often = Counter(label for label, _ in given)
+    for label, where in given:
+        if label is None or label in known or counts[label] > often[label]:
+            continue
+        if meant := alike(label, counts.keys() - {label}):
+            problem = f"{where}: no row of the data has the label {label!r}"
+            raise UserError(problem, f"Did you mean {meant!r}? If it is new, give all as data.label_names.")
+
+
+def alike(label: str, others: Iterable[str]) -> str | None:
+    """The label, of some others, that one may be a typing error for."""
+    return next(iter(get_close_matches(label, others, 1, ALIKE)), None)
 
 
 def _beginning(text: Any) -> str:

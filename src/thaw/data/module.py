@@ -1,6 +1,7 @@
 """TextDataModule: from the ``data`` group of the config to labels, encoded splits and batches."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
@@ -15,12 +16,12 @@ from torch.utils.data import DataLoader
 from thaw.data import sources, splits
 from thaw.data.batching import Batches, evaluation_batches, make_loader
 from thaw.data.checking import label_map
-from thaw.data.corrections import short_place
+from thaw.data.corrections import alike, check_new_labels, short_place
 from thaw.data.encoding import Encoded, cached_split, encode_split, encoding_key
 from thaw.data.label_ids import FORMS, derive_labels, detect_task, form_of, with_ids
 from thaw.data.rows import Values
 from thaw.data.summary import label_counts, summarise
-from thaw.errors import UserError, first_few
+from thaw.errors import UserError
 from thaw.labels import IGNORED, LabelSet, Task, require_classes
 from thaw.settings import data_files
 
@@ -84,9 +85,16 @@ class TextDataModule(pl.LightningDataModule):
         if names:
             given = list(dict.fromkeys(new for name in given if (new := names.get(str(name), name)) is not None))
         self.labels = derive_labels(source.splits[first], task, given or None)
-        if absent := names.keys() - source.renamed:
-            known = first_few([*sorted(source.renamed), *self.labels.names], 20)
-            raise UserError(f"data.label_map: no row has the label {min(absent)!r}", f"The labels are: {known}.")
+        others = {name for name in self.labels.names if name not in names.values()}
+        for label in sorted(names.keys() - source.renamed):  # of a file that has been mended, or of another month
+            problem = f"data.label_map: no row has the label {label!r}"
+            if meant := alike(label, others):
+                raise UserError(problem, f"Did you mean {meant!r}?")
+            log.warning("note: %s", problem)
+        if source.corrections:
+            counts = Counter(label for rows in source.splits.values() for label in rows["label"])
+            known = {str(name) for name in self.data.get("label_names") or ()}
+            check_new_labels(source.corrections, names, counts, known)
         if self.data.get("test_size") is not None and (self.data.get("fold") or "test" in source.splits):
             problem = "a fold is the test" if self.data.get("fold") else f"there is a test: {source.files['test'][0]}"
             raise UserError(f"data.test_size={self.data['test_size']}: {problem}", "Leave it out.")

@@ -13,6 +13,7 @@ from thaw.labels import LabelSet
 
 SPLITS = ("train", "validation", "test")
 GROUP = "group"  # the column, if there is one
+FEW = 10  # rows, of which nothing can be said but that they are few
 LINES = 2**40  # more than a file has
 SUBSET_SEED = 42  # the seed of the tutorials whose subsets we reproduce; not the seed of the run
 
@@ -147,7 +148,7 @@ def _require_rows(parts: dict[str, Any], labels: LabelSet, where: str) -> None:
                 "label stay in training",
                 f"Check data.group_column, or give a file for {name}.",
             )
-        if labels.task != "token" and len(labels) > 0.9 * total:
+        if labels.task != "token" and total >= FEW and len(labels) > 0.9 * total:
             raise UserError(
                 f"{where}: {counted(len(labels), 'label')} in {counted(total, 'row')}: too many labels to divide them",
                 "Check data.label_column, or give more rows.",

@@ -7,7 +7,7 @@ from typing import Any
 
 from thaw.errors import counted, first_few
 from thaw.labels import NUMBER, folded
-from thaw.metrics.baselines import BAG_OF_WORDS
+from thaw.metrics.baselines import BAG_OF_WORDS, UNTRAINED
 
 FEW = 500  # rows of test: with fewer, accuracy is uncertain by more than 4 points
 SEPARATORS = ("|", ";", ",")  # of several labels in one field
@@ -146,7 +146,7 @@ def of_run(metrics: Mapping[str, Any], split: str, counts: Mapping[str, int], da
     score = metrics[f"{split}/f1"]
     baselines = metrics["baselines"].get(split, {})
     beside = {name: figures["f1"] for name, figures in baselines.items() if figures.get("f1") is not None}
-    best = max(beside, key=lambda name: beside[name], default="")
+    best = max(beside, key=lambda name: (beside[name], name == UNTRAINED), default="")
     ahead = baselines.get(best, {}).get("f1_ahead")  # of a vote, and of runs of earlier versions, not known
     if best and (said := _rivalled(best, beside[best], score, ahead)):
         cut = train.get("truncated", 0.0)  # texts that are read in windows are not
@@ -185,7 +185,11 @@ def _rivalled(name: str, theirs: float, ours: float, ahead: Sequence[float] | No
     if theirs < ours and not chance:
         return ""
     said = "has the higher F1" if theirs > ours else "does as well in F1" if theirs == ours else "comes close in F1"
-    open_ = f"; the difference, {ahead[0]:+.3f} to {ahead[1]:+.3f}, may be chance" if ahead and chance else ""
+    open_ = (
+        f"; the difference, {ahead[0]:+.3f} to {ahead[1]:+.3f}, may be chance"
+        if ahead and chance and any(ahead)
+        else ""
+    )
     return f"{name} {said} ({theirs:.3f}, this run {ours:.3f}{open_})."
 
 

@@ -134,7 +134,7 @@ def paired_predictions(folders: Sequence[Path], split: str) -> tuple[list[LabelS
         rows.append(files.read_jsonl(path))
         if difference := different([labels[0], labels[-1]], [rows[0], rows[-1]]):
             names = f"{runs.display(folders[0])} and {runs.display(run)}"
-            raise UserError(f"{names} were not tested on the same rows: {difference}", "Give runs on the same data.")
+            raise UserError(f"{names} were not scored on the same rows: {difference}", "Give runs on the same data.")
     return labels, rows
 
 

@@ -43,6 +43,8 @@ def about(groups: Sequence[Group], best: Group | None, optimistic: bool) -> str:
     said = f"Runs that differ only in {repeated} share a line: mean ± standard deviation"
     averaged = any(len(group.members) > len(group.by_fold()) > 1 for group in groups)
     said += " over folds; each fold counts with its mean over seeds." if averaged else "."
+    if len({member.trainable for group in groups for member in group.members}) > 1:
+        said += " Seconds are of training, those of frozen layers with the first run that needs them."
     if best:
         said += " The best is picked by its validation score" + ("." if optimistic else "; the test rows have no say.")
     if optimistic:

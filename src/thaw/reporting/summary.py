@@ -1,5 +1,6 @@
 """Tables of data, parameters and metrics, for the terminal, Markdown and LaTeX; and the last lines of a run."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,10 +17,12 @@ from thaw.metrics.entities import entity_types, spans
 from thaw.runs import display, shell_path
 
 Rows = Sequence[Sequence[str]]
+NEGATIVE = re.compile(r"(?<![\w.-])-(?=\d)")  # the sign of a number
 SHOWN_LABELS = 30  # rows of a table by label
-OF_LATEX = str.maketrans({  # its special characters, and one that it sets better
+OF_LATEX = str.maketrans({  # its special characters, and those that only mathematics sets
     **{mark: f"\\{mark}" for mark in "&%$#_{}"},
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$", "≤": r"$\leq$", "<": "$<$", ">": "$>$", "–": "--",
 })  # fmt: skip
 # Facts about data that only some tasks, or settings, have: key, title, format.
 OF_TASK = (
@@ -69,7 +72,7 @@ def latex_table(title: str, header: Sequence[str], rows: Rows, best: tuple[int, 
     """
 
     def line(cells: Sequence[str], row: int | None = None) -> str:
-        shown = [" ".join(cell.split()).translate(OF_LATEX) for cell in cells]
+        shown = [NEGATIVE.sub("$-$", " ".join(cell.split()).translate(OF_LATEX)) for cell in cells]
         if best and row == best[0]:
             shown[best[1]] = rf"\textbf{{{shown[best[1]]}}}"
         return " & ".join(shown) + r" \\"

@@ -61,7 +61,7 @@ class Overview:
 
 
 def command_of(best: Group) -> str:
-    """The command that does the best run again; of several folds, one with these settings on all rows.
+    """The command of a run with the best settings; of several folds, of one on all rows.
 
     These need no further test: where the folds divide a single set, none of it is held out for one.
     """

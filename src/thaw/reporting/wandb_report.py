@@ -85,7 +85,7 @@ def build_report(name: str, group: str, members: Sequence[Member], entity: str, 
     blocks = [
         wr.P(f"{len(members)} runs, {len(members) - len(unfinished)} finished. {over.about}"),
         wr.MarkdownBlock(markdown_table(over.header, over.rows)),
-        *([wr.P(["The best run again: ", wr.InlineCode(command_of(over.best))])] if over.best else []),
+        *([wr.P(["A run with the best settings: ", wr.InlineCode(command_of(over.best))])] if over.best else []),
         wr.H2("Course"),
         _course(group, over, wr),
         wr.H2("Settings"),

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "datasets", "peft", "torchmetrics")
+PACKAGES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "datasets", "peft", "torchmetrics",
+            "scikit-learn", "scipy", "numpy")  # fmt: skip
 
 
 def environment() -> dict[str, Any]:

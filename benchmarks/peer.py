@@ -84,7 +84,7 @@ def train_with_trainer(
         max_grad_norm=trainer_cfg["gradient_clip_val"] or 0,
         gradient_accumulation_steps=accumulate,
         max_steps=steps,
-        use_cpu=trainer_cfg["accelerator"] == "cpu",
+        use_cpu=trainer_cfg["accelerator"] == "cpu" or not torch.accelerator.is_available(),  # else bf16 is refused
         per_device_train_batch_size=cfg["data"]["batch_size"],
         per_device_eval_batch_size=cfg["data"]["eval_batch_size"],
         train_sampling_strategy="group_by_length" if form == "grouped" else "random",

@@ -31,7 +31,7 @@ from thaw.settings import plain
 log = logging.getLogger(__name__)
 
 
-def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any], list[str]]:
+def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
     """Score a finished run, and write its predictions and its page.
 
     Args:
@@ -40,8 +40,8 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any], li
 
     Returns:
         (name under which predictions and page are kept, number of rows, metrics): figures with the name as prefix,
-        ``intervals``, ``calibration``, ``baselines``, and ``notes`` on the rows; what the metrics suggest, as on the
-        page.
+        ``intervals``, ``calibration``, ``baselines``, ``notes`` on the rows, and ``advice``: what the page says
+        of the metrics besides the notes.
 
     Raises:
         UserError: when the run is not finished, the split unknown, or the new data does not fit its labels.
@@ -86,7 +86,7 @@ def evaluate_run(settings: dict[str, Any]) -> tuple[str, int, dict[str, Any], li
     write_page(run, rows.name, {**metrics, **own}, result.predictions)
     counts = summary.occurrences(rows.gold, predictor.labels)
     said = advice.of_run({**metrics, **own}, rows.name, counts, files.read_json(run / "data.json"))
-    return rows.name, len(rows.texts), own, said[len(own["notes"]) :]
+    return rows.name, len(rows.texts), {**own, "advice": said[len(own["notes"]) :]}
 
 
 def against_training(
@@ -212,7 +212,7 @@ def evaluate_vote(folders: Sequence[str], settings: dict[str, Any]) -> None:
         saved = [files.read_json(runs.open_run(folder, needs="metrics.json") / "labels.json") for folder in folders]
         check_voters(folders, [*map(LabelSet.from_dict, saved)], [bool(own.get("clean_html")) for own in saved])
         each = {**settings, "output": None}
-        names, _, alone, _ = zip(*(evaluate_run({**each, "run": folder}) for folder in folders), strict=True)
+        names, _, alone = zip(*(evaluate_run({**each, "run": folder}) for folder in folders), strict=True)
         if len(set(names)) > 1:
             raise UserError(
                 f"data.path: the runs keep these rows as {' and '.join(sorted(set(names)))}, since some have others of "
@@ -242,11 +242,11 @@ def evaluate(config: DictConfig) -> None:
         evaluate_vote(folders, settings)
         return
     settings["run"] = folders[0]
-    name, rows, metrics, said = evaluate_run(settings)
+    name, rows, metrics = evaluate_run(settings)
     for line in [*metrics["notes"], *optimistic(name)]:
         print(line)
     print(summary.table(f"Metrics, {counted(rows, 'row')}", *summary.headline_rows(metrics, [name])))
-    for line in said:
+    for line in metrics["advice"]:
         print(f"\n{line}")
     run = runs.open_run(settings["run"])
     written = Path(settings["output"] or runs.predictions_path(run, name)).expanduser()

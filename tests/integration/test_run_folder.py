@@ -258,10 +258,10 @@ def test_evaluate_reproduces_the_figures_to_the_last_digit(split: str, fitted: F
     run = fitted("distilbert")
     settings = {"run": str(run), "split": split, "output": str(tmp_path / "again.jsonl"), "data": {"path": None}}
     before = (run / "predictions" / f"{split}.jsonl").read_text()
-    name, rows, values, said = evaluate_run(settings)
+    name, rows, values = evaluate_run(settings)
     page = html.unescape(page_path(run, name).read_text(encoding="utf-8"))
-    assert said
-    assert all(line in page for line in said), "the terminal says what the page does"
+    assert values["advice"]
+    assert all(line in page for line in values["advice"]), "the terminal says what the page does"
     assert (name, rows) == (split, len(before.splitlines()))
     metrics = json.loads((run / "metrics.json").read_text())
     # JSON has no nan: a figure that is not defined, such as the AUC without every label, is null.
@@ -319,7 +319,7 @@ def test_evaluate_on_new_data_with_the_same_labels(
     run = fitted("distilbert")
     base = {"run": str(run), "split": "test", "output": None}
     named = {"path": str(tmp_path / "new.csv"), "label_column": "mood"}
-    name, rows, values, _ = evaluate_run({**base, "data": named})
+    name, rows, values = evaluate_run({**base, "data": named})
     assert (name, rows) == ("new", 2)
     saved = files.read_json(run / "metrics-new.json")
     assert (saved["rows"], saved["new/accuracy"]) == (2, values["new/accuracy"])
@@ -339,7 +339,7 @@ def test_evaluate_on_new_data_with_the_same_labels(
     (tmp_path / "only").mkdir()
     (tmp_path / "only/test.txt").write_text("i am happy;joy\ni am sad;sadness\n", encoding="utf-8")
     (tmp_path / "only/train.txt").write_text("no label\n")  # of a split that is not evaluated
-    _, _, values, _ = evaluate_run({**base, "data": {"path": str(tmp_path / "only")}})
+    *_, values = evaluate_run({**base, "data": {"path": str(tmp_path / "only")}})
     assert "only_test/accuracy" in values
     name, *_ = evaluate_run({**base, "data": {"path": str(tmp_path / "only/test.txt")}})
     assert name == "new_test", "the run's own test rows are kept"

@@ -118,6 +118,8 @@ def test_labels_are_joined_renamed_and_left_out(
         "spam",
     )
     assert "note: data.label_map: no row has the label 'Spam'" in caplog.messages
+    stars = csv(tmp_path / "stars.csv", 60, "3_stars 5_stars bad")
+    assert prepare(stars, label_map={"4_stars": "good", "5_stars": "good"}).labels.names == ("3_stars", "bad", "good")
 
 
 CORRECTED = (

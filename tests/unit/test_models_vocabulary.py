@@ -123,7 +123,9 @@ def test_a_state_is_read_again_and_moments_of_all_rows_are_cut(encoders: Encoder
         assert torch.allclose(value, ends[1][name], atol=1e-5), name
 
 
-def test_frozen_embeddings_and_those_of_a_kind_of_their_own_stay_as_they_are(encoders: Encoders) -> None:
+def test_frozen_embeddings_and_those_of_a_kind_of_their_own_stay_as_they_are(
+    encoders: Encoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network: Any = load_encoder(encoders("bert"), LABELS, {})
     train_used_rows(network, [{"params": [*network.classifier.parameters()]}], np.arange(18))
     assert used_rows(network) is None
@@ -132,5 +134,13 @@ def test_frozen_embeddings_and_those_of_a_kind_of_their_own_stay_as_they_are(enc
     train_used_rows(network, groups, np.arange(18))
     assert used_rows(network) is None
     network.get_input_embeddings().max_norm = None
+
+    def unknown() -> None:  # as transformers says of encoders that embed in another way
+        raise NotImplementedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(network, "get_input_embeddings", unknown)
+        train_used_rows(network, groups, np.arange(18))
+        assert used_rows(network) is None
     train_used_rows(network, groups, np.arange(18))
     assert isinstance(used_rows(network), UsedRows)

@@ -1,5 +1,6 @@
 """Labels that people have corrected, in a table that says where the rows stand, such as an edited label_errors.csv."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from difflib import get_close_matches
@@ -17,6 +18,7 @@ from thaw.files import named_by
 
 COLUMNS = ["place", "text"]
 TABLES = ("csv", "tsv", "jsonl", "parquet")
+DIGIT = re.compile(r"\d")
 ALIKE = 0.8  # similarity of labels from which on one is taken for a typing error
 KNOWN_BY = 200  # characters of a text: programs for tables cut long ones
 
@@ -110,8 +112,9 @@ def check_new_labels(
 
 
 def alike(label: str, others: Iterable[str]) -> str | None:
-    """The label, of some others, that one may be a typing error for."""
-    return next(iter(get_close_matches(label, others, 1, ALIKE)), None)
+    """The label, of some others with the same digits, that one may be a typing error for: not 4 stars for 5 stars."""
+    same = [other for other in others if DIGIT.findall(other) == DIGIT.findall(label)]
+    return next(iter(get_close_matches(label, same, 1, ALIKE)), None)
 
 
 def _beginning(text: Any) -> str:

@@ -91,9 +91,10 @@ class Group:
         """That of each run, or of several folds the mean of each over its seeds."""
         return self._repeated([member.score for member in self.members])
 
-    def by_fold(self) -> dict[str | None, list[float]]:
-        """The scores of each fold."""
-        return self.of_folds([member.score for member in self.members])
+    def by_fold(self) -> dict[str, list[float]]:
+        """The scores of each fold that was run."""
+        scores = self.of_folds([member.score for member in self.members])
+        return {fold: own for fold, own in scores.items() if fold is not None}
 
     def of_folds(self, values: Sequence[T | None]) -> dict[str | None, list[T]]:
         """What the runs of each fold have, of what each run has if anything; the fold of runs on all rows is None."""
